@@ -1,0 +1,194 @@
+"""What an event sample is: named columns, their roles, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+
+__all__ = ["Events", "Window", "concatenate"]
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open mass interval ``[low, high)`` in GeV: the signal region of one look."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and 0 < self.low < self.high):
+            raise InputError(
+                f"window {self.low:g}:{self.high:g} is not a mass interval: "
+                "expected two finite numbers LO:HI with 0 < LO < HI"
+            )
+
+    @property
+    def centre(self) -> float:
+        """Middle of the window in GeV."""
+        return 0.5 * (self.low + self.high)
+
+    @property
+    def width(self) -> float:
+        """Width of the window in GeV."""
+        return self.high - self.low
+
+    def contains(self, mass: NDArray[Any]) -> NDArray[np.bool_]:
+        """Mask of the masses inside the window, shape ``(n,)``."""
+        return (mass >= self.low) & (mass < self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g}-{self.high:g} GeV"
+
+
+def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+    view = np.asarray(values).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True)
+class Events:
+    """An immutable table of events.
+
+    Parameters
+    ----------
+    columns
+        Name to one-dimensional array, all of one length. Arrays are exposed read-only.
+    mass
+        Name of the column with the resonant mass in GeV.
+    features
+        Names of the columns that a method may learn from.
+    weight, label, id
+        Names of optional columns: event weight (default: 1), truth label (1 = signal, 0 = background; only
+        for methods that say they use labels and for the truth panel of a report), event id (default: the row
+        number in the input).
+    provenance
+        JSON-able facts about the origin: files, row counts, what was left out and why, units read.
+
+    Raises
+    ------
+    InputError
+        If the columns differ in length, a role names a missing column, or the mass, label, id or weight is
+        also a feature.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    mass: str
+    features: tuple[str, ...] = ()
+    weight: str | None = None
+    label: str | None = None
+    id: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        columns = {name: _frozen(values) for name, values in self.columns.items()}
+        if len({len(values) for values in columns.values()}) > 1:
+            lengths = ", ".join(f"{name}: {len(values)}" for name, values in columns.items())
+            raise InputError(f"columns differ in length ({lengths})")
+        object.__setattr__(self, "columns", MappingProxyType(columns))
+        object.__setattr__(self, "features", tuple(self.features))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        special = {"mass": self.mass, "weight": self.weight, "label": self.label, "id": self.id}
+        for role, name in special.items():
+            if name is not None and name not in columns:
+                raise InputError(f"{role} column '{name}' is not in the table")
+            if name is not None and name in self.features:
+                raise InputError(f"column '{name}' is the {role} and cannot also be a feature")
+        missing = [name for name in self.features if name not in columns]
+        if missing:
+            raise InputError(f"feature column '{missing[0]}' is not in the table")
+
+    def __len__(self) -> int:
+        return len(self.columns[self.mass])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    @property
+    def m(self) -> NDArray[np.float64]:
+        """Resonant mass in GeV, shape ``(n,)``."""
+        return np.asarray(self.columns[self.mass], dtype=np.float64)
+
+    @property
+    def x(self) -> NDArray[np.float32]:
+        """Features, shape ``(n, d)``, in the order of :attr:`features`."""
+        out = np.empty((len(self), len(self.features)), dtype=np.float32)
+        for i, name in enumerate(self.features):
+            out[:, i] = self.columns[name]
+        return out
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Event weights, shape ``(n,)``; ones if the table has none."""
+        if self.weight is None:
+            return np.ones(len(self))
+        return np.asarray(self.columns[self.weight], dtype=np.float64)
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """Event ids, shape ``(n,)``; the row numbers if the table has none."""
+        return np.arange(len(self)) if self.id is None else self.columns[self.id]
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Truth, shape ``(n,)``: True = signal.
+
+        Raises
+        ------
+        InputError
+            If the table has no label column.
+        """
+        if self.label is None:
+            raise InputError("these events carry no truth label; give the label column (--label COL)")
+        return np.asarray(self.columns[self.label]) > 0.5
+
+    def without_label(self) -> Events:
+        """The same events with the truth removed: what a method that must not see labels receives."""
+        if self.label is None:
+            return self
+        kept = {name: values for name, values in self.columns.items() if name != self.label}
+        return replace(self, columns=kept, label=None)
+
+    def select(self, mask: NDArray[Any]) -> Events:
+        """Rows given by a boolean mask or by row numbers."""
+        return replace(self, columns={name: values[mask] for name, values in self.columns.items()})
+
+    def digest(self) -> str:
+        """Content hash over names, roles, types and values: the same table gives the same text."""
+        state = hashlib.blake2b(digest_size=16)
+        state.update(repr((self.mass, self.features, self.weight, self.label, self.id)).encode())
+        for name in sorted(self.columns):
+            values = np.ascontiguousarray(self.columns[name])
+            state.update(f"{name}:{values.dtype.str}:{len(values)}".encode())
+            state.update(values.tobytes() if values.dtype != object else repr(values.tolist()).encode())
+        return state.hexdigest()
+
+
+def concatenate(samples: Sequence[Events]) -> Events:
+    """Rows of several samples, one after the other.
+
+    Only the columns that all samples share are kept; the roles are those of the first.
+
+    Raises
+    ------
+    InputError
+        If the list is empty or the roles differ.
+    """
+    if not samples:
+        raise InputError("nothing to concatenate")
+    first = samples[0]
+    roles = (first.mass, first.features, first.weight, first.label, first.id)
+    for other in samples[1:]:
+        if (other.mass, other.features, other.weight, other.label, other.id) != roles:
+            raise InputError("samples with different roles cannot be concatenated")
+    shared = [name for name in first.columns if all(name in sample.columns for sample in samples)]
+    columns = {name: np.concatenate([sample.columns[name] for sample in samples]) for name in shared}
+    return replace(first, columns=columns, provenance={"parts": [dict(sample.provenance) for sample in samples]})
