@@ -1,0 +1,5 @@
+"""``python -m serendip``."""
+
+from serendip.cli.main import main
+
+main()
