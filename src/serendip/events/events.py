@@ -106,6 +106,11 @@ class Events:
         if missing:
             raise InputError(f"feature column '{missing[0]}' is not in the table")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot cross a process boundary; plain dictionaries can.
+        roles = (self.mass, self.features, self.weight, self.label, self.id)
+        return (Events, (dict(self.columns), *roles, dict(self.provenance)))
+
     def __len__(self) -> int:
         return len(self.columns[self.mass])
 

@@ -1,0 +1,1 @@
+"""The scan: configuration, folds, tasks, engine, run directory, blinding."""

@@ -1,0 +1,195 @@
+"""The configuration of a search: one YAML file or the flags of the command line, fully resolved."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from serendip.errors import InputError
+from serendip.events.events import Window
+from serendip.methods.registry import get_method
+
+__all__ = ["Combination", "SearchConfig", "load_config", "parse_config"]
+
+Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+
+_GEV = {"GeV": 1.0, "TeV": 1000.0}
+
+
+class SearchConfig(BaseModel):
+    """Everything that decides the numbers of a search. Each field is a key of the YAML file and a flag.
+
+    Masses (``window``, ``scan``, ``range``) are in :attr:`unit`, the unit of the input column.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    mass: str | None = None
+    features: tuple[str, ...] = ()
+    where: str | None = None
+    weight: str | None = None
+    label: str | None = None
+    id: str | None = None
+    tree: str | None = None
+    preset: str | None = None
+    unit: Literal["GeV", "TeV"] = "GeV"
+
+    window: tuple[float, float] | None = None
+    scan: tuple[float, float] | None = None
+    width: float | None = Field(default=None, gt=0, lt=1)
+    step: float = Field(default=1.0, gt=0, le=1)
+
+    method: tuple[str, ...] = ("cwola",)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    working_points: tuple[float, ...] = (1e-2, 1e-3)
+    folds: int = Field(default=10, ge=2, le=100)
+    combination: Combination = "sequential"
+    background: str = "dijet"
+    range: tuple[float, float] | None = None
+    sqrt_s: float = Field(default=13.0, gt=0)
+    toys: int = Field(default=1000, ge=100)
+    seed: int = Field(default=1, ge=0)
+
+    @field_validator("working_points")
+    @classmethod
+    def _working_points(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < point < 1 for point in value):
+            raise ValueError("each working point is a background efficiency between 0 and 1, e.g. 1e-2")
+        return tuple(sorted(set(value), reverse=True))
+
+    @field_validator("method")
+    @classmethod
+    def _methods(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one method")
+        for name in value:
+            get_method(name)
+        return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.window is None) == (self.scan is None):
+            raise ValueError("give either a window (LO:HI) or a scan (LO:HI) with a width")
+        if self.scan is not None and self.width is None:
+            raise ValueError("a scan needs a width, the relative width of each window, e.g. 0.1")
+        if self.scan is None and self.width is not None:
+            raise ValueError("width belongs to a scan; a single window has its own edges")
+        if self.preset is None and (self.mass is None or not self.features):
+            raise ValueError("mass and features are needed (or a preset that knows them)")
+        for name in self.options:
+            if name not in self.method:
+                raise ValueError(f"options are given for '{name}', which is not among the methods {self.method}")
+        needs_label = [name for name in self.method if get_method(name).uses_labels]
+        if needs_label and self.label is None and self.preset is None:
+            raise ValueError(f"method '{needs_label[0]}' is a reference that uses the truth: name the label column")
+        for name in self.method:
+            self.method_config(name)
+        return self
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The signal regions in GeV: one, or adjacent ones (``step`` < 1: overlapping) of equal relative width."""
+        scale = _GEV[self.unit]
+        if self.window is not None:
+            return (Window(self.window[0] * scale, self.window[1] * scale),)
+        assert self.scan is not None
+        assert self.width is not None
+        low, stop = (edge * scale for edge in self.scan)
+        Window(low, stop)
+        windows = []
+        while low * (1 + self.width) <= stop * (1 + 1e-9):
+            windows.append(Window(round(low, 3), round(low * (1 + self.width), 3)))
+            low *= (1 + self.width) ** self.step
+        if not windows:
+            raise InputError(
+                f"the scan {self.scan[0]:g}:{self.scan[1]:g} {self.unit} is narrower than one window of relative width "
+                f"{self.width:g}"
+            )
+        return tuple(windows)
+
+    @property
+    def mass_range(self) -> tuple[float, float] | None:
+        """Range of the background fit in GeV; None: chosen for each window."""
+        if self.range is None:
+            return None
+        bounds = Window(self.range[0] * _GEV[self.unit], self.range[1] * _GEV[self.unit])
+        return bounds.low, bounds.high
+
+    def method_config(self, name: str) -> Any:
+        """Validated configuration of one method."""
+        try:
+            return get_method(name).Config(**self.options.get(name, {}))
+        except ValidationError as error:
+            raise InputError(f"options of method '{name}': {_explain(error, get_method(name).Config)}") from None
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings with every default written out, JSON-able."""
+        settings = self.model_dump(mode="json")
+        settings["options"] = {name: self.method_config(name).model_dump(mode="json") for name in self.method}
+        return settings
+
+    def digest(self) -> str:
+        """Short hash of the resolved settings."""
+        text = json.dumps(self.resolved(), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def parse_config(settings: dict[str, Any], source: str = "search") -> SearchConfig:
+    """Validate settings.
+
+    Raises
+    ------
+    InputError
+        Naming the key, what was given and what is allowed.
+    """
+    try:
+        return SearchConfig(**settings)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(error, SearchConfig)}") from None
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Settings of a YAML file, not yet validated; dashes in keys count as underscores.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not a mapping in YAML.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: expected 'key: value' lines, see the quickstart for an example")
+    settings = {str(key).replace("-", "_"): value for key, value in settings.items()}
+    for key in ("features", "method", "working_points"):
+        if isinstance(settings.get(key), str | int | float):
+            settings[key] = [settings[key]]
+    for key in ("window", "scan", "range"):
+        if isinstance(settings.get(key), str):
+            settings[key] = settings[key].split(":")
+    return settings
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    texts = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, list(model.model_fields), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(model.model_fields)}"
+            texts.append(f"unknown option '{key}'{hint}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            texts.append(f"{key}: {message}" if key else message)
+    return "; ".join(texts)
