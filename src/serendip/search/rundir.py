@@ -1,0 +1,237 @@
+"""The run directory: the whole truth of a search, in files that public tools can read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+from numpy.typing import NDArray
+
+import serendip
+from serendip.errors import InputError
+from serendip.events.events import Events
+from serendip.events.files import atomic_write
+from serendip.search.config import SearchConfig
+
+__all__ = ["RunDirectory", "TaskResult", "write_json"]
+
+_PACKAGES = ("numpy", "scipy", "iminuit", "scikit-learn", "torch", "zuko", "pyarrow")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN and infinity become null, since JSON has neither."""
+    text = json.dumps(_jsonable(content), indent=1, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return _jsonable(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What one finished training leaves behind.
+
+    Attributes
+    ----------
+    scores
+        Score of every event by a model that never saw it, shape ``(n,)``; NaN for a fold that is not tested.
+    template, template_weights
+        What the last model took for background in the signal region, shape ``(k, d)`` and ``(k,)``; empty if none.
+    facts
+        JSON-able: method, window, timing, closure.
+    """
+
+    scores: NDArray[np.float64]
+    template: NDArray[np.float32]
+    template_weights: NDArray[np.float64]
+    facts: dict[str, Any]
+
+
+class RunDirectory:
+    """A folder that belongs to one configuration and one input.
+
+    Parameters
+    ----------
+    path
+        The folder; created if absent.
+
+    Raises
+    ------
+    InputError
+        If the folder holds other files, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, config: SearchConfig) -> None:
+        """Create the folder, or check that it belongs to this configuration.
+
+        Raises
+        ------
+        InputError
+            If the folder belongs to another search, holds other files, or cannot be written.
+        """
+        config_file = self.path / "config.yaml"
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--out {self.path}: is a file, a folder is needed")
+        if config_file.exists():
+            try:
+                found = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+            except yaml.YAMLError:
+                found = None
+            wanted = config.resolved()
+            if found != wanted:
+                found = found if isinstance(found, dict) else {}
+                changed = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+                raise InputError(
+                    f"--out {self.path}: holds a search with other settings ({', '.join(changed)} differ); "
+                    "choose another folder, or repeat the settings of its config.yaml to continue it"
+                )
+        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise InputError(f"--out {self.path}: is not empty and not a serendip run; choose another folder")
+        try:
+            (self.path / "tasks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise InputError(f"--out {self.path}: is not writable")
+        if not config_file.exists():
+            with atomic_write(config_file) as temporary:
+                temporary.write_text(yaml.safe_dump(config.resolved(), sort_keys=False), encoding="utf-8")
+
+    # manifest -----------------------------------------------------------------------------------------------
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as written so far; empty if there is none."""
+        path = self.path / "manifest.json"
+        if not path.exists():
+            return {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: is damaged ({error}); delete it to continue the run") from None
+
+    def start(self, config: SearchConfig, events: Events, *, unblind: bool) -> dict[str, Any]:
+        """Record input, versions and hardware; returns the manifest.
+
+        Raises
+        ------
+        InputError
+            If the run was started on an input with other content.
+        """
+        manifest = self.manifest()
+        digest = events.digest()
+        known = manifest.get("input", {}).get("digest")
+        if known is not None and known != digest:
+            raise InputError(
+                f"--out {self.path}: was started on other events: the content of {config.file} has changed since; "
+                "choose another folder"
+            )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest.setdefault("unblinding", [])
+        if unblind and not manifest["unblinding"]:
+            manifest["unblinding"] = [{"time": now, "config_hash": config.digest()}]
+        manifest |= {
+            "serendip": serendip.__version__,
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "seed": config.seed,
+            "config_hash": config.digest(),
+            "input": {"file": config.file, "digest": digest, "rows_used": len(events), **_jsonable(dict(events.provenance))},
+            "hardware": {
+                "machine": platform.machine(),
+                "system": platform.system(),
+                "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+                "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            },
+            "started": manifest.get("started", now),
+            "command": " ".join(["serendip", *sys.argv[1:]]),
+        }
+        write_json(self.path / "manifest.json", manifest)
+        return manifest
+
+    @property
+    def unblinded(self) -> bool:
+        """True once the run was unblinded; that cannot be taken back."""
+        return bool(self.manifest().get("unblinding"))
+
+    # tasks --------------------------------------------------------------------------------------------------
+
+    def task_folder(self, key: str) -> Path:
+        """Where a finished training lives."""
+        return self.path / "tasks" / key
+
+    def has_task(self, key: str) -> bool:
+        """True if that training is finished."""
+        return (self.task_folder(key) / "task.json").exists()
+
+    def write_task(self, key: str, result: TaskResult) -> None:
+        """Store a finished training in one step: it is there as a whole or not at all."""
+        folder = self.task_folder(key)
+        temporary = folder.with_name(f".{key}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            for name in ("scores", "template", "template_weights"):
+                np.save(temporary / f"{name}.npy", getattr(result, name), allow_pickle=False)
+            (temporary / "task.json").write_text(json.dumps(_jsonable(result.facts), indent=1) + "\n", encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); free space and repeat the command") from None
+
+    def read_task(self, key: str) -> TaskResult:
+        """Load a finished training.
+
+        Raises
+        ------
+        InputError
+            If its files are damaged.
+        """
+        folder = self.task_folder(key)
+        try:
+            arrays = [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("scores", "template", "template_weights")]
+            facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{folder}: is damaged ({error}); delete this folder and repeat the command") from None
+        return TaskResult(*arrays, facts)
+
+    def task_key(self, *parts: Any) -> str:
+        """Content address of a training: the same inputs and settings give the same key."""
+        text = json.dumps([serendip.__version__, *_jsonable(list(parts))], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

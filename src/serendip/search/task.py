@@ -1,0 +1,157 @@
+"""One training: a method in a window, with all its folds. Runs in a worker, knows nothing of the run directory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.events.events import Events, Window
+from serendip.methods.base import Method
+from serendip.methods.registry import get_method
+from serendip.search.folds import Plan, assign_folds, cross_training_plan
+from serendip.search.rundir import TaskResult
+
+__all__ = ["Task", "run_task"]
+
+_TEMPLATE_ROWS = 20_000
+_CLOSURE_EVENTS = 6_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to know besides the events."""
+
+    key: str
+    method: str
+    options: dict[str, Any]
+    window: Window
+    folds: int
+    combination: str
+    seed: int
+    threads: int
+
+
+def run_task(task: Task, events: Events) -> TaskResult:
+    """Train on the events without their labels (unless the method is a label-using reference) and score them.
+
+    An event is only ever scored by a model whose training set does not contain it.
+    """
+    started = time.perf_counter()
+    limit_threads(task.threads)
+    method_class = get_method(task.method)
+    if not method_class.uses_labels:
+        events = events.without_label()
+    fold = assign_folds(events.ids, task.folds, task.seed)
+    plan = cross_training_plan(fold, task.folds, task.combination)
+    method = method_class(method_class.Config(**task.options), seed=task.seed, threads=task.threads)
+    method.fit(events, task.window, plan.splits)
+    trained = time.perf_counter()
+    scores = np.full(len(events), np.nan)
+    for f, model in plan.scores:
+        held_out = fold == f
+        if (held_out & plan.splits[model]).any():
+            msg = f"fold {f} would be scored by a model that saw it"
+            raise AssertionError(msg)
+        scores[held_out] = method.score(events.select(held_out), model)
+    last_fold, last_model = plan.scores[-1]
+    rng = np.random.default_rng([task.seed, last_fold])
+    template = _template(method, last_model, len(events.features), rng)
+    closure = _closure(method, events, task.window, fold == last_fold, last_model, rng)
+    facts = {
+        "method": task.method,
+        "window": [task.window.low, task.window.high],
+        "n_models": len(plan.splits),
+        "threads": task.threads,
+        "train_s": trained - started,
+        "total_s": time.perf_counter() - started,
+        "closure": closure,
+    }
+    return TaskResult(scores, *template, facts)
+
+
+def limit_threads(threads: int) -> None:
+    """Give this process a thread budget: more threads than cores make everything many times slower."""
+    import threadpoolctl
+    import torch
+
+    torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads)
+
+
+def _template(
+    method: Method, model: int, n_features: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    template = method.template(model)
+    if template is None:
+        return np.empty((0, n_features), np.float32), np.empty(0)
+    rows = np.arange(len(template.x))
+    if len(rows) > _TEMPLATE_ROWS:
+        rows = np.sort(rng.choice(rows, _TEMPLATE_ROWS, replace=False))
+    return template.x[rows].astype(np.float32), template.weights[rows].astype(np.float64)
+
+
+def _closure(
+    method: Method,
+    events: Events,
+    window: Window,
+    held_out: NDArray[np.bool_],
+    model: int,
+    rng: np.random.Generator,
+) -> dict[str, Any] | None:
+    """Held-out sideband events against what the template predicts at their masses."""
+    near = (events.m > window.low - window.width) & (events.m < window.high + window.width)
+    rows = np.flatnonzero(held_out & near & ~window.contains(events.m))
+    if len(rows) > _CLOSURE_EVENTS:
+        rows = np.sort(rng.choice(rows, _CLOSURE_EVENTS, replace=False))
+    if len(rows) < 200:
+        return None
+    predicted = method.predict_background(events.m[rows], model, rng)
+    if predicted is None:
+        return None
+    from serendip.classify import TreeEnsemble, fit_splits
+
+    observed, w = events.x[rows], events.weights[rows]
+    auc, error = two_sample_auc(observed, predicted, w, TreeEnsemble(n_members=1, random_state=0), fit_splits, rng)
+    features = []
+    for i, name in enumerate(events.features):
+        low, high = np.quantile(observed[:, i], [0.005, 0.995])
+        edges = np.linspace(low, high if high > low else low + 1, 31)
+        features.append(
+            {
+                "name": name,
+                "edges": edges,
+                "observed": np.histogram(observed[:, i], edges, weights=w)[0],
+                "predicted": np.histogram(predicted[:, i], edges, weights=w)[0],
+            }
+        )
+    return {"auc": auc, "auc_error": error, "n_events": len(rows), "features": features}
+
+
+def two_sample_auc(
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    estimator: Any,
+    fit_splits: Any,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Cross-validated AUC of a classifier between two samples, and its error; 0.5 = indistinguishable.
+
+    The error is that of the Mann-Whitney statistic without separation, ``sqrt((n1 + n2 + 1) / (12 n1 n2))``.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    x = np.concatenate([first, second])
+    y = np.repeat([1, 0], [len(first), len(second)])
+    w = np.concatenate([weights, weights])
+    half = rng.integers(0, 2, len(x)).astype(bool)
+    fitted = fit_splits(estimator, x, y, w, np.stack([half, ~half]))
+    score = np.empty(len(x))
+    score[~half], score[half] = fitted.score(x[~half], 0), fitted.score(x[half], 1)
+    auc = 0.5 * sum(float(roc_auc_score(y[part], score[part], sample_weight=w[part])) for part in (half, ~half))
+    n1, n2 = len(first), len(second)
+    return auc, float(np.sqrt((n1 + n2 + 1) / (12 * n1 * n2)))
