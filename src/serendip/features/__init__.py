@@ -1,0 +1,1 @@
+"""Jets to numbers: clustering and substructure. Arrays in, arrays out."""
