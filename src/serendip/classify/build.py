@@ -1,0 +1,31 @@
+"""The classifiers that a method can ask for by name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+__all__ = ["ClassifierName", "build_classifier"]
+
+ClassifierName = Literal["trees", "network"]
+
+
+def build_classifier(name: ClassifierName, *, members: int, seed: int, threads: int = 1) -> Any:
+    """Return an untrained ensemble with the settings that the search methods use.
+
+    Parameters
+    ----------
+    name
+        ``"trees"``: :class:`~serendip.classify.trees.TreeEnsemble`;
+        ``"network"``: :class:`~serendip.classify.networks.NetworkEnsemble`.
+    members
+        Classifiers that are averaged.
+    seed, threads
+        Passed on to the ensemble.
+    """
+    if name == "trees":
+        from serendip.classify.trees import TreeEnsemble
+
+        return TreeEnsemble(members=members, threads=threads, random_state=seed)
+    from serendip.classify.networks import NetworkEnsemble
+
+    return NetworkEnsemble(members=members, threads=threads, random_state=seed)

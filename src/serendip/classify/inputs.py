@@ -1,0 +1,50 @@
+"""Checks of targets and weights that all classifiers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight
+
+__all__ = ["binary_targets", "checked_weights"]
+
+
+def binary_targets(y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the two classes and the class numbers 0 and 1 of each event.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` does not have exactly two classes.
+    """
+    check_classification_targets(y)
+    classes, numbers = np.unique(np.asarray(y), return_inverse=True)
+    if len(classes) > 2:
+        kind = type_of_target(y, input_name="y", raise_unknown=True)
+        raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+    if len(classes) < 2:
+        raise ValueError(
+            f"two classes are needed to train a classifier; y holds one class only: {classes[0]!r}"
+        )
+    return classes, numbers
+
+
+def checked_weights(sample_weight: ArrayLike | None, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return weights with mean 1, shape ``(n,)``.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or all are zero.
+    """
+    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if weights.min() < 0:
+        row = int(np.argmin(weights))
+        raise ValueError(f"sample_weight[{row}] = {weights[row]:g}: weights must not be negative")
+    mean = float(weights.mean())
+    if mean == 0:
+        raise ValueError("all sample weights are zero")
+    return weights / mean

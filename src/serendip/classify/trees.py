@@ -1,0 +1,179 @@
+"""Boosted trees: many members, each trained and stopped on a fresh random half of the sample."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
+
+from serendip.classify.inputs import binary_targets, checked_weights
+
+__all__ = ["TreeEnsemble"]
+
+
+class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Mean of gradient-boosted tree classifiers (arXiv:2309.13111).
+
+    Each member draws its own random split of the sample, stratified by class, boosts trees on one part and
+    stops when the weighted log-loss on the other part no longer falls:
+
+    .. math:: p(x) = \frac{1}{M} \sum_{i=1}^{M} p_i(x)
+
+    Features are replaced once by the number of their (weighted) quantile bin, which all members share.
+    Weights are divided by their mean, so their overall scale does not matter. Missing values (NaN) are
+    allowed.
+
+    Parameters
+    ----------
+    members
+        Number of classifiers ``M`` that are averaged.
+    learning_rate, max_leaf_nodes, max_iter, min_samples_leaf, l2_regularization, n_iter_no_change
+        Of each member, as in :class:`sklearn.ensemble.HistGradientBoostingClassifier`.
+    max_bins
+        Quantile bins of each feature, 2 to 255.
+    validation_fraction
+        Part of the sample on which a member decides when to stop. Classes with fewer than ten events are too
+        small to be split; members then see everything and make all ``max_iter`` steps.
+    threads
+        OpenMP threads; more than one pays above about 100,000 events only.
+    random_state
+        Seed or generator; the same seed gives the same scores.
+
+    Attributes
+    ----------
+    classes_
+        The two classes; ``predict_proba`` has one column for each.
+    members_
+        The fitted members.
+    n_iter_
+        Boosting steps of the longest member.
+    """
+
+    def __init__(
+        self,
+        members: int = 10,
+        *,
+        learning_rate: float = 0.1,
+        max_leaf_nodes: int = 31,
+        max_iter: int = 200,
+        min_samples_leaf: int = 20,
+        l2_regularization: float = 0.0,
+        max_bins: int = 255,
+        n_iter_no_change: int = 10,
+        validation_fraction: float = 0.5,
+        threads: int = 1,
+        random_state: Any = None,
+    ) -> None:
+        self.members = members
+        self.learning_rate = learning_rate
+        self.max_leaf_nodes = max_leaf_nodes
+        self.max_iter = max_iter
+        self.min_samples_leaf = min_samples_leaf
+        self.l2_regularization = l2_regularization
+        self.max_bins = max_bins
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.threads = threads
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train all members.
+
+        Parameters
+        ----------
+        X
+            Features, shape ``(n, d)``.
+        y
+            Two classes, shape ``(n,)``.
+        sample_weight
+            Non-negative weights, shape ``(n,)``; used for the bins, the trees and the stopping.
+        """
+        if self.members < 1:
+            raise ValueError(f"members={self.members}: at least one is needed")
+        checked = validate_data(
+            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2
+        )
+        values: NDArray[np.float64] = checked[0]
+        self.classes_, targets = binary_targets(checked[1])
+        weights = checked_weights(sample_weight, values)
+        used = weights > 0
+        values, targets, weights = values[used], targets[used], weights[used]
+        if len(np.unique(targets)) < 2:
+            raise ValueError("all events of one class have zero weight; two classes are needed")
+        self.edges_ = [_quantile_edges(column, weights, self.max_bins) for column in values.T]
+        codes = self._codes(values)
+        stop_early = int(np.bincount(targets).min()) >= 10
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.members)
+        with threadpool_limits(limits=self.threads, user_api="openmp"):
+            self.members_ = [
+                HistGradientBoostingClassifier(
+                    learning_rate=self.learning_rate,
+                    max_leaf_nodes=self.max_leaf_nodes,
+                    max_iter=self.max_iter,
+                    min_samples_leaf=self.min_samples_leaf,
+                    l2_regularization=self.l2_regularization,
+                    max_bins=self.max_bins,
+                    early_stopping=stop_early,
+                    validation_fraction=self.validation_fraction,
+                    n_iter_no_change=self.n_iter_no_change,
+                    random_state=int(seed),
+                ).fit(codes, targets, weights)
+                for seed in seeds
+            ]
+        self.n_iter_ = max(member.n_iter_ for member in self.members_)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Mean of the members' probabilities, shape ``(n, 2)``."""
+        check_is_fitted(self)
+        codes = self._codes(
+            validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        )
+        positive = np.zeros(len(codes))
+        with threadpool_limits(limits=self.threads, user_api="openmp"):
+            for member in self.members_:
+                positive += member.predict_proba(codes)[:, 1]
+        positive /= len(self.members_)
+        return np.column_stack([1.0 - positive, positive])
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the more probable class, shape ``(n,)``."""
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[(probability[:, 1] > 0.5).astype(int)])
+
+    def _codes(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        # HistGradientBoosting computes weighted quantiles one by one for every member, which costs ten times
+        # the trees; it takes columns with at most max_bins distinct values as they are.
+        codes = np.empty_like(X, order="F")
+        for i, edges in enumerate(self.edges_):
+            codes[:, i] = np.searchsorted(edges, X[:, i])
+        codes[np.isnan(X)] = np.nan
+        return codes
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _quantile_edges(
+    column: NDArray[np.float64], weights: NDArray[np.float64], max_bins: int
+) -> NDArray[np.float64]:
+    """At most ``max_bins - 1`` edges; bin ``j``, ``edges[j-1] < x <= edges[j]``, has about equal weight."""
+    present = ~np.isnan(column)
+    column, weights = column[present], weights[present]
+    distinct = np.unique(column)
+    if len(distinct) <= max_bins:
+        return np.asarray(0.5 * (distinct[1:] + distinct[:-1]))
+    order = np.argsort(column, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    wanted = cumulative[-1] * np.arange(1, max_bins) / max_bins
+    rows = np.minimum(np.searchsorted(cumulative, wanted), len(column) - 1)
+    return np.unique(column[order][rows])

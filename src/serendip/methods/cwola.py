@@ -1,0 +1,129 @@
+r"""CWoLa hunting (arXiv:1902.02634, 2005.02983; with trees: 2309.13111).
+
+The classifier separates the events of the signal region from those of two strips at its edges. If the
+features do not depend on the mass, the background is the same in both, and all there is to learn is signal:
+
+.. math:: \frac{p_\mathrm{SR}(x)}{p_\mathrm{strips}(x)} \;\text{ rises with }\; \frac{p_S(x)}{p_B(x)}
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+
+from serendip.classify.build import ClassifierName, build_classifier
+from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.errors import InputError
+from serendip.events.events import Events, Window
+from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+
+__all__ = ["Cwola", "CwolaConfig"]
+
+
+class CwolaConfig(MethodConfig):
+    """Options of :class:`Cwola`.
+
+    Attributes
+    ----------
+    strip_width
+        Width of each strip, in widths of the window: half the window by default.
+    strip_width_gev
+        Width of each strip in GeV; if given, it replaces ``strip_width``.
+    classifier
+        ``"trees"`` or ``"network"``.
+    members
+        Classifiers that are averaged.
+    min_events
+        Fewest events in the window, and in each strip, of the sample of one model.
+    """
+
+    strip_width: PositiveFloat = 0.5
+    strip_width_gev: PositiveFloat | None = None
+    classifier: ClassifierName = "trees"
+    members: PositiveInt = 10
+    min_events: PositiveInt = 20
+
+
+class Cwola(Method):
+    """Signal region against the strips beside it, each with half the weight of the signal region."""
+
+    name = "cwola"
+    title = "CWoLa hunting: signal region against sideband strips"
+    Config = CwolaConfig
+    config: CwolaConfig
+
+    def strips(self, window: Window) -> tuple[Window, Window]:
+        """Return the lower and the upper strip."""
+        width = self.config.strip_width_gev or self.config.strip_width * window.width
+        if width >= window.low:
+            raise InputError(
+                f"strips of {width:g} GeV beside the window {window} would reach down to zero mass; "
+                "use narrower strips"
+            )
+        return Window(window.low - width, window.low), Window(window.high, window.high + width)
+
+    def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
+        """Train one classifier for each split on the events of the window and the strips.
+
+        Parameters
+        ----------
+        events
+            Signal region and sidebands; event weights are honoured.
+        window
+            The signal region.
+        splits
+            Shape ``(n_models, n_events)``; default: one model that sees everything.
+
+        Raises
+        ------
+        InputError
+            If the window or a strip has too few events in a split, e.g. because it lies beyond the edge of
+            the spectrum.
+        """
+        masks = as_splits(splits, len(events))
+        strips = self.strips(window)
+        regions = np.stack([region.contains(events.m) for region in (window, *strips)])
+        used = regions.any(axis=0)
+        self._x, self._masks, self._in_window = events.x[used], masks[:, used], regions[0, used]
+        event_weights, regions = events.weights[used], regions[:, used]
+        self._weight = np.stack(
+            [self._balanced(event_weights, mask & regions, window) for mask in self._masks]
+        )
+        self._classifiers: SplitClassifiers = fit_splits(
+            self.classifier(), self._x, self._in_window, self._weight, self._masks
+        )
+        return self
+
+    def classifier(self) -> Any:
+        """Return the untrained classifier; override it to use any other scikit-learn estimator."""
+        config = self.config
+        return build_classifier(
+            config.classifier, members=config.members, seed=self.seed, threads=self.threads
+        )
+
+    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
+        """Log-odds of signal region against strips, shape ``(n_events,)``."""
+        return self._classifiers.score(events.x, split)
+
+    def template(self, split: int = 0) -> Template:
+        """Return the strip events that model ``split`` was trained on, with their weights."""
+        rows = self._masks[split] & ~self._in_window
+        return Template(x=self._x[rows], weights=self._weight[split, rows])
+
+    def _balanced(
+        self, weights: NDArray[np.float64], regions: NDArray[np.bool_], window: Window
+    ) -> NDArray[np.float64]:
+        """Weights of one model, in which each strip sums to half the signal region; shape ``(n,)``.
+
+        ``regions`` are the masks of signal region, lower and upper strip.
+        """
+        lower, upper = self.strips(window)
+        names = ("signal region", f"lower strip ({lower})", f"upper strip ({upper})")
+        out = np.zeros(len(weights))
+        for name, rows, share in zip(names, regions, (1.0, 0.5, 0.5), strict=True):
+            require_events(rows & (weights > 0), self.config.min_events, name, window)
+            out[rows] = weights[rows] * (share * weights[regions[0]].sum() / weights[rows].sum())
+        return out
