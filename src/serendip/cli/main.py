@@ -1,0 +1,99 @@
+"""The ``serendip`` command: registers the commands and turns exceptions into messages and exit codes.
+
+Exit codes: 0 done, 1 a check failed, 2 bad input or usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from serendip.errors import SerendipError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="serendip",
+    help="Model-agnostic searches for new physics: is there something, where, how sure are we, what does it look like?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from serendip import __version__
+
+        typer.echo(f"serendip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _register() -> None:
+    from serendip.cli.bump import bump
+    from serendip.cli.demo import demo
+    from serendip.cli.inspect import inspect
+    from serendip.cli.report import report
+    from serendip.cli.search import search
+    from serendip.cli.simulate import app as simulate
+
+    app.command()(search)
+    app.command()(bump)
+    app.command()(inspect)
+    app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
+    app.command()(report)
+    app.command()(demo)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    _register()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except SerendipError as error:
+        _complain(str(error))
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; repeat the same command to continue")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (for example `| head`): nothing to report, and nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        _complain(f"{error.filename or 'output'}: cannot be written ({error.strerror})")
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _complain(text: str) -> None:
+    click.echo(f"error: {text}", err=True)

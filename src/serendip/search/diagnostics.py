@@ -1,0 +1,227 @@
+"""The numbers behind the pictures of the report (``diagnostics.json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.events.events import Events, Window
+from serendip.events.audit import distance_correlation
+from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
+from serendip.search.config import SearchConfig
+from serendip.search.measure import Look, Measurement, WindowFit
+from serendip.search.rundir import TaskResult
+
+__all__ = ["diagnostics"]
+
+_BINS = 30
+_MIN_BACKGROUND = 20
+
+
+def diagnostics(
+    config: SearchConfig,
+    events: Events,
+    fold: NDArray[np.int64],
+    measurement: Measurement,
+    tasks: Mapping[tuple[str, Window], TaskResult],
+    *,
+    blinded: bool,
+) -> dict[str, Any]:
+    """Everything the report draws. Blinded: nothing that is counted in a window, except by expectation."""
+    tested = {where: ~np.isnan(task.scores) for where, task in tasks.items()}
+    return {
+        "schema": 1,
+        "mass_name": events.mass,
+        "unit": "GeV",
+        "features": list(events.features),
+        "spectra": _spectra(measurement, blinded=blinded),
+        "scores": [
+            _score_histogram(events, where, measurement, window_fit, tested[where], blinded=blinded)
+            for where, window_fit in _window_fits(measurement).items()
+        ],
+        "closure": [
+            {"method": method, "window": [window.low, window.high], **task.facts["closure"]}
+            for (method, window), task in tasks.items()
+            if task.facts["closure"]
+        ],
+        "selected": [] if blinded else _selected(events, measurement, tasks),
+        "correlation": [
+            _correlation(config, events, where, measurement, window_fit, tested[where])
+            for where, window_fit in _window_fits(measurement).items()
+        ],
+        "truth": None if blinded or events.label is None else _truth(events, measurement, tested),
+    }
+
+
+def _window_fits(measurement: Measurement) -> dict[tuple[str, Window], WindowFit]:
+    return {(look.method, look.window_fit.window): look.window_fit for look in measurement.looks}
+
+
+def _masked(counts: NDArray[np.float64], window_fit: WindowFit, *, blinded: bool) -> list[float | None]:
+    return [None if blinded and inside else float(n) for n, inside in zip(counts, window_fit.inside, strict=True)]
+
+
+def _spectra(measurement: Measurement, *, blinded: bool) -> list[dict[str, Any]]:
+    spectra = []
+    for window_fit in {fit.window: fit for fit in _window_fits(measurement).values()}.values():
+        spectra.append(_spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, blinded=blinded))
+    for i, look in enumerate(measurement.looks):
+        spectra.append(
+            _spectrum((i, look), look.window_fit, look.result.counts, look.result.fit, blinded=blinded)
+        )
+    return spectra
+
+
+def _spectrum(
+    look: tuple[int, Look] | None, window_fit: WindowFit, counts: NDArray[np.float64], fit: Any, *, blinded: bool
+) -> dict[str, Any]:
+    return {
+        "look": look and look[0],
+        "method": look and look[1].method,
+        "window": [window_fit.window.low, window_fit.window.high],
+        "working_point": look and look[1].working_point,
+        "edges": window_fit.edges,
+        "observed": _masked(counts, window_fit, blinded=blinded),
+        "expected": fit.expected,
+        "expected_error": fit.expected_error,
+        "fit": {"function": fit.name, "n_parameters": fit.n_parameters, "gof_p": fit.gof_p},
+    }
+
+
+def _score_histogram(
+    events: Events,
+    where: tuple[str, Window],
+    measurement: Measurement,
+    window_fit: WindowFit,
+    tested: NDArray[np.bool_],
+    *,
+    blinded: bool,
+) -> dict[str, Any]:
+    method, window = where
+    efficiency = measurement.efficiency[where]
+    known = tested & ~np.isnan(efficiency)
+    depth = np.full(len(events), np.nan)
+    depth[known] = -np.log10(np.maximum(efficiency[known], 1e-12))
+    edges = np.linspace(0, max(4.0, np.ceil(np.nanmax(depth))), 41)
+    inside = window.contains(events.m)
+
+    def fractions(mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        rows = mask & known
+        total = events.weights[rows].sum()
+        if total <= 0:
+            return None
+        return np.asarray(np.histogram(depth[rows], edges, weights=events.weights[rows])[0] / total)
+
+    show_truth = events.label is not None and not blinded
+    return {
+        "method": method,
+        "window": [window.low, window.high],
+        "edges": edges,
+        "sideband": fractions(window_fit.sideband(events.m)),
+        "signal_region": None if blinded else fractions(inside),
+        "truth_signal": fractions(inside & events.labels) if show_truth else None,
+        "scale": "minus log10 of background efficiency",
+    }
+
+
+def _selected(
+    events: Events, measurement: Measurement, tasks: Mapping[tuple[str, Window], TaskResult]
+) -> list[dict[str, Any]]:
+    out = []
+    x = events.x
+    for i, look in enumerate(measurement.looks):
+        window = look.window_fit.window
+        task = tasks[look.method, window]
+        inside = window.contains(events.m)
+        chosen = inside & (measurement.efficiency[look.method, window] <= look.working_point)
+        truth = inside & events.labels if events.label is not None else np.zeros(len(events), bool)
+        features = []
+        for j, name in enumerate(events.features):
+            edges = _feature_edges(x[inside, j])
+            features.append(
+                {
+                    "name": name,
+                    "edges": edges,
+                    "selected": _fractions(x[chosen, j], edges, events.weights[chosen]),
+                    "template": _fractions(task.template[:, j], edges, task.template_weights),
+                    "truth_signal": _fractions(x[truth, j], edges, events.weights[truth]),
+                }
+            )
+        out.append(
+            {
+                "look": i,
+                "method": look.method,
+                "window": [window.low, window.high],
+                "working_point": look.working_point,
+                "n": int(chosen.sum()),
+                "features": features,
+            }
+        )
+    return out
+
+
+def _feature_edges(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    low, high = (float(q) for q in np.quantile(values, [0.002, 0.998]))
+    return np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+
+
+def _fractions(
+    values: NDArray[Any], edges: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    if len(values) == 0 or weights.sum() <= 0:
+        return None
+    return np.asarray(np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=weights)[0] / weights.sum())
+
+
+def _correlation(
+    config: SearchConfig,
+    events: Events,
+    where: tuple[str, Window],
+    measurement: Measurement,
+    window_fit: WindowFit,
+    tested: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Distance correlation of score and mass in the sidebands, with its value for shuffled scores."""
+    method, window = where
+    rows = np.flatnonzero(tested & window_fit.sideband(events.m))
+    rng = np.random.default_rng([config.seed, 0xDC])
+    rows = rng.choice(rows, min(len(rows), 2000), replace=False)
+    rank, mass = measurement.efficiency[where][rows], events.m[rows]
+    null = [distance_correlation(rng.permutation(rank), mass) for _ in range(5)]
+    return {
+        "method": method,
+        "window": [window.low, window.high],
+        "distance_correlation": distance_correlation(rank, mass),
+        "null_level": float(np.mean(null)),
+    }
+
+
+def _truth(
+    events: Events, measurement: Measurement, tested: Mapping[tuple[str, Window], NDArray[np.bool_]]
+) -> dict[str, Any]:
+    labels = events.labels
+    curves = []
+    for (method, window), efficiency in measurement.efficiency.items():
+        rows = window.contains(events.m) & tested[method, window]
+        if not labels[rows].any() or labels[rows].all():
+            continue
+        curve = sic_curve(labels[rows], -efficiency[rows], events.weights[rows], min_background=_MIN_BACKGROUND)
+        best, error = max_sic(curve)
+        thin = np.unique(np.linspace(0, len(curve.eps_b) - 1, 300).astype(int))
+        curves.append(
+            {
+                "method": method,
+                "window": [window.low, window.high],
+                "max_sic": best,
+                "max_sic_error": error,
+                "min_background": _MIN_BACKGROUND,
+                "sic_at": {str(point): sic_at(curve, point) for point in sorted({look.working_point for look in measurement.looks})},
+                "eps_b": curve.eps_b[thin],
+                "sic": curve.sic[thin],
+            }
+        )
+    in_windows = np.any([window.contains(events.m) for _, window in measurement.efficiency], axis=0)
+    return {"signal_in_window": int((labels & in_windows).sum()), "roc": curves}

@@ -1,0 +1,246 @@
+"""The scan from a table of events to a run directory.
+
+``run_search`` is the whole chain: read, check, train (each method in each window is one task), cut, fit, global
+p-value, files. Finished tasks are skipped, so the same call after a crash continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Executor, as_completed
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from serendip.events.events import Events, Window
+from serendip.events.files import atomic_write
+from serendip.events.read import read
+from serendip.search.config import SearchConfig
+from serendip.search.diagnostics import diagnostics
+from serendip.search.executor import available_cores, local_executor
+from serendip.search.folds import assign_folds
+from serendip.search.measure import Measurement, measure, prepare_window
+from serendip.search.rundir import RunDirectory, TaskResult, write_json
+from serendip.search.task import Task, run_task
+
+__all__ = ["Progress", "SearchResult", "run_search"]
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Receives what a search is doing."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Announce a stage of ``total`` steps."""
+
+    def advance(self, done: str) -> None:
+        """Report one finished step."""
+
+
+class _Silent:
+    def start(self, stage: str, total: int) -> None:
+        log.info("%s (%d)", stage, total)
+
+    def advance(self, done: str) -> None:
+        log.info("done: %s", done)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What ``run_search`` returns.
+
+    Attributes
+    ----------
+    path
+        The run directory.
+    results
+        Content of ``results.json``.
+    """
+
+    path: Path
+    results: dict[str, Any]
+
+
+def run_search(
+    config: SearchConfig,
+    out: Path | str,
+    *,
+    unblind: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for a resonance and write the run directory.
+
+    Parameters
+    ----------
+    config
+        What to search, where and how.
+    out
+        The run directory: new, or one of the same configuration, which is then continued.
+    unblind
+        Show and write observed counts in the windows. Recorded in the manifest; cannot be taken back.
+    jobs
+        Worker processes; default: one for each core that this process may use.
+    executor
+        Runs the trainings instead of local processes, for example ``dask.distributed.Client().get_executor()``.
+    progress
+        Receives what is being done.
+
+    Returns
+    -------
+    SearchResult
+
+    Raises
+    ------
+    InputError
+        If the input, the configuration or the folder cannot be used. Nothing is trained in that case.
+    """
+    clock = time.perf_counter()
+    progress = progress or _Silent()
+    run = RunDirectory(Path(out))
+    events = read_events(config)
+    windows = [prepare_window(events, window, config) for window in config.windows]
+    run.open(config)
+    manifest = run.start(config, events, unblind=unblind)
+    unblinded = run.unblinded
+    fold = assign_folds(events.ids, config.folds, config.seed)
+    read_done = time.perf_counter()
+
+    tasks = _train(config, run, events, executor, jobs, progress)
+    trained = time.perf_counter()
+
+    progress.start("fits, p-values and toys", 1)
+    measurement = measure(config, events, fold, windows, tasks, blinded=not unblinded)
+    progress.advance("statistics")
+    statistics_done = time.perf_counter()
+
+    results = {
+        "schema": 1,
+        "seed": config.seed,
+        "blinded": not unblinded,
+        **measurement.to_dict(),
+        "timing_s": {
+            "read": read_done - clock,
+            "train": sum(task.facts["total_s"] for task in tasks.values()),
+            "statistics": statistics_done - trained,
+            "total": time.perf_counter() - clock,
+        },
+    }
+    write_json(run.path / "diagnostics.json", diagnostics(config, events, fold, measurement, tasks, blinded=not unblinded))
+    _write_scores(run.path / "scores.parquet", events, fold, tasks, measurement, blinded=not unblinded)
+    write_json(run.path / "results.json", results)
+    manifest["timing_s"] = results["timing_s"]
+    manifest["tasks"] = [task.facts | {"closure": None} for task in tasks.values()]
+    manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(run.path / "manifest.json", manifest)
+    return SearchResult(run.path, results)
+
+
+def read_events(config: SearchConfig) -> Events:
+    """Events of a configuration.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used as asked.
+    """
+    return read(
+        config.file,
+        mass=config.mass,
+        features=config.features,
+        weight=config.weight,
+        label=config.label,
+        id=config.id,
+        where=config.where,
+        tree=config.tree,
+        unit=config.unit,
+        preset=config.preset,
+    )
+
+
+def _train(
+    config: SearchConfig,
+    run: RunDirectory,
+    events: Events,
+    executor: Executor | None,
+    jobs: int | None,
+    progress: Progress,
+) -> dict[tuple[str, Window], TaskResult]:
+    """Train what is not finished yet; one task for each method and window."""
+    digest = events.digest()
+    keys = {}
+    todo = []
+    for window in config.windows:
+        for name in config.method:
+            options = config.method_config(name).model_dump(mode="json")
+            scheme = config.combination.split("-")[0]
+            key = run.task_key(digest, name, options, [window.low, window.high], config.folds, scheme, config.seed)
+            keys[name, window] = key
+            todo.append(Task(key, name, options, window, config.folds, config.combination, config.seed, 1))
+    finished = [task for task in todo if run.has_task(task.key)]
+    todo = [task for task in todo if not run.has_task(task.key)]
+    progress.start("training", len(keys))
+    for task in finished:
+        progress.advance(f"{task.method} in {task.window} (already there)")
+    cores = jobs or available_cores()
+    workers = min(cores, len(todo))
+    threads = max(1, cores // max(workers, 1)) if executor is None else 1
+    context = local_executor(workers) if executor is None else nullcontext(executor)
+    with context as pool:
+        futures = {}
+        for task in todo:
+            job = Task(**{**task.__dict__, "threads": threads})
+            futures[pool.submit(run_task, job, events)] = task
+        for future in as_completed(futures):
+            task = futures[future]
+            run.write_task(task.key, future.result())
+            progress.advance(f"{task.method} in {task.window}")
+    return {where: run.read_task(key) for where, key in keys.items()}
+
+
+def _write_scores(
+    path: Path,
+    events: Events,
+    fold: np.ndarray[Any, np.dtype[np.int64]],
+    tasks: dict[tuple[str, Window], TaskResult],
+    measurement: Measurement,
+    *,
+    blinded: bool,
+) -> None:
+    """One row for each event, method and window. Blinded: the scores of the window's events are null."""
+    schema = pa.schema(
+        {
+            "id": pa.array(events.ids).type,
+            "method": pa.dictionary(pa.int8(), pa.string()),
+            "window_low": pa.float64(),
+            "window_high": pa.float64(),
+            "fold": pa.int16(),
+            "score": pa.float64(),
+            "in_window": pa.bool_(),
+        }
+    )
+    ids = pa.array(events.ids)
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for (method, window), task in tasks.items():
+            inside = window.contains(events.m)
+            hidden = np.isnan(task.scores) | (inside & blinded)
+            n = len(events)
+            columns = [
+                ids,
+                pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), [method]),
+                pa.array(np.full(n, window.low)),
+                pa.array(np.full(n, window.high)),
+                pa.array(fold.astype(np.int16)),
+                pa.array(task.scores, mask=hidden),
+                pa.array(inside),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -1,0 +1,193 @@
+"""From the scores of finished trainings to looks, and from looks to the global p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.events import Events, Window
+from serendip.search.config import SearchConfig
+from serendip.search.folds import background_efficiency
+from serendip.search.rundir import TaskResult
+from serendip.statistics.fit import SpectrumFit, fit_spectrum
+from serendip.statistics.functions import get_family
+from serendip.statistics.looks import LookResult, analyse_look, fit_range, make_edges
+from serendip.statistics.trials import GlobalResult, global_p_value
+
+__all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
+
+_MIN_SIDEBAND_EVENTS = 200
+
+
+@dataclass(frozen=True)
+class WindowFit:
+    """A window, its binning and the fit of the spectrum before any cut.
+
+    Attributes
+    ----------
+    window
+        The signal region.
+    edges
+        Bin edges in GeV; both edges of the window are among them.
+    inside
+        Mask of the bins in the window.
+    counts
+        Events (sum of weights) in each bin before any cut.
+    inclusive
+        Fit of these counts outside the window.
+    """
+
+    window: Window
+    edges: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    counts: NDArray[np.float64]
+    inclusive: SpectrumFit
+
+    def in_range(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Mask of the events inside the fitted range."""
+        return (mass >= self.edges[0]) & (mass < self.edges[-1])
+
+    def sideband(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Mask of the events inside the fitted range and outside the window."""
+        return self.in_range(mass) & ~self.window.contains(mass)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One number on which an excess could be seen: a method, a window, a working point."""
+
+    method: str
+    window_fit: WindowFit
+    working_point: float
+    result: LookResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """The look as ``results.json`` has it."""
+        window = self.window_fit.window
+        inclusive = self.window_fit.inclusive
+        return {
+            "method": self.method,
+            "window": [window.low, window.high],
+            "working_point": self.working_point,
+            "statistic": "bump-fit",
+            **self.result.to_dict(),
+            "fit": {
+                "function": inclusive.name,
+                "n_parameters": inclusive.n_parameters,
+                "gof_p": inclusive.gof_p,
+                "efficiency_order": self.result.fit.n_parameters - 1,
+                "efficiency_gof_p": self.result.fit.gof_p,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All looks, the global p-value, and for each training the background efficiency of every event's score."""
+
+    looks: tuple[Look, ...]
+    overall: GlobalResult | None
+    efficiency: Mapping[tuple[str, Window], NDArray[np.float64]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """``looks`` and ``global`` as ``results.json`` has them."""
+        return {
+            "looks": [look.to_dict() for look in self.looks],
+            "global": None if self.overall is None else self.overall.to_dict(),
+        }
+
+
+def prepare_window(events: Events, window: Window, config: SearchConfig) -> WindowFit:
+    """Check a window and fit the spectrum around it, before anything is trained.
+
+    Raises
+    ------
+    InputError
+        If the window lies outside the data or is empty, or its sidebands hold too few events.
+    """
+    mass, weights = events.m, events.weights
+    low, high = float(mass.min()), float(mass.max())
+    if window.high <= low or window.low >= high:
+        raise InputError(f"window {window} lies outside the data, whose masses run from {low:g} to {high:g} GeV")
+    if not window.contains(mass).any():
+        raise InputError(f"window {window} holds no event")
+    bounds = config.mass_range or fit_range(mass, window)
+    if not bounds[0] < window.low < window.high < bounds[1]:
+        raise InputError(
+            f"window {window} needs a sideband on both sides, but the background can be fitted only from "
+            f"{bounds[0]:g} to {bounds[1]:g} GeV; move the window inwards or give --range LO:HI"
+        )
+    edges = make_edges(bounds, window)
+    inside = (edges[:-1] >= window.low) & (edges[1:] <= window.high)
+    counts = np.histogram(mass, edges, weights=weights)[0]
+    for side, bins in (("below", edges[1:] <= window.low), ("above", edges[:-1] >= window.high)):
+        found = int(np.histogram(mass, edges)[0][bins].sum())
+        if found < _MIN_SIDEBAND_EVENTS // 4:
+            raise InputError(
+                f"too few sideband events: {found} {side} the window {window} (range {bounds[0]:g}-{bounds[1]:g} GeV), "
+                f"at least {_MIN_SIDEBAND_EVENTS // 4} are needed; move or narrow the window, or give more data"
+            )
+    found = int(np.histogram(mass, edges)[0][~inside].sum())
+    if found < _MIN_SIDEBAND_EVENTS:
+        raise InputError(
+            f"too few sideband events: {found} around the window {window} (range {bounds[0]:g}-{bounds[1]:g} GeV), at least "
+            f"{_MIN_SIDEBAND_EVENTS} are needed; widen --range or give more data"
+        )
+    family = get_family(config.background, config.sqrt_s * 1000)
+    inclusive = fit_spectrum(counts, edges, family, mask=inside, scale=_scale(weights))
+    return WindowFit(window, edges, inside, counts, inclusive)
+
+
+def _scale(weights: NDArray[np.float64]) -> float:
+    """Weighted counts divided by sum w² / sum w fluctuate like Poisson counts (Bohm & Zech, arXiv:1309.1287)."""
+    return float((weights**2).sum() / weights.sum())
+
+
+def measure(
+    config: SearchConfig,
+    events: Events,
+    fold: NDArray[np.int64],
+    windows: list[WindowFit],
+    tasks: Mapping[tuple[str, Window], TaskResult],
+    *,
+    blinded: bool,
+) -> Measurement:
+    """Cut at the working points, fit, and count.
+
+    The threshold of a fold comes from its own sideband events, never from its signal region (see
+    :func:`~serendip.search.folds.background_efficiency`).
+    """
+    mass, weights = events.m, events.weights
+    looks, efficiencies = [], {}
+    for method in config.method:
+        for window_fit in windows:
+            window = window_fit.window
+            score = tasks[method, window].scores
+            efficiency = background_efficiency(score, fold, window_fit.sideband(mass), weights)
+            efficiencies[method, window] = efficiency
+            used = window_fit.in_range(mass)
+            for working_point in config.working_points:
+                result = analyse_look(
+                    mass[used],
+                    fold[used],
+                    efficiency[used] <= working_point,
+                    window,
+                    window_fit.edges,
+                    window_fit.inclusive,
+                    combination=config.combination,
+                    n_folds=config.folds,
+                    weights=None if events.weight is None else weights[used],
+                    blinded=blinded,
+                )
+                looks.append(Look(method, window_fit, working_point, result))
+    overall = None
+    if not blinded:
+        rng = np.random.default_rng([config.seed, 0x70795])
+        groups = [(look.method, look.window_fit.window, look.working_point) for look in looks]
+        overall = global_p_value([look.result for look in looks], groups, config.toys, rng)
+    return Measurement(tuple(looks), overall, efficiencies)
