@@ -1,0 +1,1 @@
+"""Conditional density models p(x|m) with exact densities and sampling."""

@@ -1,0 +1,28 @@
+"""Where tensors live and how many threads torch may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["limited_threads", "pick_device"]
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device to train on: ``name`` if given, else CUDA when there is one, else the CPU."""
+    if name is not None:
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Run torch on ``threads`` CPU threads inside the block and restore the former number after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
