@@ -70,7 +70,7 @@ def _spectra(measurement: Measurement, *, blinded: bool) -> list[dict[str, Any]]
         spectra.append(_spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, blinded=blinded))
     for i, look in enumerate(measurement.looks):
         spectra.append(
-            _spectrum((i, look), look.window_fit, look.result.counts, look.result.fit, blinded=blinded)
+            _spectrum((i, look), look.window_fit, look.result.spectrum.counts, look.result.spectrum, blinded=blinded)
         )
     return spectra
 
@@ -87,7 +87,7 @@ def _spectrum(
         "observed": _masked(counts, window_fit, blinded=blinded),
         "expected": fit.expected,
         "expected_error": fit.expected_error,
-        "fit": {"function": fit.name, "n_parameters": fit.n_parameters, "gof_p": fit.gof_p},
+        "fit": {"function": fit.function, "n_parameters": fit.n_parameters, "gof_p": fit.gof_p},
     }
 
 

@@ -14,9 +14,9 @@ from serendip.events.events import Events, Window
 from serendip.search.config import SearchConfig
 from serendip.search.folds import background_efficiency
 from serendip.search.rundir import TaskResult
-from serendip.statistics.fit import SpectrumFit, fit_spectrum
+from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
-from serendip.statistics.looks import LookResult, analyse_look, fit_range, make_edges
+from serendip.statistics.looks import LookResult, analyse_look, fit_inclusive, fit_range, make_edges
 from serendip.statistics.trials import GlobalResult, global_p_value
 
 __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
@@ -68,22 +68,15 @@ class Look:
 
     def to_dict(self) -> dict[str, Any]:
         """The look as ``results.json`` has it."""
-        window = self.window_fit.window
-        inclusive = self.window_fit.inclusive
-        return {
-            "method": self.method,
-            "window": [window.low, window.high],
-            "working_point": self.working_point,
-            "statistic": "bump-fit",
-            **self.result.to_dict(),
-            "fit": {
-                "function": inclusive.name,
-                "n_parameters": inclusive.n_parameters,
-                "gof_p": inclusive.gof_p,
-                "efficiency_order": self.result.fit.n_parameters - 1,
-                "efficiency_gof_p": self.result.fit.gof_p,
-            },
+        inclusive, efficiency = self.window_fit.inclusive, self.result.spectrum
+        fit = {
+            "function": inclusive.function,
+            "n_parameters": inclusive.n_parameters,
+            "gof_p": inclusive.gof_p,
+            "efficiency_order": efficiency.n_parameters - 1,
+            "efficiency_gof_p": efficiency.gof_p,
         }
+        return self.result.to_dict() | {"fit": fit}
 
 
 @dataclass(frozen=True)
@@ -139,13 +132,8 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
             f"{_MIN_SIDEBAND_EVENTS} are needed; widen --range or give more data"
         )
     family = get_family(config.background, config.sqrt_s * 1000)
-    inclusive = fit_spectrum(counts, edges, family, mask=inside, scale=_scale(weights))
+    inclusive = fit_inclusive(mass, window, edges, family, weights=None if events.weight is None else weights)
     return WindowFit(window, edges, inside, counts, inclusive)
-
-
-def _scale(weights: NDArray[np.float64]) -> float:
-    """Weighted counts divided by sum w² / sum w fluctuate like Poisson counts (Bohm & Zech, arXiv:1309.1287)."""
-    return float((weights**2).sum() / weights.sum())
 
 
 def measure(
@@ -183,11 +171,12 @@ def measure(
                     n_folds=config.folds,
                     weights=None if events.weight is None else weights[used],
                     blinded=blinded,
+                    method=method,
+                    working_point=working_point,
                 )
                 looks.append(Look(method, window_fit, working_point, result))
     overall = None
     if not blinded:
         rng = np.random.default_rng([config.seed, 0x70795])
-        groups = [(look.method, look.window_fit.window, look.working_point) for look in looks]
-        overall = global_p_value([look.result for look in looks], groups, config.toys, rng)
+        overall = global_p_value([look.result for look in looks], config.toys, rng)
     return Measurement(tuple(looks), overall, efficiencies)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serendip.search.folds import assign_folds, background_efficiency, cross_training_plan
+
+
+def test_folds_are_a_hash_of_id_and_seed() -> None:
+    ids = np.arange(20_000)
+    fold = assign_folds(ids, 10, seed=1)
+    shuffled = np.random.default_rng(0).permutation(ids)
+    assert np.array_equal(assign_folds(shuffled, 10, seed=1), fold[shuffled])
+    counts = np.bincount(fold, minlength=10)
+    assert abs(counts - 2000).max() < 5 * np.sqrt(2000 * 0.9)
+    other = assign_folds(ids, 10, seed=2)
+    assert np.mean(other == fold) == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / 20_000))
+
+
+def test_string_ids_hash_by_content() -> None:
+    ids = np.array([f"run{i % 7}:event{i}" for i in range(5000)], dtype=object)
+    fold = assign_folds(ids, 5, seed=3)
+    assert np.array_equal(assign_folds(ids[::-1], 5, seed=3), fold[::-1])
+    assert np.bincount(fold, minlength=5).min() > 850
+
+
+@pytest.mark.parametrize("combination", ["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"])
+def test_no_event_is_scored_by_a_model_that_saw_it(combination: str) -> None:
+    fold = assign_folds(np.arange(3000), 6, seed=1)
+    plan = cross_training_plan(fold, 6, combination)
+    for f, model in plan.scores:
+        assert not plan.splits[model][fold == f].any()
+        if combination.startswith("sequential"):
+            assert set(np.unique(fold[plan.splits[model]])) == set(range(f))
+        else:
+            assert set(np.unique(fold[plan.splits[model]])) == set(range(6)) - {f}
+    tested = {f for f, _ in plan.scores}
+    assert tested == (set(range(1, 6)) if combination.startswith("sequential") else set(range(6)))
+
+
+def test_the_cut_keeps_the_same_fraction_of_sideband_and_window() -> None:
+    """A threshold just above the (k+1)-th sideband score would keep (k+1)/k more of the window than of the sideband."""
+    rng = np.random.default_rng(5)
+    kept_window, kept_sideband = 0, 0
+    for _ in range(400):
+        score = rng.normal(size=600)
+        sideband = np.arange(600) < 400
+        efficiency = background_efficiency(score, np.zeros(600, int), sideband, np.ones(600))
+        selected = efficiency <= 0.0101
+        kept_window += np.sum(selected & ~sideband)
+        kept_sideband += np.sum(selected & sideband)
+    assert kept_sideband == 400 * 4
+    expected = 400 * 200 * 4 / 401
+    assert abs(kept_window - expected) < 4 * np.sqrt(expected)
+
+
+def test_efficiency_is_taken_within_the_fold_and_with_weights() -> None:
+    score = np.array([0.1, 0.2, 0.3, 0.25, 10.1, 10.2, 10.3, 10.25, np.nan])
+    fold = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])
+    sideband = np.array([1, 1, 1, 0, 1, 1, 1, 0, 1], bool)
+    weights = np.array([1, 1, 2, 1, 1, 1, 2, 1, 1.0])
+    efficiency = background_efficiency(score, fold, sideband, weights)
+    assert efficiency[:4] == pytest.approx([1.0, 0.75, 0.5, 0.75])
+    assert efficiency[4:8] == pytest.approx(efficiency[:4])
+    assert np.isnan(efficiency[8])
+
+
+def test_tied_scores_are_all_in_or_all_out() -> None:
+    score = np.array([1.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    sideband = np.array([1, 1, 1, 1, 0, 0], bool)
+    efficiency = background_efficiency(score, np.zeros(6, int), sideband, np.ones(6))
+    assert len(set(efficiency[score == 1.0])) == 1
+    assert efficiency[4] == pytest.approx(0.25)
+    assert efficiency[5] == 1.0

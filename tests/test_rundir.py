@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import FEATURES, make_columns
+
+from serendip.errors import InputError
+from serendip.events.events import Events
+from serendip.search.config import parse_config
+from serendip.search.rundir import RunDirectory, TaskResult
+
+BASE = {"file": "a.parquet", "mass": "mjj", "features": list(FEATURES), "window": [3300, 3700]}
+
+
+def events(seed: int = 0) -> Events:
+    return Events(make_columns(500, seed=seed), mass="mjj", features=FEATURES, id="event")
+
+
+def result() -> TaskResult:
+    return TaskResult(np.array([0.5, np.nan]), np.ones((2, 3), np.float32), np.ones(2), {"method": "cwola", "total_s": 1.0})
+
+
+def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.open(parse_config(BASE))
+    run.open(parse_config(BASE))
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match="seed"):
+        run.open(parse_config({**BASE, "seed": 7}))
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not empty"):
+        RunDirectory(tmp_path).open(parse_config(BASE))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(InputError, match="is a file"):
+        RunDirectory(tmp_path / "thesis.tex").open(parse_config(BASE))
+
+
+def test_other_events_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+    run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
+    run.open(config)
+    run.start(config, events(), unblind=False)
+    run.start(config, events(), unblind=False)
+    with pytest.raises(InputError, match="has changed"):
+        run.start(config, events(seed=1), unblind=False)
+
+
+def test_unblinding_is_recorded_once_and_stays(tmp_path: Path) -> None:
+    run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
+    run.open(config)
+    run.start(config, events(), unblind=False)
+    assert not run.unblinded
+    run.start(config, events(), unblind=True)
+    first = run.manifest()["unblinding"]
+    assert first[0]["config_hash"] == config.digest()
+    run.start(config, events(), unblind=False)
+    assert run.unblinded
+    assert run.manifest()["unblinding"] == first
+
+
+def test_tasks_are_whole_or_absent(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.open(parse_config(BASE))
+    key = run.task_key("a", 1)
+    assert key == run.task_key("a", 1)
+    assert key != run.task_key("a", 2)
+    run.write_task(key, result())
+    back = run.read_task(key)
+    assert np.array_equal(back.scores, result().scores, equal_nan=True)
+    (run.task_folder(key) / "scores.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match="damaged"):
+        run.read_task(key)
+
+
+def test_a_full_disk_leaves_no_half_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.open(parse_config(BASE))
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(InputError, match="No space left"):
+        run.write_task("abc", result())
+    assert list((tmp_path / "run" / "tasks").iterdir()) == []

@@ -1,0 +1,206 @@
+"""The whole chain on small synthetic tables: blinding, unblinding, resume, determinism, labels."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from samples import FEATURES, write_table
+
+from serendip.search.config import SearchConfig, parse_config
+from serendip.search.engine import run_search
+
+
+def config(path: Path, **changes: object) -> SearchConfig:
+    settings = {
+        "file": str(path),
+        "mass": "mjj",
+        "features": list(FEATURES),
+        "id": "event",
+        "window": [3300, 3700],
+        "folds": 4,
+        "toys": 200,
+        "working_points": [0.02],
+        "options": {"cwola": {"members": 2}},
+    }
+    return parse_config({**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
+
+
+@pytest.fixture(scope="module")
+def unblinded(with_signal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_search(config(with_signal), tmp_path_factory.mktemp("runs") / "run", unblind=True, jobs=1).path
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def numbers(run: Path) -> dict:
+    return {key: value for key, value in results(run).items() if key != "timing_s"}
+
+
+def test_a_planted_signal_is_found(unblinded: Path) -> None:
+    (look,) = results(unblinded)["looks"]
+    assert look["observed"] > look["expected"] + 5 * look["expected_error"]
+    assert look["z_local"] > 5
+    assert len(look["folds"]) == 3
+    assert sum(fold["observed"] for fold in look["folds"]) == look["observed"]
+    overall = results(unblinded)["global"]
+    assert overall["best_look"] == 0
+    assert overall["p"] == pytest.approx(1 / 201)
+
+
+def test_every_tested_event_has_a_score_from_a_model_that_never_saw_it(unblinded: Path) -> None:
+    table = pq.read_table(unblinded / "scores.parquet")
+    assert table.column_names == ["id", "method", "window_low", "window_high", "fold", "score", "in_window"]
+    assert len(table) == 12_150
+    untested = table.filter(pc.equal(table["fold"], 0))
+    assert untested["score"].null_count == len(untested)
+    assert table.filter(pc.not_equal(table["fold"], 0))["score"].null_count == 0
+    assert set(table["method"].to_pylist()) == {"cwola"}
+
+
+def test_blind_until_unblinded(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+    run = run_search(config(with_signal), tmp_path / "run", jobs=1).path
+    content = results(run)
+    assert content["blinded"]
+    assert content["global"] is None
+    (look,) = content["looks"]
+    assert look["observed"] is None
+    assert look["p_local"] is None
+    assert look["expected"] == results(unblinded)["looks"][0]["expected"]
+    assert all(fold["observed"] is None and fold["p"] is None for fold in look["folds"])
+    diagnostics = json.loads((run / "diagnostics.json").read_text())
+    for spectrum in diagnostics["spectra"]:
+        low, high = spectrum["window"]
+        for edge, next_edge, count in zip(spectrum["edges"], spectrum["edges"][1:], spectrum["observed"], strict=False):
+            assert (count is None) == (edge >= low and next_edge <= high)
+    assert diagnostics["scores"][0]["signal_region"] is None
+    assert diagnostics["selected"] == []
+    table = pq.read_table(run / "scores.parquet")
+    inside = table.filter(table["in_window"])
+    assert inside["score"].null_count == len(inside)
+    assert json.loads((run / "manifest.json").read_text())["unblinding"] == []
+
+    tasks = {path: path.stat().st_mtime_ns for path in (run / "tasks").rglob("*.npy")}
+    run_search(config(with_signal), run, unblind=True, jobs=1)
+    assert numbers(run) == numbers(unblinded)
+    assert tasks == {path: path.stat().st_mtime_ns for path in (run / "tasks").rglob("*.npy")}, "trained again"
+    assert len(json.loads((run / "manifest.json").read_text())["unblinding"]) == 1
+
+
+def test_the_same_run_twice_gives_the_same_numbers(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+    again = run_search(config(with_signal), tmp_path / "again", unblind=True, jobs=1).path
+    assert numbers(again) == numbers(unblinded)
+    assert (again / "diagnostics.json").read_bytes() == (unblinded / "diagnostics.json").read_bytes()
+    other = run_search(config(with_signal, seed=2), tmp_path / "other", unblind=True, jobs=1).path
+    assert numbers(other) != numbers(unblinded)
+
+
+def test_row_order_changes_nothing(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+    table = pq.read_table(with_signal)
+    shuffled = tmp_path / "shuffled.parquet"
+    pq.write_table(table.take(np.random.default_rng(1).permutation(len(table))), shuffled)
+    run = run_search(config(shuffled), tmp_path / "run", unblind=True, jobs=1).path
+    folds = {tuple(row.values()) for row in pq.read_table(run / "scores.parquet", columns=["id", "fold"]).to_pylist()}
+    assert folds == {
+        tuple(row.values()) for row in pq.read_table(unblinded / "scores.parquet", columns=["id", "fold"]).to_pylist()
+    }
+    assert results(run)["looks"][0]["z_local"] == pytest.approx(results(unblinded)["looks"][0]["z_local"], rel=0.3)
+
+
+def test_labels_change_nothing_but_the_truth_panel(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+    run = run_search(config(with_signal, label="truth"), tmp_path / "run", unblind=True, jobs=1).path
+    assert numbers(run) == numbers(unblinded)
+    truth = json.loads((run / "diagnostics.json").read_text())["truth"]
+    assert truth["roc"][0]["max_sic"] > 2
+    assert truth["roc"][0]["min_background"] == 20
+    assert json.loads((unblinded / "diagnostics.json").read_text())["truth"] is None
+
+
+@pytest.mark.parametrize("combination", ["sequential-stouffer", "kfold-bonferroni", "kfold-summed"])
+def test_combinations(with_signal: Path, tmp_path: Path, combination: str) -> None:
+    run = run_search(config(with_signal, combination=combination), tmp_path / "run", unblind=True, jobs=1).path
+    (look,) = results(run)["looks"]
+    assert combination.split("-")[1] in look["combination"]
+    assert len(look["folds"]) == (3 if combination.startswith("sequential") else 4)
+    assert look["z_local"] > 3
+    assert (look["warning"] is not None) == (combination == "kfold-summed")
+
+
+def test_weights_scale_the_expectation_and_not_the_significance(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", n_signal=150)
+    table = pq.read_table(path)
+    weighted = tmp_path / "weighted.parquet"
+    pq.write_table(table.append_column("w", [np.full(len(table), 3.0)]), weighted)
+    plain = run_search(config(path), tmp_path / "plain", unblind=True, jobs=1).path
+    tripled = run_search(config(weighted, weight="w"), tmp_path / "tripled", unblind=True, jobs=1).path
+    one, three = results(plain)["looks"][0], results(tripled)["looks"][0]
+    assert three["observed"] == pytest.approx(3 * one["observed"], rel=0.05)
+    assert three["expected"] == pytest.approx(3 * one["expected"], rel=0.05)
+    assert three["z_local"] == pytest.approx(one["z_local"], rel=0.05)
+
+
+def test_any_executor_gives_the_same_numbers(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        run = run_search(config(with_signal), tmp_path / "run", unblind=True, executor=executor).path
+    assert numbers(run) == numbers(unblinded)
+
+
+def command(path: Path, out: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "serendip", "search", str(path), "--mass", "mjj", "--features", ",".join(FEATURES)),
+        *("--id", "event", "--scan", "2600:4600", "--width", "0.15", "--folds", "4", "--toys", "200", "--jobs", "2"),
+        *("--working-points", "2e-2", "--set", "cwola.members=3", "--unblind", "--out", str(out)),
+    ]
+
+
+@pytest.mark.slow
+def test_kill_and_resume_gives_the_same_numbers(with_signal: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    subprocess.run(command(with_signal, tmp_path / "whole"), check=True, capture_output=True)
+    duration = time.monotonic() - started
+    rng = np.random.default_rng()
+    for i, moment in enumerate(rng.uniform(0.2, 0.95, 3)):
+        out = tmp_path / f"killed{i}"
+        process = subprocess.Popen(command(with_signal, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(moment * duration)
+        process.kill()
+        process.wait()
+        subprocess.run(command(with_signal, out), check=True, capture_output=True)
+        assert numbers(out) == numbers(tmp_path / "whole"), f"killed at {moment:.2f} of the run"
+
+
+def test_ctrl_c_stops_cleanly_and_can_be_resumed(with_signal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(with_signal, out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("tasks/*/task.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert "Traceback" not in messages
+    assert "repeat the same command" in messages
+    assert not (out / "results.json").exists()
+    done = set(out.glob("tasks/*/task.json"))
+    assert done
+    before = {path: path.stat().st_mtime_ns for path in done}
+    subprocess.run(command(with_signal, out), check=True, capture_output=True)
+    assert results(out)["global"]["p"] < 0.05
+    assert {path: path.stat().st_mtime_ns for path in done} == before
