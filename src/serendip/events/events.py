@@ -156,7 +156,7 @@ class Events:
         return np.asarray(self.columns[self.label]) > 0.5
 
     def without_label(self) -> Events:
-        """The same events with the truth removed: what a method that must not see labels receives."""
+        """Remove the truth: what a method that must not see labels receives."""
         if self.label is None:
             return self
         kept = {name: values for name, values in self.columns.items() if name != self.label}
@@ -196,4 +196,6 @@ def concatenate(samples: Sequence[Events]) -> Events:
             raise InputError("samples with different roles cannot be concatenated")
     shared = [name for name in first.columns if all(name in sample.columns for sample in samples)]
     columns = {name: np.concatenate([sample.columns[name] for sample in samples]) for name in shared}
-    return replace(first, columns=columns, provenance={"parts": [dict(sample.provenance) for sample in samples]})
+    return replace(
+        first, columns=columns, provenance={"parts": [dict(sample.provenance) for sample in samples]}
+    )

@@ -4,8 +4,9 @@ The text is read by an own tokenizer that knows numbers, column names, a fixed l
 and nothing else: no attributes, subscripts, texts or unknown calls exist in this language. What
 remains is evaluated by ``simpleeval`` on whole NumPy columns.
 
-Operators bind as in C and ROOT: ``!`` first, then powers, products, sums, comparisons, ``&`` and last ``|``. So a
-cut needs no parentheses. ``&&``, ``and``, ``||``, ``or``, ``not`` and chained comparisons work too.
+Operators bind as in C and ROOT: ``!`` first, then powers, products, sums, comparisons, ``&`` and last ``|``.
+So
+a cut needs no parentheses. ``&&``, ``and``, ``||``, ``or``, ``not`` and chained comparisons work too.
 Sums and products are made in float64, so that small integer types cannot overflow.
 """
 
@@ -111,15 +112,13 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return np.where(_truth(condition), _count(a), _count(b))
 
 
+_UNARY = ["sqrt", "exp", "expm1", "log", "log1p", "log10", "log2", "cbrt", "sin", "cos", "tan", "arcsin",
+"arccos",
+          "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "floor", "ceil", "round",
+         "sign"]  # fmt: skip
 # name: (function, number of arguments)
 _TABLE: dict[str, tuple[Any, int]] = {
-    **{
-        name: (getattr(np, name), 1)
-        for name in (
-            "sqrt exp expm1 log log1p log10 log2 cbrt sin cos tan arcsin arccos arctan sinh cosh tanh "
-            "arcsinh arccosh arctanh floor ceil round sign"
-        ).split()
-    },
+    **{name: (getattr(np, name), 1) for name in _UNARY},
     **{
         name: (getattr(np, f"arc{name[1:]}"), 1)
         for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")
@@ -239,7 +238,7 @@ class Expression:
 def _operand(name: str, values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
         raise InputError(f"column '{name}' holds text; expressions need numbers")
-    if values.dtype == bool or values.dtype == np.float64:
+    if values.dtype in (np.bool_, np.float64):
         return values
     if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
         return values.astype(np.float64)
@@ -247,7 +246,7 @@ def _operand(name: str, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def suggest(name: str, available: Collection[str]) -> str:
-    """The tail of a message about a missing column: similar names, or what there is."""
+    """Return the tail of a message about a missing column: similar names, or what there is."""
     folded: dict[str, str] = {}
     for known in available:
         folded.setdefault(known.lower(), known)

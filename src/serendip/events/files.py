@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a kill leaves the old file or the new one, never half of one."""
+"""Writing files so that a crash, a full disk or a kill leaves the old or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REASONS = {
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it is flushed to disk and takes the place of ``path``.
+    """Give a temporary path beside ``path``; on success it is flushed to disk and replaces ``path``.
 
     If the body raises, the temporary file is removed and ``path`` stays as it was.
 
@@ -57,7 +57,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.errno not in _REASONS or not own:
             raise
         raise InputError(
-            f"cannot write '{target.name}' in folder '{target.parent}': {_REASONS[error.errno]}; nothing was changed"
+            f"cannot write '{target.name}' in folder '{target.parent}': {_REASONS[error.errno]}; "
+            "nothing was changed"
         ) from error
     finally:
         with suppress(OSError):

@@ -1,0 +1,131 @@
+"""ROOT files through uproot: TTree and RNTuple with one value for each event."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uproot
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.formats.table import Table, as_array, pick
+
+__all__ = ["RootTable"]
+
+CHUNK = "200 MB"
+FLATTEN = (
+    "has a variable number of values for each event (jagged), but one number for each event is needed; "
+    "flatten it "
+    "first, for example the leading one: "
+    "ak.to_numpy(ak.fill_none(ak.firsts(tree[NAME].array()), nan)), and write that column"
+)
+_NUMBERS = {
+    "float": "float32", "double": "float64", "bool": "bool", "char": "int8", "std::byte": "uint8",
+    **{f"std::{sign}int{bits}_t": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{f"ROOT::RNTupleCardinality<std::uint{bits}_t>": f"uint{bits}" for bits in (32, 64)},
+}  # fmt: skip
+
+
+class RootTable(Table):
+    """One TTree or RNTuple of a ROOT file."""
+
+    format = "ROOT TTree"
+
+    def __init__(self, path: Path, tree: str | None = None) -> None:
+        super().__init__(path)
+        with self._readable():
+            file = self._file = uproot.open(path)
+            classes = file.classnames(recursive=True, cycle=False)
+            ntuples = [
+                name
+                for name, kind in classes.items()
+                if kind in ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
+            ]
+            trees = [
+                name for name, kind in classes.items() if kind in ("TTree", "TNtuple", "TNtupleD", "TChain")
+            ]
+            self.tree = pick(path, tree, sorted(trees + ntuples), "TTree or RNTuple")
+            self._tree = file[self.tree]
+            self.n_rows = int(self._tree.num_entries)
+            if self.tree in ntuples:
+                self.format = "ROOT RNTuple"
+                self._describe_ntuple()
+            else:
+                self._describe_tree()
+            if "serendip" in classes:
+                self.roles = json.loads(str(file["serendip"]))
+        if self.n_rows == 0:
+            raise InputError(f"{path.name}: '{self.tree}' has no entries")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        # A damaged file makes uproot fail wherever it then is: struct, zlib, index, key, assertion errors
+        # and more.
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(
+                f"{self.path.name}: this is not a readable ROOT file, it may be truncated or damaged "
+                f"({reason}); write or copy it again"
+            ) from error
+
+    def _describe_tree(self) -> None:
+        for name, branch in self._tree.iteritems(recursive=True, full_paths=False):
+            if branch.branches:
+                continue
+            kind = branch.interpretation
+            if (
+                isinstance(kind, uproot.AsDtype)
+                and not isinstance(kind, uproot.AsArray)
+                and not kind.to_dtype.shape
+            ):
+                self.types[name] = str(kind.to_dtype.newbyteorder("="))
+            elif isinstance(kind, uproot.AsStrings):
+                self.types[name] = "text"
+            elif isinstance(kind, uproot.AsDtype):
+                self.unreadable[name] = (
+                    f"has {kind.to_dtype.shape} values for each event; expected one number"
+                )
+            else:
+                self.unreadable[name] = FLATTEN.replace("NAME", repr(name))
+
+    def _describe_ntuple(self) -> None:
+        for name, kind in self._tree.typenames(full_paths=True).items():
+            if "." in name or name.startswith("_collection"):
+                continue
+            if kind in _NUMBERS:
+                self.types[name] = _NUMBERS[kind]
+            elif kind == "std::string":
+                self.types[name] = "text"
+            else:
+                self.unreadable[name] = FLATTEN.replace("NAME", repr(name))
+
+    def load(
+        self, names: Collection[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """See :meth:`Table.load`; read in chunks, so that memory stays near the size of the result."""
+        self.require(names)
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        parts: list[dict[str, NDArray[Any]]] = []
+        with self._readable():
+            for chunk in self._tree.iterate(
+                list(names), library="np", step_size=CHUNK, entry_start=start, entry_stop=stop
+            ):
+                parts.append({name: as_array(chunk[name]) for name in names})
+        if not parts:
+            return {name: np.empty(0) for name in names}
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part.pop(name) for part in parts]) for name in names}

@@ -1,0 +1,110 @@
+"""What every file format looks like to the rest of the package: named columns that load on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.expressions import suggest
+
+__all__ = ["Table", "as_array", "pick"]
+
+
+class Table:
+    """A table in a file.
+
+    Attributes
+    ----------
+    path
+        The file, or the folder of a data set.
+    format
+        ``"Parquet"``, ``"CSV"``, ``"HDF5"``, ``"ROOT TTree"``, ``"ROOT RNTuple"``.
+    tree
+        Name of the table inside the file, if the format has more than one.
+    types
+        Name and type of each column that can be loaded.
+    unreadable
+        Name of each column that cannot, and why.
+    n_rows
+        Number of rows.
+    roles
+        Roles and provenance that ``serendip.write`` stored in the file, if any.
+    """
+
+    format = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tree: str | None = None
+        self.types: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}
+        self.n_rows = 0
+        self.roles: Mapping[str, Any] | None = None
+
+    def load(
+        self, names: Collection[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Read columns of the rows ``start:stop``, each of shape ``(n,)``; text comes as object or ``U``."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def require(self, names: Collection[str]) -> None:
+        """Stop if a column is missing or cannot be read.
+
+        Raises
+        ------
+        InputError
+            Naming the file and the column.
+        """
+        for name in names:
+            if name in self.unreadable:
+                raise InputError(f"{self.path.name}: column '{name}' {self.unreadable[name]}")
+            if name not in self.types:
+                raise InputError(
+                    f"{self.path.name}: there is no column '{name}'; {suggest(name, self.types)}"
+                )
+
+
+def pick(path: Path, wanted: str | None, found: Sequence[str], what: str) -> str:
+    """Choose one of the tables of a file, or stop with a message that lists them.
+
+    Raises
+    ------
+    InputError
+        If there is none, the wanted one is missing, or several and none is wanted.
+    """
+    if wanted is not None:
+        for name in found:
+            if name.strip("/") == wanted.strip("/"):
+                return name
+        if found:
+            raise InputError(f"{path.name}: there is no {what} '{wanted}'; {suggest(wanted, found)}")
+    if not found:
+        raise InputError(f"{path.name}: there is no {what} in this file")
+    if len(found) > 1:
+        raise InputError(
+            f"{path.name}: there are {len(found)} {what}s: {', '.join(found[:20])}; pick one with --tree "
+            "NAME (tree=)"
+        )
+    return found[0]
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Native byte order, and texts as ``str`` instead of bytes."""
+    array = np.asarray(values)
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
+    if array.dtype == object and any(isinstance(value, bytes) for value in array[:1]):
+        return np.array(
+            [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array], dtype=object
+        )
+    if array.dtype.byteorder not in "=|":
+        return array.astype(array.dtype.newbyteorder("="))
+    return array

@@ -1,0 +1,385 @@
+"""Read events from Parquet, CSV, HDF5 and ROOT files, and refuse what would make a search wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.events import Events
+from serendip.events.expressions import Expression, cut, parse
+from serendip.events.formats import open_table
+from serendip.events.formats.table import Table
+from serendip.events.presets import LhcoTable, preset_table
+
+__all__ = ["ROW", "UNITS", "Roles", "as_numbers", "read", "resolve"]
+
+log = logging.getLogger(__name__)
+
+UNITS = {"GeV": 1.0, "TeV": 1000.0}
+ROW = "_row"
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a table are used for, checked against the table."""
+
+    mass: Expression | None
+    features: tuple[Expression, ...]
+    where: Expression | None
+    weight: Expression | None
+    label: str | None
+    id: str | None
+
+    @property
+    def numbers(self) -> tuple[Expression, ...]:
+        """Mass, features and weight."""
+        return tuple(e for e in (self.mass, *self.features, self.weight) if e is not None)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns to load, each once."""
+        expressions = [*self.numbers, *([self.where] if self.where else [])]
+        names = [name for e in expressions for name in sorted(e.columns)]
+        return list(dict.fromkeys([*names, *(name for name in (self.label, self.id) if name is not None)]))
+
+
+def resolve(
+    table: Table,
+    *,
+    mass: str | None,
+    features: Sequence[str],
+    weight: str | None,
+    label: str | None,
+    id: str | None,
+    where: str | None,
+) -> Roles:
+    """Parse all expressions, fill in what a preset or the file itself says, and check the roles.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or the label, id or weight takes part in a feature or the mass.
+    """
+    if isinstance(table, LhcoTable):
+        mass, features, label = mass or table.mass, features or table.features, label or table.label
+    elif mass is None and table.roles is not None:
+        stored = table.roles
+        mass, features = stored["mass"], features or stored["features"]
+        weight, label, id = weight or stored["weight"], label or stored["label"], id or stored["id"]
+    known = {*table.types, *table.unreadable}
+
+    def expression(text: str) -> Expression:
+        try:
+            return parse(text, known)
+        except InputError as error:
+            raise InputError(f"{table.path.name}: {error}") from None
+
+    def column(text: str | None) -> str | None:
+        if text is None:
+            return None
+        name = text.strip().strip("`")
+        table.require([name])
+        return name
+
+    roles = Roles(
+        mass=expression(mass) if mass else None,
+        features=tuple(expression(text) for text in features),
+        where=expression(where) if where else None,
+        weight=expression(weight) if weight else None,
+        label=column(label),
+        id=column(id),
+    )
+    table.require(roles.columns)
+    hidden = {
+        "label": {roles.label},
+        "id": {roles.id},
+        "weight": roles.weight.columns if roles.weight else set(),
+    }
+    for used in (*roles.features, *([roles.mass] if roles.mass else [])):
+        for role, names in hidden.items():
+            for name in used.columns & names:
+                what = "mass" if used is roles.mass else "feature"
+                raise InputError(
+                    f"{table.path.name}: the {what} '{used.text}' uses column '{name}', which is the {role}; "
+                    f"a search must not see it; leave it out of the {what}"
+                )
+    texts = [feature.text for feature in roles.features]
+    for text in texts:
+        if texts.count(text) > 1:
+            raise InputError(f"the feature '{text}' is given twice")
+        if roles.mass and text == roles.mass.text:
+            raise InputError(f"'{text}' is the mass and cannot also be a feature")
+    return roles
+
+
+def as_numbers(table: Table, name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as they are; a text column whose texts are all numbers is converted.
+
+    Raises
+    ------
+    InputError
+        Naming the first row with something else.
+    """
+    if values.dtype.kind in "biuf":
+        return values
+    numbers = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        if value is None or value == "":
+            continue
+        try:
+            numbers[row] = float(value)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{table.path.name}: column '{name}' has the text '{str(value)[:40]}' in row {row} (the "
+                "first row is 0); "
+                "expected numbers; remove the row or leave the column out"
+            ) from None
+    return numbers
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    mass: str | None = None,
+    features: Sequence[str] = (),
+    weight: str | None = None,
+    label: str | None = None,
+    id: str | None = None,
+    where: str | None = None,
+    tree: str | None = None,
+    unit: str = "GeV",
+    preset: str | None = None,
+) -> Events:
+    """Read a table of events.
+
+    Only the columns that are needed are loaded. Rows with NaN or infinity in the mass or a feature are left
+    out,
+    counted in ``provenance["left_out"]`` and logged.
+
+    Parameters
+    ----------
+    path
+        A Parquet file or a folder of them, a CSV file (also ``.csv.gz``), an HDF5 file (plain columns,
+        compound
+        tables, tables of pandas or PyTables) or a ROOT file (TTree, RNTuple).
+    mass
+        Expression of columns for the resonant mass. May be left out with a preset, and for files that
+        :func:`serendip.write` made, which know their roles.
+    features
+        Expressions of columns; the text of each becomes the name of the feature.
+    weight
+        Expression for the event weight; not negative.
+    label, id
+        Columns with the truth and with unique event ids (whole numbers or text). Without ``id`` the row
+        number in
+        the file is the id, so that it does not depend on the cut.
+    where
+        A cut such as ``"pt>200 & abs(eta)<2.5"``; acts before everything else and sees the columns in the
+        units
+        of the file.
+    tree
+        The table to take if a ROOT or HDF5 file has several.
+    unit
+        Unit of the mass in the file, ``"GeV"`` or ``"TeV"``; the mass is converted to GeV. Other columns
+        stay.
+    preset
+        ``"lhco"`` for LHC Olympics files, see :class:`serendip.events.presets.LhcoTable`.
+
+    Raises
+    ------
+    InputError
+        If the file, a column, an expression or a value cannot be used; the message says which and what to do.
+    """
+    if unit not in UNITS:
+        raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
+    table = open_table(path, tree)
+    try:
+        if preset is not None:
+            if unit != "GeV":
+                raise InputError(f"the preset {preset} knows that its files are in GeV; leave --unit out")
+            table = preset_table(table, preset)
+        roles = resolve(
+            table, mass=mass, features=list(features), weight=weight, label=label, id=id, where=where
+        )
+        if roles.mass is None:
+            raise InputError(f"{table.path.name}: say which column is the mass (--mass EXPR, mass=)")
+        return _build(table, roles, unit, preset)
+    finally:
+        table.close()
+
+
+def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
+    assert roles.mass is not None
+    name = table.path.name
+    raw = table.load(roles.columns)
+    for column in {column for e in (*roles.numbers, roles.where) if e for column in e.columns}:
+        raw[column] = as_numbers(table, column, raw[column])
+    rows: NDArray[np.int64] | None = None
+    if roles.where is not None:
+        rows = np.flatnonzero(cut(roles.where.text, raw))
+        if len(rows) == 0:
+            raise InputError(f"{name}: the cut '{roles.where.text}' leaves no event of {table.n_rows}")
+        raw = {column: values[rows] for column, values in raw.items()}
+    after_cut = table.n_rows if rows is None else len(rows)
+
+    columns = {e.text: e(raw) for e in roles.numbers}
+    keep, left_out = _finite(name, roles, columns)
+    if keep is not None:
+        kept = np.flatnonzero(keep)
+        if len(kept) == 0:
+            raise InputError(f"{name}: no row has finite values in all of {', '.join(columns)}")
+        log.warning("%s: %d rows left out (%s)", name, after_cut - len(kept), _listed(left_out))
+        rows = kept if rows is None else rows[kept]
+        columns = {text: values[kept] for text, values in columns.items()}
+        raw = {column: raw[column][kept] for column in (roles.label, roles.id) if column is not None}
+    numbers = np.arange(table.n_rows) if rows is None else rows
+    _check(name, roles, columns, numbers)
+
+    if unit != "GeV":
+        columns[roles.mass.text] = np.asarray(columns[roles.mass.text], dtype=np.float64) * UNITS[unit]
+    if roles.label is not None:
+        columns[roles.label] = _label(table, roles.label, raw[roles.label], numbers)
+    id_name = roles.id
+    if id_name is None:
+        id_name = ROW
+        columns[ROW] = numbers
+    else:
+        columns[id_name] = _ids(name, id_name, raw[id_name], numbers)
+    return Events(
+        columns=columns,
+        mass=roles.mass.text,
+        features=tuple(e.text for e in roles.features),
+        weight=roles.weight.text if roles.weight else None,
+        label=roles.label,
+        id=id_name,
+        provenance={
+            "file": name,
+            "format": table.format,
+            "tree": table.tree,
+            "bytes": sum(f.stat().st_size for f in table.path.rglob("*") if f.is_file())
+            if table.path.is_dir()
+            else table.path.stat().st_size,
+            "rows_in_file": table.n_rows,
+            "rows_after_cut": after_cut,
+            "rows": len(numbers),
+            "left_out": left_out,
+            "unit": unit,
+            "preset": preset,
+            "mass": roles.mass.text,
+            "features": [e.text for e in roles.features],
+            "where": roles.where.text if roles.where else None,
+            "weight": roles.weight.text if roles.weight else None,
+            "label": roles.label,
+            "id": roles.id,
+        },
+    )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
+
+
+def _finite(
+    name: str, roles: Roles, columns: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.bool_] | None, dict[str, int]]:
+    """Mask of the rows to keep (None: all) and how many each column made unusable."""
+    keep: NDArray[np.bool_] | None = None
+    left_out: dict[str, int] = {}
+    for text, values in columns.items():
+        # NaN passes through min and max, so two fast passes tell that a column is in order. Features become
+        # float32.
+        limit = _FLOAT32_MAX if any(text == e.text for e in roles.features) else np.finfo(np.float64).max
+        if values.min() >= -limit and values.max() <= limit:
+            continue
+        good = np.abs(values) <= limit
+        bad = len(values) - int(np.count_nonzero(good))
+        if bad == len(values):
+            raise InputError(f"{name}: column '{text}' is NaN or infinite in all {bad} rows; leave it out")
+        if roles.weight is not None and text == roles.weight.text:
+            row = int(np.flatnonzero(~good)[0])
+            raise InputError(
+                f"{name}: weight '{text}' is NaN or infinite in {bad} rows (the first is the {row}th after "
+                "the cut); "
+                "expected finite weights, not negative; remove these rows with --where"
+            )
+        left_out[f"{text} is NaN or infinite"] = bad
+        keep = good if keep is None else keep & good
+    return keep, left_out
+
+
+def _check(name: str, roles: Roles, columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> None:
+    assert roles.mass is not None
+    mass = columns[roles.mass.text]
+    if mass.min() <= 0:
+        bad = np.flatnonzero(mass <= 0)
+        raise InputError(
+            f"{name}: the mass '{roles.mass.text}' is zero or negative in {len(bad)} rows, first in row "
+            f"{rows[bad[0]]} "
+            f"({mass[bad[0]]:g}); remove them with --where '{roles.mass.text} > 0'"
+        )
+    for feature in roles.features:
+        values = columns[feature.text]
+        if np.float32(values.min()) == np.float32(values.max()):
+            raise InputError(
+                f"{name}: the feature '{feature.text}' is constant ({values[0]:g} in all {len(values)} "
+                "rows); leave it out"
+            )
+    if roles.weight is not None:
+        weight = columns[roles.weight.text]
+        if weight.min() < 0:
+            bad = np.flatnonzero(weight < 0)
+            raise InputError(
+                f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in row "
+                f"{rows[bad[0]]} "
+                f"({weight[bad[0]]:g}); weighted trainings and fits need weights that are not negative; "
+                "remove them with "
+                "--where, or reweight the sample to positive weights first"
+            )
+        if weight.max() == 0:
+            raise InputError(f"{name}: weight '{roles.weight.text}' is 0 in all rows")
+
+
+def _label(table: Table, column: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    values = as_numbers(table, column, values)
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values))
+        raise InputError(
+            f"{table.path.name}: label '{column}' is NaN in {len(bad)} rows, first in row {rows[bad[0]]}; "
+            "expected 1 for signal and 0 for background"
+        )
+    return values
+
+
+def _ids(name: str, column: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Ids as int64, uint64 or text, all different."""
+    if values.dtype.kind == "f":
+        whole = (
+            values.astype(np.int64) if np.isfinite(values).all() and np.abs(values).max() < 2**53 else None
+        )
+        if whole is None or not np.array_equal(whole, values):
+            raise InputError(
+                f"{name}: id column '{column}' has values that are no whole numbers; expected numbers or text"
+            )
+        values = whole
+    elif values.dtype.kind not in "iu":
+        if values.dtype == object and any(value is None for value in values):
+            raise InputError(f"{name}: id column '{column}' has empty values; expected one id for each row")
+        values = values.astype(str)
+    order = np.argsort(values, kind="stable")
+    same = np.flatnonzero(values[order[1:]] == values[order[:-1]])
+    if len(same):
+        a, b = rows[order[same[0]]], rows[order[same[0] + 1]]
+        raise InputError(
+            f"{name}: id column '{column}' has {len(same)} repeated ids, first '{values[order[same[0]]]}' "
+            f"in rows {a} and "
+            f"{b}; folds need one id for each event; remove the copies or leave --id out to use row numbers"
+        )
+    return values
