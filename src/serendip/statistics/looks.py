@@ -1,0 +1,493 @@
+"""From the scores of one look to its p-value.
+
+A *look* is one method at one working point in one window. The expected count is
+*inclusive spectrum x efficiency*: a smooth function fitted to all events outside the window gives the shape, and
+``exp(polynomial in ln m)`` fitted to the selected events outside the window gives the fraction that is
+selected. The window's bins are masked in both fits, so an observed count never enters its own expectation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_ndtr
+
+from serendip.errors import InputError
+from serendip.events.events import Window
+from serendip.statistics.fit import SpectrumFit, fit_spectrum
+from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
+from serendip.statistics.pvalues import count_log_p_value, count_p_value, stouffer, z_value
+
+__all__ = [
+    "COMBINATIONS",
+    "Combination",
+    "FoldCount",
+    "LookResult",
+    "analyse_look",
+    "combined_log_p",
+    "fit_inclusive",
+    "fit_range",
+    "fold_expectations",
+    "make_edges",
+    "shape_error",
+    "tested_folds",
+    "window_bins",
+]
+
+Array = NDArray[np.float64]
+Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+COMBINATIONS: tuple[str, ...] = get_args(Combination)
+
+EFFICIENCY = efficiency_family(smallest=1, largest=2)
+EFFICIENCY_ALPHA = 0.05
+
+SUMMED_WARNING = (
+    "kfold-summed treats dependent folds as one Poisson count and over-claims (10 to 40 times too many excesses at "
+    "3 sigma in the worst case); quote it only with a full-chain calibration"
+)
+
+
+@dataclass(frozen=True)
+class FoldCount:
+    """Count of one fold in the window; ``observed`` and ``p`` are None while blinded."""
+
+    fold: int
+    observed: float | None
+    expected: float
+    expected_error: float
+    p: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class LookResult:
+    """Outcome of one look. Counts are sums of weights.
+
+    Attributes
+    ----------
+    method, working_point
+        What made the selection; they group looks for the trials factor.
+    window, combination
+        Where, and how folds are combined.
+    observed, p_local, log_p_local, z_local
+        None while blinded. ``log_p_local`` is the natural logarithm.
+    expected, expected_error
+        Background in the window over the tested folds.
+    shape_error
+        The part of the relative error that comes from the inclusive spectrum.
+    folds
+        Per tested fold.
+    spectrum
+        The fitted spectrum of selected events; its window counts are zero while blinded.
+    warning
+        Why this number must not be quoted as it is, or None.
+    """
+
+    method: str
+    working_point: float
+    window: Window
+    combination: str
+    observed: float | None
+    expected: float
+    expected_error: float
+    shape_error: float
+    p_local: float | None
+    log_p_local: float | None
+    z_local: float | None
+    folds: tuple[FoldCount, ...]
+    spectrum: SpectrumFit
+    warning: str | None = None
+
+    @property
+    def blinded(self) -> bool:
+        """Whether the observed count was withheld."""
+        return self.observed is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The look as plain numbers for JSON."""
+        return {
+            "method": self.method,
+            "window": [self.window.low, self.window.high],
+            "working_point": self.working_point,
+            "statistic": "bump-fit",
+            "observed": self.observed,
+            "expected": self.expected,
+            "expected_error": self.expected_error,
+            "p_local": self.p_local,
+            "z_local": self.z_local,
+            "combination": self.combination,
+            "folds": [vars(fold).copy() for fold in self.folds],
+            "fit": self.spectrum.to_dict(),
+            "warning": self.warning,
+        }
+
+
+def make_edges(mass_range: tuple[float, float], window: Window, n_bins: int | None = None) -> Array:
+    """Bin edges of roughly constant relative width with the window's edges among them.
+
+    Parameters
+    ----------
+    mass_range
+        Lowest and highest mass in GeV; the window lies strictly inside.
+    window
+        It becomes a whole number of bins: at least four by default.
+    n_bins
+        Wished total number of bins. Default: bins of about 2.5 % of the mass.
+
+    Raises
+    ------
+    InputError
+        If the window does not leave a sideband on both sides.
+    """
+    low, high = (float(v) for v in mass_range)
+    if not 0 < low < window.low or not window.high < high < np.inf:
+        raise InputError(
+            f"the window {window} needs a sideband on both sides, but the mass range is {low:g} to {high:g} GeV; "
+            "move the window or widen the range"
+        )
+    lengths = np.log([window.low / low, window.high / window.low, high / window.high])
+    if n_bins is None:
+        inside = max(4, int(np.ceil(lengths[1] / 0.025)))
+        width = min(lengths[1] / inside, 0.025)
+        left, right = (max(2, round(float(length / width))) for length in lengths[[0, 2]])
+        # narrow windows must not make thousands of sideband bins
+        left, right = min(left, 60), min(right, 60)
+    else:
+        if n_bins < 3:
+            raise InputError(f"at least 3 bins are needed (one window, two sidebands), not {n_bins}")
+        inside = min(max(1, round(float(n_bins * lengths[1] / lengths.sum()))), n_bins - 2)
+        left = round(float((n_bins - inside) * lengths[0] / (lengths[0] + lengths[2])))
+        left = min(max(1, left), n_bins - inside - 1)
+        right = n_bins - inside - left
+    parts = [
+        np.geomspace(low, window.low, left + 1)[:-1],
+        np.geomspace(window.low, window.high, inside + 1)[:-1],
+        np.geomspace(window.high, high, right + 1),
+    ]
+    edges = np.concatenate(parts)
+    edges[[0, left, left + inside, -1]] = low, window.low, window.high, high
+    return edges
+
+
+def window_bins(edges: ArrayLike, window: Window) -> tuple[int, int]:
+    """First and one-past-last bin of the window."""
+    values = np.asarray(edges)
+    low, high = (int(np.argmin(np.abs(values - v))) for v in (window.low, window.high))
+    if values[low] != window.low or values[high] != window.high:
+        msg = f"the edges of the window {window} are not bin edges"
+        raise ValueError(msg)
+    return low, high
+
+
+def fit_range(
+    mass: ArrayLike, window: Window, *, left: float = 1.25, right: float = 1.6, turn_on: float = 0.6
+) -> tuple[float, float]:
+    """Mass range around a window that a smooth function can describe.
+
+    From ``window.low / left`` to ``window.high * right``, cut at hard edges of the data, and on the left
+    at the mass where a rising spectrum reaches ``turn_on`` times its maximum below the window (a trigger or
+    momentum cut makes a turn-on that no falling function follows). Events inside the window are not looked at.
+
+    Returns
+    -------
+    low, high
+        In GeV. At least 4 % of the mass is left on each side if the data reach that far.
+
+    Raises
+    ------
+    InputError
+        If the data end on one side of the window.
+    """
+    m = np.asarray(mass, dtype=float)
+    if not len(m):
+        raise InputError("there are no events")
+    smallest, largest = float(m.min()), float(m.max())
+    if not (smallest < window.low and largest > window.high):
+        raise InputError(
+            f"the window {window} is not inside the data, which reach from {smallest:g} to {largest:g} GeV; a sideband "
+            "is needed on both sides (check the mass unit)"
+        )
+    low, high = window.low / left, window.high * right
+    below = m[(m >= low) & (m < window.low)]
+    n_bins = 10
+    edges = np.geomspace(low, window.low, n_bins + 1)
+    counts = np.histogram(below, edges)[0].astype(float)
+    # bins are pooled in threes so that fluctuations of sparse data do not look like a turn-on
+    smooth = np.convolve(counts, np.ones(3) / 3.0, mode="same")
+    smooth[[0, -1]] *= 1.5
+    if counts.sum() >= 100:
+        start = int(np.argmax(smooth >= turn_on * smooth.max()))
+        low = float(edges[start]) if start else low
+    if np.count_nonzero(m < 1.03 * smallest) >= 10:
+        low = max(low, smallest)
+    if np.count_nonzero(m > largest / 1.03) >= 10:
+        high = min(high, largest)
+    return min(low, window.low / 1.04, window.low), max(high, min(window.high * 1.04, largest))
+
+
+def _weights(weights: ArrayLike | None, n: int) -> Array:
+    if weights is None:
+        return np.ones(n)
+    w = np.asarray(weights, dtype=float)
+    if w.shape != (n,):
+        msg = f"{w.shape} weights for {n} events"
+        raise ValueError(msg)
+    if not np.all(np.isfinite(w)) or np.any(w < 0):
+        raise InputError("event weights must be finite and not negative")
+    return w
+
+
+def _scale(weights: Array) -> float:
+    total = float(weights.sum())
+    return float((weights**2).sum()) / total if total > 0 else 1.0
+
+
+def fit_inclusive(
+    mass: ArrayLike,
+    window: Window,
+    edges: ArrayLike,
+    family: BackgroundFamily | str = "exppoly",
+    *,
+    weights: ArrayLike | None = None,
+    min_events: int = 20,
+) -> SpectrumFit:
+    """Fit the spectrum of all events with the window masked.
+
+    Raises
+    ------
+    InputError
+        If fewer than ``min_events`` events lie in the sidebands, or none on one side.
+    """
+    m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
+    w = _weights(weights, len(m))
+    low, high = window_bins(grid, window)
+    mask = np.zeros(len(grid) - 1, dtype=bool)
+    mask[low:high] = True
+    use = (m >= grid[0]) & (m < grid[-1]) & (w > 0)
+    side = use & ~window.contains(m)
+    n_left, n_right = (
+        int(np.count_nonzero(side & (m < window.low))),
+        int(np.count_nonzero(side & (m >= window.high))),
+    )
+    if n_left + n_right < min_events or not n_left or not n_right:
+        raise InputError(
+            f"too few sideband events to predict the window {window}: {n_left} below and {n_right} above it between "
+            f"{grid[0]:g} and {grid[-1]:g} GeV, at least {min_events} in total and one on each side are needed"
+        )
+    counts = np.histogram(m[use], grid, weights=w[use])[0]
+    family = get_family(family) if isinstance(family, str) else family
+    return fit_spectrum(counts, grid, family, mask=mask, scale=_scale(w[side]))
+
+
+def tested_folds(combination: str, n_folds: int) -> list[int]:
+    """Folds that are counted: the sequential scheme never tests fold 0."""
+    if combination not in COMBINATIONS:
+        raise InputError(f"unknown combination '{combination}'; expected one of: {', '.join(COMBINATIONS)}")
+    if n_folds < 2:
+        raise InputError(f"cross-training needs at least 2 folds, not {n_folds}")
+    return list(range(1 if combination.startswith("sequential") else 0, n_folds))
+
+
+def fold_expectations(
+    side: Array, total: Array, error: Array, shape_error: float
+) -> tuple[Array, Array, Array]:
+    """Split a summed expectation over folds in proportion to their sideband counts.
+
+    Parameters
+    ----------
+    side
+        Selected sideband counts per fold (Poisson units), shape ``(..., n_folds)``.
+    total, error
+        Summed expectation and its fit error, shape ``(...)``.
+    shape_error
+        Relative error of the inclusive shape.
+
+    Returns
+    -------
+    expected, expected_error
+        Shape ``(..., n_folds)``.
+    shared
+        Relative error that all folds share, shape ``(...)``.
+    """
+    sum_side = side.sum(axis=-1)
+    filled = np.maximum(sum_side, 1.0)
+    ratio = np.where(sum_side > 0, total, error) / filled
+    relative = np.where(total > 0, error / np.where(total > 0, total, 1.0), 1.0)
+    shared = np.sqrt(np.maximum(relative**2 - 1.0 / filled, 0.0) + shape_error**2)
+    expected = side * ratio[..., None]
+    own = np.sqrt(np.maximum(side, 1.0)) * ratio[..., None]
+    return expected, np.sqrt(own**2 + (expected * shared[..., None]) ** 2), shared
+
+
+def combined_log_p(
+    combination: str,
+    observed: Array,
+    expected: Array,
+    errors: Array,
+    shared: Array,
+    total: Array,
+    total_error: Array,
+) -> Array:
+    """``ln p`` of a look from its folds, for many toys at once.
+
+    Parameters
+    ----------
+    combination
+        One of :data:`COMBINATIONS`.
+    observed, expected, errors
+        Per fold in Poisson units, shape ``(..., n_folds)``.
+    shared
+        Relative error common to the folds, shape ``(...)``.
+    total, total_error
+        Summed expectation and its full error, shape ``(...)``.
+    """
+    if combination in ("sequential", "kfold-summed"):
+        return count_log_p_value(observed.sum(axis=-1), total, total_error)
+    if combination == "kfold-bonferroni":
+        n_folds = observed.shape[-1]
+        return np.asarray(
+            np.minimum(count_log_p_value(observed, expected, errors).min(axis=-1) + np.log(n_folds), 0.0)
+        )
+    # The mid-p value: a plain tail is 1 where nothing is observed, and one empty fold would end the search.
+    log_p = np.logaddexp(
+        count_log_p_value(observed, expected, errors), count_log_p_value(observed + 1.0, expected, errors)
+    ) - np.log(2.0)
+    f = np.arange(1, observed.shape[-1] + 1)
+    variance = expected + errors**2
+    covariance = (expected[..., :, None] * expected[..., None, :]) * (shared**2)[..., None, None]
+    spread = np.sqrt(np.maximum(variance, 1e-300))
+    correlation = covariance / (spread[..., :, None] * spread[..., None, :])
+    index = np.arange(len(f))
+    correlation[..., index, index] = 1.0
+    z = stouffer(z_value(log_p=log_p), f**1.5, correlation)
+    return np.asarray(log_ndtr(-z))
+
+
+def shape_error(inclusive: SpectrumFit, spectrum: SpectrumFit) -> float:
+    """Relative error of the window's expectation from the inclusive fit, efficiency refitted.
+
+    A change of the inclusive shape is followed by the efficiency fit: with selected expectation ``mu``, basis
+    ``a`` and information ``H``, ``d theta = -H^-1 sum_i mu_i a_i d ln o_i`` over the fitted bins.
+    """
+    log_change = inclusive.jacobian / np.maximum(inclusive.expected, 1e-300)[:, None]
+    window, keep = spectrum.mask, ~spectrum.mask
+    mu, jacobian = spectrum.expected / spectrum.scale, spectrum.jacobian / spectrum.scale
+    if not mu[window].sum() > 0:
+        offset = inclusive.expected
+        gradient = (offset[window] @ log_change[window]) / offset[window].sum()
+        gradient = gradient - (offset[keep] @ log_change[keep]) / offset[keep].sum()
+    else:
+        response = -spectrum.coefficient_covariance @ (jacobian[keep].T @ log_change[keep])
+        gradient = (mu[window] @ log_change[window] + jacobian[window].sum(axis=0) @ response) / mu[
+            window
+        ].sum()
+    return float(np.sqrt(max(gradient @ inclusive.coefficient_covariance @ gradient, 0.0)))
+
+
+def analyse_look(
+    mass: ArrayLike,
+    fold: ArrayLike,
+    selected: ArrayLike,
+    window: Window,
+    edges: ArrayLike,
+    inclusive: SpectrumFit,
+    *,
+    combination: str = "sequential",
+    n_folds: int,
+    weights: ArrayLike | None = None,
+    blinded: bool = False,
+    method: str = "",
+    working_point: float = float("nan"),
+) -> LookResult:
+    """Expected and observed count of selected events in a window, and the p-value.
+
+    Parameters
+    ----------
+    mass, fold, selected
+        Mass in GeV, fold number and selection of every event, shape ``(n_events,)``.
+    window, edges
+        The signal region and the binning of :func:`make_edges`.
+    inclusive
+        Fit of all events with the window masked (:func:`fit_inclusive`).
+    combination
+        ``sequential`` (default): the summed count of folds 1 ... k-1 against one fit of the summed sidebands; exact
+        because each fold's count is Poisson given the earlier folds. ``sequential-stouffer``: fold significances
+        weighted with ``f^{3/2}``. ``kfold-bonferroni``: ``k min p``. ``kfold-summed``: over-claims, see ``warning``.
+    n_folds
+        Number of folds of the cross-training, fold 0 included.
+    weights
+        Event weights, shape ``(n_events,)``.
+    blinded
+        Withhold the observed counts and p-values; the counts in the window are then never computed.
+    method, working_point
+        Copied to the result.
+    """
+    m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
+    which, chosen = np.asarray(fold), np.asarray(selected, dtype=bool)
+    w = _weights(weights, len(m))
+    if not which.shape == chosen.shape == m.shape:
+        msg = f"mass {m.shape}, fold {which.shape} and selection {chosen.shape} differ in shape"
+        raise ValueError(msg)
+    if not np.array_equal(grid, inclusive.edges):
+        msg = "the inclusive spectrum was fitted on other bin edges"
+        raise ValueError(msg)
+    folds = tested_folds(combination, n_folds)
+    low, high = window_bins(grid, window)
+    use = chosen & np.isin(which, folds) & (m >= grid[0]) & (m < grid[-1])
+    inside = use & window.contains(m)
+    side = use & ~inside
+    scale = _scale(w[side]) if np.any(w[side] > 0) else _scale(w)
+
+    counted = side if blinded else use
+    counts = np.histogram(m[counted], grid, weights=w[counted])[0]
+    offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
+    spectrum = fit_spectrum(
+        counts, grid, EFFICIENCY, mask=inclusive.mask, offset=offset, scale=scale, alpha=EFFICIENCY_ALPHA
+    )
+    b, fit_error = (value / scale for value in spectrum.window(low, high))
+    relative = shape_error(inclusive, spectrum)
+    total_error = float(np.hypot(fit_error, b * relative))
+
+    side_counts = _fold_sums(which[side], w[side], folds) / scale
+    b_fold, s_fold, shared = fold_expectations(side_counts, np.asarray(b), np.asarray(fit_error), relative)
+    n_fold = _fold_sums(which[inside], w[inside], folds) / scale if not blinded else None
+    log_p = None
+    p_fold = None
+    if n_fold is not None:
+        p_fold = count_p_value(n_fold, b_fold, s_fold)
+        log_p = float(
+            combined_log_p(
+                combination, n_fold, b_fold, s_fold, shared, np.asarray(b), np.asarray(total_error)
+            )
+        )
+    return LookResult(
+        method=method,
+        working_point=working_point,
+        window=window,
+        combination=combination,
+        observed=None if n_fold is None else float(n_fold.sum()) * scale,
+        expected=b * scale,
+        expected_error=total_error * scale,
+        shape_error=relative,
+        p_local=None if log_p is None else float(np.exp(log_p)),
+        log_p_local=log_p,
+        z_local=None if log_p is None else float(z_value(log_p=log_p)),
+        folds=tuple(
+            FoldCount(
+                fold=f,
+                observed=None if n_fold is None else float(n_fold[i]) * scale,
+                expected=float(b_fold[i]) * scale,
+                expected_error=float(s_fold[i]) * scale,
+                p=None if p_fold is None else float(p_fold[i]),
+            )
+            for i, f in enumerate(folds)
+        ),
+        spectrum=spectrum,
+        warning=SUMMED_WARNING if combination == "kfold-summed" else None,
+    )
+
+
+def _fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
+    return np.array([weights[fold == f].sum() for f in folds])
