@@ -11,12 +11,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from samples import FEATURES, write_table
 
+import serendip.search
 from serendip.search.config import SearchConfig, parse_config
 from serendip.search.engine import run_search
 
@@ -63,6 +65,13 @@ def test_a_planted_signal_is_found(unblinded: Path) -> None:
     overall = results(unblinded)["global"]
     assert overall["best_look"] == 0
     assert overall["p"] == pytest.approx(1 / 201)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_results_follow_the_shipped_schema(with_signal: Path, unblinded: Path, tmp_path: Path, blind: bool) -> None:
+    schema = json.loads((Path(serendip.search.__file__).parent / "results.schema.json").read_text())
+    run = run_search(config(with_signal), tmp_path / "run", jobs=1).path if blind else unblinded
+    jsonschema.Draft202012Validator(schema).validate(results(run))
 
 
 def test_every_tested_event_has_a_score_from_a_model_that_never_saw_it(unblinded: Path) -> None:
