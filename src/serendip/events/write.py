@@ -97,12 +97,14 @@ def _hdf(columns: dict[str, NDArray[Any]], roles: dict[str, Any], path: Path) ->
     rows = np.empty(n, dtype=[(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
         rows[name] = values
-    # Through a Python file, so that a full disk raises an error with its reason instead of one of HDF5's own.
-    with path.open("wb+") as raw, h5py.File(raw, "w") as file:
-        table = file.create_dataset(
-            TABLE, data=rows, chunks=True, compression="gzip", compression_opts=1, shuffle=True
-        )
+    # Made in memory first: HDF5 does not survive a disk that is full.
+    with h5py.File("events", "w", driver="core", backing_store=False) as file:
+        options = {"chunks": True, "compression": "gzip", "compression_opts": 1, "shuffle": True}
+        table = file.create_dataset(TABLE, data=rows, **options)
         table.attrs["serendip"] = json.dumps(roles)
+        file.flush()
+        image = file.id.get_file_image()
+    path.write_bytes(image)
 
 
 def _root(columns: dict[str, NDArray[Any]], roles: dict[str, Any], path: Path) -> None:
