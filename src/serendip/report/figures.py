@@ -1,0 +1,324 @@
+"""Publication figures (matplotlib, mplhep style, no experiment label) of the records of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import mplhep
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from pydantic import BaseModel
+
+from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors
+from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
+from serendip.report.words import interval, p_text, percent
+
+__all__ = [
+    "COLOURS",
+    "bin_label",
+    "closure",
+    "p_value_scan",
+    "save",
+    "score_distribution",
+    "selected_events",
+    "significance_improvement",
+    "spectrum",
+    "write_atomically",
+]
+
+# Okabe-Ito: told apart with every kind of colour vision
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+DATA, FIT, SIGNAL, WINDOW = "#000000", "#0072b2", "#d55e00", "#e69f00"
+
+STYLE: dict[str, Any] = {
+    **mplhep.style.ROOT,
+    "figure.figsize": (7.0, 5.4),
+    "font.size": 14,
+    "axes.linewidth": 1.2,
+    "axes.unicode_minus": True,
+    "xtick.major.size": 7,
+    "xtick.minor.size": 3.5,
+    "ytick.major.size": 7,
+    "ytick.minor.size": 3.5,
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,
+}
+
+
+def _styled() -> Any:
+    return mpl.rc_context(STYLE)
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # a column name is not mathtext
+
+
+def _figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=options.pop("figsize", None))
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def bin_label(edges: Sequence[float], unit: str) -> str:
+    """Axis title of a count: events per bin width, or per bin if the bins differ."""
+    widths = np.diff(edges)
+    if np.allclose(widths, widths[0], rtol=1e-6):
+        return f"Events / {widths[0]:.4g} {unit}".rstrip()
+    return "Events / bin"
+
+
+def _window_band(axes: Axes, window: tuple[float, float], label: str | None = None) -> None:
+    axes.axvspan(*window, color=WINDOW, alpha=0.18, lw=0, label=label, zorder=0)
+
+
+def _selection(method: str | None, working_point: float | None) -> str:
+    if working_point is None:
+        return "before the cut"
+    return f"{method}, " + r"$\varepsilon_B$" + f" = {percent(working_point)}"
+
+
+def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Figure:
+    """Mass spectrum with the background expectation and, below it, the significance of each bin.
+
+    Bins hidden by blinding are left empty.
+    """
+    edges = np.asarray(record.edges)
+    observed = np.array(record.observed, dtype=float)
+    expected, error = np.asarray(record.expected), np.asarray(record.expected_error)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    with _styled():
+        figure, (top, bottom) = _figure(2, sharex=True, height_ratios=(3, 1))
+        blinded = bool(np.isnan(observed).any())
+        _window_band(top, record.window, "window (blinded)" if blinded else "window")
+        _window_band(bottom, record.window)
+        lower = np.maximum(expected - error, 1e-9)
+        top.stairs(expected + error, edges, baseline=lower, fill=True, color=FIT, alpha=0.3, lw=0)
+        label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.function)}"
+        top.stairs(expected, edges, color=FIT, lw=1.8, label=label, baseline=None)
+        seen = np.isfinite(observed)
+        top.errorbar(
+            centres[seen],
+            observed[seen],
+            yerr=poisson_errors(observed[seen]),
+            fmt="o",
+            ms=4,
+            lw=1.2,
+            color=DATA,
+            label="data",
+        )
+        top.set_yscale("log")
+        highest = max(float(np.nanmax(np.append(observed, expected))), 1.0)
+        lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
+        top.set_ylim(0.4 * lowest, 8 * highest)
+        top.set_ylabel(bin_label(record.edges, unit))
+        top.legend(loc="upper right", title=_plain(_selection(record.method, record.working_point)))
+        pulls = np.nan_to_num(bin_significance(observed, expected))
+        bottom.stairs(pulls, edges, fill=True, color=FIT, alpha=0.8)
+        bottom.axhline(0, color=DATA, lw=1)
+        reach = max(3.5, 1.15 * float(np.abs(pulls).max()))
+        bottom.set_ylim(-reach, reach)
+        bottom.set_ylabel("bin sign. [σ]", loc="center", fontsize=12)
+        bottom.set_xlabel(_plain(f"{mass_name} [{unit}]"))
+        bottom.set_xlim(edges[0], edges[-1])
+    return figure
+
+
+def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
+    """Local p-values against the window, with lines at whole numbers of σ and at the global p-value."""
+    with _styled():
+        figure, axes = _figure()
+        smallest = 0.5
+        series = [(m, w) for m in results.methods for w in sorted({x.working_point for x in results.looks}, key=str)]
+        for i, (method, cut) in enumerate(series):
+            looks = [x for x in results.looks if (x.method, x.working_point) == (method, cut) and x.p_local]
+            if not looks:
+                continue
+            looks.sort(key=lambda look: look.window)
+            low, high = np.array([look.window for look in looks]).T
+            p = np.array([look.p_local for look in looks])
+            smallest = min(smallest, float(p.min()))
+            axes.errorbar(
+                0.5 * (low + high),
+                p,
+                xerr=0.5 * (high - low),
+                fmt="os^Dv"[i % 5] + "-",
+                ms=6,
+                lw=1.3,
+                color=COLOURS[i % len(COLOURS)],
+                label=_plain(_selection(method, cut)) if cut is not None else _plain(method),
+            )
+        if results.overall is not None:
+            smallest = min(smallest, results.overall.p)
+            axes.axhline(
+                results.overall.p, color=SIGNAL, ls="-.", lw=1.5, label=f"global p = {results.overall.p:.2g}"
+            )
+        for z in range(9):
+            p_z = p_of_sigma(z)
+            if p_z < smallest / 30:
+                break
+            axes.axhline(p_z, color="#666666", ls=":", lw=1, zorder=0)
+            axes.annotate(
+                f"{z} σ", (1.01, p_z), xycoords=("axes fraction", "data"), va="center", fontsize=12, color="#444444"
+            )
+        axes.set_yscale("log")
+        axes.set_ylim(smallest / 30, 8)
+        axes.set_xlabel(f"window [{unit}]")
+        axes.set_ylabel("local p-value")
+        axes.legend(fontsize=11, ncols=2 if len(series) > 2 else 1, loc="lower left")
+    return figure
+
+
+def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> Figure:
+    """Anomaly score of sideband, window and (with labels) signal events; dashed lines at the cuts."""
+    edges = np.asarray(record.edges)
+    with _styled():
+        figure, axes = _figure()
+        mplhep.histplot(
+            record.sideband, edges, ax=axes, histtype="fill", color=FIT, alpha=0.35, label="sideband", flow="none"
+        )
+        if record.signal_region is not None:
+            mplhep.histplot(
+                record.signal_region, edges, ax=axes, color=DATA, lw=1.8, label="window", yerr=False, flow="none"
+            )
+        if record.truth_signal is not None:
+            mplhep.histplot(
+                record.truth_signal,
+                edges,
+                ax=axes,
+                color=SIGNAL,
+                ls="--",
+                lw=1.8,
+                label="true signal",
+                yerr=False,
+                flow="none",
+            )
+        for cut in working_points:
+            axes.axvline(-np.log10(cut), color="#666666", ls=":", lw=1.2)
+        values = np.concatenate([np.asarray(v) for v in (record.sideband, record.signal_region) if v is not None])
+        axes.set_yscale("log")
+        axes.set_ylim(0.3 * float(values[values > 0].min(initial=1.0)), 8)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel("anomaly score" + (f" ({_plain(record.scale)})" if record.scale else ""))
+        axes.set_ylabel("fraction of events / bin")
+        axes.legend(title=_plain(f"{record.method}, {interval(record.window)}"))
+    return figure
+
+
+def _grid(n: int) -> tuple[int, int]:
+    columns = min(n, 3)
+    return -(-n // columns), columns
+
+
+def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
+    """Held-out sideband events (points) against the template's prediction (line), one panel per feature."""
+    rows, columns = _grid(len(record.features))
+    with _styled():
+        figure, grid = _figure(rows, columns, figsize=(4.2 * columns, 3.8 * rows), squeeze=False)
+        for axes in grid.flat[len(record.features) :]:
+            axes.set_axis_off()
+        for axes, feature in zip(grid.flat, record.features, strict=False):
+            edges = np.asarray(feature.edges)
+            axes.stairs(feature.predicted, edges, color=FIT, lw=1.8, label="template")
+            axes.errorbar(
+                0.5 * (edges[1:] + edges[:-1]),
+                feature.observed,
+                yerr=poisson_errors(feature.observed),
+                fmt="o",
+                ms=3,
+                lw=1,
+                color=DATA,
+                label="held-out sideband",
+            )
+            axes.set_xlim(edges[0], edges[-1])
+            axes.set_ylim(0, 1.35 * max(*feature.observed, *feature.predicted, 1.0))
+            axes.set_xlabel(_axis(feature.name, mass_name, unit))
+            axes.set_ylabel("events / bin")
+        grid.flat[0].legend(fontsize=11)
+    return figure
+
+
+def _axis(name: str, mass_name: str, unit: str) -> str:
+    return _plain(f"{name} [{unit}]" if name == mass_name and unit else name)
+
+
+def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Figure:
+    """Features of the events that passed the cut (points) against the template (filled), as fractions."""
+    rows, columns = _grid(len(record.features))
+    with _styled():
+        figure, grid = _figure(rows, columns, figsize=(4.2 * columns, 3.8 * rows), squeeze=False)
+        for axes in grid.flat[len(record.features) :]:
+            axes.set_axis_off()
+        for axes, feature in zip(grid.flat, record.features, strict=False):
+            edges, fractions = np.asarray(feature.edges), np.asarray(feature.selected)
+            if feature.template is not None:
+                axes.stairs(feature.template, edges, fill=True, color=FIT, alpha=0.35, label="template")
+            if feature.truth_signal is not None:
+                axes.stairs(feature.truth_signal, edges, color=SIGNAL, ls="--", lw=1.8, label="true signal")
+            axes.errorbar(
+                0.5 * (edges[1:] + edges[:-1]),
+                fractions,
+                yerr=poisson_errors(fractions * record.n) / max(record.n, 1),
+                fmt="o",
+                ms=3,
+                lw=1,
+                color=DATA,
+                label=f"selected ({record.n})",
+            )
+            axes.set_xlim(edges[0], edges[-1])
+            axes.set_ylim(0, 1.5 * max(*fractions, *(feature.template or ()), *(feature.truth_signal or ()), 1e-6))
+            axes.set_xlabel(_axis(feature.name, mass_name, unit))
+            axes.set_ylabel("fraction / bin")
+        grid.flat[0].legend(fontsize=11)
+    return figure
+
+
+def significance_improvement(truth: Truth) -> Figure:
+    """SIC = ε_S/√ε_B against ε_B, where at least the stated number of background events is left."""
+    with _styled():
+        figure, axes = _figure()
+        for i, roc in enumerate(truth.roc):
+            axes.plot(
+                np.array(roc.eps_b, dtype=float),
+                np.array(roc.sic, dtype=float),
+                lw=1.8,
+                ls=("-", "--", "-.", ":")[i // len(COLOURS) % 4],
+                color=COLOURS[i % len(COLOURS)],
+                label=_plain(f"{roc.method}, {interval(roc.window)}"),
+            )
+        axes.axhline(1, color="#666666", ls=":", lw=1)
+        axes.set_xscale("log")
+        axes.set_ylim(0, None)
+        axes.set_xlabel(r"background efficiency $\varepsilon_B$")
+        axes.set_ylabel(r"SIC = $\varepsilon_S/\sqrt{\varepsilon_B}$")
+        least = min((roc.min_background for roc in truth.roc), default=0)
+        axes.legend(fontsize=11, title=f"at least {least} background events", title_fontsize=11)
+    return figure
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step, so that a crash leaves the old one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def save(figure: Figure, numbers: BaseModel | Sequence[BaseModel], stem: Path) -> None:
+    """Write a figure as PDF and PNG with its numbers as JSON beside them; the same input gives the same bytes."""
+    rows = [numbers] if isinstance(numbers, BaseModel) else list(numbers)
+    content = [row.model_dump(mode="json", by_alias=True) for row in rows]
+    text = json.dumps(content[0] if isinstance(numbers, BaseModel) else content, indent=1, ensure_ascii=False)
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        buffer = io.BytesIO()
+        with _styled():
+            figure.savefig(buffer, format=suffix[1:], dpi=130, metadata=metadata)
+        write_atomically(stem.with_name(stem.name + suffix), buffer.getvalue())
+    write_atomically(stem.with_name(stem.name + ".json"), (text + "\n").encode())
+    figure.clear()

@@ -1,0 +1,384 @@
+"""Interactive plots for the HTML page: plain plotly.js specifications, ``{"data": [...], "layout": {...}}``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors
+from serendip.report.figures import COLOURS, DATA, FIT, SIGNAL, WINDOW, bin_label
+from serendip.report.load import ClosureFeature, Results, Scores, SelectedFeature, Spectrum, Truth
+from serendip.report.words import interval, p_text, percent, z_text
+
+__all__ = ["closure_feature", "p_value_scan", "score_distribution", "selected_feature", "sic", "spectrum"]
+
+Spec = dict[str, Any]
+GREY = "#555555"
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
+
+
+def _plain(text: str) -> str:
+    # plotly reads a subset of HTML in its texts
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+
+
+def _numbers(values: Iterable[float | None]) -> list[float | None]:
+    """JSON-safe numbers of six digits; None for what is hidden or not finite."""
+    return [None if v is None or not math.isfinite(v) else float(f"{v:.6g}") for v in values]
+
+
+def _axis(title: str, **more: Any) -> Spec:
+    return {
+        "title": {"text": title, "standoff": 8},
+        "ticks": "outside",
+        "linecolor": "#333333",
+        "showline": True,
+        "mirror": True,
+        "zeroline": False,
+        "gridcolor": "#e6e6e6",
+        "automargin": True,
+        **more,
+    }
+
+
+def _log_axis(title: str, low: float, high: float, **more: Any) -> Spec:
+    return _axis(
+        title,
+        type="log",
+        range=[math.log10(low), math.log10(high)],
+        dtick=1 if high / low < 1e8 else 2,
+        exponentformat="power",
+        showexponent="all",
+        **more,
+    )
+
+
+def _layout(x: Spec, y: Spec, *, height: int = 430, **more: Any) -> Spec:
+    return {
+        "xaxis": x,
+        "yaxis": y,
+        "height": height,
+        "autosize": True,
+        "margin": {"l": 62, "r": 14, "t": 10, "b": 48},
+        "font": {"family": "system-ui, Helvetica, Arial, sans-serif", "size": 13, "color": "#1c1c1c"},
+        "paper_bgcolor": "#ffffff",
+        "plot_bgcolor": "#ffffff",
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "hoverlabel": {"font": {"size": 12}},
+        "bargap": 0,
+        **more,
+    }
+
+
+def _steps(edges: Sequence[float], values: Sequence[float]) -> tuple[list[float | None], list[float | None]]:
+    """A histogram as a line: x and y of its corners."""
+    return _numbers(np.repeat(edges, 2)[1:-1]), _numbers(np.repeat(values, 2))
+
+
+def _band(window: tuple[float, float], yref: str = "paper") -> Spec:
+    return {
+        "type": "rect",
+        "xref": "x",
+        "yref": yref,
+        "x0": window[0],
+        "x1": window[1],
+        "y0": 0,
+        "y1": 1,
+        "fillcolor": WINDOW,
+        "opacity": 0.18,
+        "line": {"width": 0},
+        "layer": "below",
+    }
+
+
+def _points(edges: Sequence[float], values: Sequence[float], errors: Any, name: str) -> Spec:
+    centres = 0.5 * (np.asarray(edges)[1:] + np.asarray(edges)[:-1])
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": _numbers(centres),
+        "y": _numbers(values),
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": _numbers(errors[1]),
+            "arrayminus": _numbers(errors[0]),
+            "thickness": 1.2,
+            "width": 0,
+        },
+        "marker": {"color": DATA, "size": 5},
+    }
+
+
+def _line(edges: Sequence[float], values: Sequence[float], name: str, colour: str, **more: Any) -> Spec:
+    x, y = _steps(edges, values)
+    line = {"color": colour, "width": 2, **more.pop("line", {})}
+    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **more}
+
+
+def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
+    """Mass spectrum with fit, its error band and the significance of each bin below."""
+    edges = record.edges
+    observed = np.array(record.observed, dtype=float)
+    expected, error = np.asarray(record.expected), np.asarray(record.expected_error)
+    x, upper = _steps(edges, (expected + error).tolist())
+    _, lower = _steps(edges, np.maximum(expected - error, 1e-9).tolist())
+    highest = max(float(np.nanmax(np.append(observed, expected))), 1.0)
+    lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
+    name = "background fit" if record.fit is None else f"fit: {_plain(record.fit.function)}"
+    blinded = bool(np.isnan(observed).any())
+    significance = bin_significance(observed, expected)
+    reach = max(3.5, 1.15 * float(np.nan_to_num(np.abs(significance)).max()))
+    edge = {"width": 0, "color": FIT}
+    data = [
+        {"type": "scatter", "mode": "lines", "x": x, "y": lower, "line": edge, "hoverinfo": "skip", "showlegend": False},
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": x,
+            "y": upper,
+            "line": edge,
+            "fill": "tonexty",
+            "fillcolor": "rgba(0,114,178,0.25)",
+            "name": "fit error",
+            "hoverinfo": "skip",
+        },
+        _line(edges, expected.tolist(), name, FIT),
+        _points(edges, observed.tolist(), poisson_errors(observed), "data"),
+        {
+            "type": "bar",
+            "x": _numbers(0.5 * (np.asarray(edges)[1:] + np.asarray(edges)[:-1])),
+            "y": _numbers(significance),
+            "width": _numbers(np.diff(edges)),
+            "yaxis": "y2",
+            "marker": {"color": FIT},
+            "name": "bin significance",
+            "showlegend": False,
+            "hovertemplate": "%{y:.1f} σ<extra></extra>",
+        },
+    ]
+    label = {
+        "xref": "x",
+        "yref": "paper",
+        "x": 0.5 * (record.window[0] + record.window[1]),
+        "y": 1,
+        "yanchor": "top",
+        "text": "window<br>(blinded)" if blinded else "window",
+        "showarrow": False,
+        "font": {"size": 11, "color": "#6b4a00"},
+    }
+    return {
+        "data": data,
+        "layout": _layout(
+            _axis(_plain(f"{mass_name} [{unit}]"), anchor="y2", range=[edges[0], edges[-1]]),
+            _log_axis(bin_label(edges, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
+            height=480,
+            yaxis2=_axis("bin sign. [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
+            shapes=[_band(record.window)],
+            annotations=[label],
+        ),
+    }
+
+
+def p_value_scan(results: Results, unit: str) -> Spec:
+    """Local p-value of every look against its window; lines at whole σ and at the global p-value."""
+    data, values = [], [0.5]
+    cuts = sorted({look.working_point for look in results.looks}, key=lambda w: -1.0 if w is None else -w)
+    series = [(method, cut) for method in results.methods for cut in cuts]
+    for i, (method, cut) in enumerate(series):
+        looks = [look for look in results.looks if (look.method, look.working_point) == (method, cut)]
+        looks = sorted((look for look in looks if look.p_local), key=lambda look: look.window)
+        if not looks:
+            continue
+        values += [look.p_local or 1.0 for look in looks]
+        colour = COLOURS[i % len(COLOURS)]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": _plain(method if cut is None else f"{method}, ε_B = {percent(cut)}"),
+                "x": _numbers(0.5 * (look.window[0] + look.window[1]) for look in looks),
+                "y": _numbers(look.p_local for look in looks),
+                "error_x": {
+                    "type": "data",
+                    "array": _numbers(0.5 * (look.window[1] - look.window[0]) for look in looks),
+                    "thickness": 1.2,
+                    "width": 0,
+                },
+                "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8, "color": colour},
+                "line": {"color": colour, "width": 1.5},
+                "text": [f"{interval(look.window, unit)}: {z_text(look.z_local)}, p = {p_text(look.p_local)}" for look in looks],
+                "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+            }
+        )
+    shapes: list[Spec] = []
+    annotations: list[Spec] = []
+    if results.overall is not None:
+        p = results.overall.p
+        values.append(p)
+        shapes.append(_level(p, SIGNAL, "dashdot", 2))
+        annotations.append(
+            {
+                "xref": "paper",
+                "x": 0.01,
+                "xanchor": "left",
+                "y": math.log10(p),
+                "yanchor": "bottom",
+                "text": f"global p = {p_text(p)}",
+                "showarrow": False,
+                "font": {"size": 12, "color": "#a34700"},
+            }
+        )
+    low = min(values) / 10
+    for z in range(9):
+        if p_of_sigma(z) < low:
+            break
+        shapes.append(_level(p_of_sigma(z), GREY, "dot", 1))
+        annotations.append(
+            {
+                "xref": "paper",
+                "x": 1.005,
+                "xanchor": "left",
+                "y": math.log10(p_of_sigma(z)),
+                "text": f"{z} σ",
+                "showarrow": False,
+                "font": {"size": 12, "color": GREY},
+            }
+        )
+    layout = _layout(
+        _axis(f"window [{unit}]"),
+        _log_axis("local p-value", low, 2),
+        height=460,
+        shapes=shapes,
+        annotations=annotations,
+        showlegend=True,
+    )
+    layout["margin"]["r"] = 40
+    return {"data": data, "layout": layout}
+
+
+def _level(y: float, colour: str, dash: str, width: float) -> Spec:
+    line = {"color": colour, "dash": dash, "width": width}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": y, "y1": y, "line": line}
+
+
+def score_distribution(record: Scores, working_points: Sequence[float]) -> Spec:
+    """Anomaly scores of sideband, window and (with labels) signal; dotted lines at the cuts."""
+    data = [
+        _line(record.edges, record.sideband, "sideband", FIT, fill="tozeroy", fillcolor="rgba(0,114,178,0.2)")
+    ]
+    if record.signal_region is not None:
+        data.append(_line(record.edges, record.signal_region, "window", DATA))
+    if record.truth_signal is not None:
+        data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
+    positive = [v for v in (*record.sideband, *(record.signal_region or ())) if v > 0]
+    shapes: list[Spec] = []
+    annotations: list[Spec] = []
+    for cut in working_points:
+        x, line = -math.log10(cut), {"color": GREY, "dash": "dot", "width": 1.5}
+        shapes.append({"type": "line", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line})
+        annotations.append(
+            {
+                "x": x,
+                "xanchor": "left",
+                "yref": "paper",
+                "y": 1,
+                "yanchor": "top",
+                "text": percent(cut),
+                "showarrow": False,
+                "font": {"size": 12, "color": GREY},
+            }
+        )
+    scale = f" ({_plain(record.scale)})" if record.scale else ""
+    return {
+        "data": data,
+        "layout": _layout(
+            _axis(f"anomaly score{scale}", range=[record.edges[0], record.edges[-1]]),
+            _log_axis("fraction of events / bin", 0.4 * min(positive, default=1e-4), 2),
+            shapes=shapes,
+            annotations=annotations,
+            showlegend=True,
+        ),
+    }
+
+
+def _feature_axis(name: str, edges: Sequence[float], mass_name: str, unit: str) -> Spec:
+    return _axis(_plain(f"{name} [{unit}]" if name == mass_name else name), range=[edges[0], edges[-1]])
+
+
+def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
+    """Held-out sideband events over the template's prediction, with the significance of each bin below."""
+    observed = np.asarray(record.observed)
+    z = bin_significance(observed, record.predicted)
+    reach = max(3.5, 1.15 * float(np.abs(z).max()))
+    edges = np.asarray(record.edges)
+    data = [
+        _line(record.edges, record.predicted, "template", FIT),
+        _points(record.edges, record.observed, poisson_errors(observed), "held-out sideband"),
+        {
+            "type": "bar",
+            "x": _numbers(0.5 * (edges[1:] + edges[:-1])),
+            "y": _numbers(z),
+            "width": _numbers(np.diff(edges)),
+            "yaxis": "y2",
+            "marker": {"color": FIT},
+            "name": "bin significance",
+            "showlegend": False,
+            "hovertemplate": "%{y:.1f} σ<extra></extra>",
+        },
+    ]
+    return {
+        "data": data,
+        "layout": _layout(
+            {**_feature_axis(record.name, record.edges, mass_name, unit), "anchor": "y2"},
+            _axis("events / bin", rangemode="tozero", domain=[0.36, 1], nticks=6),
+            height=330,
+            yaxis2=_axis("bin sign. [σ]", domain=[0, 0.26], range=[-reach, reach], nticks=4, zeroline=True),
+        ),
+    }
+
+
+def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str) -> Spec:
+    """Events that passed the cut against the template, as fractions."""
+    fractions = np.asarray(record.selected)
+    data = []
+    if record.template is not None:
+        data.append(
+            _line(record.edges, record.template, "template", FIT, fill="tozeroy", fillcolor="rgba(0,114,178,0.2)")
+        )
+    if record.truth_signal is not None:
+        data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
+    data.append(_points(record.edges, record.selected, poisson_errors(fractions * n) / max(n, 1), f"selected ({n})"))
+    return {
+        "data": data,
+        "layout": _layout(
+            _feature_axis(record.name, record.edges, mass_name, unit),
+            _axis("fraction / bin", rangemode="tozero", nticks=6),
+            height=300,
+        ),
+    }
+
+
+def sic(truth: Truth, unit: str) -> Spec:
+    """Significance improvement against background efficiency, for every method and window."""
+    data = []
+    for i, roc in enumerate(truth.roc):
+        colour = COLOURS[i % len(COLOURS)]
+        dash = ("solid", "dash", "dashdot", "dot")[i // len(COLOURS) % 4]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": _plain(f"{roc.method}, {interval(roc.window, unit)}"),
+                "x": _numbers(roc.eps_b),
+                "y": _numbers(roc.sic),
+                "line": {"color": colour, "width": 2, "dash": dash},
+            }
+        )
+    x = _axis("background efficiency ε_B", type="log", dtick=1, exponentformat="power")
+    y = _axis("SIC = ε_S / √ε_B", rangemode="tozero")
+    return {"data": data, "layout": _layout(x, y, showlegend=True)}

@@ -1,0 +1,314 @@
+"""Numbers of a run as sentences that a physicist would write."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from serendip.report.load import GlobalResult, Look, Results, Run
+
+__all__ = [
+    "GLOSSARY",
+    "Note",
+    "describe_look",
+    "headline",
+    "interval",
+    "notes",
+    "number",
+    "p_text",
+    "percent",
+    "toys_exhausted",
+    "trials_sentence",
+    "verdict",
+    "with_error",
+    "z_text",
+]
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+POOR_FIT = 0.01
+VISIBLE_CLOSURE = 0.55
+FEW_EXPECTED = 1.0
+FEW_SIDEBAND = 20
+
+GLOSSARY = {
+    "look": "One test: one method, one mass window, one working point.",
+    "window": "The mass range that is tested, also called signal region. The rest of the spectrum is the sideband.",
+    "sideband": "Events outside the window. They fix the background expectation inside it.",
+    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background events that pass it.",
+    "anomaly score": "The output of a method; larger means less like the background.",
+    "local p": "The probability that background alone gives an excess at least this large in this one look.",
+    "global p": "The probability that background alone gives an excess at least this significant "
+    "anywhere among all looks of this run.",
+    "σ": "A p-value written as the distance from the mean of a Gaussian (one-sided): "
+    "p = 0.0013 is 3 σ, p = 2.9 × 10⁻⁷ is 5 σ.",
+    "trials": "How the step from the local to the global p-value was made.",
+    "fold": "A part of the events, chosen by the id of each event. The score of an event comes from a model "
+    "that never saw it.",
+    "template": "Events that stand for the background inside the window; the classifier compares data with them.",
+    "closure": "A test where the answer is known: held-out sideband events must look like the template.",
+    "AUC": "Area under the ROC curve of a classifier: 0.5 means that two samples cannot be told apart, "
+    "1 means perfectly.",
+    "goodness of fit": "The probability of a fit at least as bad as this one if the function were right. "
+    "Below 0.01 the function does not describe the sidebands.",
+    "SIC": "Significance improvement ε_S/√ε_B: the factor by which a cut on the score improves S/√B.",
+    "distance correlation": "0 if score and mass are independent, up to 1 if one fixes the other.",
+    "bin significance": "How many σ a bin lies above (+) or below (−) its expectation, from Poisson counting "
+    "alone (arXiv:1111.2062).",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A caution: what was found and what it means for the reader."""
+
+    title: str
+    text: str
+
+
+def p_text(p: float | None) -> str:
+    """A p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``."""
+    if p is None or not math.isfinite(p):
+        return "–"
+    if p >= 0.001 or p <= 0:
+        return f"{p:.2g}"
+    digits, power = f"{p:.1e}".split("e")
+    return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPTS)}"
+
+
+def z_text(z: float | None) -> str:
+    """A significance: ``4.5 σ``."""
+    return "–" if z is None or not math.isfinite(z) else f"{z:.1f} σ".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """A count, with thin spaces from 10 000 on; weighted counts keep one decimal."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:,.1f}"
+    return text.replace(",", "\u202f") if abs(value) >= 10_000 else text.replace(",", "")
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction in per cent: 0.001 is ``0.1 %``."""
+    return "no cut" if fraction is None else f"{100 * fraction:.3g} %"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """A value and its standard error, rounded to two digits of the error: ``20.3 ± 2.1``."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{value:.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{decimals}f} ± {error:,.{decimals}f}".replace(",", "\u202f" if value >= 10_000 else "")
+
+
+def interval(window: tuple[float, float], unit: str = "GeV") -> str:
+    """A mass window: ``3300–3700 GeV``."""
+    return f"{window[0]:.6g}–{window[1]:.6g} {unit}".strip()
+
+
+def _cut(look: Look) -> str:
+    return f"method {look.method}, " + ("no cut" if look.working_point is None else f"ε_B = {percent(look.working_point)}")
+
+
+def toys_exhausted(overall: GlobalResult) -> int | None:
+    """Number of toys if none of them was as extreme as the data, else None.
+
+    Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound.
+    """
+    found = re.search(r"\bn\s*=\s*([\d_,]+)", overall.trials)
+    if found is None or "toys" not in overall.trials:
+        return None
+    n = int(re.sub(r"[_,]", "", found.group(1)))
+    return n if overall.p * (n + 1) < 1.5 else None
+
+
+def _looks(n: int) -> str:
+    return "1 look" if n == 1 else f"{n} looks"
+
+
+def describe_look(look: Look) -> str:
+    """One look in a phrase: counts and local significance."""
+    expected = with_error(look.expected, look.expected_error)
+    if look.observed is None:
+        return f"{expected} background events expected"
+    return (
+        f"{number(look.observed)} events observed, {expected} expected, "
+        f"local {z_text(look.z_local)} (p = {p_text(look.p_local)})"
+    )
+
+
+def _global_phrase(results: Results) -> str:
+    overall, looks = results.overall, _looks(len(results.looks))
+    if overall is None:
+        return f"no global p-value was made ({looks})"
+    n = toys_exhausted(overall)
+    if n is not None:
+        return (
+            f"global p < {p_text(overall.p)}, above {z_text(overall.z)} "
+            f"({looks}; toys exhausted: none of {number(n)} was as extreme)"
+        )
+    trials = f"; {overall.trials}" if overall.trials else ""
+    return f"global {z_text(overall.z)} (p = {p_text(overall.p)}, {looks}{trials})"
+
+
+def _is_excess(results: Results) -> bool:
+    best = results.best
+    p = results.overall.p if results.overall is not None else best.p_local if best is not None else None
+    return p is not None and p < 0.05
+
+
+def headline(results: Results, unit: str = "GeV") -> str:
+    """The result of a run in one or two sentences."""
+    best = results.best
+    if results.blinded or best is None:
+        look = results.looks[0]
+        more = "" if len(results.looks) == 1 else f" This is the first of {len(results.looks)} looks; the table has all."
+        return (
+            "Blinded: nothing inside the tested windows has been counted. "
+            f"At {interval(look.window, unit)} ({_cut(look)}) "
+            f"{with_error(look.expected, look.expected_error)} background events are expected.{more}"
+        )
+    what = f"at {interval(best.window, unit)} ({_cut(best)}): {describe_look(best)}, {_global_phrase(results)}."
+    if _is_excess(results):
+        return f"The largest excess is {what}"
+    return f"No significant excess: the most significant look is {what}"
+
+
+def verdict(results: Results) -> str:
+    """What the field's conventions say about the global significance."""
+    best = results.best
+    if results.blinded or best is None:
+        return (
+            "To open the windows, repeat the search command with --unblind. "
+            "The time and the configuration are then recorded in manifest.json."
+        )
+    z = results.overall.z if results.overall is not None else best.z_local
+    if z is None:
+        return ""
+    scope = "Globally" if results.overall is not None else "Locally"
+    bound = "at least " if results.overall is not None and toys_exhausted(results.overall) else ""
+    if not _is_excess(results):
+        return "Background alone explains the data of this run."
+    if z < 3:
+        return f"{scope} this is {bound}{z_text(z)}: below 3 σ, which the field calls evidence."
+    if z < 5:
+        return f"{scope} this is {bound}{z_text(z)}: above 3 σ (evidence), not shown to reach 5 σ (observation)."
+    return f"{scope} this is {bound}{z_text(z)}: above 5 σ, which the field calls an observation."
+
+
+def trials_sentence(results: Results) -> str:
+    """How the global p-value was made, its own uncertainty, and the cross-checks beside it."""
+    overall = results.overall
+    if overall is None:
+        return ""
+    parts = [f"Global p-value: {overall.trials}." if overall.trials else ""]
+    if overall.p_interval_68 is not None and toys_exhausted(overall) is None:
+        low, high = overall.p_interval_68
+        parts.append(f"The finite number of toys leaves p between {p_text(low)} and {p_text(high)} (68 %).")
+    checks = []
+    if overall.gross_vitells is not None:
+        checks.append(f"Gross–Vitells p = {p_text(overall.gross_vitells)}")
+    if overall.bonferroni is not None:
+        checks.append(f"Bonferroni ({_looks(len(results.looks))}) p ≤ {p_text(overall.bonferroni)}")
+    if checks:
+        parts.append(f"Cross-checks without these toys: {', '.join(checks)}.")
+    return " ".join(part for part in parts if part)
+
+
+def _name(look: Look, unit: str) -> str:
+    return f"{look.method} at {interval(look.window, unit)}, {percent(look.working_point)}"
+
+
+def _some(names: list[str]) -> str:
+    shown = "; ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown}; and {len(names) - 4} more"
+
+
+def notes(run: Run) -> list[Note]:
+    """Cautions that a careful reader would want to know before believing the result."""
+    results, pictures, unit = run.results, run.diagnostics, run.diagnostics.unit
+    found: list[Note] = []
+
+    def add(title: str, names: list[str], text: str) -> None:
+        if names:
+            found.append(Note(title, f"{_some(names)}. {text}"))
+
+    if any("kfold-summed" in look.combination for look in results.looks):
+        found.append(
+            Note(
+                "Combination over-claims",
+                "The folds were combined with kfold-summed. Its p-values are too small (10 to 40 times at 3 σ in "
+                "the worst case) unless they were calibrated with the full chain on pseudo-data. "
+                "Use the combination 'sequential' for a result.",
+            )
+        )
+    fits = {
+        _name(look, unit) + f" (p = {p_text(look.fit.gof_p)})": None
+        for look in results.looks
+        if look.fit is not None and look.fit.gof_p is not None and look.fit.gof_p < POOR_FIT
+    }
+    add("Poor fit", list(fits), "The background function does not describe the sidebands; the expectation may be biased.")
+    add(
+        "The template does not close",
+        [
+            f"{c.method} at {interval(c.window, unit)} (AUC {with_error(c.auc, c.auc_error)})"
+            for c in pictures.closure
+            if c.auc is not None and c.auc - 2 * (c.auc_error or 0.0) > VISIBLE_CLOSURE
+        ],
+        "Held-out sideband events can be told from the template, so the classifier may have learnt "
+        "the flaws of the template instead of a signal.",
+    )
+    add(
+        "Score depends on the mass",
+        [
+            f"{c.method} at {interval(c.window, unit)} ({c.distance_correlation:.3f}, level {c.null_level:.3f})"
+            for c in pictures.correlation
+            if c.distance_correlation > 2 * c.null_level
+        ],
+        "In the sidebands the score is correlated with the mass. The fit follows a smooth dependence, "
+        "but look for a shape in the background after the cut.",
+    )
+    add(
+        "Very few events expected",
+        [
+            f"{_name(look, unit)} ({with_error(look.expected, look.expected_error)})"
+            for look in results.looks
+            if look.expected < FEW_EXPECTED
+        ],
+        "With less than one expected event the p-value moves in large steps and one event decides.",
+    )
+    add(
+        "Few sideband events after the cut",
+        [
+            f"{s.method} at {interval(s.window, unit)}, {percent(s.working_point)} ({number(n)})"
+            for s in pictures.spectra
+            if s.working_point is not None
+            and (n := sum(v or 0.0 for v, lo in zip(s.observed, s.edges, strict=False) if not s.window[0] <= lo < s.window[1]))
+            < FEW_SIDEBAND
+        ],
+        "The expectation rests on few events; its error bar is large and the shape is hardly tested.",
+    )
+    for text in dict.fromkeys(look.warning for look in results.looks if look.warning):
+        names = [_name(look, unit) for look in results.looks if look.warning == text]
+        found.append(Note("Note from the fit", f"{text.rstrip('.')} ({_some(names)})."))
+    if results.overall is not None and (n := toys_exhausted(results.overall)) is not None:
+        found.append(
+            Note(
+                "Toys exhausted",
+                f"None of the {number(n)} toys was as extreme as the data, so the global p-value is only bounded. "
+                "More toys would say more.",
+            )
+        )
+    configs = {entry.config_hash for entry in run.manifest.unblinding}
+    if len(configs) > 1:
+        found.append(
+            Note(
+                "Unblinded more than once",
+                f"The windows were opened with {len(configs)} different configurations. "
+                "The p-values do not account for the choice between them.",
+            )
+        )
+    return found
