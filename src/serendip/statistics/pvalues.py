@@ -146,10 +146,12 @@ def z_value(p: ArrayLike | None = None, *, log_p: ArrayLike | None = None) -> Ar
             msg = "a p-value lies between 0 and 1"
             raise ValueError(msg)
         with np.errstate(divide="ignore"):
-            log_p = np.log(probability)
-    log_p = np.minimum(np.asarray(log_p, dtype=float), np.log(_ONE))
+            logs = np.log(probability)
+    else:
+        logs = np.asarray(log_p, dtype=float)
+    logs = np.minimum(logs, np.log(_ONE))
     # ndtri_exp inverts ln(Phi): accurate in the far tail; near p = 1 isf keeps the digits
-    return np.asarray(np.where(log_p < -1.0, -special.ndtri_exp(log_p), stats.norm.isf(np.exp(log_p))))
+    return np.asarray(np.where(logs < -1.0, -special.ndtri_exp(logs), stats.norm.isf(np.exp(logs))))
 
 
 def asimov_z(s: ArrayLike, b: ArrayLike, sigma: ArrayLike = 0.0) -> Array:
