@@ -1,0 +1,1 @@
+"""Simulated events: Pythia 8, a fast detector and FastJet."""
