@@ -1,0 +1,403 @@
+"""Neural networks: all members and all splits trained as one batched model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from serendip.classify.inputs import binary_targets, checked_weights
+from serendip.errors import InputError
+
+__all__ = ["NetworkEnsemble"]
+
+log = logging.getLogger(__name__)
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Weights ``(models, inputs, outputs)`` and biases ``(models, 1, outputs)`` of each layer."""
+
+
+class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Mean of multilayer perceptrons (the classifier of arXiv:2109.00546).
+
+    Each member draws its own random split of the sample, stratified by class, minimises the weighted binary
+    cross-entropy on one part with Adam, and keeps its parameters at the ``best_rounds`` lowest losses on the
+    other:
+
+    .. math:: p(x) = \frac{1}{M R} \sum_{i=1}^{M} \sum_{r=1}^{R} p_{ir}(x)
+
+    Features are standardised with the weighted mean and deviation of the training sample. Weights are divided
+    by their mean, so their overall scale does not matter.
+
+    Parameters
+    ----------
+    members
+        Number of networks ``M`` that are averaged.
+    hidden
+        Widths of the hidden layers, with ReLU between them.
+    learning_rate, batch_size
+        Of Adam.
+    steps_per_round
+        Optimiser steps between two looks at the validation loss. It is a fixed number, not an epoch, so that
+        a network does not depend on the size of the other splits it is trained beside.
+    max_rounds
+        Most rounds.
+    patience
+        A network stops after this many rounds without a new lowest validation loss.
+    best_rounds
+        Number ``R`` of rounds that are averaged.
+    validation_fraction
+        Part of the sample on which the rounds are judged. Classes with fewer than ten events are too small to
+        be split; then the training loss decides.
+    threads
+        Torch threads.
+    device
+        Torch device; None: a GPU if there is one.
+    random_state
+        Seed or generator; the same seed gives the same scores on the same device.
+
+    Attributes
+    ----------
+    classes_
+        The two classes; ``predict_proba`` has one column for each.
+    n_iter_
+        Rounds made by the longest network of this split.
+    """
+
+    def __init__(
+        self,
+        members: int = 10,
+        *,
+        hidden: tuple[int, ...] = (64, 64, 64),
+        learning_rate: float = 1e-3,
+        batch_size: int = 256,
+        steps_per_round: int = 40,
+        max_rounds: int = 100,
+        patience: int = 10,
+        best_rounds: int = 5,
+        validation_fraction: float = 0.5,
+        threads: int = 1,
+        device: str | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.members = members
+        self.hidden = hidden
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.steps_per_round = steps_per_round
+        self.max_rounds = max_rounds
+        self.patience = patience
+        self.best_rounds = best_rounds
+        self.validation_fraction = validation_fraction
+        self.threads = threads
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train all members.
+
+        Parameters
+        ----------
+        X
+            Features, shape ``(n, d)``; finite.
+        y
+            Two classes, shape ``(n,)``.
+        sample_weight
+            Non-negative weights, shape ``(n,)``; used for the standardisation, the loss and the choice of
+            rounds.
+
+        Raises
+        ------
+        InputError
+            If the loss is not finite.
+        """
+        checked = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        values: NDArray[np.float64] = checked[0]
+        classes, targets = binary_targets(checked[1])
+        weights = checked_weights(sample_weight, values)
+        self._train(
+            [self],
+            classes=classes,
+            values=values,
+            targets=targets,
+            weights=weights[None],
+            splits=np.ones((1, len(values)), dtype=bool),
+        )
+        return self
+
+    def fit_splits(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, splits: NDArray[np.bool_]
+    ) -> list[Self]:
+        """Train one ensemble for each row of ``splits``, all together.
+
+        Parameters
+        ----------
+        X
+            Features, shape ``(n, d)``; finite.
+        y
+            Two classes, shape ``(n,)``.
+        sample_weight
+            Shape ``(n,)`` or ``(n_models, n)``; None: all 1.
+        splits
+            Masks, shape ``(n_models, n)``.
+
+        Returns
+        -------
+        list
+            One fitted ensemble for each row.
+        """
+        models: list[Self] = [clone(self) for _ in splits]
+        for model in models:
+            values, labels = validate_data(model, X, y, dtype=np.float64, ensure_min_samples=2)
+        classes, targets = binary_targets(labels)
+        given = (
+            np.ones(splits.shape) if sample_weight is None else np.broadcast_to(sample_weight, splits.shape)
+        )
+        weights = np.zeros(splits.shape)
+        for k, mask in enumerate(splits):
+            weights[k, mask] = checked_weights(given[k][mask], values[mask])
+        self._train(models, classes=classes, values=values, targets=targets, weights=weights, splits=splits)
+        return models
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the mean of the networks' probabilities, shape ``(n, 2)``."""
+        check_is_fitted(self)
+        values = validate_data(self, X, reset=False, dtype=np.float64)
+        device = self._device()
+        scaled = torch.as_tensor((values - self.mean_) / self.deviation_, dtype=torch.float32)
+        layers = [(weight.to(device), bias.to(device)) for weight, bias in self.layers_]
+        models = len(layers[0][0])
+        probability = np.empty((len(values), 2))
+        with torch.inference_mode(), _torch_threads(self.threads):
+            for start in range(0, len(values), 2048):
+                block = scaled[start : start + 2048].to(device)
+                logits = _forward(layers, block.expand(models, -1, -1)).double()
+                # Two sigmoids, not 1 - p: the digits of a p near 1 decide the order of the best events.
+                both = torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=-1)
+                probability[start : start + 2048] = both.mean(dim=0).cpu().numpy()
+        return probability
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the more probable class, shape ``(n,)``."""
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[(probability[:, 1] > probability[:, 0]).astype(int)])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def _device(self) -> torch.device:
+        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def _train(
+        self,
+        models: list[Self],
+        *,
+        classes: NDArray[Any],
+        values: NDArray[np.float64],
+        targets: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        splits: NDArray[np.bool_],
+    ) -> None:
+        if self.members < 1 or self.best_rounds < 1 or self.max_rounds < 1:
+            raise ValueError("members, best_rounds and max_rounds must be at least 1")
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.members)
+        networks: list[_Rows] = []
+        scaled = np.empty((len(models), *values.shape), dtype=np.float32)
+        for k, model in enumerate(models):
+            used = np.flatnonzero(splits[k] & (weights[k] > 0))
+            if len(np.unique(targets[used])) < 2:
+                raise ValueError("all events of one class have zero weight; two classes are needed")
+            model.classes_ = classes
+            model.mean_ = np.average(values[used], axis=0, weights=weights[k, used])
+            deviation = np.sqrt(
+                np.average((values[used] - model.mean_) ** 2, axis=0, weights=weights[k, used])
+            )
+            model.deviation_ = np.where(deviation > 0, deviation, 1.0)
+            scaled[k] = (values - model.mean_) / model.deviation_
+            networks += [_Rows(k, int(seed), used, targets[used], self.validation_fraction) for seed in seeds]
+        with _torch_threads(self.threads):
+            layers, rounds = self._optimise(networks, scaled, targets, weights)
+        for k, model in enumerate(models):
+            own = slice(k * self.members, (k + 1) * self.members)
+            model.layers_ = [(weight[own].flatten(0, 1), bias[own].flatten(0, 1)) for weight, bias in layers]
+            model.n_iter_ = int(rounds[own].max())
+
+    def _optimise(
+        self,
+        networks: list[_Rows],
+        scaled: NDArray[np.float32],
+        targets: NDArray[np.int64],
+        weights: NDArray[np.float64],
+    ) -> tuple[Layers, NDArray[np.int64]]:
+        """Train; return layers with shape ``(networks, best_rounds, in, out)`` and the rounds each made."""
+        device = self._device()
+        x = torch.as_tensor(scaled, device=device)
+        y = torch.as_tensor(targets, dtype=torch.float32, device=device)
+        w = torch.as_tensor(weights, dtype=torch.float32, device=device)
+        layers = _initial_layers(networks, (scaled.shape[2], *self.hidden, 1), device)
+        best = [
+            tuple(p.detach()[:, None].repeat(1, self.best_rounds, 1, 1) for p in layer) for layer in layers
+        ]
+        best_loss = torch.full((len(networks), self.best_rounds), torch.inf, device=device)
+        last_improvement = np.zeros(len(networks), dtype=np.int64)
+        rounds = np.zeros(len(networks), dtype=np.int64)
+        active = np.arange(len(networks))
+        optimiser = torch.optim.Adam(
+            [p for layer in layers for p in layer], lr=self.learning_rate, foreach=False
+        )
+        for number in range(1, self.max_rounds + 1):
+            split = torch.as_tensor([networks[i].split for i in active], device=device)[:, None]
+            rows = np.stack([networks[i].draw(self.steps_per_round * self.batch_size) for i in active])
+            for batch in torch.split(torch.as_tensor(rows, device=device), self.batch_size, dim=1):
+                optimiser.zero_grad()
+                losses = _weighted_losses(layers, x[split, batch], y[batch], w[split, batch])
+                losses.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            loss = self._validation_loss(layers, [networks[i] for i in active], x, y, w)
+            if not bool(torch.isfinite(loss).all()):
+                raise InputError(
+                    f"network training diverged in round {number}: the loss is not finite; look for extreme "
+                    "feature values or weights, or lower the learning rate"
+                )
+            rounds[active] = number
+            worst_loss, worst = best_loss[active].max(dim=1)
+            improved = (loss < best_loss[active].min(dim=1).values).cpu().numpy()
+            keep = (loss < worst_loss).nonzero()[:, 0]
+            kept = torch.as_tensor(active, device=device)[keep]
+            best_loss[kept, worst[keep]] = loss[keep]
+            for stored, current in zip(best, layers, strict=True):
+                for target, source in zip(stored, current, strict=True):
+                    target[kept, worst[keep]] = source.detach()[keep]
+            last_improvement[active[improved]] = number
+            going = np.flatnonzero(number - last_improvement[active] < self.patience)
+            if len(going) == 0:
+                break
+            if len(going) < len(active):
+                layers = _shrink(layers, optimiser, torch.as_tensor(going, device=device))
+                active = active[going]
+        log.debug("%d networks trained in %d rounds", len(networks), int(rounds.max()))
+        for stored in best:
+            for target in stored:
+                _fill_unused(target, best_loss)
+        return [(weight.cpu(), bias.cpu()) for weight, bias in best], rounds
+
+    def _validation_loss(
+        self, layers: Layers, networks: list[_Rows], x: Tensor, y: Tensor, w: Tensor
+    ) -> Tensor:
+        """Weighted mean loss of each network on its own validation rows, shape ``(networks,)``."""
+        longest = max(len(network.validation) for network in networks)
+        rows = np.zeros((len(networks), longest), dtype=np.int64)
+        present = np.zeros(rows.shape, dtype=np.float32)
+        for i, network in enumerate(networks):
+            rows[i, : len(network.validation)] = network.validation
+            present[i, : len(network.validation)] = 1.0
+        split = torch.as_tensor([network.split for network in networks], device=x.device)[:, None]
+        total = torch.zeros(len(networks), dtype=torch.float64, device=x.device)
+        norm = torch.zeros_like(total)
+        with torch.no_grad():
+            blocks = (torch.split(torch.as_tensor(a, device=x.device), 2048, dim=1) for a in (rows, present))
+            for batch, there in zip(*blocks, strict=True):
+                weight = w[split, batch] * there
+                total += _weighted_losses(layers, x[split, batch], y[batch], weight).double().sum(dim=1)
+                norm += weight.double().sum(dim=1)
+        return (total / norm).float()
+
+
+class _Rows:
+    """The training and validation rows of one network, and the order in which they are drawn."""
+
+    def __init__(
+        self, split: int, seed: int, rows: NDArray[np.int64], targets: NDArray[np.int64], fraction: float
+    ) -> None:
+        self.split = split
+        self.rng = np.random.default_rng(seed)
+        counts = np.bincount(targets, minlength=2)
+        order = self.rng.permutation(len(rows))
+        for_validation = np.zeros(len(rows), dtype=bool)
+        for number, count in enumerate(counts):
+            of_class = order[targets[order] == number]
+            for_validation[of_class[: round(count * fraction)]] = True
+        if counts.min() < 10:
+            self.training, self.validation = rows, rows
+        else:
+            self.training, self.validation = rows[~for_validation], rows[for_validation]
+        self._waiting = np.empty(0, dtype=np.int64)
+
+    def draw(self, count: int) -> NDArray[np.int64]:
+        """Return the next ``count`` training rows; every row comes once before any comes again."""
+        while len(self._waiting) < count:
+            self._waiting = np.concatenate([self._waiting, self.rng.permutation(self.training)])
+        drawn, self._waiting = self._waiting[:count], self._waiting[count:]
+        return drawn
+
+
+def _initial_layers(networks: list[_Rows], sizes: tuple[int, ...], device: torch.device) -> Layers:
+    """Uniform in +-1/sqrt(inputs), from each network's own generator."""
+    layers: Layers = []
+    for inputs, outputs in pairwise(sizes):
+        bound = 1.0 / np.sqrt(inputs)
+        drawn = np.stack([network.rng.uniform(-bound, bound, (inputs + 1, outputs)) for network in networks])
+        both = torch.as_tensor(drawn, dtype=torch.float32, device=device)
+        layers.append((both[:, :-1].clone().requires_grad_(), both[:, -1:].clone().requires_grad_()))
+    return layers
+
+
+def _forward(layers: Layers, x: Tensor) -> Tensor:
+    """Logits, shape ``(models, n)``, of inputs ``(models, n, d)``."""
+    for weight, bias in layers[:-1]:
+        x = torch.baddbmm(bias, x, weight).relu()
+    weight, bias = layers[-1]
+    return torch.baddbmm(bias, x, weight)[..., 0]
+
+
+def _weighted_losses(layers: Layers, x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    logits = _forward(layers, x)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, y, weight=w, reduction="none")
+
+
+def _shrink(layers: Layers, optimiser: torch.optim.Adam, going: Tensor) -> Layers:
+    """Select the networks that go on, with their state of the optimiser."""
+    out: Layers = []
+    parameters: list[Tensor] = []
+    states: dict[Tensor, dict[str, Tensor]] = {}
+    for layer in layers:
+        new = []
+        for old in layer:
+            kept = old.detach()[going].requires_grad_()
+            states[kept] = {name: v if v.ndim == 0 else v[going] for name, v in optimiser.state[old].items()}
+            new.append(kept)
+        out.append((new[0], new[1]))
+        parameters += new
+    optimiser.state.clear()
+    optimiser.state.update(states)
+    optimiser.param_groups[0]["params"] = parameters
+    return out
+
+
+def _fill_unused(stored: Tensor, loss: Tensor) -> None:
+    """Put the best round in the places of rounds that were never made (``loss`` infinite)."""
+    best = loss.argmin(dim=1)
+    network, place = torch.isinf(loss).nonzero(as_tuple=True)
+    stored[network, place] = stored[network, best[network]]
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
