@@ -61,7 +61,7 @@ def jet_columns(jets: Jets) -> dict[str, NDArray[np.float64]]:
 
 
 def _columns(rows: NDArray[Any], first_row: int) -> dict[str, NDArray[np.float64]]:
-    particles = rows[:, :N_RAW_COLUMNS].astype(np.float64).reshape(len(rows), -1, 3)
+    particles = rows[:, :N_RAW_COLUMNS].astype(np.float64).reshape(len(rows), N_RAW_COLUMNS // 3, 3)
     bad = np.flatnonzero(~np.isfinite(particles).all(axis=(1, 2)))
     if len(bad):
         raise InputError(

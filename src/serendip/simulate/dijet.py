@@ -11,8 +11,10 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal as signals
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import serendip
-from serendip.errors import InputError
+from serendip.errors import InputError, SerendipError
 from serendip.features.jets import Jets, leading_jets
 from serendip.features.lhco import jet_columns
 from serendip.simulate.detector import Detector, detect
@@ -245,14 +247,23 @@ def _run(chunks: list[_Chunk], jobs: int, progress: Progress | None) -> None:
         return
     # spawn: Pythia and FastJet keep state in C++ that a forked child would share
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context)
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=_die_quietly)
     try:
         futures: list[Future[int]] = [pool.submit(_make_chunk, chunk) for chunk in todo]
         for future in as_completed(futures):
             done += future.result()
             report(done, total)
+    except BrokenProcessPool as error:
+        raise SerendipError(
+            "a worker process died, perhaps for lack of memory; repeat the same command to continue"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _die_quietly() -> None:
+    # Ctrl-C reaches the whole process group: no worker should print a traceback or finish its chunk first
+    signals.signal(signals.SIGINT, signals.SIG_DFL)
 
 
 def _make_chunk(chunk: _Chunk) -> int:
