@@ -1,0 +1,163 @@
+r"""Significance improvement, quoted with the background that is left behind it.
+
+.. math:: \mathrm{SIC}(t) = \frac{\varepsilon_S(t)}{\sqrt{\varepsilon_B(t)}}
+
+is the factor by which a cut on the score improves :math:`S/\sqrt{B}`. Far in the tail it is decided by a
+handful of background events, so the maximum is taken only where at least ``min_background`` of them remain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from serendip.errors import InputError
+
+__all__ = ["SicCurve", "SicPoint", "background_efficiency", "max_sic", "sic_at", "sic_curve"]
+
+
+@dataclass(frozen=True)
+class SicCurve:
+    """One entry for each possible threshold, from tight to loose; arrays of shape ``(n_thresholds,)``.
+
+    Attributes
+    ----------
+    threshold
+        Events with at least this score are kept.
+    eps_s, eps_b
+        Signal and background efficiency.
+    sic, error
+        Significance improvement and its binomial error; zero and infinite where no background is left.
+    background
+        Effective number of background events kept (their number, if all weights are equal).
+    """
+
+    threshold: NDArray[np.float64]
+    eps_s: NDArray[np.float64]
+    eps_b: NDArray[np.float64]
+    sic: NDArray[np.float64]
+    error: NDArray[np.float64]
+    background: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SicPoint:
+    """One working point of a :class:`SicCurve`; attributes as there."""
+
+    threshold: float
+    eps_s: float
+    eps_b: float
+    sic: float
+    error: float
+    background: float
+
+
+def sic_curve(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, *, min_background: float = 20
+) -> SicCurve:
+    r"""Return the significance improvement at every threshold with enough background behind it.
+
+    Events with equal scores are kept or rejected together. The error is that of two binomial efficiencies,
+    with :math:`n` the effective number :math:`(\sum w)^2 / \sum w^2` of events of each kind,
+
+    .. math:: \left(\frac{\sigma}{\mathrm{SIC}}\right)^2 =
+        \frac{1-\varepsilon_S}{n_S \varepsilon_S} + \frac{1-\varepsilon_B}{4 n_B \varepsilon_B}
+
+    Parameters
+    ----------
+    labels
+        True for signal, shape ``(n,)``.
+    scores
+        Higher = more signal-like, shape ``(n,)``; finite.
+    weights
+        Event weights, shape ``(n,)``; default 1.
+    min_background
+        Leave out thresholds with fewer (effective) background events than this.
+
+    Raises
+    ------
+    InputError
+        If there is no signal or no background, or a score is not finite.
+    """
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    w = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InputError(f"score of event {int(np.argmin(np.isfinite(values)))} is not finite")
+    if w[truth].sum() <= 0 or w[~truth].sum() <= 0:
+        raise InputError("a significance improvement needs signal and background events with positive weight")
+    order = np.argsort(-values, kind="stable")
+    truth, values, w = truth[order], values[order], w[order]
+    last_of_tie = np.append(values[1:] != values[:-1], True)
+    signal, signal2, background, background2 = (
+        np.cumsum(kept)[last_of_tie] for kept in (w * truth, w**2 * truth, w * ~truth, w**2 * ~truth)
+    )
+    n_s, n_b = signal[-1] ** 2 / signal2[-1], background[-1] ** 2 / background2[-1]
+    behind = np.divide(background**2, background2, out=np.zeros_like(background), where=background2 > 0)
+    eps_s, eps_b = np.minimum(signal / signal[-1], 1.0), np.minimum(background / background[-1], 1.0)
+    sic = np.divide(eps_s, np.sqrt(eps_b), out=np.zeros_like(eps_s), where=eps_b > 0)
+    # Squared error divided by eps_B, written so that it stays finite at eps_S = 0.
+    variance = np.divide(
+        eps_s * (1 - eps_s) / n_s + sic**2 * (1 - eps_b) / (4 * n_b),
+        eps_b,
+        out=np.full_like(eps_s, np.inf),
+        where=eps_b > 0,
+    )
+    # A sum of equal weights may fall short of their number by rounding.
+    enough = behind >= min_background * (1 - 1e-12)
+    columns = (values[last_of_tie], eps_s, eps_b, sic, np.sqrt(variance), behind)
+    return SicCurve(*(column[enough] for column in columns))
+
+
+def max_sic(curve: SicCurve) -> SicPoint:
+    """Return the threshold with the largest significance improvement.
+
+    Raises
+    ------
+    InputError
+        If the curve is empty.
+    """
+    if len(curve.sic) == 0:
+        raise InputError(
+            "no threshold leaves enough background events; lower min_background or use more events"
+        )
+    return _point(curve, int(np.argmax(curve.sic)))
+
+
+def sic_at(curve: SicCurve, eps_b: float) -> SicPoint:
+    """Return the loosest threshold whose background efficiency does not exceed ``eps_b``.
+
+    Raises
+    ------
+    InputError
+        If every threshold of the curve keeps more background than that.
+    """
+    rows = np.flatnonzero(curve.eps_b <= eps_b * (1 + 1e-12))
+    if len(rows) == 0:
+        raise InputError(
+            f"no threshold with a background efficiency of {eps_b:g} or less leaves enough background events"
+        )
+    return _point(curve, int(rows[-1]))
+
+
+def background_efficiency(scores: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """Return the fraction of reference scores at or above each score, shape ``(n,)``.
+
+    Scores of models that were trained on different splits can be pooled after this: ``-log`` of it is higher
+    for more signal-like events. The event itself is counted, so the value is never 0.
+    """
+    ordered = np.sort(np.asarray(reference, dtype=np.float64))
+    above = len(ordered) - np.searchsorted(ordered, np.asarray(scores, dtype=np.float64), side="left")
+    return np.asarray((above + 1) / (len(ordered) + 1))
+
+
+def _point(curve: SicCurve, row: int) -> SicPoint:
+    return SicPoint(
+        threshold=float(curve.threshold[row]),
+        eps_s=float(curve.eps_s[row]),
+        eps_b=float(curve.eps_b[row]),
+        sic=float(curve.sic[row]),
+        error=float(curve.error[row]),
+        background=float(curve.background[row]),
+    )

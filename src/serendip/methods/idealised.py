@@ -1,0 +1,99 @@
+"""Idealised anomaly detector: data against a perfect background template (arXiv:2109.00546, 2309.13111).
+
+What CATHODE or CWoLa would reach if their template were true background. The template comes from the truth
+labels of the same finite sample. An event must not stand in both classes: its fluctuations would cancel, and
+the classifier would see nothing but the signal, as a supervised one does. So each member draws a random part of
+the events as data, signal and background as they come, and takes the background among the others as template.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+
+from serendip.classify.build import ClassifierName, build_classifier
+from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.events.events import Events, Window
+from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+
+__all__ = ["Idealised", "IdealisedConfig"]
+
+
+class IdealisedConfig(MethodConfig):
+    """Options of :class:`Idealised`.
+
+    Attributes
+    ----------
+    classifier
+        ``"trees"`` or ``"network"``.
+    members
+        Draws of data and template, each with one classifier; their scores are averaged.
+    data_fraction
+        Part of the events that a member takes as data.
+    min_events
+        Fewest events of data, and of template, of one member.
+    """
+
+    classifier: ClassifierName = "trees"
+    members: PositiveInt = 20
+    data_fraction: float = Field(default=0.5, gt=0, lt=1)
+    min_events: PositiveInt = 20
+
+
+class Idealised(Method):
+    """Data against true background in the signal region, both with the same total weight."""
+
+    name = "idealised"
+    title = "idealised anomaly detector: data against true background, with truth labels"
+    uses_labels = True
+    Config = IdealisedConfig
+    config: IdealisedConfig
+
+    def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
+        """Train all members for each split on the events of the window.
+
+        Raises
+        ------
+        InputError
+            If the events carry no label, or a split has too few events in the window.
+        """
+        used = window.contains(events.m)
+        self._masks = as_splits(splits, len(events))[:, used]
+        self._x, event_weights = events.x[used], events.weights[used]
+        self._background, self._event_weights = ~events.labels[used], event_weights
+        n, members = len(self._x), self.config.members
+        # Each event stands in the table twice, as data and as template; a member uses it at most once.
+        masks = np.zeros((len(self._masks) * members, 2 * n), dtype=bool)
+        weights = np.zeros(masks.shape)
+        for k, mask in enumerate(self._masks):
+            rng = np.random.default_rng([self.seed, k])
+            for row in range(k * members, (k + 1) * members):
+                as_data = rng.random(n) < self.config.data_fraction
+                masks[row] = np.concatenate([mask & as_data, mask & ~as_data & self._background])
+                for kind, part in (("data", slice(0, n)), ("template", slice(n, 2 * n))):
+                    rows = masks[row, part] & (event_weights > 0)
+                    require_events(rows, self.config.min_events, f"{kind} of one member", window)
+                    weights[row, part] = np.where(rows, event_weights / event_weights[rows].mean(), 0.0)
+                    weights[row, part] *= n / rows.sum()
+        is_data = np.repeat([True, False], n)
+        x = np.concatenate([self._x, self._x])
+        self._classifiers: SplitClassifiers = fit_splits(self.classifier(), x, is_data, weights, masks)
+        return self
+
+    def classifier(self) -> Any:
+        """Return the untrained classifier of one member; override it to use any scikit-learn estimator."""
+        return build_classifier(self.config.classifier, members=1, seed=self.seed, threads=self.threads)
+
+    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
+        """Mean log-odds of data against template over the members, shape ``(n_events,)``."""
+        members = self.config.members
+        rows = range(split * members, (split + 1) * members)
+        return np.asarray(np.mean([self._classifiers.score(events.x, row) for row in rows], axis=0))
+
+    def template(self, split: int = 0) -> Template:
+        """Return all true background events that model ``split`` may see."""
+        rows = self._masks[split] & self._background
+        return Template(x=self._x[rows], weights=self._event_weights[rows])

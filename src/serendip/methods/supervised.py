@@ -1,0 +1,84 @@
+"""Supervised reference: signal against background in the signal region, with the truth labels.
+
+No search can do this. It shows what the features could give with as much signal to learn from.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from serendip.classify.build import ClassifierName, build_classifier
+from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.events.events import Events, Window
+from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+
+__all__ = ["Supervised", "SupervisedConfig"]
+
+
+class SupervisedConfig(MethodConfig):
+    """Options of :class:`Supervised`.
+
+    Attributes
+    ----------
+    classifier
+        ``"trees"`` or ``"network"``.
+    members
+        Classifiers that are averaged.
+    min_events
+        Fewest signal events, and fewest background events, of the sample of one model.
+    """
+
+    classifier: ClassifierName = "trees"
+    members: PositiveInt = 20
+    min_events: PositiveInt = 20
+
+
+class Supervised(Method):
+    """Signal against background in the signal region, both classes with the same total weight."""
+
+    name = "supervised"
+    title = "supervised reference: signal against background, with truth labels"
+    uses_labels = True
+    Config = SupervisedConfig
+    config: SupervisedConfig
+
+    def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
+        """Train one classifier for each split on the labelled events of the window.
+
+        Raises
+        ------
+        InputError
+            If the events carry no label, or a split has too few signal or background events in the window.
+        """
+        used = window.contains(events.m)
+        self._masks = as_splits(splits, len(events))[:, used]
+        self._x, self._signal, event_weights = events.x[used], events.labels[used], events.weights[used]
+        self._weight = np.zeros(self._masks.shape)
+        for k, mask in enumerate(self._masks):
+            for kind, rows in (("signal", mask & self._signal), ("background", mask & ~self._signal)):
+                require_events(rows & (event_weights > 0), self.config.min_events, f"{kind} sample", window)
+                self._weight[k, rows] = event_weights[rows] * (0.5 * mask.sum() / event_weights[rows].sum())
+        self._classifiers: SplitClassifiers = fit_splits(
+            self.classifier(), self._x, self._signal, self._weight, self._masks
+        )
+        return self
+
+    def classifier(self) -> Any:
+        """Return the untrained classifier; override it to use any other scikit-learn estimator."""
+        config = self.config
+        return build_classifier(
+            config.classifier, members=config.members, seed=self.seed, threads=self.threads
+        )
+
+    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
+        """Log-odds of signal against background, shape ``(n_events,)``."""
+        return self._classifiers.score(events.x, split)
+
+    def template(self, split: int = 0) -> Template:
+        """Return the true background events that model ``split`` was trained on."""
+        rows = self._masks[split] & ~self._signal
+        return Template(x=self._x[rows], weights=self._weight[split, rows])
