@@ -1,1 +1,35 @@
 """Conditional density models p(x|m) with exact densities and sampling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from serendip.density.base import ConditionalDensity
+from serendip.errors import InputError
+
+__all__ = ["ConditionalDensity", "load_density", "make_density"]
+
+
+def make_density(kind: str, **options: Any) -> ConditionalDensity:
+    """Return an unfitted density model: ``kind`` is ``"flow-matching"`` or ``"spline"``."""
+    return _class_of(kind)(**options)  # type: ignore[no-any-return]
+
+
+def load_density(folder: str | Path) -> ConditionalDensity:
+    """Read a fitted density model of any kind from the folder that its ``save`` wrote."""
+    from serendip.density import storage
+
+    facts, _ = storage.read(Path(folder))
+    return _class_of(facts["kind"]).load(folder)  # type: ignore[no-any-return]
+
+
+def _class_of(kind: str) -> Any:
+    # torch takes seconds to import: only when a model is asked for
+    from serendip.density.flow_matching import FlowMatching
+    from serendip.density.spline_flow import SplineFlow
+
+    kinds = {cls.kind: cls for cls in (FlowMatching, SplineFlow)}
+    if kind not in kinds:
+        raise InputError(f"there is no density model '{kind}'; choose one of: {', '.join(kinds)}")
+    return kinds[kind]
