@@ -29,7 +29,7 @@ class LhcoTable(Table):
     * ``mjj``: invariant mass of the two jets,
     * ``mj1``: mass of the lighter jet,
     * ``delta_mj``: mass of the heavier jet minus that of the lighter,
-    * ``tau21_j1``, ``tau21_j2``: :math:`\\tau_2 / (\\tau_1 + 10^{-5})` of the lighter and of the heavier jet.
+    * ``tau21_j1``, ``tau21_j2``: :math:`\tau_2 / (\tau_1 + 10^{-5})` of the lighter and of the heavier jet.
 
     A raw file (2100 numbers for each event: 700 particles with pT, eta, phi; then the label) is clustered
     first.
@@ -103,7 +103,7 @@ class LhcoTable(Table):
 def jet_features(jets: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     r"""Mass of a jet pair and the four standard features.
 
-    .. math:: m_{jj}^2 = (E_1 + E_2)^2 - |\\vec p_1 + \\vec p_2|^2, \\quad E^2 = |\\vec p|^2 + m |m|
+    .. math:: m_{jj}^2 = (E_1 + E_2)^2 - |\vec p_1 + \vec p_2|^2, \quad E^2 = |\vec p|^2 + m |m|
 
     A jet mass below 0 comes from rounding in the clustering and stands for :math:`m^2 < 0`.
 

@@ -231,7 +231,7 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
     after_cut = table.n_rows if rows is None else len(rows)
 
     columns = {e.text: e(raw) for e in roles.numbers}
-    keep, left_out = _finite(name, roles, columns)
+    keep, left_out, ranges = _finite(name, roles, columns)
     if keep is not None:
         kept = np.flatnonzero(keep)
         if len(kept) == 0:
@@ -240,8 +240,9 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
         rows = kept if rows is None else rows[kept]
         columns = {text: values[kept] for text, values in columns.items()}
         raw = {column: raw[column][kept] for column in (roles.label, roles.id) if column is not None}
+        ranges = {text: (values.min(), values.max()) for text, values in columns.items()}
     numbers = np.arange(table.n_rows) if rows is None else rows
-    _check(name, roles, columns, numbers)
+    _check(name, roles, columns, ranges, numbers)
 
     if unit != "GeV":
         columns[roles.mass.text] = np.asarray(columns[roles.mass.text], dtype=np.float64) * UNITS[unit]
@@ -289,15 +290,17 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _finite(
     name: str, roles: Roles, columns: Mapping[str, NDArray[Any]]
-) -> tuple[NDArray[np.bool_] | None, dict[str, int]]:
-    """Mask of the rows to keep (None: all) and how many each column made unusable."""
+) -> tuple[NDArray[np.bool_] | None, dict[str, int], dict[str, tuple[Any, Any]]]:
+    """Mask of the rows to keep (None: all), how many each column made unusable, and the ranges."""
     keep: NDArray[np.bool_] | None = None
     left_out: dict[str, int] = {}
+    ranges: dict[str, tuple[Any, Any]] = {}
     for text, values in columns.items():
         # NaN passes through min and max, so two fast passes tell that a column is in order. Features become
         # float32.
         limit = _FLOAT32_MAX if any(text == e.text for e in roles.features) else np.finfo(np.float64).max
-        if values.min() >= -limit and values.max() <= limit:
+        low, high = ranges[text] = values.min(), values.max()
+        if low >= -limit and high <= limit:
             continue
         good = np.abs(values) <= limit
         bad = len(values) - int(np.count_nonzero(good))
@@ -312,13 +315,19 @@ def _finite(
             )
         left_out[f"{text} is NaN or infinite"] = bad
         keep = good if keep is None else keep & good
-    return keep, left_out
+    return keep, left_out, ranges
 
 
-def _check(name: str, roles: Roles, columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> None:
+def _check(
+    name: str,
+    roles: Roles,
+    columns: Mapping[str, NDArray[Any]],
+    ranges: Mapping[str, tuple[Any, Any]],
+    rows: NDArray[np.int64],
+) -> None:
     assert roles.mass is not None
     mass = columns[roles.mass.text]
-    if mass.min() <= 0:
+    if ranges[roles.mass.text][0] <= 0:
         bad = np.flatnonzero(mass <= 0)
         raise InputError(
             f"{name}: the mass '{roles.mass.text}' is zero or negative in {len(bad)} rows, first in row "
@@ -327,14 +336,16 @@ def _check(name: str, roles: Roles, columns: Mapping[str, NDArray[Any]], rows: N
         )
     for feature in roles.features:
         values = columns[feature.text]
-        if np.float32(values.min()) == np.float32(values.max()):
+        low, high = ranges[feature.text]
+        if np.float32(low) == np.float32(high):
             raise InputError(
                 f"{name}: the feature '{feature.text}' is constant ({values[0]:g} in all {len(values)} "
                 "rows); leave it out"
             )
     if roles.weight is not None:
         weight = columns[roles.weight.text]
-        if weight.min() < 0:
+        low, high = ranges[roles.weight.text]
+        if low < 0:
             bad = np.flatnonzero(weight < 0)
             raise InputError(
                 f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in row "
@@ -343,7 +354,7 @@ def _check(name: str, roles: Roles, columns: Mapping[str, NDArray[Any]], rows: N
                 "remove them with "
                 "--where, or reweight the sample to positive weights first"
             )
-        if weight.max() == 0:
+        if high == 0:
             raise InputError(f"{name}: weight '{roles.weight.text}' is 0 in all rows")
 
 

@@ -17,7 +17,7 @@ from serendip.events.formats.table import Table, as_array, pick
 
 __all__ = ["RootTable"]
 
-CHUNK = "200 MB"
+CHUNK = 200_000_000
 FLATTEN = (
     "has a variable number of values for each event (jagged), but one number for each event is needed; "
     "flatten it "
@@ -118,11 +118,16 @@ class RootTable(Table):
         """See :meth:`Table.load`; read in chunks, so that memory stays near the size of the result."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        row_bytes = sum(
+            np.dtype(self.types[name]).itemsize if self.types[name] != "text" else 32 for name in names
+        )
+        step = max(1, CHUNK // max(1, row_bytes))
         parts: list[dict[str, NDArray[Any]]] = []
         with self._readable():
-            for chunk in self._tree.iterate(
-                list(names), library="np", step_size=CHUNK, entry_start=start, entry_stop=stop
-            ):
+            for low in range(start, stop, step):
+                chunk = self._tree.arrays(
+                    list(names), library="np", entry_start=low, entry_stop=min(low + step, stop)
+                )
                 parts.append({name: as_array(chunk[name]) for name in names})
         if not parts:
             return {name: np.empty(0) for name in names}

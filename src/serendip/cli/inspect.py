@@ -1,0 +1,143 @@
+"""``serendip inspect``: look a table over before a search."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from serendip.events.audit import Audit, ColumnAudit
+
+__all__ = ["inspect"]
+
+HEADER = ("column", "role", "type", "min", "median", "max", "NaN", "inf", "mass corr.", "AUC")
+
+
+def inspect(
+    file: Annotated[
+        Path, typer.Argument(help="Parquet (file or folder), CSV, HDF5 or ROOT.", metavar="FILE")
+    ],
+    mass: Annotated[str | None, typer.Option(help="Expression for the mass: shows what follows it.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Expressions, separated by commas; default: all columns.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help="Cut, for example 'pt>200 & abs(eta)<2.5'.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Expression for the event weight.")] = None,
+    label: Annotated[str | None, typer.Option(help="Truth column: shows what gives it away.")] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="Column with the event id: counts repeated ones.")
+    ] = None,
+    tree: Annotated[str | None, typer.Option(help="Table inside a ROOT or HDF5 file.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Known kind of file: lhco.")] = None,
+    unit: Annotated[str, typer.Option(help="Unit of the mass in the file: GeV or TeV.")] = "GeV",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Print columns, ranges, gaps, copies, and columns that follow the mass or give the label away."""
+    from serendip.events.audit import audit
+    from serendip.events.expressions import split_expressions
+
+    found = audit(
+        file,
+        mass=mass,
+        features=split_expressions(features) if features else (),
+        weight=weight,
+        label=label,
+        id=id,
+        where=where,
+        tree=tree,
+        unit=unit,
+        preset=preset,
+    )
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+        return
+    cut = f" ({found.rows} pass the cut)" if where else ""
+    place = f", table {found.tree}" if found.tree else ""
+    print(
+        f"{found.file}: {found.format}{place}, {found.rows_in_file} rows{cut}, {len(found.columns)} columns\n"
+    )
+    _print_table([_cells(column) for column in found.columns])
+    for sentence in _findings(found):
+        print(sentence)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.5g}"
+
+
+def _cells(column: ColumnAudit) -> tuple[str, ...]:
+    correlation = ""
+    if column.mass_correlation is not None:
+        beyond = column.mass_correlation > (column.mass_correlation_null or 0.0)
+        correlation = f"{column.mass_correlation:.3f}{'!' if beyond else ' '}"
+    return (
+        column.name,
+        column.role,
+        column.dtype,
+        *(_number(value) for value in (column.minimum, column.median, column.maximum)),
+        str(column.nan or ""),
+        str(column.inf or ""),
+        correlation,
+        "" if column.auc is None else f"{column.auc:.3f}",
+    )
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    # Columns without any entry say nothing.
+    kept = [i for i in range(len(HEADER)) if i in (0, 2) or any(row[i] for row in rows)]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table()
+        for i in kept:
+            table.add_column(HEADER[i], justify="left" if i < 3 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(row[i]) for i in kept))
+        Console().print(table)
+        return
+    widths = {i: max(len(cells[i]) for cells in [HEADER, *rows]) for i in kept}
+    for cells in [HEADER, *rows]:
+        line = "  ".join(cells[i].ljust(widths[i]) if i < 3 else cells[i].rjust(widths[i]) for i in kept)
+        print(line.rstrip())
+
+
+def _findings(found: Audit) -> list[str]:
+    sentences = [""]
+    gaps = [column.name for column in found.columns if column.nan or column.inf]
+    if gaps:
+        sentences.append(
+            f"NaN or infinite values: {', '.join(gaps)}. A search leaves such rows out and counts them."
+        )
+    if found.constant:
+        sentences.append(f"Constant: {', '.join(found.constant)}. They cannot be features.")
+    for group in found.duplicated_columns:
+        sentences.append(f"Same values: {', '.join(group)}. Keep one of them as a feature.")
+    if found.duplicated_ids is not None:
+        count = found.duplicated_ids
+        sentences.append(
+            f"Repeated ids: {count} rows. A search refuses them." if count else "All ids differ."
+        )
+    if found.mass_correlated:
+        sentences.append(
+            f"Follow the mass beyond chance (!): {', '.join(found.mass_correlated)}. As features they can "
+            "sculpt the "
+            "spectrum; the closure test of a search tells whether they do."
+        )
+    if found.giveaways:
+        sentences.append(
+            f"Give the label away: {', '.join(found.giveaways)}. Almost the truth itself; no real detector "
+            "has that."
+        )
+    if found.unreadable:
+        names = list(found.unreadable)
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        sentences.append(
+            f"Not usable: {', '.join(names[:8])}{more}. Column '{names[0]}' {found.unreadable[names[0]]}."
+        )
+    return sentences if len(sentences) > 1 else ["", "Nothing wrong was found."]

@@ -1,0 +1,396 @@
+"""Look a table over before a search: ranges, gaps, copies, and columns that would spoil the result.
+
+Two things spoil a weakly supervised search without any message. A feature that follows the mass lets a
+classifier
+find the signal region instead of a signal, which sculpts the spectrum. A feature that gives the label away
+is a truth column in disguise. Both are searched for here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2, rankdata
+
+from serendip.errors import InputError
+from serendip.events.events import Events
+from serendip.events.expressions import Expression, cut
+from serendip.events.formats import open_table
+from serendip.events.formats.table import Table
+from serendip.events.presets import preset_table
+from serendip.events.read import UNITS, Roles, as_numbers, resolve
+
+__all__ = ["Audit", "ColumnAudit", "audit", "distance_correlation", "single_feature_auc"]
+
+SAMPLE = 3000
+AUC_SAMPLE = 200_000
+GIVEAWAY = 0.95
+BATCH_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class ColumnAudit:
+    """Facts about one column.
+
+    Attributes
+    ----------
+    name, dtype, role
+        ``role`` is mass, feature, weight, label, id or empty.
+    minimum, median, maximum
+        Of the finite values; None for text.
+    nan, inf
+        Numbers of missing and of infinite values.
+    constant
+        True if all values are equal.
+    mass_correlation, mass_correlation_null
+        Distance correlation with the mass, from 0 to 1, and the value that at most one in a hundred columns
+        independent of the mass exceeds; None without a mass.
+    auc
+        How well this column alone tells signal from background: 0.5 not at all, 1 fully; None without a
+        label.
+    """
+
+    name: str
+    dtype: str
+    role: str
+    minimum: float | None
+    median: float | None
+    maximum: float | None
+    nan: int
+    inf: int
+    constant: bool
+    mass_correlation: float | None = None
+    mass_correlation_null: float | None = None
+    auc: float | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What :func:`audit` found.
+
+    Attributes
+    ----------
+    file, format, tree
+        Where the table is.
+    rows_in_file, rows
+        Before and after the cut.
+    columns
+        One entry for each column.
+    unreadable
+        Columns that cannot be used, and why.
+    duplicated_ids
+        Number of rows whose id was there before; None without an id.
+    duplicated_columns
+        Groups of columns with the same values.
+    mass_correlated
+        Columns that follow the mass beyond chance, the strongest first.
+    giveaways
+        Columns that alone separate signal and background with an AUC above 0.95.
+    """
+
+    file: str
+    format: str
+    tree: str | None
+    rows_in_file: int
+    rows: int
+    columns: tuple[ColumnAudit, ...]
+    unreadable: Mapping[str, str]
+    duplicated_ids: int | None
+    duplicated_columns: tuple[tuple[str, ...], ...]
+    mass_correlated: tuple[str, ...]
+    giveaways: tuple[str, ...]
+
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """Columns with one value."""
+        return tuple(column.name for column in self.columns if column.constant)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as JSON-able values."""
+        return {**asdict(self), "constant": list(self.constant)}
+
+
+def _centred(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    distances = np.abs(values[:, None] - values)
+    row = distances.mean(axis=0)
+    mean = float(row.mean())
+    distances -= row
+    distances -= row[:, None]
+    distances += mean
+    return distances, mean
+
+
+def distance_correlation(x: NDArray[Any], y: NDArray[Any], level: float = 0.01) -> tuple[float, float]:
+    r"""Distance correlation of two variables, and its size under independence.
+
+    .. math:: \mathcal{R}^2 = \frac{\overline{A B}}{\sqrt{\overline{A^2}\ \overline{B^2}}}
+
+    with the doubly centred distance matrices :math:`A_{ij}` of ``x`` and :math:`B_{ij}` of ``y``
+    (Székely, Rizzo, Bakirov, arXiv:0803.4101). It is 0 only for independent variables. Under
+    independence :math:`n \overline{A B} / (\bar a \bar b)` exceeds the ``1 - level`` quantile of
+    :math:`\chi^2_1` with a probability of at most ``level`` (theorem 6 there), :math:`\bar a, \bar b`
+    being the
+    mean distances; the second number is this limit, expressed as a correlation.
+
+    Parameters
+    ----------
+    x, y
+        Shape ``(n,)``; takes memory and time of order :math:`n^2`.
+    level
+        Probability to exceed the limit.
+
+    Returns
+    -------
+    tuple of float
+        Correlation in [0, 1], and its limit under independence. Both are 0 if a variable is constant.
+    """
+    return _distance_correlation(_centred(np.asarray(x, np.float64)), np.asarray(y, np.float64), level)
+
+
+def _distance_correlation(
+    centred_x: tuple[NDArray[np.float64], float], y: NDArray[np.float64], level: float
+) -> tuple[float, float]:
+    (a, mean_a), (b, mean_b) = centred_x, _centred(y)
+    scale = math.sqrt(float(np.vdot(a, a)) * float(np.vdot(b, b)))
+    if scale == 0:
+        return 0.0, 0.0
+    n = len(y)
+    limit = chi2.ppf(1 - level, 1) * mean_a * mean_b * n / scale
+    return math.sqrt(max(float(np.vdot(a, b)), 0.0) / scale), math.sqrt(float(limit))
+
+
+def single_feature_auc(values: NDArray[Any], signal: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve of a cut on one variable, in the better direction; ties count half.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n,)``, finite.
+    signal
+        Truth, shape ``(n,)``.
+
+    Returns
+    -------
+    float
+        From 0.5 (useless) to 1; 0.5 if one class is empty.
+    """
+    n_signal, n_background = int(np.count_nonzero(signal)), int(np.count_nonzero(~signal))
+    if n_signal == 0 or n_background == 0:
+        return 0.5
+    rank_sum = float(rankdata(values)[signal].sum())
+    area = (rank_sum - n_signal * (n_signal + 1) / 2) / (n_signal * n_background)
+    return max(area, 1 - area)
+
+
+def audit(
+    source: str | os.PathLike[str] | Events,
+    *,
+    mass: str | None = None,
+    features: Sequence[str] = (),
+    weight: str | None = None,
+    label: str | None = None,
+    id: str | None = None,
+    where: str | None = None,
+    tree: str | None = None,
+    unit: str = "GeV",
+    preset: str | None = None,
+    seed: int = 0,
+) -> Audit:
+    """Look a table over.
+
+    Unlike :func:`serendip.read` it needs no mass and refuses no bad values, it counts them.
+
+    Parameters
+    ----------
+    source
+        A file as for :func:`serendip.read`, or events, which bring their roles with them.
+    mass, features, weight, label, id, where, tree, unit, preset
+        As for :func:`serendip.read`. With features, only they and the other roles are looked at; else all
+        columns.
+    seed
+        Of the random subsamples for correlations (3000 events) and AUC (200,000 events).
+
+    Raises
+    ------
+    InputError
+        If the file or an expression cannot be used.
+    """
+    if isinstance(source, Events):
+        return _audit_events(source, seed)
+    if unit not in UNITS:
+        raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
+    table = open_table(source, tree)
+    try:
+        if preset is not None:
+            table = preset_table(table, preset)
+        roles = resolve(
+            table, mass=mass, features=list(features), weight=weight, label=label, id=id, where=where
+        )
+        return _audit_table(table, roles, everything=not (features or preset), scale=UNITS[unit], seed=seed)
+    finally:
+        table.close()
+
+
+def _audit_events(events: Events, seed: int) -> Audit:
+    named = {events.mass: "mass", events.weight: "weight", events.label: "label", events.id: "id"}
+    roles = {name: named.get(name, "feature" if name in events.features else "") for name in events.columns}
+    examiner = _Examiner(
+        len(events),
+        seed,
+        mass=events.m,
+        signal=None if events.label is None else events.labels,
+    )
+    for name, values in events.columns.items():
+        examiner.add(name, str(values.dtype), roles[name], values)
+    file, form = str(events.provenance.get("file", "")), str(events.provenance.get("format", ""))
+    return examiner.result(file, form, None, len(events), {})
+
+
+def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, seed: int) -> Audit:
+    rows: NDArray[np.int64] | slice = slice(None)
+    n = table.n_rows
+
+    def load(names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        return {name: values[rows] for name, values in table.load(names).items()}
+
+    def numbers(expression: Expression) -> NDArray[Any]:
+        raw = load(sorted(expression.columns))
+        return expression({name: as_numbers(table, name, values) for name, values in raw.items()})
+
+    if roles.where is not None:
+        raw = table.load(sorted(roles.where.columns))
+        raw = {name: as_numbers(table, name, values) for name, values in raw.items()}
+        rows = np.flatnonzero(cut(roles.where.text, raw))
+        n = len(rows)
+        if n == 0:
+            raise InputError(
+                f"{table.path.name}: the cut '{roles.where.text}' leaves no event of {table.n_rows}"
+            )
+    mass = None if roles.mass is None else np.asarray(numbers(roles.mass), np.float64) * scale
+    signal = None
+    if roles.label is not None:
+        signal = as_numbers(table, roles.label, load([roles.label])[roles.label]) > 0.5
+    examiner = _Examiner(n, seed, mass, signal)
+
+    named = {roles.label: "label", roles.id: "id"}
+    used = [(e, role) for e, role in ((roles.mass, "mass"), (roles.weight, "weight")) if e is not None]
+    used += [(feature, "feature") for feature in roles.features]
+    expressions = {e.text: role for e, role in used}
+    for expression, role in used:
+        if role == "mass":
+            assert mass is not None
+            examiner.add(expression.text, str(mass.dtype), role, mass)
+        elif not (expression.plain and everything):
+            values = numbers(expression)
+            examiner.add(expression.text, str(values.dtype), role, values)
+    left = [
+        name
+        for name in (table.types if everything else named)
+        if name is not None and name not in examiner.seen
+    ]
+    batch = max(1, BATCH_BYTES // (8 * table.n_rows))
+    for i in range(0, len(left), batch):
+        for name, values in load(left[i : i + batch]).items():
+            examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
+    unreadable = table.unreadable if everything else {}
+    return examiner.result(table.path.name, table.format, table.tree, table.n_rows, unreadable)
+
+
+class _Examiner:
+    """Collects the facts about one column after the other."""
+
+    def __init__(
+        self, n: int, seed: int, mass: NDArray[np.float64] | None, signal: NDArray[np.bool_] | None
+    ) -> None:
+        self.n = n
+        self.mass, self.signal = mass, signal
+        self.seen: dict[str, ColumnAudit] = {}
+        self._digests: dict[bytes, list[str]] = {}
+        self._rng = np.random.default_rng(seed)
+        self._auc_rows = self._subsample(np.arange(n), AUC_SAMPLE)
+        self._mass_rows = np.empty(0, dtype=np.int64)
+        if mass is not None:
+            self._mass_rows = self._subsample(np.flatnonzero(np.isfinite(mass)), SAMPLE)
+            self._centred_mass = _centred(mass[self._mass_rows])
+        self.duplicated_ids: int | None = None
+
+    def _subsample(self, rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        return rows if len(rows) <= size else np.sort(self._rng.choice(rows, size, replace=False))
+
+    def add(self, name: str, dtype: str, role: str, values: NDArray[Any]) -> None:
+        if role == "id":
+            keys = values if values.dtype.kind in "iuf" else values.astype(str)
+            self.duplicated_ids = len(keys) - len(np.unique(keys))
+        if values.dtype.kind not in "biuf":
+            empty = sum(value is None or value == "" for value in values)
+            constant = all(value == values[0] for value in values)
+            self._remember(name, "\0".join(map(str, values)).encode(), constant=constant)
+            self.seen[name] = ColumnAudit(name, dtype, role, None, None, None, empty, 0, constant)
+            return
+        finite = np.isfinite(values)
+        good = values if finite.all() else values[finite]
+        low, middle, high = (float(f(good)) if len(good) else None for f in (np.min, np.median, np.max))
+        constant = len(good) == self.n and low == high
+        nan = int(np.count_nonzero(np.isnan(values)))
+        self._remember(name, np.asarray(values, dtype=np.float64).tobytes(), constant=constant)
+        correlation = null = area = None
+        if role in ("", "feature") and len(good) and not constant:
+            correlation, null = self._against_mass(values, finite)
+            area = self._against_label(values, finite)
+        inf = self.n - len(good) - nan
+        self.seen[name] = ColumnAudit(
+            name, dtype, role, low, middle, high, nan, inf, constant, correlation, null, area
+        )
+
+    def _remember(self, name: str, content: bytes, *, constant: bool) -> None:
+        if not constant:
+            self._digests.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(name)
+
+    def _against_mass(
+        self, values: NDArray[Any], finite: NDArray[np.bool_]
+    ) -> tuple[float | None, float | None]:
+        if self.mass is None:
+            return None, None
+        good = finite[self._mass_rows]
+        sample = np.asarray(values[self._mass_rows[good]], dtype=np.float64)
+        if len(sample) < 10:
+            return None, None
+        centred = self._centred_mass if good.all() else _centred(self.mass[self._mass_rows[good]])
+        return _distance_correlation(centred, sample, 0.01)
+
+    def _against_label(self, values: NDArray[Any], finite: NDArray[np.bool_]) -> float | None:
+        if self.signal is None:
+            return None
+        rows = self._auc_rows[finite[self._auc_rows]]
+        return single_feature_auc(values[rows], self.signal[rows])
+
+    def result(
+        self, file: str, form: str, tree: str | None, rows_in_file: int, unreadable: Mapping[str, str]
+    ) -> Audit:
+        columns = tuple(self.seen.values())
+        correlated = [
+            c
+            for c in columns
+            if c.mass_correlation is not None and c.mass_correlation > (c.mass_correlation_null or 0.0)
+        ]
+        correlated.sort(key=lambda c: c.mass_correlation or 0.0, reverse=True)
+        return Audit(
+            file=file,
+            format=form,
+            tree=tree,
+            rows_in_file=rows_in_file,
+            rows=self.n,
+            columns=columns,
+            unreadable=dict(unreadable),
+            duplicated_ids=self.duplicated_ids,
+            duplicated_columns=tuple(tuple(names) for names in self._digests.values() if len(names) > 1),
+            mass_correlated=tuple(column.name for column in correlated),
+            giveaways=tuple(c.name for c in columns if c.auc is not None and c.auc > GIVEAWAY),
+        )
