@@ -57,8 +57,11 @@ def write_run(
     looks: list[dict[str, Any]] = []
     spectra: list[dict[str, Any]] = []
     scores, closure, selected, correlation, roc = [], [], [], [], []
-    truth_of = {name: (f, w) for name, f, w in zip(features, (100.0, 400.0, 0.3, 0.35), (12, 30, 0.06, 0.07), strict=True)}
-    range_of = {name: r for name, r in zip(features, ((0, 500), (0, 800), (0, 1), (0, 1)), strict=True)}
+    truth_of = {
+        name: (f, w)
+        for name, f, w in zip(features, (100.0, 400.0, 0.3, 0.35), (12, 30, 0.06, 0.07), strict=True)
+    }
+    range_of = dict(zip(features, ((0, 500), (0, 800), (0, 1), (0, 1)), strict=True))
 
     def bulk(name: str, n: int) -> np.ndarray:
         low, high = range_of[name]
@@ -77,7 +80,10 @@ def write_run(
                 "window": window,
                 "working_point": None,
                 "edges": edges.tolist(),
-                "observed": [None if blinded and i else v for i, v in zip(inside.tolist(), seen_before.tolist(), strict=True)],
+                "observed": [
+                    None if blinded and i else v
+                    for i, v in zip(inside.tolist(), seen_before.tolist(), strict=True)
+                ],
                 "expected": before.round(3).tolist(),
                 "expected_error": (0.01 * before).round(3).tolist(),
                 "fit": {"function": "dijet-4", "n_parameters": 4, "gof_p": 0.43},
@@ -92,7 +98,9 @@ def write_run(
                 after = smooth(edges, 90_000 * working_point)
                 seen = rng.poisson(after).astype(float)
                 if has_signal:
-                    seen += rng.poisson(250 * efficiency * np.diff(special.ndtr((edges - centre_of_signal) / 130)))
+                    seen += rng.poisson(
+                        250 * efficiency * np.diff(special.ndtr((edges - centre_of_signal) / 130))
+                    )
                 error = 0.06 * after + 0.05
                 expected = float(after[inside].sum())
                 expected_error = float(0.06 * expected + 0.3)
@@ -106,7 +114,10 @@ def write_run(
                         "window": window,
                         "working_point": working_point,
                         "edges": edges.tolist(),
-                        "observed": [None if blinded and i else v for i, v in zip(inside.tolist(), seen.tolist(), strict=True)],
+                        "observed": [
+                            None if blinded and i else v
+                            for i, v in zip(inside.tolist(), seen.tolist(), strict=True)
+                        ],
                         "expected": after.round(4).tolist(),
                         "expected_error": error.round(4).tolist(),
                         "fit": {"function": "dijet-4 x exp(poly-1)", "n_parameters": 6, "gof_p": 0.31},
@@ -138,7 +149,12 @@ def write_run(
                         "z_local": None if blinded else z,
                         "combination": combination,
                         "folds": folds,
-                        "fit": {"function": "dijet-4", "n_parameters": 4, "gof_p": 0.43, "efficiency_order": 1},
+                        "fit": {
+                            "function": "dijet-4",
+                            "n_parameters": 4,
+                            "gof_p": 0.43,
+                            "efficiency_order": 1,
+                        },
                         "warning": None,
                     }
                 )
@@ -169,7 +185,11 @@ def write_run(
                     "sideband": histogram(rng, bins, base),
                     "signal_region": None
                     if blinded
-                    else histogram(rng, bins, np.concatenate([rng.exponential(1 / np.log(10), 5000), signal[: 120 * has_signal]])),
+                    else histogram(
+                        rng,
+                        bins,
+                        np.concatenate([rng.exponential(1 / np.log(10), 5000), signal[: 120 * has_signal]]),
+                    ),
                     "truth_signal": histogram(rng, bins, signal) if truth else None,
                     "scale": "minus log10 of background efficiency",
                 }
@@ -184,7 +204,9 @@ def write_run(
                     "features": [_closure(rng, name, range_of[name], bulk) for name in features],
                 }
             )
-            correlation.append({"method": method, "window": window, "distance_correlation": 0.021, "null_level": 0.018})
+            correlation.append(
+                {"method": method, "window": window, "distance_correlation": 0.021, "null_level": 0.018}
+            )
             if truth:
                 eps_b = np.geomspace(0.002, 1, 60)
                 sic = eps_b ** (0.22 if method == "cathode" else 0.3) / np.sqrt(eps_b)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import BaseModel
 
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors
 from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
-from serendip.report.words import interval, p_text, percent
+from serendip.report.words import interval, percent
 
 __all__ = [
     "COLOURS",
@@ -38,7 +39,10 @@ __all__ = [
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DATA, FIT, SIGNAL, WINDOW = "#000000", "#0072b2", "#d55e00", "#e69f00"
 
-STYLE: dict[str, Any] = {
+# embedding the font of the style makes fontTools report the font's own time stamps
+logging.getLogger("fontTools").setLevel(logging.ERROR)
+
+STYLE: Any = {
     **mplhep.style.ROOT,
     "figure.figsize": (7.0, 5.4),
     "font.size": 14,
@@ -48,12 +52,11 @@ STYLE: dict[str, Any] = {
     "xtick.minor.size": 3.5,
     "ytick.major.size": 7,
     "ytick.minor.size": 3.5,
-    "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
 }
 
 
-def _styled() -> Any:
+def _styled() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
@@ -61,10 +64,29 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # a column name is not mathtext
 
 
-def _figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=options.pop("figsize", None))
+def _figure(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    size: tuple[float, float] = (7.0, 5.4),
+    gap: float = 0.8,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """Axes with margins in inches: a layout engine would cost more time than all the drawing."""
+    width, height = size
+    figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **options)
+    axes = figure.subplots(rows, columns, **options)
+    panel = ((width - 1.35 - 0.95 * (columns - 1)) / columns, (height - 0.9 - gap * (rows - 1)) / rows)
+    figure.subplots_adjust(
+        left=0.9 / width,
+        right=1 - 0.45 / width,
+        bottom=0.7 / height,
+        top=1 - 0.2 / height,
+        wspace=0.95 / panel[0],
+        hspace=gap / panel[1],
+    )
+    return figure, axes
 
 
 def bin_label(edges: Sequence[float], unit: str) -> str:
@@ -95,7 +117,7 @@ def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Fi
     expected, error = np.asarray(record.expected), np.asarray(record.expected_error)
     centres = 0.5 * (edges[1:] + edges[:-1])
     with _styled():
-        figure, (top, bottom) = _figure(2, sharex=True, height_ratios=(3, 1))
+        figure, (top, bottom) = _figure(2, gap=0.12, sharex=True, height_ratios=(3, 1))
         blinded = bool(np.isnan(observed).any())
         _window_band(top, record.window, "window (blinded)" if blinded else "window")
         _window_band(bottom, record.window)
@@ -136,7 +158,9 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
     with _styled():
         figure, axes = _figure()
         smallest = 0.5
-        series = [(m, w) for m in results.methods for w in sorted({x.working_point for x in results.looks}, key=str)]
+        series = [
+            (m, w) for m in results.methods for w in sorted({x.working_point for x in results.looks}, key=str)
+        ]
         for i, (method, cut) in enumerate(series):
             looks = [x for x in results.looks if (x.method, x.working_point) == (method, cut) and x.p_local]
             if not looks:
@@ -166,7 +190,12 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
                 break
             axes.axhline(p_z, color="#666666", ls=":", lw=1, zorder=0)
             axes.annotate(
-                f"{z} σ", (1.01, p_z), xycoords=("axes fraction", "data"), va="center", fontsize=12, color="#444444"
+                f"{z} σ",
+                (1.01, p_z),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=12,
+                color="#444444",
             )
         axes.set_yscale("log")
         axes.set_ylim(smallest / 30, 8)
@@ -182,11 +211,25 @@ def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> 
     with _styled():
         figure, axes = _figure()
         mplhep.histplot(
-            record.sideband, edges, ax=axes, histtype="fill", color=FIT, alpha=0.35, label="sideband", flow="none"
+            record.sideband,
+            edges,
+            ax=axes,
+            histtype="fill",
+            color=FIT,
+            alpha=0.35,
+            label="sideband",
+            flow="none",
         )
         if record.signal_region is not None:
             mplhep.histplot(
-                record.signal_region, edges, ax=axes, color=DATA, lw=1.8, label="window", yerr=False, flow="none"
+                record.signal_region,
+                edges,
+                ax=axes,
+                color=DATA,
+                lw=1.8,
+                label="window",
+                yerr=False,
+                flow="none",
             )
         if record.truth_signal is not None:
             mplhep.histplot(
@@ -202,7 +245,9 @@ def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> 
             )
         for cut in working_points:
             axes.axvline(-np.log10(cut), color="#666666", ls=":", lw=1.2)
-        values = np.concatenate([np.asarray(v) for v in (record.sideband, record.signal_region) if v is not None])
+        values = np.concatenate(
+            [np.asarray(v) for v in (record.sideband, record.signal_region) if v is not None]
+        )
         axes.set_yscale("log")
         axes.set_ylim(0.3 * float(values[values > 0].min(initial=1.0)), 8)
         axes.set_xlim(edges[0], edges[-1])
@@ -221,7 +266,7 @@ def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
     """Held-out sideband events (points) against the template's prediction (line), one panel per feature."""
     rows, columns = _grid(len(record.features))
     with _styled():
-        figure, grid = _figure(rows, columns, figsize=(4.2 * columns, 3.8 * rows), squeeze=False)
+        figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
         for axes in grid.flat[len(record.features) :]:
             axes.set_axis_off()
         for axes, feature in zip(grid.flat, record.features, strict=False):
@@ -253,7 +298,7 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
     """Features of the events that passed the cut (points) against the template (filled), as fractions."""
     rows, columns = _grid(len(record.features))
     with _styled():
-        figure, grid = _figure(rows, columns, figsize=(4.2 * columns, 3.8 * rows), squeeze=False)
+        figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
         for axes in grid.flat[len(record.features) :]:
             axes.set_axis_off()
         for axes, feature in zip(grid.flat, record.features, strict=False):
@@ -273,7 +318,9 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
                 label=f"selected ({record.n})",
             )
             axes.set_xlim(edges[0], edges[-1])
-            axes.set_ylim(0, 1.5 * max(*fractions, *(feature.template or ()), *(feature.truth_signal or ()), 1e-6))
+            axes.set_ylim(
+                0, 1.5 * max(*fractions, *(feature.template or ()), *(feature.truth_signal or ()), 1e-6)
+            )
             axes.set_xlabel(_axis(feature.name, mass_name, unit))
             axes.set_ylabel("fraction / bin")
         grid.flat[0].legend(fontsize=11)
@@ -297,7 +344,7 @@ def significance_improvement(truth: Truth) -> Figure:
         axes.set_xscale("log")
         axes.set_ylim(0, None)
         axes.set_xlabel(r"background efficiency $\varepsilon_B$")
-        axes.set_ylabel(r"SIC = $\varepsilon_S/\sqrt{\varepsilon_B}$")
+        axes.set_ylabel(r"SIC = $\varepsilon_S$ / √$\varepsilon_B$")
         least = min((roc.min_background for roc in truth.roc), default=0)
         axes.legend(fontsize=11, title=f"at least {least} background events", title_fontsize=11)
     return figure
@@ -307,11 +354,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one step, so that a crash leaves the old one."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def save(figure: Figure, numbers: BaseModel | Sequence[BaseModel], stem: Path) -> None:
-    """Write a figure as PDF and PNG with its numbers as JSON beside them; the same input gives the same bytes."""
+    """Write a figure as PDF and PNG with its numbers as JSON; the same input gives the same bytes."""
     rows = [numbers] if isinstance(numbers, BaseModel) else list(numbers)
     content = [row.model_dump(mode="json", by_alias=True) for row in rows]
     text = json.dumps(content[0] if isinstance(numbers, BaseModel) else content, indent=1, ensure_ascii=False)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -29,6 +28,9 @@ class Panel:
     title: str
     caption: str
     files: tuple[str, ...] = ()
+
+
+Group = tuple[str, list[Panel], tuple[str, ...]]  # title, one panel per feature, files
 
 
 @dataclass
@@ -129,14 +131,15 @@ def _scan(page: _Page) -> Panel | None:
         plots.p_value_scan(results, unit),
         "Local p-value of every window",
         "Lower is more significant; horizontal bars are the windows, dotted lines whole numbers of σ. "
-        "Look for one dip that several methods and cuts share, and compare it with the line of the global p-value.",
+        "Look for one dip that several methods and cuts share; the orange line is the global p-value.",
         files,
     )
 
 
 def _scores(page: _Page) -> tuple[list[Panel], list[Panel]]:
     results, pictures = page.run.results, page.run.diagnostics
-    first, rest = [], []
+    first: list[Panel] = []
+    rest: list[Panel] = []
     for record in pictures.scores:
         if record.method not in results.methods:
             continue
@@ -149,18 +152,18 @@ def _scores(page: _Page) -> tuple[list[Panel], list[Panel]]:
         panel = page.panel(
             plots.score_distribution(record, cuts),
             f"{record.method}, {words.interval(record.window, pictures.unit)}",
-            "Background should fall alike in sideband and window; look for a surplus of window events on the right, "
-            "beyond the dotted lines of the cuts.",
+            "Background should fall alike in sideband and window; look for a surplus of window events "
+            "on the right, beyond the dotted lines of the cuts.",
             files,
         )
         (first if shown else rest).append(panel)
     return first, rest
 
 
-def _closure(page: _Page) -> tuple[list[tuple[str, list[Panel], tuple[str, ...]]], list[Any]]:
+def _closure(page: _Page) -> tuple[list[Group], list[Group]]:
     results, pictures = page.run.results, page.run.diagnostics
-    first: list[tuple[str, list[Panel], tuple[str, ...]]] = []
-    rest: list[tuple[str, list[Panel], tuple[str, ...]]] = []
+    first: list[Group] = []
+    rest: list[Group] = []
     for record in pictures.closure:
         if record.method not in results.methods:
             continue
@@ -187,10 +190,10 @@ def _closure(page: _Page) -> tuple[list[tuple[str, list[Panel], tuple[str, ...]]
     return first, rest
 
 
-def _selected(page: _Page) -> tuple[list[Any], list[Any]]:
+def _selected(page: _Page) -> tuple[list[Group], list[Group]]:
     results, pictures = page.run.results, page.run.diagnostics
-    first: list[tuple[str, list[Panel], tuple[str, ...]]] = []
-    rest: list[tuple[str, list[Panel], tuple[str, ...]]] = []
+    first: list[Group] = []
+    rest: list[Group] = []
     for record in pictures.selected:
         if record.method not in results.methods:
             continue
@@ -228,8 +231,8 @@ def _truth(page: _Page) -> Panel | None:
     return page.panel(
         plots.sic(truth, unit),
         "Significance improvement",
-        "From the labels, which no fit has seen unless the method says so: the factor by which a cut on the score "
-        f"improves S/√B, drawn where at least {least} background events are left. Above 1 the cut helps.",
+        "From the labels, which no fit has seen unless the method says so: the factor by which a cut "
+        f"on the score improves S/√B, drawn where at least {least} background events are left. Above 1 the cut helps.",
         files,
     )
 
@@ -261,7 +264,9 @@ def write_report(run: Path) -> Path:
         (content.path / "figures").mkdir(exist_ok=True)
         figures.write_atomically(target, _render(page).encode())
     except OSError as error:
-        raise InputError(f"{content.path}: the report cannot be written ({error.strerror or error})") from None
+        raise InputError(
+            f"{content.path}: the report cannot be written ({error.strerror or error})"
+        ) from None
     return target
 
 
@@ -297,5 +302,5 @@ def _render(page: _Page) -> str:
         more_selected=more_selected,
         truth_panel=truth,
         specs=page.specs,
-        plotlyjs=Markup(get_plotlyjs()),  # noqa: S704
+        plotlyjs=Markup(get_plotlyjs()),
     )

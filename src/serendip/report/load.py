@@ -131,7 +131,7 @@ class Results(_Record):
         return tuple(sorted({look.window for look in self.looks}))
 
     def headline(self, method: str) -> Look:
-        """The look of a method that is shown first: the most significant one, or the first while blinded."""
+        """Pick the look of a method that is shown first: the most significant, or the first if blinded."""
         looks = [look for look in self.looks if look.method == method]
         return min(looks, key=lambda look: 2.0 if look.p_local is None else look.p_local)
 
@@ -139,7 +139,9 @@ class Results(_Record):
 def _same_length(edges: Numbers, **values: Numbers | Gaps | None) -> None:
     for name, column in values.items():
         if column is not None and len(column) != len(edges) - 1:
-            raise ValueError(f"{name} has {len(column)} numbers, but the {len(edges)} edges make {len(edges) - 1} bins")
+            raise ValueError(
+                f"{name} has {len(column)} numbers, but the {len(edges)} edges make {len(edges) - 1} bins"
+            )
 
 
 class Spectrum(_Record):
@@ -358,7 +360,9 @@ def read_run(path: Path) -> Run:
         If a file is missing or damaged; the message names it.
     """
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder; expected the run directory written by 'serendip search --out RUN'")
+        raise InputError(
+            f"{path}: no such folder; expected the run directory written by 'serendip search --out RUN'"
+        )
     results = _read_json(path / "results.json", Results)
     diagnostics = _read_json(path / "diagnostics.json", Diagnostics)
     manifest = _read_json(path / "manifest.json", Manifest)
@@ -368,5 +372,7 @@ def read_run(path: Path) -> Run:
     except yaml.YAMLError as error:
         raise InputError(f"{path / 'config.yaml'}: damaged, not YAML ({error})") from None
     if not isinstance(config, dict):
-        raise InputError(f"{path / 'config.yaml'}: expected 'key: value' lines, found {type(config).__name__}")
+        raise InputError(
+            f"{path / 'config.yaml'}: expected 'key: value' lines, found {type(config).__name__}"
+        )
     return Run(path, results, diagnostics, manifest, text, config)

@@ -1,4 +1,4 @@
-"""Interactive plots for the HTML page: plain plotly.js specifications, ``{"data": [...], "layout": {...}}``."""
+"""Interactive plots for the HTML page: plain plotly.js specifications (``data`` and ``layout``)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _layout(x: Spec, y: Spec, *, height: int = 430, **more: Any) -> Spec:
 
 
 def _steps(edges: Sequence[float], values: Sequence[float]) -> tuple[list[float | None], list[float | None]]:
-    """A histogram as a line: x and y of its corners."""
+    """Turn a histogram into a line: x and y of its corners."""
     return _numbers(np.repeat(edges, 2)[1:-1]), _numbers(np.repeat(values, 2))
 
 
@@ -135,7 +135,15 @@ def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
     reach = max(3.5, 1.15 * float(np.nan_to_num(np.abs(significance)).max()))
     edge = {"width": 0, "color": FIT}
     data = [
-        {"type": "scatter", "mode": "lines", "x": x, "y": lower, "line": edge, "hoverinfo": "skip", "showlegend": False},
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": x,
+            "y": lower,
+            "line": edge,
+            "hoverinfo": "skip",
+            "showlegend": False,
+        },
         {
             "type": "scatter",
             "mode": "lines",
@@ -211,7 +219,10 @@ def p_value_scan(results: Results, unit: str) -> Spec:
                 },
                 "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8, "color": colour},
                 "line": {"color": colour, "width": 1.5},
-                "text": [f"{interval(look.window, unit)}: {z_text(look.z_local)}, p = {p_text(look.p_local)}" for look in looks],
+                "text": [
+                    f"{interval(look.window, unit)}: {z_text(look.z_local)}, p = {p_text(look.p_local)}"
+                    for look in looks
+                ],
                 "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
             }
         )
@@ -348,11 +359,20 @@ def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str)
     data = []
     if record.template is not None:
         data.append(
-            _line(record.edges, record.template, "template", FIT, fill="tozeroy", fillcolor="rgba(0,114,178,0.2)")
+            _line(
+                record.edges,
+                record.template,
+                "template",
+                FIT,
+                fill="tozeroy",
+                fillcolor="rgba(0,114,178,0.2)",
+            )
         )
     if record.truth_signal is not None:
         data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
-    data.append(_points(record.edges, record.selected, poisson_errors(fractions * n) / max(n, 1), f"selected ({n})"))
+    data.append(
+        _points(record.edges, record.selected, poisson_errors(fractions * n) / max(n, 1), f"selected ({n})")
+    )
     return {
         "data": data,
         "layout": _layout(

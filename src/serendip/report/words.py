@@ -33,9 +33,9 @@ FEW_SIDEBAND = 20
 
 GLOSSARY = {
     "look": "One test: one method, one mass window, one working point.",
-    "window": "The mass range that is tested, also called signal region. The rest of the spectrum is the sideband.",
+    "window": "The mass range that is tested, also called signal region. The rest is the sideband.",
     "sideband": "Events outside the window. They fix the background expectation inside it.",
-    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background events that pass it.",
+    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background that passes it.",
     "anomaly score": "The output of a method; larger means less like the background.",
     "local p": "The probability that background alone gives an excess at least this large in this one look.",
     "global p": "The probability that background alone gives an excess at least this significant "
@@ -45,7 +45,7 @@ GLOSSARY = {
     "trials": "How the step from the local to the global p-value was made.",
     "fold": "A part of the events, chosen by the id of each event. The score of an event comes from a model "
     "that never saw it.",
-    "template": "Events that stand for the background inside the window; the classifier compares data with them.",
+    "template": "Events that stand for background inside the window; the classifier compares data with them.",
     "closure": "A test where the answer is known: held-out sideband events must look like the template.",
     "AUC": "Area under the ROC curve of a classifier: 0.5 means that two samples cannot be told apart, "
     "1 means perfectly.",
@@ -67,7 +67,7 @@ class Note:
 
 
 def p_text(p: float | None) -> str:
-    """A p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``."""
+    """Write a p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``."""
     if p is None or not math.isfinite(p):
         return "–"
     if p >= 0.001 or p <= 0:
@@ -77,12 +77,12 @@ def p_text(p: float | None) -> str:
 
 
 def z_text(z: float | None) -> str:
-    """A significance: ``4.5 σ``."""
+    """Write a significance: ``4.5 σ``."""
     return "–" if z is None or not math.isfinite(z) else f"{z:.1f} σ".replace("-", "−")
 
 
 def number(value: float | None) -> str:
-    """A count, with thin spaces from 10 000 on; weighted counts keep one decimal."""
+    """Write a count, with thin spaces from 10 000 on; weighted counts keep one decimal."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:,.1f}"
@@ -90,12 +90,12 @@ def number(value: float | None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction in per cent: 0.001 is ``0.1 %``."""
+    """Write a fraction in per cent: 0.001 is ``0.1 %``."""
     return "no cut" if fraction is None else f"{100 * fraction:.3g} %"
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """A value and its standard error, rounded to two digits of the error: ``20.3 ± 2.1``."""
+    """Write a value and its error, rounded to two digits of the error: ``20.3 ± 2.1``."""
     if value is None or not math.isfinite(value):
         return "–"
     if error is None or not math.isfinite(error) or error <= 0:
@@ -105,16 +105,18 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def interval(window: tuple[float, float], unit: str = "GeV") -> str:
-    """A mass window: ``3300–3700 GeV``."""
+    """Write a mass window: ``3300–3700 GeV``."""
     return f"{window[0]:.6g}–{window[1]:.6g} {unit}".strip()
 
 
 def _cut(look: Look) -> str:
-    return f"method {look.method}, " + ("no cut" if look.working_point is None else f"ε_B = {percent(look.working_point)}")
+    return f"method {look.method}, " + (
+        "no cut" if look.working_point is None else f"ε_B = {percent(look.working_point)}"
+    )
 
 
 def toys_exhausted(overall: GlobalResult) -> int | None:
-    """Number of toys if none of them was as extreme as the data, else None.
+    """Return the number of toys if none of them was as extreme as the data, else None.
 
     Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound.
     """
@@ -161,24 +163,30 @@ def _is_excess(results: Results) -> bool:
 
 
 def headline(results: Results, unit: str = "GeV") -> str:
-    """The result of a run in one or two sentences."""
+    """Write the result of a run in one or two sentences."""
     best = results.best
     if results.blinded or best is None:
         look = results.looks[0]
-        more = "" if len(results.looks) == 1 else f" This is the first of {len(results.looks)} looks; the table has all."
+        more = (
+            ""
+            if len(results.looks) == 1
+            else f" This is the first of {len(results.looks)} looks; the table has all."
+        )
         return (
             "Blinded: nothing inside the tested windows has been counted. "
             f"At {interval(look.window, unit)} ({_cut(look)}) "
             f"{with_error(look.expected, look.expected_error)} background events are expected.{more}"
         )
-    what = f"at {interval(best.window, unit)} ({_cut(best)}): {describe_look(best)}, {_global_phrase(results)}."
+    what = (
+        f"at {interval(best.window, unit)} ({_cut(best)}): {describe_look(best)}, {_global_phrase(results)}."
+    )
     if _is_excess(results):
         return f"The largest excess is {what}"
     return f"No significant excess: the most significant look is {what}"
 
 
 def verdict(results: Results) -> str:
-    """What the field's conventions say about the global significance."""
+    """Say what the field's conventions make of the global significance."""
     best = results.best
     if results.blinded or best is None:
         return (
@@ -195,7 +203,9 @@ def verdict(results: Results) -> str:
     if z < 3:
         return f"{scope} this is {bound}{z_text(z)}: below 3 σ, which the field calls evidence."
     if z < 5:
-        return f"{scope} this is {bound}{z_text(z)}: above 3 σ (evidence), not shown to reach 5 σ (observation)."
+        return (
+            f"{scope} this is {bound}{z_text(z)}: above 3 σ (evidence), not shown to reach 5 σ (observation)."
+        )
     return f"{scope} this is {bound}{z_text(z)}: above 5 σ, which the field calls an observation."
 
 
@@ -240,8 +250,8 @@ def notes(run: Run) -> list[Note]:
         found.append(
             Note(
                 "Combination over-claims",
-                "The folds were combined with kfold-summed. Its p-values are too small (10 to 40 times at 3 σ in "
-                "the worst case) unless they were calibrated with the full chain on pseudo-data. "
+                "The folds were combined with kfold-summed. Its p-values are too small (10 to 40 times at "
+                "3 σ in the worst case) unless they were calibrated with the full chain on pseudo-data. "
                 "Use the combination 'sequential' for a result.",
             )
         )
@@ -250,7 +260,11 @@ def notes(run: Run) -> list[Note]:
         for look in results.looks
         if look.fit is not None and look.fit.gof_p is not None and look.fit.gof_p < POOR_FIT
     }
-    add("Poor fit", list(fits), "The background function does not describe the sidebands; the expectation may be biased.")
+    add(
+        "Poor fit",
+        list(fits),
+        "The background function does not describe the sidebands; the expectation may be biased.",
+    )
     add(
         "The template does not close",
         [
@@ -264,7 +278,8 @@ def notes(run: Run) -> list[Note]:
     add(
         "Score depends on the mass",
         [
-            f"{c.method} at {interval(c.window, unit)} ({c.distance_correlation:.3f}, level {c.null_level:.3f})"
+            f"{c.method} at {interval(c.window, unit)} "
+            f"({c.distance_correlation:.3f}, level {c.null_level:.3f})"
             for c in pictures.correlation
             if c.distance_correlation > 2 * c.null_level
         ],
@@ -286,7 +301,13 @@ def notes(run: Run) -> list[Note]:
             f"{s.method} at {interval(s.window, unit)}, {percent(s.working_point)} ({number(n)})"
             for s in pictures.spectra
             if s.working_point is not None
-            and (n := sum(v or 0.0 for v, lo in zip(s.observed, s.edges, strict=False) if not s.window[0] <= lo < s.window[1]))
+            and (
+                n := sum(
+                    v or 0.0
+                    for v, lo in zip(s.observed, s.edges, strict=False)
+                    if not s.window[0] <= lo < s.window[1]
+                )
+            )
             < FEW_SIDEBAND
         ],
         "The expectation rests on few events; its error bar is large and the shape is hardly tested.",
@@ -294,11 +315,12 @@ def notes(run: Run) -> list[Note]:
     for text in dict.fromkeys(look.warning for look in results.looks if look.warning):
         names = [_name(look, unit) for look in results.looks if look.warning == text]
         found.append(Note("Note from the fit", f"{text.rstrip('.')} ({_some(names)})."))
-    if results.overall is not None and (n := toys_exhausted(results.overall)) is not None:
+    toys = None if results.overall is None else toys_exhausted(results.overall)
+    if toys is not None:
         found.append(
             Note(
                 "Toys exhausted",
-                f"None of the {number(n)} toys was as extreme as the data, so the global p-value is only bounded. "
+                f"None of the {number(toys)} toys was as extreme as the data, so the global p is only bounded. "
                 "More toys would say more.",
             )
         )
