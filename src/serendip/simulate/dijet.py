@@ -1,8 +1,8 @@
 """QCD dijets and W' -> X Y events with the selection and the columns of the LHC Olympics.
 
-Events are made in chunks. Chunk *k* of a sample is a function of the seed, the sample and *k* alone and is
+Events are made in chunks. Chunk *k* of a sample is a function of the settings and *k* alone and is
 stored in a hidden folder beside the output; so the result depends neither on the number of processes nor
-on interruptions, and a smaller sample is a part of a larger one.
+on interruptions.
 """
 
 from __future__ import annotations
