@@ -54,6 +54,9 @@ class BackgroundFamily:
         False for polynomials.
     upper
         Masses must lie below this value (``sqrt(s)`` for the dijet functions), in GeV.
+    prior_width
+        Width of the Gaussian prior on the standardised shape coefficients (logarithms, rms over the range).
+        The default keeps fits of a handful of events finite and is otherwise without effect.
     """
 
     spec: str
@@ -63,6 +66,7 @@ class BackgroundFamily:
     columns: Callable[[Array], Array]
     log_linear: bool = True
     upper: float = float("inf")
+    prior_width: float = 30.0
 
     def value(self, mass: Array, params: Array) -> Array:
         """Density in events per GeV at masses of any shape, for parameters in this family's own form."""
@@ -85,11 +89,14 @@ class Design:
         Standardised basis at the nodes, shape ``(n_bins, 5, p)``.
     to_params
         Standardised coefficients to the family's own parameters, shape ``(p, p)``, upper triangular.
+    prior
+        Precision of the prior on each coefficient, shape ``(p,)``; zero for the normalisation.
     """
 
     weights: Array
     basis: Array
     to_params: Array
+    prior: Array
     log_linear: bool
 
     @property
@@ -100,7 +107,7 @@ class Design:
     def order(self, n_parameters: int) -> Design:
         """The member with the first ``n_parameters`` columns."""
         p = n_parameters
-        return replace(self, basis=self.basis[..., :p], to_params=self.to_params[:p, :p])
+        return replace(self, basis=self.basis[..., :p], to_params=self.to_params[:p, :p], prior=self.prior[:p])
 
     def bins(self, keep: NDArray[np.bool_]) -> Design:
         """The same function on some of the bins."""
@@ -168,7 +175,10 @@ def make_design(edges: Array, family: BackgroundFamily, offset: Array | None = N
     p = int(np.argmax(diagonal < 1e-12 * diagonal[0])) if np.any(diagonal < 1e-12 * diagonal[0]) else p
     to_params = np.linalg.inv(triangle[:p, :p]) * np.sqrt(len(centre)) * np.sign(triangle[0, 0])
     weights = half[:, None] * _WEIGHTS if offset is None else np.asarray(offset)[:, None] * 0.5 * _WEIGHTS
-    return Design(weights, columns[..., :p] @ to_params, to_params, family.log_linear)
+    # a polynomial is linear in its coefficients and needs no prior
+    prior = np.full(p, family.prior_width**-2.0 if family.log_linear else 0.0)
+    prior[0] = 0.0
+    return Design(weights, columns[..., :p] @ to_params, to_params, prior, family.log_linear)
 
 
 def _dijet_columns(mass: Array, sqrt_s: float) -> Array:
@@ -208,9 +218,15 @@ def _polynomial(spec: str, name: str, degrees: tuple[int, ...], *, log: bool) ->
     )
 
 
-def efficiency_family(*, smallest: int = 0, largest: int = 2) -> BackgroundFamily:
-    """``exp`` of a polynomial in ``ln m`` that multiplies an inclusive spectrum: a selection efficiency."""
-    return _polynomial("efficiency", "efficiency", tuple(range(smallest, largest + 1)), log=True)
+def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float = 2.0) -> BackgroundFamily:
+    """``exp`` of a polynomial in ``ln m`` that multiplies an inclusive spectrum: a selection efficiency.
+
+    The curvature is always fitted: an efficiency with an undetected maximum in the window, which a classifier trained
+    to tell the window from its sidebands produces, else looks like an excess. The prior (a factor ``e^2`` over
+    the range for each term) matters below about ten selected events. Calibration: ``docs/statistics.md``.
+    """
+    family = _polynomial("efficiency", "efficiency", tuple(range(smallest, largest + 1)), log=True)
+    return replace(family, prior_width=prior_width)
 
 
 def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:

@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 COMBINATIONS: tuple[str, ...] = get_args(Combination)
 
-EFFICIENCY = efficiency_family(smallest=1, largest=2)
+EFFICIENCY = efficiency_family()
 EFFICIENCY_ALPHA = 0.05
 
 SUMMED_WARNING = (

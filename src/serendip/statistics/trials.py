@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.statistics.fit import fit_many
 from serendip.statistics.looks import (
     EFFICIENCY,
     EFFICIENCY_ALPHA,
@@ -26,6 +25,7 @@ from serendip.statistics.looks import (
     combined_log_p,
     fold_expectations,
 )
+from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import toy_p_value, z_value
 
 __all__ = ["GlobalResult", "draw_looks", "global_p_value"]
