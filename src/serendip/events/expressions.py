@@ -428,6 +428,8 @@ def split_expressions(text: str) -> list[str]:
             quoted = not quoted
         elif not quoted:
             depth += (character == "(") - (character == ")")
+            if depth < 0:
+                break
             if character == "," and depth == 0:
                 parts.append(text[start:i].strip())
                 start = i + 1

@@ -231,7 +231,7 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
     after_cut = table.n_rows if rows is None else len(rows)
 
     columns = {e.text: e(raw) for e in roles.numbers}
-    keep, left_out, ranges = _finite(name, roles, columns)
+    keep, left_out, ranges = _finite(name, roles, columns, rows)
     if keep is not None:
         kept = np.flatnonzero(keep)
         if len(kept) == 0:
@@ -289,7 +289,10 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _finite(
-    name: str, roles: Roles, columns: Mapping[str, NDArray[Any]]
+    name: str,
+    roles: Roles,
+    columns: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.bool_] | None, dict[str, int], dict[str, tuple[Any, Any]]]:
     """Mask of the rows to keep (None: all), how many each column made unusable, and the ranges."""
     keep: NDArray[np.bool_] | None = None
@@ -307,11 +310,11 @@ def _finite(
         if bad == len(values):
             raise InputError(f"{name}: column '{text}' is NaN or infinite in all {bad} rows; leave it out")
         if roles.weight is not None and text == roles.weight.text:
-            row = int(np.flatnonzero(~good)[0])
+            first = int(np.flatnonzero(~good)[0])
+            row = first if rows is None else rows[first]
             raise InputError(
-                f"{name}: weight '{text}' is NaN or infinite in {bad} rows (the first is the {row}th after "
-                "the cut); "
-                "expected finite weights, not negative; remove these rows with --where"
+                f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in row {row}; expected finite "
+                "weights that are not negative; remove these rows with --where"
             )
         left_out[f"{text} is NaN or infinite"] = bad
         keep = good if keep is None else keep & good

@@ -40,6 +40,12 @@ class RootTable(Table):
         super().__init__(path)
         with self._readable():
             file = self._file = uproot.open(path)
+            # The header knows the size: the end of a file can be missing without a reader noticing at once.
+            missing = int(file.file.fEND) - path.stat().st_size
+            if missing > 0:
+                raise InputError(
+                    f"{path.name}: truncated, the last {missing} bytes are missing; copy it again"
+                )
             classes = file.classnames(recursive=True, cycle=False)
             ntuples = [
                 name
