@@ -33,7 +33,7 @@ def binary_targets(y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def checked_weights(sample_weight: ArrayLike | None, X: NDArray[Any]) -> NDArray[np.float64]:
-    """Return weights with mean 1, shape ``(n,)``.
+    """Return weights, shape ``(n,)``, scaled so that those above zero have the mean 1.
 
     Raises
     ------
@@ -44,7 +44,8 @@ def checked_weights(sample_weight: ArrayLike | None, X: NDArray[Any]) -> NDArray
     if weights.min() < 0:
         row = int(np.argmin(weights))
         raise ValueError(f"sample_weight[{row}] = {weights[row]:g}: weights must not be negative")
-    mean = float(weights.mean())
-    if mean == 0:
+    used = weights > 0
+    if not used.any():
         raise ValueError("all sample weights are zero")
-    return weights / mean
+    scaled: NDArray[np.float64] = weights / weights[used].mean()
+    return scaled

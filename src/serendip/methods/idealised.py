@@ -2,8 +2,9 @@
 
 What CATHODE or CWoLa would reach if their template were true background. The template comes from the truth
 labels of the same finite sample. An event must not stand in both classes: its fluctuations would cancel, and
-the classifier would see nothing but the signal, as a supervised one does. So each member draws a random part of
-the events as data, signal and background as they come, and takes the background among the others as template.
+the classifier would see nothing but the signal, as a supervised one does. So each member draws a random part
+of the events as data, signal and background as they come, and takes the background among the others as its
+template.
 """
 
 from __future__ import annotations
