@@ -45,7 +45,14 @@ class IdealisedConfig(MethodConfig):
 
 
 class Idealised(Method):
-    """Data against true background in the signal region, both with the same total weight."""
+    """Data against true background in the signal region, both with the same total weight.
+
+    Attributes
+    ----------
+    drawn
+        After ``fit``: events in the window that each member took as data (first half of the columns) and as
+        template (second half), shape ``(n_models * members, 2 * n_in_window)``.
+    """
 
     name = "idealised"
     title = "idealised anomaly detector: data against true background, with truth labels"
@@ -79,6 +86,7 @@ class Idealised(Method):
                     require_events(rows, self.config.min_events, f"{kind} of one member", window)
                     weights[row, part] = np.where(rows, event_weights / event_weights[rows].mean(), 0.0)
                     weights[row, part] *= n / rows.sum()
+        self.drawn = masks
         is_data = np.repeat([True, False], n)
         x = np.concatenate([self._x, self._x])
         self._classifiers: SplitClassifiers = fit_splits(self.classifier(), x, is_data, weights, masks)
