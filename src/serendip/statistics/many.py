@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serendip.statistics.fit import candidate_members, check_input, choose_order, deviance, fit_spectrum
+from serendip.statistics.fit import (
+    candidate_members,
+    check_input,
+    choose_order,
+    deviance,
+    fisher_information,
+    fit_spectrum,
+)
 from serendip.statistics.functions import BackgroundFamily, Design, get_family, make_design
 
 __all__ = ["ManyFits", "fit_many"]
@@ -100,7 +107,7 @@ def fit_many(
         if not len(rows):
             continue
         mu, jacobian = design.order(p).expected(thetas[index][rows])
-        information = _information(mu[keep], jacobian[keep]) + np.diag(fitted.prior[:p])
+        information = fisher_information(mu[keep], jacobian[keep]) + np.diag(fitted.prior[:p])
         gradient = jacobian[left_out].sum(axis=0)
         expected[rows] = mu.T
         window[rows] = mu[left_out].sum(axis=0)
@@ -117,17 +124,6 @@ def fit_many(
     )
 
 
-def _information(mu: Array, jacobian: Array) -> Array:
-    """Fisher information ``J^T diag(1/mu) J`` of each toy, shape ``(n_toys, p, p)``."""
-    p = jacobian.shape[-1]
-    out = np.empty((mu.shape[1], p, p))
-    scaled = jacobian / np.maximum(mu, 1e-300)[..., None]
-    for i in range(p):
-        for j in range(i + 1):
-            out[:, i, j] = out[:, j, i] = np.einsum("nt,nt->t", scaled[..., i], jacobian[..., j])
-    return out
-
-
 def _fisher_scoring(y: Array, design: Design, theta: Array) -> tuple[Array, Array]:
     """Minimise the penalised deviance of each column of ``y``; returns coefficients and deviances."""
     prior = design.prior
@@ -139,7 +135,7 @@ def _fisher_scoring(y: Array, design: Design, theta: Array) -> tuple[Array, Arra
         counts = y[:, active]
         value[active] = deviance(counts, mu, axis=0) + theta[active] ** 2 @ prior
         gradient = np.einsum("nt,ntp->tp", 1.0 - counts / mu, jacobian) + prior * theta[active]
-        step = -np.linalg.solve(_information(mu, jacobian) + np.diag(prior), gradient[..., None])[..., 0]
+        step = -np.linalg.solve(fisher_information(mu, jacobian) + np.diag(prior), gradient[..., None])[..., 0]
         decrement = -np.einsum("tp,tp->t", step, gradient)
         going = decrement > 1e-9
         active, step = active[going], step[going]
