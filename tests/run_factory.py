@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+SIGNAL = 90  # planted events before the cut
 HARD_NAME = 'tau21 <b>"j1"</b> & $x$'  # a column name that HTML, plotly or mathtext could trip over
 
 
@@ -70,7 +71,7 @@ def write_run(
     before = smooth(edges, 90_000)
     seen_before = rng.poisson(before).astype(float)
     if kind == "excess":
-        seen_before += rng.poisson(250 * np.diff(special.ndtr((edges - centre_of_signal) / 130)))
+        seen_before += rng.poisson(SIGNAL * np.diff(special.ndtr((edges - centre_of_signal) / 130)))
     for window in windows:
         inside = (edges[:-1] < window[1]) & (edges[1:] > window[0])
         spectra.append(
@@ -99,7 +100,7 @@ def write_run(
                 seen = rng.poisson(after).astype(float)
                 if has_signal:
                     seen += rng.poisson(
-                        250 * efficiency * np.diff(special.ndtr((edges - centre_of_signal) / 130))
+                        SIGNAL * efficiency * np.diff(special.ndtr((edges - centre_of_signal) / 130))
                     )
                 error = 0.06 * after + 0.05
                 expected = float(after[inside].sum())
@@ -160,7 +161,7 @@ def write_run(
                 )
                 if not blinded:
                     n = max(int(observed), 1)
-                    n_signal = int(efficiency * 250) if has_signal else 0
+                    n_signal = int(efficiency * SIGNAL) if has_signal else 0
                     selected.append(
                         {
                             "look": index,
@@ -271,7 +272,7 @@ seed: {seed}
             "closure": closure,
             "selected": selected,
             "correlation": correlation,
-            "truth": {"signal_in_window": 250, "roc": roc} if truth else None,
+            "truth": {"signal_in_window": SIGNAL, "roc": roc} if truth else None,
         },
     )
     _json(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-__all__ = ["bin_significance", "p_of_sigma", "poisson_errors"]
+__all__ = ["bin_significance", "p_of_sigma", "poisson_errors", "sigma_levels"]
 
 ONE_SIGMA_TAIL = 0.15865525393145707
 
@@ -53,3 +53,11 @@ def bin_significance(observed: ArrayLike, expected: ArrayLike) -> NDArray[np.flo
 def p_of_sigma(z: float) -> float:
     """One-sided Gaussian tail beyond ``z``."""
     return float(special.ndtr(-z))
+
+
+def sigma_levels(smallest_p: float) -> list[int]:
+    """Whole numbers of σ for the lines of a p-value scan down to ``smallest_p``, few enough to be read."""
+    reach = int(-special.ndtri(max(smallest_p, 1e-300)))
+    if reach <= 9:
+        return list(range(0 if reach <= 6 else 1, reach + 1))
+    return [3, *range(5, reach + 1, 5)]

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors
+from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
 from serendip.report.words import interval, percent
 
@@ -104,7 +104,7 @@ def _window_band(axes: Axes, window: tuple[float, float], label: str | None = No
 def _selection(method: str | None, working_point: float | None) -> str:
     if working_point is None:
         return "before the cut"
-    return f"{method}, " + r"$\varepsilon_B$" + f" = {percent(working_point)}"
+    return _plain(f"{method}, ") + r"$\varepsilon_B$" + f" = {percent(working_point)}"
 
 
 def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Figure:
@@ -125,7 +125,7 @@ def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Fi
         top.stairs(expected + error, edges, baseline=lower, fill=True, color=FIT, alpha=0.3, lw=0)
         label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.function)}"
         top.stairs(expected, edges, color=FIT, lw=1.8, label=label, baseline=None)
-        seen = np.isfinite(observed)
+        seen = observed > 0  # a log axis has no place for an empty bin; the lower panel shows it
         top.errorbar(
             centres[seen],
             observed[seen],
@@ -141,13 +141,13 @@ def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Fi
         lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
         top.set_ylim(0.4 * lowest, 8 * highest)
         top.set_ylabel(bin_label(record.edges, unit))
-        top.legend(loc="upper right", title=_plain(_selection(record.method, record.working_point)))
+        top.legend(loc="upper right", title=_selection(record.method, record.working_point))
         pulls = np.nan_to_num(bin_significance(observed, expected))
         bottom.stairs(pulls, edges, fill=True, color=FIT, alpha=0.8)
         bottom.axhline(0, color=DATA, lw=1)
         reach = max(3.5, 1.15 * float(np.abs(pulls).max()))
         bottom.set_ylim(-reach, reach)
-        bottom.set_ylabel("bin sign. [σ]", loc="center", fontsize=12)
+        bottom.set_ylabel("pull [σ]", loc="center", fontsize=12)
         bottom.set_xlabel(_plain(f"{mass_name} [{unit}]"))
         bottom.set_xlim(edges[0], edges[-1])
     return figure
@@ -158,9 +158,7 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
     with _styled():
         figure, axes = _figure()
         smallest = 0.5
-        series = [
-            (m, w) for m in results.methods for w in sorted({x.working_point for x in results.looks}, key=str)
-        ]
+        series = [(m, w) for m in results.methods for w in results.working_points]
         for i, (method, cut) in enumerate(series):
             looks = [x for x in results.looks if (x.method, x.working_point) == (method, cut) and x.p_local]
             if not looks:
@@ -177,17 +175,15 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
                 ms=6,
                 lw=1.3,
                 color=COLOURS[i % len(COLOURS)],
-                label=_plain(_selection(method, cut)) if cut is not None else _plain(method),
+                label=_plain(method) if cut is None else _selection(method, cut),
             )
         if results.overall is not None:
             smallest = min(smallest, results.overall.p)
             axes.axhline(
                 results.overall.p, color=SIGNAL, ls="-.", lw=1.5, label=f"global p = {results.overall.p:.2g}"
             )
-        for z in range(9):
+        for z in sigma_levels(smallest):
             p_z = p_of_sigma(z)
-            if p_z < smallest / 30:
-                break
             axes.axhline(p_z, color="#666666", ls=":", lw=1, zorder=0)
             axes.annotate(
                 f"{z} σ",
@@ -198,7 +194,7 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
                 color="#444444",
             )
         axes.set_yscale("log")
-        axes.set_ylim(smallest / 30, 8)
+        axes.set_ylim(smallest**1.35 / 30, 3)  # room for the legend below
         axes.set_xlabel(f"window [{unit}]")
         axes.set_ylabel("local p-value")
         axes.legend(fontsize=11, ncols=2 if len(series) > 2 else 1, loc="lower left")
@@ -258,7 +254,7 @@ def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> 
 
 
 def _grid(n: int) -> tuple[int, int]:
-    columns = min(n, 3)
+    columns = 2 if n in (2, 4) else min(n, 3)
     return -(-n // columns), columns
 
 
@@ -267,6 +263,8 @@ def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
     rows, columns = _grid(len(record.features))
     with _styled():
         figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
+        for axes in grid.flat:
+            axes.minorticks_off()
         for axes in grid.flat[len(record.features) :]:
             axes.set_axis_off()
         for axes, feature in zip(grid.flat, record.features, strict=False):
@@ -299,6 +297,8 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
     rows, columns = _grid(len(record.features))
     with _styled():
         figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
+        for axes in grid.flat:
+            axes.minorticks_off()
         for axes in grid.flat[len(record.features) :]:
             axes.set_axis_off()
         for axes, feature in zip(grid.flat, record.features, strict=False):

@@ -126,6 +126,12 @@ class Results(_Record):
         return tuple(dict.fromkeys(look.method for look in self.looks))
 
     @property
+    def working_points(self) -> tuple[float | None, ...]:
+        """The working points, loosest first; None = no cut."""
+        found = {look.working_point for look in self.looks}
+        return tuple(sorted(found, key=lambda cut: -1.0 if cut is None else -cut))
+
+    @property
     def windows(self) -> tuple[Interval, ...]:
         """The mass windows, lowest first."""
         return tuple(sorted({look.window for look in self.looks}))

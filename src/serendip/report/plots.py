@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors
+from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.figures import COLOURS, DATA, FIT, SIGNAL, WINDOW, bin_label
 from serendip.report.load import ClosureFeature, Results, Scores, SelectedFeature, Spectrum, Truth
 from serendip.report.words import interval, p_text, percent, z_text
@@ -17,6 +17,7 @@ __all__ = ["closure_feature", "p_value_scan", "score_distribution", "selected_fe
 
 Spec = dict[str, Any]
 GREY = "#555555"
+EPS_B = "ε<sub>B</sub>"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
 
 
@@ -49,7 +50,7 @@ def _log_axis(title: str, low: float, high: float, **more: Any) -> Spec:
         title,
         type="log",
         range=[math.log10(low), math.log10(high)],
-        dtick=1 if high / low < 1e8 else 2,
+        dtick=math.ceil(math.log10(high / low) / 8),
         exponentformat="power",
         showexponent="all",
         **more,
@@ -164,7 +165,7 @@ def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
             "width": _numbers(np.diff(edges)),
             "yaxis": "y2",
             "marker": {"color": FIT},
-            "name": "bin significance",
+            "name": "pull",
             "showlegend": False,
             "hovertemplate": "%{y:.1f} σ<extra></extra>",
         },
@@ -182,10 +183,10 @@ def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
     return {
         "data": data,
         "layout": _layout(
-            _axis(_plain(f"{mass_name} [{unit}]"), anchor="y2", range=[edges[0], edges[-1]]),
+            _axis(_plain(f"{mass_name} [{unit}]"), anchor="y2", range=[edges[0], edges[-1]], mirror="all"),
             _log_axis(bin_label(edges, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
             height=480,
-            yaxis2=_axis("bin sign. [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
+            yaxis2=_axis("pull [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
             shapes=[_band(record.window)],
             annotations=[label],
         ),
@@ -195,8 +196,7 @@ def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
 def p_value_scan(results: Results, unit: str) -> Spec:
     """Local p-value of every look against its window; lines at whole σ and at the global p-value."""
     data, values = [], [0.5]
-    cuts = sorted({look.working_point for look in results.looks}, key=lambda w: -1.0 if w is None else -w)
-    series = [(method, cut) for method in results.methods for cut in cuts]
+    series = [(method, cut) for method in results.methods for cut in results.working_points]
     for i, (method, cut) in enumerate(series):
         looks = [look for look in results.looks if (look.method, look.working_point) == (method, cut)]
         looks = sorted((look for look in looks if look.p_local), key=lambda look: look.window)
@@ -208,7 +208,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": _plain(method if cut is None else f"{method}, ε_B = {percent(cut)}"),
+                "name": _plain(method) + ("" if cut is None else f", {EPS_B} = {percent(cut)}"),
                 "x": _numbers(0.5 * (look.window[0] + look.window[1]) for look in looks),
                 "y": _numbers(look.p_local for look in looks),
                 "error_x": {
@@ -245,9 +245,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
             }
         )
     low = min(values) / 10
-    for z in range(9):
-        if p_of_sigma(z) < low:
-            break
+    for z in sigma_levels(low):
         shapes.append(_level(p_of_sigma(z), GREY, "dot", 1))
         annotations.append(
             {
@@ -337,7 +335,7 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
             "width": _numbers(np.diff(edges)),
             "yaxis": "y2",
             "marker": {"color": FIT},
-            "name": "bin significance",
+            "name": "pull",
             "showlegend": False,
             "hovertemplate": "%{y:.1f} σ<extra></extra>",
         },
@@ -345,10 +343,10 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
     return {
         "data": data,
         "layout": _layout(
-            {**_feature_axis(record.name, record.edges, mass_name, unit), "anchor": "y2"},
+            {**_feature_axis(record.name, record.edges, mass_name, unit), "anchor": "y2", "mirror": "all"},
             _axis("events / bin", rangemode="tozero", domain=[0.36, 1], nticks=6),
             height=330,
-            yaxis2=_axis("bin sign. [σ]", domain=[0, 0.26], range=[-reach, reach], nticks=4, zeroline=True),
+            yaxis2=_axis("pull [σ]", domain=[0, 0.26], range=[-reach, reach], nticks=4, zeroline=True),
         ),
     }
 
@@ -399,6 +397,6 @@ def sic(truth: Truth, unit: str) -> Spec:
                 "line": {"color": colour, "width": 2, "dash": dash},
             }
         )
-    x = _axis("background efficiency ε_B", type="log", dtick=1, exponentformat="power")
-    y = _axis("SIC = ε_S / √ε_B", rangemode="tozero")
+    x = _axis(f"background efficiency {EPS_B}", type="log", dtick=1, exponentformat="power")
+    y = _axis(f"SIC = ε<sub>S</sub> / √{EPS_B}", rangemode="tozero")
     return {"data": data, "layout": _layout(x, y, showlegend=True)}

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NBSP = "\u00a0"
 POOR_FIT = 0.01
 VISIBLE_CLOSURE = 0.55
 FEW_EXPECTED = 1.0
@@ -35,7 +36,7 @@ GLOSSARY = {
     "look": "One test: one method, one mass window, one working point.",
     "window": "The mass range that is tested, also called signal region. The rest is the sideband.",
     "sideband": "Events outside the window. They fix the background expectation inside it.",
-    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background that passes it.",
+    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background that passes.",
     "anomaly score": "The output of a method; larger means less like the background.",
     "local p": "The probability that background alone gives an excess at least this large in this one look.",
     "global p": "The probability that background alone gives an excess at least this significant "
@@ -53,7 +54,7 @@ GLOSSARY = {
     "Below 0.01 the function does not describe the sidebands.",
     "SIC": "Significance improvement ε_S/√ε_B: the factor by which a cut on the score improves S/√B.",
     "distance correlation": "0 if score and mass are independent, up to 1 if one fixes the other.",
-    "bin significance": "How many σ a bin lies above (+) or below (−) its expectation, from Poisson counting "
+    "pull": "How many σ a bin lies above (+) or below (−) its expectation, from Poisson counting "
     "alone (arXiv:1111.2062).",
 }
 
@@ -70,15 +71,19 @@ def p_text(p: float | None) -> str:
     """Write a p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``."""
     if p is None or not math.isfinite(p):
         return "–"
-    if p >= 0.001 or p <= 0:
+    if p >= 0.00095 or p <= 0:
         return f"{p:.2g}"
     digits, power = f"{p:.1e}".split("e")
-    return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPTS)}"
+    return f"{digits}{NBSP}×{NBSP}10{str(int(power)).translate(SUPERSCRIPTS)}"
 
 
 def z_text(z: float | None) -> str:
     """Write a significance: ``4.5 σ``."""
-    return "–" if z is None or not math.isfinite(z) else f"{z:.1f} σ".replace("-", "−")
+    return (
+        "–"
+        if z is None or not math.isfinite(z)
+        else f"{z:.1f}{NBSP}σ".replace("-0.0", "0.0").replace("-", "−")
+    )
 
 
 def number(value: float | None) -> str:
@@ -91,17 +96,21 @@ def number(value: float | None) -> str:
 
 def percent(fraction: float | None) -> str:
     """Write a fraction in per cent: 0.001 is ``0.1 %``."""
-    return "no cut" if fraction is None else f"{100 * fraction:.3g} %"
+    return "no cut" if fraction is None else f"{100 * fraction:.3g}{NBSP}%"
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """Write a value and its error, rounded to two digits of the error: ``20.3 ± 2.1``."""
+    """Write a value and its error, rounded as the Particle Data Group does: ``20.3 ± 2.1``."""
     if value is None or not math.isfinite(value):
         return "–"
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{value:.3g}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:,.{decimals}f} ± {error:,.{decimals}f}".replace(",", "\u202f" if value >= 10_000 else "")
+    leading = error / 10.0 ** math.floor(math.log10(error))
+    digits = 1 if 3.545 <= leading < 9.495 else 2
+    decimals = max(0, digits - 1 - math.floor(math.log10(error) + (leading >= 9.495)))
+    return f"{value:,.{decimals}f}{NBSP}±{NBSP}{error:,.{decimals}f}".replace(
+        ",", "\u202f" if value >= 10_000 else ""
+    )
 
 
 def interval(window: tuple[float, float], unit: str = "GeV") -> str:
@@ -320,7 +329,7 @@ def notes(run: Run) -> list[Note]:
         found.append(
             Note(
                 "Toys exhausted",
-                f"None of the {number(toys)} toys was as extreme as the data, so the global p is only bounded. "
+                f"None of the {number(toys)} toys was as extreme as the data, so the global p is a bound. "
                 "More toys would say more.",
             )
         )

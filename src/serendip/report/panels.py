@@ -1,0 +1,245 @@
+"""The plots of the page, in the order in which a reader asks for them, and their printed versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+from pydantic import BaseModel
+
+from serendip.report import figures, plots, words
+from serendip.report.load import Closure, Look, Roc, Run, Scores, Selected, Spectrum
+
+__all__ = ["Group", "Page", "Panel", "closure", "scan", "scores", "selected", "spectra", "truth"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One interactive plot: where it goes, what to look for, and the files of its printed version."""
+
+    id: str
+    title: str
+    caption: str
+    files: tuple[str, ...] = ()
+
+
+Group = tuple[str, list[Panel], tuple[str, ...]]  # title, one panel per feature, files
+
+
+@dataclass(frozen=True)
+class Page:
+    """Collects the plots of the page and writes the static figures beside it."""
+
+    run: Run
+    specs: dict[str, plots.Spec] = field(default_factory=dict)
+
+    def panel(self, spec: plots.Spec, title: str, caption: str, files: tuple[str, ...] = ()) -> Panel:
+        """Add an interactive plot to the page."""
+        name = f"plot-{len(self.specs) + 1}"
+        self.specs[name] = spec
+        return Panel(name, title, caption, files)
+
+    def static(
+        self, name: str, numbers: BaseModel | Sequence[BaseModel], draw: Callable[[], Figure]
+    ) -> tuple[str, ...]:
+        """Write a static figure; returns its files relative to the run directory."""
+        stem = self.run.path / "figures" / name
+        figures.save(draw(), numbers, stem)
+        return tuple(f"figures/{name}.{suffix}" for suffix in ("pdf", "png", "json"))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "method"
+
+
+def _same(record: Scores | Closure | Selected | Roc, look: Look) -> bool:
+    return record.method == look.method and record.window == look.window
+
+
+def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | None) -> list[Panel]:
+    pictures = page.run.diagnostics
+    mass, unit = pictures.mass_name, pictures.unit
+    where = f"{look.method}, {words.interval(look.window, unit)}"
+    panels = []
+
+    def add(record: Spectrum, stage: str, title: str, caption: str) -> None:
+        files: tuple[str, ...] = ()
+        if seen is not None:
+            name = f"spectrum-{_slug(look.method)}-{stage}"
+            files = page.static(name, record, lambda: figures.spectrum(record, mass, unit))
+        panels.append(page.panel(plots.spectrum(record, mass, unit), title, caption, files))
+
+    before = [
+        s
+        for s in pictures.spectra
+        if s.working_point is None and s.window == look.window and s.method in (None, look.method)
+    ]
+    after = [s for s in pictures.spectra if s.look == index and s.working_point is not None]
+    if seen is not None and before and before[-1] not in seen:
+        seen.append(before[-1])
+        add(
+            before[-1],
+            "before",
+            f"Before the cut: {where if before[-1].method else words.interval(look.window, unit)}",
+            f"All events; the fit uses the sidebands only.{_gof(before[-1])} Look for bins that leave zero "
+            "together: a wave means that the function does not fit.",
+        )
+    if after:
+        add(
+            after[0],
+            "after",
+            f"After the cut at ε_B = {words.percent(look.working_point)}: {where}",
+            f"Events that pass the cut on the anomaly score: {words.describe_look(look)}.{_gof(after[0])} "
+            "Look for an excess inside the window and none outside.",
+        )
+    return panels
+
+
+def _gof(record: Spectrum) -> str:
+    if record.fit is None or record.fit.gof_p is None:
+        return ""
+    return f" Goodness of fit p = {words.p_text(record.fit.gof_p)}."
+
+
+def spectra(page: Page) -> tuple[list[Panel], list[tuple[str, list[Panel]]]]:
+    """Spectra of the first look of each method, and the rest by method."""
+    results = page.run.results
+    first, rest = [], []
+    seen: list[Spectrum] = []
+    for method in results.methods:
+        headline = results.headline(method)
+        others = []
+        for index, look in enumerate(results.looks):
+            if look is headline:
+                first += _spectrum_panels(page, look, index, seen)
+            elif look.method == method:
+                others += _spectrum_panels(page, look, index, None)
+        if others:
+            rest.append((method, others))
+    return first, rest
+
+
+def scan(page: Page) -> Panel | None:
+    """Local p-values against the window; nothing to draw for one window or while blinded."""
+    results, unit = page.run.results, page.run.diagnostics.unit
+    if results.best is None or len(results.windows) < 2:
+        return None
+    files = page.static("p-value-scan", results.looks, lambda: figures.p_value_scan(results, unit))
+    return page.panel(
+        plots.p_value_scan(results, unit),
+        "Local p-value of every window",
+        "Lower is more significant; horizontal bars are the windows, dotted lines whole numbers of σ. "
+        "Look for one dip that several methods and cuts share; the orange line is the global p-value.",
+        files,
+    )
+
+
+def scores(page: Page) -> tuple[list[Panel], list[Panel]]:
+    """Score distributions: those of the first look of each method, and the rest."""
+    results, pictures = page.run.results, page.run.diagnostics
+    first: list[Panel] = []
+    rest: list[Panel] = []
+    for record in pictures.scores:
+        if record.method not in results.methods:
+            continue
+        shown = _same(record, results.headline(record.method))
+        cuts = sorted({x.working_point for x in results.looks if _same(record, x) and x.working_point})
+        files: tuple[str, ...] = ()
+        if shown:
+            name = f"scores-{_slug(record.method)}"
+            files = page.static(name, record, lambda r=record, c=cuts: figures.score_distribution(r, c))  # type: ignore[misc]
+        panel = page.panel(
+            plots.score_distribution(record, cuts),
+            f"{record.method}, {words.interval(record.window, pictures.unit)}",
+            "Background should fall alike in sideband and window; look for a surplus of window events "
+            "on the right, beyond the dotted lines of the cuts.",
+            files,
+        )
+        (first if shown else rest).append(panel)
+    return first, rest
+
+
+def closure(page: Page) -> tuple[list[Group], list[Group]]:
+    """Closure of the template: the first look of each method, and the rest."""
+    results, pictures = page.run.results, page.run.diagnostics
+    first: list[Group] = []
+    rest: list[Group] = []
+    for record in pictures.closure:
+        if record.method not in results.methods:
+            continue
+        shown = _same(record, results.headline(record.method))
+        auc = f"AUC {words.with_error(record.auc, record.auc_error)} (0.5 = cannot be told apart)"
+        events = "" if record.n_events is None else f", {words.number(record.n_events)} events"
+        title = f"{record.method}, {words.interval(record.window, pictures.unit)}: {auc}{events}"
+        panels = [
+            page.panel(
+                plots.closure_feature(f, pictures.mass_name, pictures.unit),
+                f.name,
+                "Points should follow the line; look for slopes or steps in the lower panel.",
+            )
+            for f in record.features
+        ]
+        files: tuple[str, ...] = ()
+        if shown and record.features:
+            files = page.static(
+                f"closure-{_slug(record.method)}",
+                record,
+                lambda r=record: figures.closure(r, pictures.mass_name, pictures.unit),  # type: ignore[misc]
+            )
+        (first if shown else rest).append((title, panels, files))
+    return first, rest
+
+
+def selected(page: Page) -> tuple[list[Group], list[Group]]:
+    """Features of the selected events: the first look of each method, and the rest."""
+    results, pictures = page.run.results, page.run.diagnostics
+    first: list[Group] = []
+    rest: list[Group] = []
+    for record in pictures.selected:
+        if record.method not in results.methods:
+            continue
+        look = results.headline(record.method)
+        shown = _same(record, look) and record.working_point == look.working_point
+        title = (
+            f"{record.method}, {words.interval(record.window, pictures.unit)}, "
+            f"ε_B = {words.percent(record.working_point)}: {words.number(record.n)} events"
+        )
+        panels = [
+            page.panel(
+                plots.selected_feature(f, record.n, pictures.mass_name, pictures.unit),
+                f.name,
+                "Where the points leave the filled template, the selected events differ from background.",
+            )
+            for f in record.features
+        ]
+        files: tuple[str, ...] = ()
+        if shown and record.features:
+            files = page.static(
+                f"selected-{_slug(record.method)}",
+                record,
+                lambda r=record: figures.selected_events(r, pictures.mass_name, pictures.unit),  # type: ignore[misc]
+            )
+        (first if shown else rest).append((title, panels, files))
+    return first, rest
+
+
+def truth(page: Page) -> Panel | None:
+    """Significance improvement in the window of the first look of each method, if there are labels."""
+    known, unit = page.run.diagnostics.truth, page.run.diagnostics.unit
+    if known is None or not known.roc:
+        return None
+    results = page.run.results
+    shown = [roc for roc in known.roc if any(_same(roc, results.headline(m)) for m in results.methods)]
+    drawn = known.model_copy(update={"roc": tuple(shown) or known.roc})
+    files = page.static("significance-improvement", drawn, lambda: figures.significance_improvement(drawn))
+    least = min(roc.min_background for roc in drawn.roc)
+    return page.panel(
+        plots.sic(drawn, unit),
+        "Significance improvement",
+        "From the labels, which no fit has seen unless the method says so: the factor by which a cut "
+        f"on the score improves S/√B, drawn where at least {least} background events are left. "
+        "Above 1 the cut helps.",
+        files,
+    )

@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_factory import HARD_NAME, write_run
+from scipy import stats
+from typer.testing import CliRunner
+
+from serendip.errors import InputError
+from serendip.report import figures, plots, read_run, words, write_report
+from serendip.report.counting import bin_significance, poisson_errors, sigma_levels
+from serendip.report.load import GlobalResult, Look, Results
+
+
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ").replace("\u202f", " ")
+
+
+def edit(run: Path, name: str, change) -> None:
+    content = json.loads((run / name).read_text())
+    change(content)
+    (run / name).write_text(json.dumps(content))
+
+
+def look(**more) -> dict:
+    return {
+        "method": "cathode",
+        "window": [3300.0, 3700.0],
+        "working_point": 0.001,
+        "observed": 61,
+        "expected": 20.3,
+        "expected_error": 2.1,
+        "p_local": 3.1e-6,
+        "z_local": 4.52,
+        "combination": "sequential, stouffer",
+        **more,
+    }
+
+
+def results(overall: dict | None, *looks: dict, blinded: bool = False) -> Results:
+    return Results.model_validate({"schema": 1, "blinded": blinded, "looks": looks, "global": overall})
+
+
+OVERALL = {
+    "p": 0.002,
+    "z": 2.88,
+    "p_interval_68": [0.001, 0.003],
+    "trials": "toys, refitted, n=1000",
+    "best_look": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def excess(tmp_path_factory) -> Path:
+    run = write_run(tmp_path_factory.mktemp("excess") / "run", n_windows=3, truth=True, feature=HARD_NAME)
+    write_report(run)
+    return run
+
+
+# numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.314, "0.31"),
+        (0.002, "0.002"),
+        (1 / 1001, "0.001"),
+        (3.1e-6, "3.1 × 10⁻⁶"),
+        (2.87e-17, "2.9 × 10⁻¹⁷"),
+        (None, "–"),
+    ],
+)
+def test_p_values_have_two_digits(p, text):
+    assert plain(words.p_text(p)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (20.31, 2.14, "20.3 ± 2.1"),
+        (20.31, 4.1, "20 ± 4"),
+        (0.12345, 0.0123, "0.123 ± 0.012"),
+        (5.04, 0.96, "5.0 ± 1.0"),
+        (123456.7, 310.0, "123 457 ± 310"),
+        (7.0, 0.0, "7"),
+        (None, 1.0, "–"),
+    ],
+)
+def test_values_are_rounded_to_their_error(value, error, text):
+    assert plain(words.with_error(value, error)) == text
+
+
+def test_significance_has_no_negative_zero():
+    assert plain(words.z_text(-0.01)) == "0.0 σ"
+    assert plain(words.z_text(-1.26)) == "−1.3 σ"
+
+
+def test_poisson_errors_are_the_garwood_interval():
+    low, high = poisson_errors([0.0, 1.0, 10.0])
+    # chi-squared form of the central interval
+    tail = stats.norm.sf(1)
+    n = np.array([0.0, 1.0, 10.0])
+    assert high == pytest.approx(0.5 * stats.chi2.isf(tail, 2 * (n + 1)) - n)
+    assert low[0] == 0
+    assert low[1:] == pytest.approx(n[1:] - 0.5 * stats.chi2.ppf(tail, 2 * n[1:]))
+
+
+def test_bin_significance_is_the_poisson_tail():
+    z = bin_significance([15.0, 3.0, 10.0, np.nan], [8.0, 8.0, 10.0, 5.0])
+    assert z[0] == pytest.approx(stats.norm.isf(stats.poisson.sf(14, 8.0)))
+    assert z[1] == pytest.approx(-stats.norm.isf(stats.poisson.cdf(3, 8.0)))
+    assert z[2] == 0  # p above one half
+    assert np.isnan(z[3])
+
+
+def test_sigma_lines_reach_the_smallest_p():
+    assert sigma_levels(stats.norm.sf(4.5)) == [0, 1, 2, 3, 4]
+    assert sigma_levels(1e-60) == [3, 5, 10, 15]
+
+
+# sentences ----------------------------------------------------------------------------------------
+
+
+def test_headline_of_an_excess():
+    text = plain(words.headline(results(OVERALL, look(), look(method="cwola"))))
+    assert text == (
+        "The largest excess is at 3300–3700 GeV (method cathode, ε_B = 0.1 %): 61 events observed, "
+        "20.3 ± 2.1 expected, local 4.5 σ (p = 3.1 × 10⁻⁶), "
+        "global 2.9 σ (p = 0.002, 2 looks; toys, refitted, n=1000)."
+    )
+    assert "below 3 σ" in plain(words.verdict(results(OVERALL, look())))
+
+
+def test_headline_names_the_best_look_not_the_first():
+    text = words.headline(results({**OVERALL, "best_look": 1}, look(), look(method="other")))
+    assert "method other" in text
+
+
+def test_headline_without_an_excess():
+    found = results({**OVERALL, "p": 0.38, "z": 0.31}, look(observed=22, p_local=0.2, z_local=0.84))
+    text = plain(words.headline(found))
+    assert text.startswith("No significant excess: ")
+    assert "global 0.3 σ (p = 0.38, 1 look" in text
+    assert words.verdict(found) == "Background alone explains the data of this run."
+
+
+def test_exhausted_toys_give_a_bound():
+    overall = {**OVERALL, "p": 1 / 1001, "z": 3.09}
+    text = plain(words.headline(results(overall, look())))
+    assert "global p < 0.001, above 3.1 σ (1 look; toys exhausted: none of 1000 was as extreme)" in text
+    assert "(p = 0.001" not in text
+    assert "at least 3.1 σ" in plain(words.verdict(results(overall, look())))
+    with_checks = results({**overall, "gross_vitells": 2e-4, "bonferroni": 5e-4}, look())
+    assert "Gross–Vitells p = 2.0 × 10⁻⁴" in plain(words.trials_sentence(with_checks))
+    assert "Bonferroni (1 look) p ≤ 5.0 × 10⁻⁴" in plain(words.trials_sentence(with_checks))
+
+
+def test_two_toys_as_extreme_are_no_bound():
+    assert words.toys_exhausted(GlobalResult(p=3 / 1001, z=2.7, trials="toys, refitted, n=1000")) is None
+    assert words.toys_exhausted(GlobalResult(p=1 / 1001, z=3.1, trials="toys, refitted, n=1000")) == 1000
+    assert words.toys_exhausted(GlobalResult(p=1e-5, z=4.3, trials="bonferroni, n=12")) is None
+
+
+@pytest.mark.parametrize(("z", "said"), [(3.5, "above 3 σ (evidence)"), (5.2, "above 5 σ")])
+def test_verdict_uses_the_conventions_of_the_field(z, said):
+    overall = {**OVERALL, "p": float(stats.norm.sf(z)), "z": z, "trials": "bonferroni"}
+    assert said in plain(words.verdict(results(overall, look())))
+
+
+def test_blinded_headline_tells_what_is_expected_and_how_to_go_on():
+    hidden = results(None, look(observed=None, p_local=None, z_local=None), blinded=True)
+    assert "20.3 ± 2.1 background events are expected" in plain(words.headline(hidden))
+    assert "--unblind" in words.verdict(hidden)
+
+
+# cautions -----------------------------------------------------------------------------------------
+
+
+def titles(run: Path) -> set[str]:
+    return {note.title for note in words.notes(read_run(run))}
+
+
+@pytest.fixture
+def quiet(tmp_path) -> Path:
+    run = write_run(tmp_path / "run", kind="null", n_windows=1, methods=("cwola",), working_points=(0.01,))
+    assert titles(run) == set()
+    return run
+
+
+def test_poor_fit_is_a_caution(quiet):
+    edit(quiet, "results.json", lambda r: r["looks"][0]["fit"].update(gof_p=0.004))
+    assert titles(quiet) == {"Poor fit"}
+
+
+def test_over_claiming_combination_is_a_caution(quiet):
+    edit(quiet, "results.json", lambda r: r["looks"][0].update(combination="kfold-summed"))
+    assert titles(quiet) == {"Combination over-claims"}
+
+
+@pytest.mark.parametrize(
+    ("auc", "error", "expected"), [(0.60, 0.01, True), (0.56, 0.01, False), (0.52, 0.001, False)]
+)
+def test_open_template_is_a_caution_beyond_its_error(quiet, auc, error, expected):
+    edit(quiet, "diagnostics.json", lambda d: d["closure"][0].update(auc=auc, auc_error=error))
+    assert ("The template does not close" in titles(quiet)) is expected
+
+
+def test_score_that_knows_the_mass_is_a_caution(quiet):
+    edit(quiet, "diagnostics.json", lambda d: d["correlation"][0].update(distance_correlation=0.2))
+    assert titles(quiet) == {"Score depends on the mass"}
+
+
+def test_few_events_are_a_caution(quiet):
+    edit(quiet, "results.json", lambda r: r["looks"][0].update(expected=0.4))
+    assert titles(quiet) == {"Very few events expected"}
+
+
+def test_few_sideband_events_after_the_cut_are_a_caution(quiet):
+    def empty(d):
+        after = next(s for s in d["spectra"] if s["working_point"] is not None)
+        after["observed"] = [0.0] * len(after["expected"])
+        after["observed"][0] = 19.0
+
+    edit(quiet, "diagnostics.json", empty)
+    assert titles(quiet) == {"Few sideband events after the cut"}
+
+
+def test_warning_of_a_look_and_second_unblinding_are_cautions(quiet):
+    edit(quiet, "results.json", lambda r: r["looks"][0].update(warning="efficiency fit at its bound"))
+    edit(quiet, "manifest.json", lambda m: m["unblinding"].append({"time": "later", "config_hash": "other"}))
+    notes = {note.title: note.text for note in words.notes(read_run(quiet))}
+    assert set(notes) == {"Note from the fit", "Unblinded more than once"}
+    assert "efficiency fit at its bound" in notes["Note from the fit"]
+
+
+# reading ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["results.json", "diagnostics.json", "manifest.json", "config.yaml"])
+def test_missing_and_damaged_files_are_named(tmp_path, name):
+    run = write_run(tmp_path / "run", n_windows=1)
+    text = (run / name).read_text()
+    (run / name).write_text("{" + text[: len(text) // 2])
+    with pytest.raises(InputError, match=re.escape(name)):
+        write_report(run)
+    (run / name).unlink()
+    with pytest.raises(InputError, match=re.escape(name)):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_wrong_lengths_and_unknown_looks_are_named(tmp_path):
+    run = write_run(tmp_path / "run", n_windows=1)
+    edit(run, "diagnostics.json", lambda d: d["spectra"][1]["observed"].pop())
+    with pytest.raises(InputError, match=r"diagnostics.json: 'spectra.1' .* 39 numbers, but the 41 edges"):
+        read_run(run)
+    edit(run, "results.json", lambda r: r["global"].update(best_look=99))
+    with pytest.raises(InputError, match=r"results.json.*best_look is 99"):
+        read_run(run)
+
+
+def test_missing_folder_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        write_report(tmp_path / "nowhere")
+
+
+# figures ------------------------------------------------------------------------------------------
+
+
+def drawn(axes) -> list[float]:
+    return [float(y) for container in axes.containers for y in container.lines[0].get_ydata()]
+
+
+def test_spectrum_draws_the_counts_and_leaves_no_figure_behind(excess):
+    import matplotlib.pyplot as plt
+
+    record = read_run(excess).diagnostics.spectra[0]
+    figure = figures.spectrum(record, "mjj", "GeV")
+    top, bottom = figure.axes
+    assert drawn(top) == [n for n in record.observed if n]
+    assert top.get_ylabel() == "Events / 100 GeV"
+    assert bottom.get_xlabel() == "mjj [GeV]"
+    assert plt.get_fignums() == []
+
+
+def test_blinded_bins_are_drawn_nowhere(tmp_path):
+    run = read_run(write_run(tmp_path / "run", kind="blinded", n_windows=1))
+    record = run.diagnostics.spectra[0]
+    visible = [n for n in record.observed if n is not None]
+    assert 0 < len(visible) < len(record.observed)
+    assert len(drawn(figures.spectrum(record).axes[0])) == len(visible)
+    points = next(
+        trace for trace in plots.spectrum(record, "mjj", "GeV")["data"] if trace.get("name") == "data"
+    )
+    hidden = [x for x, y in zip(points["x"], points["y"], strict=True) if y is None]
+    assert hidden == [3350.0, 3450.0, 3550.0, 3650.0]
+
+
+def test_uneven_bins_are_labelled_per_bin():
+    assert figures.bin_label([0, 1, 3], "GeV") == "Events / bin"
+    assert figures.bin_label([0, 100, 200], "GeV") == "Events / 100 GeV"
+
+
+def test_scan_draws_every_look_once(excess):
+    run = read_run(excess)
+    expected = sorted(x.p_local for x in run.results.looks)
+    traces = plots.p_value_scan(run.results, "GeV")["data"]
+    assert sorted(y for trace in traces for y in trace["y"]) == pytest.approx(expected, rel=1e-5)
+    assert sorted(drawn(figures.p_value_scan(run.results).axes[0])) == pytest.approx(expected)
+
+
+def test_figure_files_carry_their_numbers_and_repeat_byte_by_byte(excess, tmp_path):
+    stored = json.loads((excess / "figures" / "scores-cwola.json").read_text())
+    run = read_run(excess)
+    best = run.results.headline("cwola")
+    record = next(s for s in run.diagnostics.scores if s.method == "cwola" and s.window == best.window)
+    assert stored["sideband"] == list(record.sideband)
+    for suffix in ("pdf", "png"):
+        written = (excess / "figures" / f"scores-cwola.{suffix}").read_bytes()
+        figures.save(figures.score_distribution(record, [0.001, 0.01]), record, tmp_path / "again")
+        assert written == (tmp_path / f"again.{suffix}").read_bytes()
+
+
+# the page -----------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        given = dict(attrs)
+        if tag == "a":
+            self.links.append(given["href"])
+        elif tag == "link":
+            self.loads.append(given["href"])
+        if "src" in given:
+            self.loads.append(given["src"])
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["script"]:
+            self.words.append(data)
+
+
+def test_page_loads_nothing_and_links_only_files_that_exist(excess):
+    page = Page((excess / "report.html").read_text(encoding="utf-8"))
+    assert page.loads == ["data:,"]
+    files = [link for link in page.links if not link.startswith("#")]
+    assert len(files) == 30
+    assert all((excess / link).is_file() for link in files)
+    assert page.tags.count("script") == 3
+
+
+def test_page_escapes_the_names_of_users(excess):
+    text = (excess / "report.html").read_text(encoding="utf-8")
+    assert '<b>"j1"' not in text
+    assert "tau21 &lt;b&gt;" in text
+
+
+def test_page_survives_a_script_in_every_name(tmp_path):
+    evil = "</script><script>document.title='x'</script>"
+    run = write_run(tmp_path / "run", n_windows=1, methods=(evil,), working_points=(0.01,), feature=evil)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert page.tags.count("script") == 3
+
+
+def test_page_says_the_headline_and_the_truth(excess):
+    run = read_run(excess)
+    text = plain(" ".join("".join(Page((excess / "report.html").read_text(encoding="utf-8")).words).split()))
+    assert plain(words.headline(run.results)).replace("ε_B", "εB") in text
+    assert "at least 20 background events are left" in text
+    assert "90 events labelled as signal" in text
+
+
+def test_blinded_page_holds_no_observed_count(tmp_path):
+    run = write_run(tmp_path / "run", kind="blinded", n_windows=1, methods=("cwola",), working_points=(0.01,))
+    text = write_report(run).read_text(encoding="utf-8")
+    words_of_page = " ".join("".join(Page(text).words).split())
+    assert "Blinded: nothing inside the tested windows has been counted." in words_of_page
+    assert "--unblind" in words_of_page
+    assert "events observed" not in words_of_page
+    assert "Hidden while the run is blinded." in words_of_page
+    assert not (run / "figures" / "p-value-scan.png").exists()
+
+
+def test_page_without_labels_has_no_truth(tmp_path):
+    run = write_run(tmp_path / "run", n_windows=1, methods=("cwola",), working_points=(0.01,))
+    assert 'id="truth"' not in write_report(run).read_text(encoding="utf-8")
+
+
+def test_report_again_gives_the_same_bytes(tmp_path):
+    run = write_run(tmp_path / "run", n_windows=1, methods=("cwola",), working_points=(0.01,))
+
+    def digest() -> dict[str, str]:
+        write_report(run)
+        files = [run / "report.html", *sorted((run / "figures").iterdir())]
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+    assert digest() == digest()
+
+
+def test_command_writes_the_report(tmp_path):
+    import typer
+
+    from serendip.cli.report import report
+
+    app = typer.Typer()
+    app.command()(report)
+    run = write_run(tmp_path / "run", kind="null", n_windows=1, methods=("cwola",), working_points=(0.01,))
+    done = CliRunner().invoke(app, [str(run)])
+    assert done.exit_code == 0
+    assert (run / "report.html").stat().st_size > 1e6
+    failed = CliRunner().invoke(app, [str(tmp_path / "none")])
+    assert isinstance(failed.exception, InputError)
+
+
+def test_look_without_folds_or_fit_is_enough(tmp_path):
+    run = write_run(tmp_path / "run", n_windows=1, methods=("cwola",), working_points=(0.01,))
+
+    def strip(content):
+        for entry in content["looks"]:
+            entry.update(folds=[], fit=None)
+
+    edit(run, "results.json", strip)
+    edit(run, "diagnostics.json", lambda d: d.update(scores=[], closure=[], selected=[], correlation=[]))
+    assert write_report(run).exists()
+    assert Look.model_validate(look()).folds == ()
