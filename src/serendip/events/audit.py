@@ -134,10 +134,9 @@ def distance_correlation(x: NDArray[Any], y: NDArray[Any], level: float = 0.01) 
 
     with the doubly centred distance matrices :math:`A_{ij}` of ``x`` and :math:`B_{ij}` of ``y``
     (Székely, Rizzo, Bakirov, arXiv:0803.4101). It is 0 only for independent variables. Under
-    independence :math:`n \overline{A B} / (\bar a \bar b)` exceeds the ``1 - level`` quantile of
-    :math:`\chi^2_1` with a probability of at most ``level`` (theorem 6 there), :math:`\bar a, \bar b`
-    being the
-    mean distances; the second number is this limit, expressed as a correlation.
+    independence :math:`n (\mathcal{R}^2 - \bar a \bar b / n) + 1`, with the mean distances in units that make
+    the denominator 1, exceeds the ``1 - level`` quantile of :math:`\chi^2_1` with a probability of at most ``level``
+    (chi-square test of distance correlation, arXiv:1912.12150). The second number is this limit.
 
     Parameters
     ----------
@@ -162,8 +161,9 @@ def _distance_correlation(
     if scale == 0:
         return 0.0, 0.0
     n = len(y)
-    limit = chi2.ppf(1 - level, 1) * mean_a * mean_b * n / scale
-    return math.sqrt(max(float(np.vdot(a, b)), 0.0) / scale), math.sqrt(float(limit))
+    # The plug-in estimate is too large by mean_a * mean_b / n, which the test subtracts.
+    limit = (float(chi2.ppf(1 - level, 1)) - 1) / n + mean_a * mean_b * n / scale
+    return math.sqrt(max(float(np.vdot(a, b)), 0.0) / scale), math.sqrt(limit)
 
 
 def single_feature_auc(values: NDArray[Any], signal: NDArray[np.bool_]) -> float:

@@ -313,8 +313,8 @@ def _finite(
             first = int(np.flatnonzero(~good)[0])
             row = first if rows is None else rows[first]
             raise InputError(
-                f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in row {row}; expected finite "
-                "weights that are not negative; remove these rows with --where"
+                f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in row {row}; expected "
+                "finite weights that are not negative; remove these rows with --where"
             )
         left_out[f"{text} is NaN or infinite"] = bad
         keep = good if keep is None else keep & good
