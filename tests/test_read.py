@@ -300,7 +300,7 @@ def test_text_ids(tmp_path):
 
 
 def test_missing_file_and_strange_names(tmp_path):
-    with pytest.raises(InputError, match="there is no file '.*nothing.parquet'"):
+    with pytest.raises(InputError, match=r"there is no file '.*nothing.parquet'"):
         read(tmp_path / "nothing.parquet", mass="m")
     with pytest.raises(InputError, match="folder without Parquet files"):
         read(tmp_path, mass="m")
@@ -514,17 +514,17 @@ def test_real_root_files(shared_data):
     events = read(folder / "uproot-HZZ.root", mass="hypot(MET_px,MET_py)", features=["NJet"])
     np.testing.assert_allclose(events.m, np.hypot(bare["MET_px"], bare["MET_py"]), rtol=1e-6)
     np.testing.assert_array_equal(events["NJet"], bare["NJet"])
-    with pytest.raises(InputError, match="uproot-HZZ.root: column 'Jet_Px' .*jagged.*flatten"):
+    with pytest.raises(InputError, match=r"uproot-HZZ.root: column 'Jet_Px' .*jagged.*flatten"):
         read(folder / "uproot-HZZ.root", mass="Jet_Px")
     nano = folder / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
     events = read(nano, mass="MET_pt", features=["nJet", "PV_npvs"], id="event", where="nMuon>0 & MET_pt>20")
     assert 0 < len(events) < 200
     assert len(set(events.ids.tolist())) == len(events)
-    with pytest.raises(InputError, match="column 'Jet_pt' .*jagged.*flatten"):
+    with pytest.raises(InputError, match=r"column 'Jet_pt' .*jagged.*flatten"):
         read(nano, mass="MET_pt", features=["Jet_pt"])
     muons = folder / "Run2012BC_DoubleMuParked_Muons_1000evts_rntuple_v1-0-0-0.root"
     assert len(read(muons, mass="nMuon", where="nMuon > 0")) > 500
-    with pytest.raises(InputError, match="column 'Muon_pt' .*jagged.*flatten"):
+    with pytest.raises(InputError, match=r"column 'Muon_pt' .*jagged.*flatten"):
         read(muons, mass="Muon_pt")
 
 

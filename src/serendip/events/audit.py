@@ -134,9 +134,10 @@ def distance_correlation(x: NDArray[Any], y: NDArray[Any], level: float = 0.01) 
 
     with the doubly centred distance matrices :math:`A_{ij}` of ``x`` and :math:`B_{ij}` of ``y``
     (Székely, Rizzo, Bakirov, arXiv:0803.4101). It is 0 only for independent variables. Under
-    independence :math:`n (\mathcal{R}^2 - \bar a \bar b / n) + 1`, with the mean distances in units that make
-    the denominator 1, exceeds the ``1 - level`` quantile of :math:`\chi^2_1` with a probability of at most ``level``
-    (chi-square test of distance correlation, arXiv:1912.12150). The second number is this limit.
+    independence :math:`n \mathcal{R}^2 - \bar a \bar b + 1`, with the mean distances :math:`\bar a, \bar b`
+    in units that make the denominator 1, exceeds the ``1 - level`` quantile of :math:`\chi^2_1` with a
+    probability of at most ``level`` (chi-square test of distance correlation, arXiv:1912.12150). The second
+    number is this limit.
 
     Parameters
     ----------
