@@ -119,19 +119,21 @@ class SpectrumFit:
         return np.asarray(np.interp(rng.random(n) * cumulative[-1], cumulative, grid))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fit as plain numbers for JSON."""
+        """The fit as plain numbers for JSON; None stands for what is not finite (an empty selection)."""
+        names = self.family.parameter_names
         return {
             "function": self.function,
             "n_parameters": self.n_parameters,
-            "parameters": dict(zip(self.family.parameter_names, self.params.tolist(), strict=False)),
+            "parameters": {name: _finite(value) for name, value in zip(names, self.params, strict=False)},
             "deviance": self.deviance,
             "n_dof": self.n_dof,
-            "gof_p": self.gof_p,
-            "tried": [
-                {"function": t.name, "n_parameters": t.n_parameters, "deviance": t.deviance, "p": t.p}
-                for t in self.tried
-            ],
+            "gof_p": _finite(self.gof_p),
+            "tried": [vars(function).copy() for function in self.tried],
         }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def deviance(counts: Array, expected: Array, axis: int = -1) -> Array:

@@ -86,7 +86,7 @@ class LookResult:
     """
 
     method: str
-    working_point: float
+    working_point: float | None
     window: Window
     combination: str
     observed: float | None
@@ -399,7 +399,7 @@ def analyse_look(
     weights: ArrayLike | None = None,
     blinded: bool = False,
     method: str = "",
-    working_point: float = float("nan"),
+    working_point: float | None = None,
 ) -> LookResult:
     """Expected and observed count of selected events in a window, and the p-value.
 

@@ -194,7 +194,7 @@ class _Toys:
 def _gross_vitells(looks: Sequence[LookResult], toys: Array, log_p: float) -> float | None:
     r"""Sum over scans of :math:`p_\mathrm{local} + \langle N(c_0) \rangle e^{-(c - c_0)/2}`, :math:`c = Z^2`."""
     z = float(z_value(log_p=log_p))
-    scans: dict[tuple[str, float], list[int]] = defaultdict(list)
+    scans: dict[tuple[str, float | None], list[int]] = defaultdict(list)
     for i, look in enumerate(looks):
         scans[look.method, look.working_point].append(i)
     if z <= _CROSSING_LEVEL or max(len(members) for members in scans.values()) < 3:
