@@ -58,9 +58,21 @@ OVERALL = {
 
 @pytest.fixture(scope="module")
 def excess(tmp_path_factory) -> Path:
-    run = write_run(tmp_path_factory.mktemp("excess") / "run", n_windows=3, truth=True, feature=HARD_NAME)
+    run = write_run(
+        tmp_path_factory.mktemp("excess") / "run",
+        n_windows=3,
+        methods=("cwola",),
+        truth=True,
+        feature=HARD_NAME,
+    )
     write_report(run)
     return run
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leave out the static figures where a test is about the page: they take most of the time."""
+    monkeypatch.setattr(figures, "save", lambda *_: None)
 
 
 # numbers ------------------------------------------------------------------------------------------
@@ -172,6 +184,11 @@ def test_two_toys_as_extreme_are_no_bound():
 def test_verdict_uses_the_conventions_of_the_field(z, said):
     overall = {**OVERALL, "p": float(stats.norm.sf(z)), "z": z, "trials": "bonferroni"}
     assert said in plain(words.verdict(results(overall, look())))
+
+
+def test_global_p_of_one_has_no_significance():
+    text = plain(words.headline(results({**OVERALL, "p": 1.0, "z": None}, look(observed=3, z_local=-2.0))))
+    assert "global p = 1 (1 look; toys, refitted, n=1000)" in text
 
 
 def test_blinded_headline_tells_what_is_expected_and_how_to_go_on():
@@ -359,7 +376,7 @@ def test_page_loads_nothing_and_links_only_files_that_exist(excess):
     page = Page((excess / "report.html").read_text(encoding="utf-8"))
     assert page.loads == ["data:,"]
     files = [link for link in page.links if not link.startswith("#")]
-    assert len(files) == 30
+    assert len(files) == 21
     assert all((excess / link).is_file() for link in files)
     assert page.tags.count("script") == 3
 
@@ -370,7 +387,7 @@ def test_page_escapes_the_names_of_users(excess):
     assert "tau21 &lt;b&gt;" in text
 
 
-def test_page_survives_a_script_in_every_name(tmp_path):
+def test_page_survives_a_script_in_every_name(tmp_path, no_figures):
     evil = "</script><script>document.title='x'</script>"
     run = write_run(tmp_path / "run", n_windows=1, methods=(evil,), working_points=(0.01,), feature=evil)
     page = Page(write_report(run).read_text(encoding="utf-8"))
@@ -385,7 +402,7 @@ def test_page_says_the_headline_and_the_truth(excess):
     assert "90 events labelled as signal" in text
 
 
-def test_blinded_page_holds_no_observed_count(tmp_path):
+def test_blinded_page_holds_no_observed_count(tmp_path, no_figures):
     run = write_run(tmp_path / "run", kind="blinded", n_windows=1, methods=("cwola",), working_points=(0.01,))
     text = write_report(run).read_text(encoding="utf-8")
     words_of_page = " ".join("".join(Page(text).words).split())
@@ -393,16 +410,16 @@ def test_blinded_page_holds_no_observed_count(tmp_path):
     assert "--unblind" in words_of_page
     assert "events observed" not in words_of_page
     assert "Hidden while the run is blinded." in words_of_page
-    assert not (run / "figures" / "p-value-scan.png").exists()
 
 
-def test_page_without_labels_has_no_truth(tmp_path):
+def test_page_without_labels_has_no_truth(tmp_path, no_figures):
     run = write_run(tmp_path / "run", n_windows=1, methods=("cwola",), working_points=(0.01,))
     assert 'id="truth"' not in write_report(run).read_text(encoding="utf-8")
 
 
 def test_report_again_gives_the_same_bytes(tmp_path):
     run = write_run(tmp_path / "run", n_windows=1, methods=("cwola",), working_points=(0.01,))
+    edit(run, "diagnostics.json", lambda d: d.update(spectra=d["spectra"][1:], closure=[], selected=[]))
 
     def digest() -> dict[str, str]:
         write_report(run)
@@ -412,7 +429,7 @@ def test_report_again_gives_the_same_bytes(tmp_path):
     assert digest() == digest()
 
 
-def test_command_writes_the_report(tmp_path):
+def test_command_writes_the_report(tmp_path, no_figures):
     import typer
 
     from serendip.cli.report import report
@@ -427,7 +444,7 @@ def test_command_writes_the_report(tmp_path):
     assert isinstance(failed.exception, InputError)
 
 
-def test_look_without_folds_or_fit_is_enough(tmp_path):
+def test_look_without_folds_or_fit_is_enough(tmp_path, no_figures):
     run = write_run(tmp_path / "run", n_windows=1, methods=("cwola",), working_points=(0.01,))
 
     def strip(content):

@@ -59,5 +59,5 @@ def sigma_levels(smallest_p: float) -> list[int]:
     """Whole numbers of σ for the lines of a p-value scan down to ``smallest_p``, few enough to be read."""
     reach = int(-special.ndtri(max(smallest_p, 1e-300)))
     if reach <= 9:
-        return list(range(0 if reach <= 6 else 1, reach + 1))
+        return list(range(0 if reach <= 4 else 1, reach + 1))
     return [3, *range(5, reach + 1, 5)]

@@ -307,10 +307,11 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
                 axes.stairs(feature.template, edges, fill=True, color=FIT, alpha=0.35, label="template")
             if feature.truth_signal is not None:
                 axes.stairs(feature.truth_signal, edges, color=SIGNAL, ls="--", lw=1.8, label="true signal")
+            some = fractions > 0  # the upper limits of empty bins would hide the rest
             axes.errorbar(
-                0.5 * (edges[1:] + edges[:-1]),
-                fractions,
-                yerr=poisson_errors(fractions * record.n) / max(record.n, 1),
+                0.5 * (edges[1:] + edges[:-1])[some],
+                fractions[some],
+                yerr=poisson_errors(fractions[some] * record.n) / max(record.n, 1),
                 fmt="o",
                 ms=3,
                 lw=1,

@@ -87,7 +87,7 @@ class GlobalResult(_Record):
     """The p-value over all looks."""
 
     p: float
-    z: float
+    z: float | None = None
     p_interval_68: Interval | None = None
     trials: str = ""
     best_look: int | None = None

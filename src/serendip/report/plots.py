@@ -302,11 +302,10 @@ def score_distribution(record: Scores, working_points: Sequence[float]) -> Spec:
                 "font": {"size": 12, "color": GREY},
             }
         )
-    scale = f" ({_plain(record.scale)})" if record.scale else ""
     return {
         "data": data,
         "layout": _layout(
-            _axis(f"anomaly score{scale}", range=[record.edges[0], record.edges[-1]]),
+            _axis("anomaly score", range=[record.edges[0], record.edges[-1]]),
             _log_axis("fraction of events / bin", 0.4 * min(positive, default=1e-4), 2),
             shapes=shapes,
             annotations=annotations,

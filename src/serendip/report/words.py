@@ -156,12 +156,14 @@ def _global_phrase(results: Results) -> str:
     if overall is None:
         return f"no global p-value was made ({looks})"
     n = toys_exhausted(overall)
+    trials = f"; {overall.trials}" if overall.trials else ""
+    if overall.z is None or not math.isfinite(overall.z):
+        return f"global p = {p_text(overall.p)} ({looks}{trials})"
     if n is not None:
         return (
             f"global p < {p_text(overall.p)}, above {z_text(overall.z)} "
             f"({looks}; toys exhausted: none of {number(n)} was as extreme)"
         )
-    trials = f"; {overall.trials}" if overall.trials else ""
     return f"global {z_text(overall.z)} (p = {p_text(overall.p)}, {looks}{trials})"
 
 
