@@ -18,7 +18,7 @@ from serendip.cli.inspect import inspect
 from serendip.errors import InputError
 from serendip.events.audit import audit, distance_correlation, single_feature_auc
 
-N = 4000
+N = 2000
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_inspect_prints_findings(run, path):
     result = run(path, "--mass", "mass", "--label", "y", "--id", "key")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "a.parquet: Parquet, 4000 rows, 10 columns"
+    assert lines[0] == "a.parquet: Parquet, 2000 rows, 10 columns"
     assert lines[2].split()[:3] == ["column", "role", "type"]
     assert any(line.startswith("gaps") and line.split()[-4:-2] == ["7", "2"] for line in lines)
     text = result.stdout

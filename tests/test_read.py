@@ -271,6 +271,11 @@ def test_text_in_a_csv_column(table, tmp_path):
         read(path, mass="mass", features=["px"])
 
 
+def test_blanks_around_csv_names_and_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("m, x\n1, 2.5\n 3, 4\n")
+    assert read(tmp_path / "a.csv", mass="m", features=["x"])["x"].tolist() == [2.5, 4]
+
+
 def test_empty_cells_and_nan_in_csv_are_missing(tmp_path):
     (tmp_path / "a.csv").write_text("m,x,k\n1,2.5,1\n2,,2\n3,nan,3\n4,inf,\n5,7,5\n")
     events = read(tmp_path / "a.csv", mass="m", features=["x", "k"])

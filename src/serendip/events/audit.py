@@ -158,13 +158,15 @@ def _distance_correlation(
     centred_x: tuple[NDArray[np.float64], float], y: NDArray[np.float64], level: float
 ) -> tuple[float, float]:
     (a, mean_a), (b, mean_b) = centred_x, _centred(y)
-    scale = math.sqrt(float(np.vdot(a, a)) * float(np.vdot(b, b)))
+    # einsum instead of BLAS, whose threads get in each other's way for such short sums on a busy machine.
+    covariance, vary_x, vary_y = (float(np.einsum("ij,ij", c, d)) for c, d in ((a, b), (a, a), (b, b)))
+    scale = math.sqrt(vary_x * vary_y)
     if scale == 0:
         return 0.0, 0.0
     n = len(y)
     # The plug-in estimate is too large by mean_a * mean_b / n, which the test subtracts.
     limit = (float(chi2.ppf(1 - level, 1)) - 1) / n + mean_a * mean_b * n / scale
-    return math.sqrt(max(float(np.vdot(a, b)), 0.0) / scale), math.sqrt(limit)
+    return math.sqrt(max(covariance, 0.0) / scale), math.sqrt(limit)
 
 
 def single_feature_auc(values: NDArray[Any], signal: NDArray[np.bool_]) -> float:

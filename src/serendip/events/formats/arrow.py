@@ -151,6 +151,7 @@ class CsvTable(_ArrowTable):
         except (pa.ArrowException, OSError, ValueError, IndexError) as error:
             reason = str(error).splitlines()[0] if str(error) else "it is empty"
             raise InputError(f"{path.name}: this is not a readable CSV table ({reason})") from error
+        self._table = self._table.rename_columns([name.strip() for name in self._table.column_names])
         self.n_rows = self._table.num_rows
         self._describe(self._table.schema)
 
