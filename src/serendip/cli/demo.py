@@ -20,9 +20,9 @@ def demo(
 ) -> None:
     """Search the embedded sample for a resonance that is hidden in it, then reveal the truth."""
     from serendip.cli.progress import TerminalProgress
-    from serendip.report.html import write_report
-    from serendip.report.load import load_run
-    from serendip.report.words import summary
+    from serendip.report import write_report
+    from serendip.report.load import read_run
+    from serendip.report.words import headline, verdict
     from serendip.search.config import parse_config
     from serendip.search.engine import read_events, run_search
     from serendip.simulate.embedded import embedded_sample_path
@@ -51,9 +51,8 @@ def demo(
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=True, jobs=jobs, progress=progress)
         page = write_report(result.path)
-    typer.echo("3. The answer:")
-    for sentence in summary(load_run(result.path)):
-        typer.echo(f"   {sentence}")
+    answer = read_run(result.path).results
+    typer.echo(f"3. The answer: {headline(answer)}\n   {verdict(answer)}")
     best = result.results["looks"][result.results["global"]["best_look"]]
     typer.echo(f"4. The truth: {_truth(best['window'])}")
     typer.echo(f"Report: {page} (open it in a browser); {time.perf_counter() - started:.0f} s in all.")

@@ -60,6 +60,7 @@ def search(
     command continues an interrupted run; adding --unblind to it opens the box.
     """
     from serendip.cli.progress import TerminalProgress
+    from serendip.report import write_report
     from serendip.search.config import load_config, parse_config
     from serendip.search.engine import run_search
 
@@ -96,8 +97,6 @@ def search(
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=unblind, jobs=jobs, progress=progress)
         progress.start("report", 1)
-        from serendip.report.html import write_report
-
         page = write_report(result.path)
         progress.advance("report")
     _print_summary(result.path, page)
@@ -121,9 +120,8 @@ def _assign(settings: dict[str, Any], assignment: str) -> None:
 
 
 def _print_summary(run: Path, page: Path) -> None:
-    from serendip.report.load import load_run
-    from serendip.report.words import summary
+    from serendip.report.load import read_run
+    from serendip.report.words import headline, verdict
 
-    for sentence in summary(load_run(run)):
-        typer.echo(sentence)
-    typer.echo(f"report: {page}")
+    results = read_run(run).results
+    typer.echo(f"{headline(results)}\n{verdict(results)}\nreport: {page}")

@@ -115,7 +115,7 @@ def _closure(
     from serendip.classify import TreeEnsemble, fit_splits
 
     observed, w = events.x[rows], events.weights[rows]
-    auc, error = two_sample_auc(observed, predicted, w, TreeEnsemble(n_members=1, random_state=0), fit_splits, rng)
+    auc, error = two_sample_auc(observed, predicted, w, TreeEnsemble(members=1, random_state=0), fit_splits, rng)
     features = []
     for i, name in enumerate(events.features):
         low, high = np.quantile(observed[:, i], [0.005, 0.995])
