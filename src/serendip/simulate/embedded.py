@@ -1,6 +1,6 @@
 """The embedded sample: simulated dijets with a hidden resonance, shipped with the package.
 
-``python -m serendip.simulate.embedded --out FILE`` makes the file again (about half an hour on one core);
+``python -m serendip.simulate.embedded --out FILE`` makes the file again (about a quarter of an hour on one core);
 nothing of the simulation is imported to use it.
 """
 
