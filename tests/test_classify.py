@@ -77,6 +77,14 @@ def test_trees_stop_on_the_weighted_loss():
         assert member.n_iter_ < model.max_iter
 
 
+def test_networks_keep_the_rounds_of_the_lowest_weighted_loss():
+    """Unweighted, the untrained network (p = 1/2) would be the best."""
+    x, y = gaussians(2000, np.random.default_rng(2), shift=0.0)
+    model = with_options(NETWORK, learning_rate=0.005, steps_per_round=5, max_rounds=40, patience=40)
+    model.fit(x, y, np.where(y == 1, 3.0, 1.0))
+    assert np.mean(model.predict_proba(x)[:, 1]) == pytest.approx(0.75, abs=0.04)
+
+
 def test_weights_decide_where_the_trees_have_their_bins():
     rng = np.random.default_rng(3)
     x = rng.uniform(size=(5000, 1))

@@ -64,7 +64,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_iter: int = 200,
         min_samples_leaf: int = 20,
         l2_regularization: float = 0.0,
-        max_bins: int = 255,
+        max_bins: int = 127,
         n_iter_no_change: int = 10,
         validation_fraction: float = 0.5,
         threads: int = 1,

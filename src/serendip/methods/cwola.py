@@ -43,7 +43,7 @@ class CwolaConfig(MethodConfig):
     strip_width: PositiveFloat = 0.5
     strip_width_gev: PositiveFloat | None = None
     classifier: ClassifierName = "trees"
-    members: PositiveInt = 10
+    members: PositiveInt = 20
     min_events: PositiveInt = 20
 
 
