@@ -43,7 +43,12 @@ def browser():
 def page(request, tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp(request.param)
     run = write_run(
-        folder / "run", kind=request.param, n_windows=2, truth=request.param == "excess", feature=HARD_NAME
+        folder / "run",
+        kind=request.param,
+        n_windows=2,
+        working_points=(0.01,),
+        truth=request.param == "excess",
+        feature=HARD_NAME,
     )
     # the page alone must do: move it away from its run
     with pytest.MonkeyPatch.context() as patch:
@@ -60,8 +65,8 @@ def wait(browser) -> None:
 
 def undrawn(browser) -> list[str]:
     return browser.execute_script(
-        """return Array.from(document.querySelectorAll(".plot"))
-        .filter(p => p.closest("details:not([open])") === null && !p.querySelector("svg.main-svg .plot"))
+        """return Array.from(document.querySelectorAll(".chart"))
+        .filter(p => p.closest("details:not([open])") === null && !p.querySelector("svg.main-svg .trace"))
         .map(p => p.id)"""
     )
 
@@ -83,16 +88,17 @@ def test_every_plot_is_drawn_offline_without_a_message(browser, page, width):
     )
     browser.get(page.as_uri())
     wait(browser)
-    plots = browser.execute_script("return document.querySelectorAll('.plot').length")
+    plots = browser.execute_script("return document.querySelectorAll('.chart').length")
     assert plots > 10
     assert undrawn(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     # what is folded away is drawn when it is opened
-    folded = browser.execute_script("return document.querySelectorAll('details:not([open]) .plot').length")
+    folded = browser.execute_script("return document.querySelectorAll('details:not([open]) .chart').length")
     assert folded > 0
-    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    time.sleep(0.3)
-    wait(browser)
+    for opened in ("true", "false", "true"):
+        browser.execute_script(f"document.querySelectorAll('details').forEach(d => {{ d.open = {opened}; }})")
+        time.sleep(0.3)
+        wait(browser)
     assert undrawn(browser) == []
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in loaded if not name.startswith(("data:", "blob:"))] == []
@@ -115,8 +121,8 @@ def test_printed_page_keeps_every_plot_within_the_paper(browser, page):
     wait(browser)
     browser.execute_script(
         """window.widest = 0; window.addEventListener("beforeprint", () => {
-        document.querySelectorAll("svg.main-svg").forEach(s => { window.widest = Math.max(window.widest,
-        +s.getAttribute("width")); });
+        const widths = Array.from(document.querySelectorAll("svg.main-svg"), s => +s.getAttribute("width"));
+        window.widest = Math.max(...widths);
         })"""
     )
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True, "printBackground": True})
@@ -124,4 +130,6 @@ def test_printed_page_keeps_every_plot_within_the_paper(browser, page):
     assert 500 < browser.execute_script("return window.widest") <= 688
     # and the screen gets its width back
     time.sleep(0.3)
-    assert browser.execute_script("return document.querySelector('svg.main-svg').getAttribute('width')") > "7"
+    assert (
+        browser.execute_script("return +document.querySelector('svg.main-svg').getAttribute('width')") > 800
+    )

@@ -154,7 +154,8 @@ def scores(page: Page) -> tuple[list[Panel], list[Panel]]:
             plots.score_distribution(record, cuts),
             f"{record.method}, {words.interval(record.window, pictures.unit)}",
             "Background should fall alike in sideband and window; look for a surplus of window events "
-            "on the right, beyond the dotted lines of the cuts.",
+            "on the right, beyond the dotted lines of the cuts."
+            + (f" Scale: {record.scale}." if record.scale else ""),
             files,
         )
         (first if shown else rest).append(panel)

@@ -367,9 +367,9 @@ def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str)
         )
     if record.truth_signal is not None:
         data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
-    data.append(
-        _points(record.edges, record.selected, poisson_errors(fractions * n) / max(n, 1), f"selected ({n})")
-    )
+    errors = poisson_errors(fractions * n) / max(n, 1)
+    shown = np.where(fractions > 0, fractions, np.nan)  # the upper limits of empty bins would hide the rest
+    data.append(_points(record.edges, shown.tolist(), errors, f"selected ({n})"))
     return {
         "data": data,
         "layout": _layout(
