@@ -135,7 +135,9 @@ def test_order_grows_only_where_the_data_ask_for_it():
 
 def test_alpha_sets_how_often_an_unneeded_order_is_taken():
     toys = pseudo_data(1500, seed=3, spec="dijet:3", total=20_000)
-    taken = {a: np.mean(fit_many(toys, EDGES, "dijet", mask=MASK, alpha=a).n_parameters > 3) for a in (0.05, 0.3)}
+    taken = {
+        a: np.mean(fit_many(toys, EDGES, "dijet", mask=MASK, alpha=a).n_parameters > 3) for a in (0.05, 0.3)
+    }
     # three nested alternatives share the level
     assert 0.03 < taken[0.05] < 0.12
     assert taken[0.3] > 3 * taken[0.05]
@@ -226,7 +228,10 @@ def test_polynomial_never_predicts_negative_counts():
 
 def test_goodness_of_fit_is_uniform_for_sparse_and_dense_spectra():
     for total in (150, 50_000):
-        p = [fit_spectrum(c, EDGES, "dijet:3").gof_p for c in pseudo_data(80, seed=12, spec="dijet:3", total=total)]
+        p = [
+            fit_spectrum(c, EDGES, "dijet:3").gof_p
+            for c in pseudo_data(80, seed=12, spec="dijet:3", total=total)
+        ]
         assert stats.kstest(p, "uniform").pvalue > 1e-3
     wrong = truth(total=50_000)
     wrong[20:23] *= 1.5
@@ -247,6 +252,7 @@ def test_results_are_json_ready():
     fit = fit_spectrum(pseudo_data(1)[0], EDGES, "dijet:4").to_dict()
     assert set(fit["parameters"]) == {"ln p0", "p1", "p2", "p3"}
     assert fit["function"] == "dijet-4"
+    assert [t["name"] for t in fit["tried"]] == ["dijet-4"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,7 +45,7 @@ def test_bin_integrals_agree_with_adaptive_quadrature(spec):
     params = SHAPES[spec]
     design = make_design(EDGES, get_family(spec))
     expected, _ = design.expected(coefficients(design, params))
-    for i, (low, high) in enumerate(zip(EDGES[:-1], EDGES[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(EDGES)):
         assert expected[i, 0] == pytest.approx(
             quad(lambda m: formula(spec, m, params), low, high, epsrel=1e-12)[0], rel=1e-8
         )
@@ -76,7 +78,9 @@ def test_derivatives_agree_with_finite_differences(spec):
         step = np.zeros_like(theta)
         step[0, k] = 1e-5
         difference = (design.expected(theta + step)[0] - design.expected(theta - step)[0]) / 2e-5
-        assert jacobian[:, 0, k] == pytest.approx(difference[:, 0], rel=1e-6, abs=1e-8 * np.abs(jacobian).max())
+        assert jacobian[:, 0, k] == pytest.approx(
+            difference[:, 0], rel=1e-6, abs=1e-8 * np.abs(jacobian).max()
+        )
 
 
 def test_standardised_basis_is_orthonormal_and_nested():
@@ -120,7 +124,9 @@ def test_dijet_depends_only_on_the_ratio_of_mass_and_collision_energy(scale):
     params = np.array([0.0, 8.0, 5.0, 0.3])
     mass = np.array([2500.0, 5000.0])
     reference = get_family("dijet:4", 13000.0).value(mass, params)
-    assert get_family("dijet:4", 13000.0 * scale).value(mass * scale, params) == pytest.approx(reference, rel=1e-9)
+    assert get_family("dijet:4", 13000.0 * scale).value(mass * scale, params) == pytest.approx(
+        reference, rel=1e-9
+    )
 
 
 def test_parameter_counts_include_the_normalisation():
@@ -133,7 +139,9 @@ def test_parameter_counts_include_the_normalisation():
     assert len(get_family("dijet").parameter_names) == 6
 
 
-@pytest.mark.parametrize("spec", ["", "cubic", "dijet:2", "dijet:7", "poly", "poly:9", "poly:-1", "exppoly:0", "dijet:x"])
+@pytest.mark.parametrize(
+    "spec", ["", "cubic", "dijet:2", "dijet:7", "poly", "poly:9", "poly:-1", "exppoly:0", "dijet:x"]
+)
 def test_unknown_names_list_the_choices(spec):
     with pytest.raises(InputError, match="dijet:N") as error:
         get_family(spec)
@@ -141,7 +149,7 @@ def test_unknown_names_list_the_choices(spec):
 
 
 def test_masses_beyond_the_collision_energy_are_refused_with_numbers():
-    with pytest.raises(InputError, match="8000 GeV.*13000|13000.*8000"):
+    with pytest.raises(InputError, match=r"8000 GeV.*13000|13000.*8000"):
         make_design(np.geomspace(2000.0, 13000.0, 10), get_family("dijet", 8000.0))
     make_design(np.geomspace(2000.0, 13000.0, 10), get_family("exppoly", 8000.0))
 

@@ -198,8 +198,13 @@ def test_sequential_leaves_fold_zero_out(sample):
     assert look.observed == np.count_nonzero(selected & WINDOW.contains(mass) & (fold > 0))
     assert look.observed == sum(f.observed for f in look.folds)
     assert look.expected == pytest.approx(sum(f.expected for f in look.folds), rel=1e-6)
-    assert [f.fold for f in one_look(mass, fold, selected, combination="kfold-bonferroni").folds] == [0, 1,
-    2, 3, 4]
+    assert [f.fold for f in one_look(mass, fold, selected, combination="kfold-bonferroni").folds] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_signal_is_found_and_its_size_is_right(sample):
@@ -252,14 +257,22 @@ def test_stouffer_trusts_late_folds_more():
         for name, n in (("early", early), ("late", late))
     }
     assert p["late"] < p["early"] - 2
-    assert combined_log_p("sequential", early, b, s, *arguments) == combined_log_p("sequential", late, b, s, *arguments)
+    assert combined_log_p("sequential", early, b, s, *arguments) == combined_log_p(
+        "sequential", late, b, s, *arguments
+    )
 
 
 def test_one_empty_fold_does_not_end_the_stouffer_search():
     observed = np.array([0.0, 8.0, 9.0, 10.0])
     expected = np.full(4, 2.0)
     log_p = combined_log_p(
-        "sequential-stouffer", observed, expected, np.full(4, 0.2), np.asarray(0.05), np.asarray(8.0), np.asarray(0.5)
+        "sequential-stouffer",
+        observed,
+        expected,
+        np.full(4, 0.2),
+        np.asarray(0.05),
+        np.asarray(8.0),
+        np.asarray(0.5),
     )
     assert z_value(log_p=log_p) > 4
 
@@ -314,7 +327,9 @@ def test_uneven_weights_weaken_the_significance(sample):
     mass, selected = np.concatenate([mass, signal]), np.concatenate([selected, np.ones(80, dtype=bool)])
     fold = np.concatenate([fold, np.arange(80) % FOLDS])
     uneven = [
-        one_look(mass, fold, selected, weights=np.random.default_rng(seed).exponential(1.0, len(mass))).z_local
+        one_look(
+            mass, fold, selected, weights=np.random.default_rng(seed).exponential(1.0, len(mass))
+        ).z_local
         for seed in range(12)
     ]
     # exponential weights have <w^2>/<w>^2 = 2: half the effective events
@@ -370,12 +385,18 @@ def test_inclusive_shape_error_agrees_with_refitting_shifted_shapes(sample):
             look.spectrum.counts, edges, look.spectrum.family, mask=inclusive.mask, offset=shape, alpha=0.0
         )
         same = fit_spectrum(
-            look.spectrum.counts, edges, look.spectrum.family, mask=inclusive.mask,
-            offset=inclusive.expected, alpha=0.0
+            look.spectrum.counts,
+            edges,
+            look.spectrum.family,
+            mask=inclusive.mask,
+            offset=inclusive.expected,
+            alpha=0.0,
         )
         bins = window_bins(edges, WINDOW)
         shifts.append(np.log(refit.window(*bins)[0] / same.window(*bins)[0]))
-    assert shape_error(inclusive, look.spectrum) == pytest.approx(np.sqrt(np.sum(np.square(shifts))), rel=0.05)
+    assert shape_error(inclusive, look.spectrum) == pytest.approx(
+        np.sqrt(np.sum(np.square(shifts))), rel=0.05
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,12 @@ def test_measured_background_is_the_average_over_its_gamma_distribution():
 @given(n=st.integers(1, 200), b=st.floats(0.5, 100.0))
 @settings(max_examples=60, deadline=None)
 def test_small_errors_are_continuous_with_the_poisson_tail(n, b):
-    assert count_log_p_value(n, b, 1.01e-6 * b) == pytest.approx(float(count_log_p_value(n, b, 0.0)), rel=1e-3, abs=1e-9)
-    assert count_log_p_value(n, b, 1e-4 * b) == pytest.approx(float(count_log_p_value(n, b, 0.0)), rel=1e-3, abs=1e-5)
+    assert count_log_p_value(n, b, 1.01e-6 * b) == pytest.approx(
+        float(count_log_p_value(n, b, 0.0)), rel=1e-3, abs=1e-9
+    )
+    assert count_log_p_value(n, b, 1e-4 * b) == pytest.approx(
+        float(count_log_p_value(n, b, 0.0)), rel=1e-3, abs=1e-5
+    )
 
 
 @given(n=st.floats(1.0, 300.0), b=st.floats(0.1, 100.0), sigma=st.floats(0.0, 20.0))
@@ -172,7 +176,9 @@ def test_asimov_limits():
 def test_counting_significance_follows_the_asimov_formula():
     # the exact tail contains the observed count itself, hence half a count of difference
     n, b, sigma = 640.0, 500.0, 20.0
-    assert z_value(count_p_value(n, b, sigma)) == pytest.approx(float(asimov_z(n - 0.5 - b, b, sigma)), abs=0.02)
+    assert z_value(count_p_value(n, b, sigma)) == pytest.approx(
+        float(asimov_z(n - 0.5 - b, b, sigma)), abs=0.02
+    )
 
 
 def test_rejection_rate_with_a_measured_background_never_exceeds_the_nominal_one():

@@ -57,7 +57,9 @@ def with_log_p(looks, index, log_p):
     """The same looks with another observed p-value in one place and 0.5 elsewhere."""
     values = [np.log(0.5)] * len(looks)
     values[index] = log_p
-    return [replace(look, log_p_local=v, p_local=float(np.exp(v))) for look, v in zip(looks, values, strict=True)]
+    return [
+        replace(look, log_p_local=v, p_local=float(np.exp(v))) for look, v in zip(looks, values, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("combination", ["sequential", "sequential-stouffer", "kfold-bonferroni"])
@@ -106,7 +108,9 @@ def test_global_p_is_larger_than_local_and_grows_with_the_looks(looks):
 def test_global_p_of_background_only_searches_is_not_small_too_often():
     p = []
     for seed in range(16):
-        result = global_p_value(build(seed=seed + 100, windows=WINDOWS[:2], n=6000), 100, np.random.default_rng(seed))
+        result = global_p_value(
+            build(seed=seed + 100, windows=WINDOWS[:2], n=6000), 100, np.random.default_rng(seed)
+        )
         p.append(result.p)
     assert np.mean(np.array(p) < 0.1) <= 0.1 + 3 * np.sqrt(0.09 / 16)
     assert np.mean(np.array(p) < 0.5) < 0.85

@@ -15,10 +15,11 @@ def bump(
     file: Annotated[Path, typer.Argument(help="Event table: Parquet, CSV, HDF5 or ROOT.")],
     window: Annotated[str, typer.Option(help="Window LO:HI, chosen before looking.")],
     mass: Annotated[str | None, typer.Option(help="Mass: a column or an expression of columns.")] = None,
-    range: Annotated[  # noqa: A002
-        str | None, typer.Option("--range", help="Mass range of the fit, LO:HI; default: chosen from the data.")
+    range: Annotated[
+        str | None,
+        typer.Option("--range", help="Mass range of the fit, LO:HI; default: chosen from the data."),
     ] = None,
-    bins: Annotated[int | None, typer.Option(min=3, help="Number of bins; default: 2.5 % of the mass each.")] = None,
+    bins: Annotated[int | None, typer.Option(help="Number of bins; default: 2.5 % of the mass each.")] = None,
     background: Annotated[
         str, typer.Option(help="dijet, dijet:N, exppoly, exppoly:DEGREE or poly:DEGREE.")
     ] = "dijet",
@@ -27,7 +28,9 @@ def bump(
     tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass, window and range: GeV or TeV.")] = "GeV",
     preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
-    sqrt_s: Annotated[float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")] = 13.0,
+    sqrt_s: Annotated[
+        float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")
+    ] = 13.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, masses in GeV.")] = False,
 ) -> None:
     """Count the events in a mass window and compare with a smooth fit of the spectrum outside it.
@@ -61,14 +64,16 @@ def bump(
 def _text(n_events: int, result: Any) -> str:
     fit = result.spectrum
     sigma = f"{abs(result.z_local):.2f} sigma {'excess' if result.z_local > 0 else 'deficit'}"
+    low, high = result.mass_range
     lines = [
-        f"{n_events} events; window {result.window}; fit from {fit.edges[0]:g} to {fit.edges[-1]:g} GeV, "
-        f"{len(fit.counts)} bins",
+        f"{n_events} events; window {result.window}; fit in {len(fit.counts)} bins, {low:g} to {high:g} GeV",
         f"observed {result.observed:g}, expected {result.expected:.5g} +- {result.expected_error:.2g} (fit)",
         f"local p = {result.p_local:.3g}, {sigma} (one window, no trials factor)",
-        f"background {fit.function} ({fit.n_parameters} parameters with the normalisation), goodness of fit "
-        f"p = {fit.gof_p:.2g} (deviance {fit.deviance:.1f}, {fit.n_dof} degrees of freedom)",
+        f"background {fit.function}: {fit.n_parameters} parameters with the normalisation",
+        f"goodness of fit p = {fit.gof_p:.2g} (deviance {fit.deviance:.1f}, {fit.n_dof} degrees of freedom)",
     ]
     if fit.gof_p < 0.01:
-        lines.append("warning: the function does not describe the sidebands; try --background exppoly or --range")
+        lines.append(
+            "warning: the function does not describe the sidebands; try --background exppoly or --range"
+        )
     return "\n".join(lines)

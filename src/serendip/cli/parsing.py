@@ -22,7 +22,9 @@ def parse_interval(text: str, unit: str = "GeV", *, option: str = "window") -> t
     """
     if unit not in _GEV:
         raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(_GEV)}")
-    expected = f"{option} '{text}' is not a mass interval: expected LO:HI in {unit} with 0 < LO < HI, e.g. 3300:3700"
+    expected = (
+        f"{option} '{text}' is not a mass interval: expected LO:HI in {unit} with 0 < LO < HI, e.g. 3300:3700"
+    )
     parts = text.split(":")
     if len(parts) != 2:
         raise InputError(expected)

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.statistics.binning import fit_range, make_edges, window_bins
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
-from serendip.statistics.looks import fit_inclusive, fit_range, make_edges, window_bins
+from serendip.statistics.looks import fit_inclusive
 from serendip.statistics.pvalues import count_log_p_value, z_value
 
 __all__ = ["BumpResult", "bump_hunt"]
@@ -76,8 +77,8 @@ def bump_hunt(
     r"""Count the events in a window and compare with a smooth fit of the spectrum outside it.
 
     The fit masks the window, and its error :math:`\sigma` enters the p-value as a side measurement
-    (:func:`~serendip.statistics.pvalues.count_p_value`), which is what profiling the background in a likelihood
-    gives.
+    (:func:`~serendip.statistics.pvalues.count_p_value`), which is what profiling the background in a
+    likelihood gives.
 
     Parameters
     ----------
@@ -112,7 +113,9 @@ def bump_hunt(
             "move the window or check the mass unit"
         )
     if not np.any(window.contains(m)):
-        raise InputError(f"the window {window} holds none of the {len(m)} events; widen it or check the mass unit")
+        raise InputError(
+            f"the window {window} holds none of the {len(m)} events; widen it or check the mass unit"
+        )
     limits = fit_range(m, window) if mass_range is None else mass_range
     # the dijet functions end at sqrt(s), beyond which there is no event to fit anyway
     limits = (limits[0], min(limits[1], 0.999 * family.upper)) if mass_range is None else limits

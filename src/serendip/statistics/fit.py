@@ -251,8 +251,7 @@ def _minimise(objective: _Objective, start: Array) -> tuple[Array, Array, float]
         minuit.tol = 10.0 ** min(attempt - 5, -1)
         minuit.print_level = 0
         minuit.migrad(ncall=5000)
-        minuit.hesse()
-        if minuit.valid and minuit.accurate and minuit.covariance is not None:
+        if minuit.valid and minuit.accurate:
             theta = np.asarray(minuit.values)
             penalty = float(objective.fitted.prior @ theta**2)
             mu, jacobian = objective.fitted.expected(theta[None])
@@ -273,7 +272,10 @@ def _start(counts: Array, design: Design) -> Array:
     return np.asarray(np.linalg.lstsq(centre * weight[:, None], target * weight, rcond=None)[0])
 
 
-def check_input(counts: Array, edges: Array, mask: NDArray[np.bool_], offset: Array | None, scale: float) -> None:
+def check_input(
+    counts: Array, edges: Array, mask: NDArray[np.bool_], offset: Array | None, scale: float
+) -> None:
+    """Stop at shapes, counts, offsets or scales that cannot be fitted."""
     if counts.shape[-1] != len(edges) - 1 or mask.shape != (len(edges) - 1,):
         msg = f"{counts.shape[-1]} counts and {mask.shape} mask for {len(edges) - 1} bins"
         raise ValueError(msg)
@@ -357,8 +359,9 @@ def fit_spectrum(
             start = minimum[0]
     if not results:
         raise FitError(
-            f"no function of '{family.spec}' could be fitted to {n[keep].sum():g} events in {int(keep.sum())} "
-            f"bins between {edges_[0]:g} and {edges_[-1]:g} GeV; try another background or range"
+            f"no function of '{family.spec}' could be fitted to {n[keep].sum():g} events "
+            f"in {int(keep.sum())} bins between {edges_[0]:g} and {edges_[-1]:g} GeV; try another "
+            "background or range"
         )
     sizes = [family.n_parameters[k] for k, *_ in results]
     best = int(choose_order([np.array([r[3]]) for r in results], sizes, alpha)[0])

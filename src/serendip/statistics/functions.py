@@ -107,7 +107,9 @@ class Design:
     def order(self, n_parameters: int) -> Design:
         """The member with the first ``n_parameters`` columns."""
         p = n_parameters
-        return replace(self, basis=self.basis[..., :p], to_params=self.to_params[:p, :p], prior=self.prior[:p])
+        return replace(
+            self, basis=self.basis[..., :p], to_params=self.to_params[:p, :p], prior=self.prior[:p]
+        )
 
     def bins(self, keep: NDArray[np.bool_]) -> Design:
         """The same function on some of the bins."""
@@ -161,8 +163,8 @@ def make_design(edges: Array, family: BackgroundFamily, offset: Array | None = N
         raise InputError("bin edges must be finite and rising")
     if edges[0] <= 0 or edges[-1] >= family.upper:
         raise InputError(
-            f"the background '{family.spec}' is defined between 0 and {family.upper:g} GeV, but the fit range is "
-            f"{edges[0]:g} to {edges[-1]:g} GeV; check the mass unit and the centre-of-mass energy"
+            f"the background '{family.spec}' is defined between 0 and {family.upper:g} GeV, but the fit "
+            f"range is {edges[0]:g} to {edges[-1]:g} GeV; check the mass unit and the centre-of-mass energy"
         )
     half = 0.5 * np.diff(edges)
     centre = 0.5 * (edges[1:] + edges[:-1])
@@ -221,9 +223,10 @@ def _polynomial(spec: str, name: str, degrees: tuple[int, ...], *, log: bool) ->
 def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float = 2.0) -> BackgroundFamily:
     """``exp`` of a polynomial in ``ln m`` that multiplies an inclusive spectrum: a selection efficiency.
 
-    The curvature is always fitted: an efficiency with an undetected maximum in the window, which a classifier trained
-    to tell the window from its sidebands produces, else looks like an excess. The prior (a factor ``e^2`` over
-    the range for each term) matters below about ten selected events. Calibration: ``docs/statistics.md``.
+    The curvature is always fitted: an efficiency with an undetected maximum in the window, which a classifier
+    trained to tell the window from its sidebands produces, else looks like an excess. The prior (a factor
+    ``e^2`` over the range for each term) matters below about ten selected events. Calibration:
+    ``docs/statistics.md``.
     """
     family = _polynomial("efficiency", "efficiency", tuple(range(smallest, largest + 1)), log=True)
     return replace(family, prior_width=prior_width)

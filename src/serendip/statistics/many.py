@@ -135,7 +135,9 @@ def _fisher_scoring(y: Array, design: Design, theta: Array) -> tuple[Array, Arra
         counts = y[:, active]
         value[active] = deviance(counts, mu, axis=0) + theta[active] ** 2 @ prior
         gradient = np.einsum("nt,ntp->tp", 1.0 - counts / mu, jacobian) + prior * theta[active]
-        step = -np.linalg.solve(fisher_information(mu, jacobian) + np.diag(prior), gradient[..., None])[..., 0]
+        step = -np.linalg.solve(fisher_information(mu, jacobian) + np.diag(prior), gradient[..., None])[
+            ..., 0
+        ]
         decrement = -np.einsum("tp,tp->t", step, gradient)
         going = decrement > 1e-9
         active, step = active[going], step[going]
@@ -175,8 +177,8 @@ def _halve_until_better(
 
 
 def _fit_one_by_one(
-    n: Array, edges: Array, family: BackgroundFamily, mask: NDArray[np.bool_], offset: Array | None, scale: float,
-    alpha: float,
+    n: Array, edges: Array, family: BackgroundFamily, mask: NDArray[np.bool_], offset: Array | None,
+    scale: float, alpha: float,
 ) -> ManyFits:  # fmt: skip
     fits = [fit_spectrum(row, edges, family, mask=mask, offset=offset, scale=scale, alpha=alpha) for row in n]
     gradients = [fit.jacobian[mask].sum(axis=0) for fit in fits]

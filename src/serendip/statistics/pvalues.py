@@ -33,7 +33,7 @@ _ONE = 1.0 - np.finfo(float).epsneg
 
 
 def _log_positive_series(first: Array, ratio: Any, n_terms: int = 10_000) -> Array:
-    """``ln(first * (1 + r_1 + r_1 r_2 + ...))`` for logarithmic ``first``; ratios fall below one in a tail."""
+    """``ln(first * (1 + r_1 + r_1 r_2 + ...))``, given ``ln(first)`` and the ratios ``r_k``."""
     term = np.ones_like(first)
     total = term.copy()
     for k in range(1, n_terms):
@@ -77,7 +77,8 @@ def count_log_p_value(observed: ArrayLike, expected: ArrayLike, sigma: ArrayLike
 
     use = (n > 0) & ~known
     nu, bu, su = n[use], b[use], s[use]
-    # side measurement: m ~ Poisson(tau b) with m = b^2/sigma^2; without any side event, sigma is one event's worth
+    # side measurement: m ~ Poisson(tau b) with m = b^2/sigma^2; without any side event, sigma is one event's
+    # worth
     side = (bu / su) ** 2
     x = np.where(bu > 0, su**2 / np.where(bu > 0, bu + su**2, 1.0), su / (1.0 + su))
     p = special.betainc(nu, side + 1.0, x)
@@ -97,8 +98,8 @@ def count_p_value(observed: ArrayLike, expected: ArrayLike, sigma: ArrayLike = 0
     .. math:: p = I_{1/(1+\tau)}(n,\; m + 1),
 
     (Cousins, Linnemann, Tucker, physics/0702156), which becomes the Poisson tail for
-    :math:`\sigma \to 0` and covers also for few events. ``expected = 0`` with ``sigma > 0`` stands for an empty side
-    measurement in which one event would have meant ``sigma`` (:math:`\tau = 1/\sigma`).
+    :math:`\sigma \to 0` and covers also for few events. ``expected = 0`` with ``sigma > 0`` stands for an
+    empty side measurement in which one event would have meant ``sigma`` (:math:`\tau = 1/\sigma`).
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def z_value(p: ArrayLike | None = None, *, log_p: ArrayLike | None = None) -> Ar
 
 
 def asimov_z(s: ArrayLike, b: ArrayLike, sigma: ArrayLike = 0.0) -> Array:
-    r"""Median significance of ``s`` expected signal events over ``b +- sigma`` (1007.1727 and its on/off form).
+    r"""Median significance of ``s`` signal events over ``b +- sigma`` (arXiv:1007.1727, on/off form).
 
     .. math:: Z^2 = 2\left[(s+b)\ln\frac{(s+b)(b+\sigma^2)}{b^2+(s+b)\sigma^2}
               - \frac{b^2}{\sigma^2}\ln\left(1+\frac{\sigma^2 s}{b(b+\sigma^2)}\right)\right]

@@ -1,9 +1,9 @@
 """The p-value of the largest excess among many looks.
 
-Toys draw every look anew from its own background expectation, repeat the efficiency fit with its choice of order
-and the combination over folds, and keep the smallest p. Working points of one method in one window are nested
-selections and are drawn so (the tighter one is part of the looser one); different windows and methods are drawn
-independently. Real ones overlap, which makes the quoted p larger than it need be, never smaller.
+Toys draw every look anew from its own background expectation, repeat the efficiency fit with its choice of
+order and the combination over folds, and keep the smallest p. Working points of one method in one window are
+nested selections and are drawn so (the tighter one is part of the looser one); different windows and methods
+are drawn independently. Real ones overlap, which makes the quoted p larger than it need be, never smaller.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class GlobalResult:
     Attributes
     ----------
     p, z
-        ``(k + 1) / (n + 1)`` and its significance. With ``k = 0`` this is an upper bound set by the number of toys.
+        ``(k + 1) / (n + 1)`` and its significance. With ``k = 0`` this is an upper bound set by the number of
+        toys.
     p_interval_68
         68 % Clopper-Pearson interval of ``k / n``.
     n_toys, n_reached
@@ -192,7 +193,7 @@ class _Toys:
 
 
 def _gross_vitells(looks: Sequence[LookResult], toys: Array, log_p: float) -> float | None:
-    r"""Sum over scans of :math:`p_\mathrm{local} + \langle N(c_0) \rangle e^{-(c - c_0)/2}`, :math:`c = Z^2`."""
+    r"""Sum over scans of :math:`p_\mathrm{local} + \langle N(c_0) \rangle e^{-(Z^2 - c_0)/2}`."""
     z = float(z_value(log_p=log_p))
     scans: dict[tuple[str, float | None], list[int]] = defaultdict(list)
     for i, look in enumerate(looks):
