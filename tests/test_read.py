@@ -17,6 +17,7 @@ import uproot
 from serendip import read
 from serendip.errors import InputError
 from serendip.events.formats import hdf, open_table, root
+from serendip.events.presets import jet_features
 
 N = 500
 
@@ -199,15 +200,16 @@ def test_rows_with_nan_are_left_out_and_counted(table, tmp_path, caplog):
         px=with_values(table["px"], [1, 2, 3], np.nan),
         py=with_values(table["py"], [3, 4], [-np.inf, 1e300]),
         mass=with_values(table["mass"], [5], np.inf),
+        w=with_values(table["w"], [0], 2),
     )
     with caplog.at_level(logging.WARNING):
-        events = read(path, mass="mass", features=["px", "py"], weight="w", label="y", where="n >= 0")
+        events = read(path, mass="mass", features=["px", "py"], weight="w", label="y", where="w < 1")
     assert events.provenance["left_out"] == {
         "px is NaN or infinite": 3,
         "py is NaN or infinite": 2,
         "mass is NaN or infinite": 1,
     }
-    assert events.ids.tolist() == [0, *range(6, N)]
+    assert events.ids.tolist() == list(range(6, N))
     np.testing.assert_array_equal(events.labels, table["y"][events.ids] == 1)
     assert np.isfinite(events.x).all()
     assert "5 rows left out" in caplog.text
@@ -433,6 +435,24 @@ def test_partitioned_folder(tmp_path):
 def test_gzip_is_read_as_text(tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"m x\n1 2\n3 4\n"))
     assert read(tmp_path / "a.csv.gz", mass="m", features=["x"])["x"].tolist() == [2, 4]
+
+
+def test_jet_features_of_two_hand_made_jets():
+    jets = {
+        "px": (300, -300),
+        "py": (0, 0),
+        "pz": (400, 400),
+        "m": (120, 50),
+        "tau1": (0, 2),
+        "tau2": (1e-5, 1),
+    }
+    columns = {f"{name}j{j}": np.array([float(value[j - 1])]) for name, value in jets.items() for j in (1, 2)}
+    found = jet_features(columns)
+    energy = np.sqrt(500**2 + 120**2) + np.sqrt(500**2 + 50**2)
+    assert found["mjj"] == pytest.approx(np.sqrt(energy**2 - 800**2))
+    assert (found["mj1"], found["delta_mj"]) == (50, 70)
+    assert found["tau21_j1"] == pytest.approx(1 / (2 + 1e-5))
+    assert found["tau21_j2"] == pytest.approx(1.0)
 
 
 LHCO = "lhco_rd_v1/events_anomalydetection_v1_first100k.features.h5"
