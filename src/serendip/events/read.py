@@ -240,7 +240,7 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
         rows = kept if rows is None else rows[kept]
         columns = {text: values[kept] for text, values in columns.items()}
         raw = {column: raw[column][kept] for column in (roles.label, roles.id) if column is not None}
-        ranges = {text: (values.min(), values.max()) for text, values in columns.items()}
+        ranges = {text: _range(values) for text, values in columns.items()}
     numbers = np.arange(table.n_rows) if rows is None else rows
     _check(name, roles, columns, ranges, numbers)
 
@@ -288,6 +288,12 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
 
 
+def _range(values: NDArray[Any]) -> tuple[Any, Any]:
+    """Minimum and maximum in blocks that stay in the cache; NaN if there is one."""
+    blocks = [values[i : i + 32768] for i in range(0, len(values), 32768)]
+    return np.min([block.min() for block in blocks]), np.max([block.max() for block in blocks])
+
+
 def _finite(
     name: str,
     roles: Roles,
@@ -302,7 +308,7 @@ def _finite(
         # NaN passes through min and max, so two fast passes tell that a column is in order. Features become
         # float32.
         limit = _FLOAT32_MAX if any(text == e.text for e in roles.features) else np.finfo(np.float64).max
-        low, high = ranges[text] = values.min(), values.max()
+        low, high = ranges[text] = _range(values)
         if low >= -limit and high <= limit:
             continue
         good = np.abs(values) <= limit
