@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +48,6 @@ def fit_splits(
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     splits: ArrayLike,
-    *,
-    n_jobs: int = 1,
 ) -> SplitClassifiers:
     """Train one classifier for each row of ``splits``; model ``k`` sees the rows of ``splits[k]`` only.
 
@@ -70,8 +67,6 @@ def fit_splits(
         Shape ``(n,)``, or ``(n_models, n)`` where each model has weights of its own; None: all 1.
     splits
         Masks, shape ``(n_models, n)``.
-    n_jobs
-        Threads over models, for estimators that are cloned.
 
     Raises
     ------
@@ -111,7 +106,4 @@ def fit_splits(
             else model.fit(X[mask], y[mask], sample_weight=weights[k][mask])
         )
 
-    if n_jobs == 1:
-        return SplitClassifiers(tuple(train(k) for k in range(len(masks))))
-    with ThreadPoolExecutor(n_jobs) as pool:
-        return SplitClassifiers(tuple(pool.map(train, range(len(masks)))))
+    return SplitClassifiers(tuple(train(k) for k in range(len(masks))))

@@ -41,7 +41,8 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Part of the sample on which a member decides when to stop. Classes with fewer than ten events are too
         small to be split; members then see everything and make all ``max_iter`` steps.
     threads
-        OpenMP threads; more than one pays above about 100,000 events only.
+        OpenMP threads. Keep 1 and use processes for small samples: the threads of a tree wait for each other
+        so often that on a busy machine two took 25 times as long as one.
     random_state
         Seed or generator; the same seed gives the same scores.
 
