@@ -33,7 +33,11 @@ def inject(source: Path, target: Path, in_window: int, seed: int) -> Path:
     chosen = np.random.default_rng(seed).choice(signal, round(in_window / share), replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(~events.labels), chosen]))
     sample = events.select(rows)
-    columns = {name: sample[name] for name in FEATURES} | {"mjj": sample.m, "event": sample.ids, "truth": sample.labels}
+    columns = {name: sample[name] for name in FEATURES} | {
+        "mjj": sample.m,
+        "event": sample.ids,
+        "truth": sample.labels,
+    }
     pq.write_table(pa.table(columns), target)
     return target
 
@@ -69,7 +73,9 @@ def collect(out: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--signal", type=int, nargs="+", default=[250, 120, 0])
@@ -85,20 +91,28 @@ def main() -> None:
             table = arguments.out / f"events-{in_window}-{seed}.parquet"
             if not table.exists():
                 inject(arguments.file, table, in_window, seed)
-            for name, combination, folds in (("sequential", "sequential", 10), ("kfold", "kfold-bonferroni", 5)):
+            for name, combination, folds in (
+                ("sequential", "sequential", 10),
+                ("kfold", "kfold-bonferroni", 5),
+            ):
                 out = arguments.out / f"{name}-{in_window}-{seed}"
                 search(table, out, combination, folds, methods)
                 for method, numbers in collect(out).items():
                     for quantity, value in numbers.items():
                         if quantity.startswith("Z") == (name == "sequential"):
                             rows.setdefault((method, quantity), []).append(value)
-        print(f"\n{in_window} signal events in the window, {arguments.repeats if in_window else 1} injections: median [min, max]")
+        print(
+            f"\n{in_window} signal events in the window, {arguments.repeats if in_window else 1} injections: median [min, max]"
+        )
         for method in methods:
             print(f"  {method:12s}", end="")
             for quantity in ("max SIC", "SIC at 0.01", "Z at 0.01", "Z at 0.001", "closure AUC"):
                 values = rows.get((method, quantity))
                 if values:
-                    print(f"  {quantity}: {np.median(values):.3g} [{min(values):.3g}, {max(values):.3g}]", end="")
+                    print(
+                        f"  {quantity}: {np.median(values):.3g} [{min(values):.3g}, {max(values):.3g}]",
+                        end="",
+                    )
             print(flush=True)
 
 

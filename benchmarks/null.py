@@ -87,17 +87,29 @@ def experiment(folder: Path, n_events: int, members: int, seed: int) -> dict[str
             options = config.method_config("cwola").model_dump(mode="json")
             scores[scheme] = run_task(Task("", "cwola", options, WINDOW, FOLDS, combination, seed, 1), events)
         result = measure(
-            config, events, fold, [prepare_window(events, WINDOW, config)], {("cwola", WINDOW): scores[scheme]}, blinded=False
+            config,
+            events,
+            fold,
+            [prepare_window(events, WINDOW, config)],
+            {("cwola", WINDOW): scores[scheme]},
+            blinded=False,
         )
         looks[combination] = {
-            f"{look.working_point:g}": [look.result.p_local, look.result.observed, look.result.expected, look.result.expected_error]
+            f"{look.working_point:g}": [
+                look.result.p_local,
+                look.result.observed,
+                look.result.expected,
+                look.result.expected_error,
+            ]
             for look in result.looks
         }
     return {"seed": seed, "looks": looks}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--experiments", type=int, default=200)
@@ -110,9 +122,16 @@ def main() -> None:
     if not (folder / "quantiles.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
         learn(arguments.file, folder)
-    done = {json.loads(line)["seed"] for line in arguments.out.read_text().splitlines()} if arguments.out.exists() else set()
+    done = (
+        {json.loads(line)["seed"] for line in arguments.out.read_text().splitlines()}
+        if arguments.out.exists()
+        else set()
+    )
     todo = [seed for seed in range(arguments.experiments) if seed not in done]
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool, arguments.out.open("a") as log:
+    with (
+        ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool,
+        arguments.out.open("a") as log,
+    ):
         n = len(todo)
         for line in pool.map(experiment, [folder] * n, [arguments.events] * n, [arguments.members] * n, todo):
             log.write(json.dumps(line) + "\n")
@@ -124,7 +143,9 @@ def report(path: Path) -> None:
     from scipy.stats import binomtest
 
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    print(f"{len(lines)} background-only experiments, CWoLa, {FOLDS} folds; fraction with local p below (68 % interval)")
+    print(
+        f"{len(lines)} background-only experiments, CWoLa, {FOLDS} folds; fraction with local p below (68 % interval)"
+    )
     for combination in COMBINATIONS:
         for point in WORKING_POINTS:
             looks = [line["looks"][combination][f"{point:g}"] for line in lines]
@@ -135,7 +156,9 @@ def report(path: Path) -> None:
                 k = int(np.sum(p < level))
                 interval = binomtest(k, len(p)).proportion_ci(0.68, "wilson")
                 print(f"  p<{level:g}: {k / len(p):.3f} [{interval.low:.3f}, {interval.high:.3f}]", end="")
-            print(f"  pull {pulls.mean():+.2f} ± {pulls.std() / np.sqrt(len(p)):.2f}, width {pulls.std():.2f}")
+            print(
+                f"  pull {pulls.mean():+.2f} ± {pulls.std() / np.sqrt(len(p)):.2f}, width {pulls.std():.2f}"
+            )
 
 
 if __name__ == "__main__":

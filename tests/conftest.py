@@ -19,10 +19,9 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_torch_thread():
+def one_torch_thread() -> None:
     """More threads than cores make torch many times slower on a small busy machine."""
     import sys
 
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    yield

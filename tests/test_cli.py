@@ -25,7 +25,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(file: Path, out: Path, **changes: str | None) -> list[str]:
     options = {"mass": "mjj", "features": ",".join(FEATURES), "window": "3300:3700", **changes}
-    flags = [part for key, value in options.items() if value is not None for part in (f"--{key.replace('_', '-')}", value)]
+    flags = [
+        part
+        for key, value in options.items()
+        if value is not None
+        for part in (f"--{key.replace('_', '-')}", value)
+    ]
     return ["search", str(file), *flags, "--out", str(out)]
 
 
@@ -105,7 +110,9 @@ def test_bad_columns(tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: st
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".h5", ".root", ".yaml", ".docx"])
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 not what it says it is"])
-def test_bad_files(tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, content: bytes | None) -> None:
+def test_bad_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, content: bytes | None
+) -> None:
     path = tmp_path / f"events{suffix}"
     if content is not None:
         path.write_bytes(content)
@@ -121,7 +128,14 @@ def test_truncated_parquet(table: Path, tmp_path: Path, capfd: pytest.CaptureFix
 def test_unknown_yaml_key(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "search.yaml"
     path.write_text(f"file: {table}\nmass: mjj\nfeatures: f1\nwindow: 3300:3700\nfould: 3\n")
-    refuse(capfd, tmp_path / "run", ["search", str(path), "--out", str(tmp_path / "run")], "fould", "folds", "search.yaml")
+    refuse(
+        capfd,
+        tmp_path / "run",
+        ["search", str(path), "--out", str(tmp_path / "run")],
+        "fould",
+        "folds",
+        "search.yaml",
+    )
 
 
 def test_folder_of_another_run(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -133,14 +147,21 @@ def test_folder_of_another_run(table: Path, tmp_path: Path, capfd: pytest.Captur
 def test_missing_command_and_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert _run(["serach"]) == 2
     assert "serach" in capfd.readouterr().err
-    refuse(capfd, tmp_path / "run", ["search", "a.parquet", "--out", str(tmp_path / "run"), "--fods", "3"], "--fods")
+    refuse(
+        capfd,
+        tmp_path / "run",
+        ["search", "a.parquet", "--out", str(tmp_path / "run"), "--fods", "3"],
+        "--fods",
+    )
 
 
 def test_version_is_quick() -> None:
     times = []
     for _ in range(3):
         started = time.monotonic()
-        output = subprocess.run([sys.executable, "-m", "serendip", "--version"], check=True, capture_output=True, text=True)
+        output = subprocess.run(
+            [sys.executable, "-m", "serendip", "--version"], check=True, capture_output=True, text=True
+        )
         times.append(time.monotonic() - started)
     assert output.stdout.startswith("serendip 0.")
     assert min(times) < 1.0

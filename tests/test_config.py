@@ -25,7 +25,10 @@ def test_windows_of_a_scan_are_adjacent_and_of_equal_relative_width() -> None:
 def test_windows_in_tev_become_gev() -> None:
     (window,) = parse_config({**BASE, "window": [3.3, 3.7], "unit": "TeV"}).windows
     assert (window.low, window.high) == (3300, 3700)
-    assert parse_config({**BASE, "range": [2.5, 6], "window": [3.3, 3.7], "unit": "TeV"}).mass_range == (2500, 6000)
+    assert parse_config({**BASE, "range": [2.5, 6], "window": [3.3, 3.7], "unit": "TeV"}).mass_range == (
+        2500,
+        6000,
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ def test_string_ids_hash_by_content() -> None:
     assert np.bincount(fold, minlength=5).min() > 850
 
 
-@pytest.mark.parametrize("combination", ["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"])
+@pytest.mark.parametrize(
+    "combination", ["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+)
 def test_no_event_is_scored_by_a_model_that_saw_it(combination: str) -> None:
     fold = assign_folds(np.arange(3000), 6, seed=1)
     plan = cross_training_plan(fold, 6, combination)

@@ -19,7 +19,9 @@ def events(seed: int = 0) -> Events:
 
 
 def result() -> TaskResult:
-    return TaskResult(np.array([0.5, np.nan]), np.ones((2, 3), np.float32), np.ones(2), {"method": "cwola", "total_s": 1.0})
+    return TaskResult(
+        np.array([0.5, np.nan]), np.ones((2, 3), np.float32), np.ones(2), {"method": "cwola", "total_s": 1.0}
+    )
 
 
 def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def test_a_planted_signal_is_found(unblinded: Path) -> None:
 
 
 @pytest.mark.parametrize("blind", [True, False])
-def test_results_follow_the_shipped_schema(with_signal: Path, unblinded: Path, tmp_path: Path, blind: bool) -> None:
+def test_results_follow_the_shipped_schema(
+    with_signal: Path, unblinded: Path, tmp_path: Path, blind: bool
+) -> None:
     schema = json.loads((Path(serendip.search.__file__).parent / "results.schema.json").read_text())
     run = run_search(config(with_signal), tmp_path / "run", jobs=1).path if blind else unblinded
     jsonschema.Draft202012Validator(schema).validate(results(run))
@@ -97,7 +99,9 @@ def test_blind_until_unblinded(with_signal: Path, unblinded: Path, tmp_path: Pat
     diagnostics = json.loads((run / "diagnostics.json").read_text())
     for spectrum in diagnostics["spectra"]:
         low, high = spectrum["window"]
-        for edge, next_edge, count in zip(spectrum["edges"], spectrum["edges"][1:], spectrum["observed"], strict=False):
+        for edge, next_edge, count in zip(
+            spectrum["edges"], spectrum["edges"][1:], spectrum["observed"], strict=False
+        ):
             assert (count is None) == (edge >= low and next_edge <= high)
     assert diagnostics["scores"][0]["signal_region"] is None
     assert diagnostics["selected"] == []
@@ -109,11 +113,15 @@ def test_blind_until_unblinded(with_signal: Path, unblinded: Path, tmp_path: Pat
     tasks = {path: path.stat().st_mtime_ns for path in (run / "tasks").rglob("*.npy")}
     run_search(config(with_signal), run, unblind=True, jobs=1)
     assert numbers(run) == numbers(unblinded)
-    assert tasks == {path: path.stat().st_mtime_ns for path in (run / "tasks").rglob("*.npy")}, "trained again"
+    assert tasks == {path: path.stat().st_mtime_ns for path in (run / "tasks").rglob("*.npy")}, (
+        "trained again"
+    )
     assert len(json.loads((run / "manifest.json").read_text())["unblinding"]) == 1
 
 
-def test_the_same_run_twice_gives_the_same_numbers(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+def test_the_same_run_twice_gives_the_same_numbers(
+    with_signal: Path, unblinded: Path, tmp_path: Path
+) -> None:
     again = run_search(config(with_signal), tmp_path / "again", unblind=True, jobs=1).path
     assert numbers(again) == numbers(unblinded)
     assert (again / "diagnostics.json").read_bytes() == (unblinded / "diagnostics.json").read_bytes()
@@ -126,14 +134,22 @@ def test_row_order_changes_nothing(with_signal: Path, unblinded: Path, tmp_path:
     shuffled = tmp_path / "shuffled.parquet"
     pq.write_table(table.take(np.random.default_rng(1).permutation(len(table))), shuffled)
     run = run_search(config(shuffled), tmp_path / "run", unblind=True, jobs=1).path
-    folds = {tuple(row.values()) for row in pq.read_table(run / "scores.parquet", columns=["id", "fold"]).to_pylist()}
-    assert folds == {
-        tuple(row.values()) for row in pq.read_table(unblinded / "scores.parquet", columns=["id", "fold"]).to_pylist()
+    folds = {
+        tuple(row.values())
+        for row in pq.read_table(run / "scores.parquet", columns=["id", "fold"]).to_pylist()
     }
-    assert results(run)["looks"][0]["z_local"] == pytest.approx(results(unblinded)["looks"][0]["z_local"], rel=0.3)
+    assert folds == {
+        tuple(row.values())
+        for row in pq.read_table(unblinded / "scores.parquet", columns=["id", "fold"]).to_pylist()
+    }
+    assert results(run)["looks"][0]["z_local"] == pytest.approx(
+        results(unblinded)["looks"][0]["z_local"], rel=0.3
+    )
 
 
-def test_labels_change_nothing_but_the_truth_panel(with_signal: Path, unblinded: Path, tmp_path: Path) -> None:
+def test_labels_change_nothing_but_the_truth_panel(
+    with_signal: Path, unblinded: Path, tmp_path: Path
+) -> None:
     run = run_search(config(with_signal, label="truth"), tmp_path / "run", unblind=True, jobs=1).path
     assert numbers(run) == numbers(unblinded)
     truth = json.loads((run / "diagnostics.json").read_text())["truth"]
@@ -144,7 +160,9 @@ def test_labels_change_nothing_but_the_truth_panel(with_signal: Path, unblinded:
 
 @pytest.mark.parametrize("combination", ["sequential-stouffer", "kfold-bonferroni", "kfold-summed"])
 def test_combinations(with_signal: Path, tmp_path: Path, combination: str) -> None:
-    run = run_search(config(with_signal, combination=combination), tmp_path / "run", unblind=True, jobs=1).path
+    run = run_search(
+        config(with_signal, combination=combination), tmp_path / "run", unblind=True, jobs=1
+    ).path
     (look,) = results(run)["looks"]
     assert combination.split("-")[1] in look["combination"]
     assert len(look["folds"]) == (3 if combination.startswith("sequential") else 4)
@@ -173,8 +191,31 @@ def test_any_executor_gives_the_same_numbers(with_signal: Path, unblinded: Path,
 
 def command(path: Path, out: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "serendip", "search", str(path), "--mass", "mjj", "--features", ",".join(FEATURES)),
-        *("--id", "event", "--scan", "2600:4600", "--width", "0.15", "--folds", "4", "--toys", "200", "--jobs", "2"),
+        *(
+            sys.executable,
+            "-m",
+            "serendip",
+            "search",
+            str(path),
+            "--mass",
+            "mjj",
+            "--features",
+            ",".join(FEATURES),
+        ),
+        *(
+            "--id",
+            "event",
+            "--scan",
+            "2600:4600",
+            "--width",
+            "0.15",
+            "--folds",
+            "4",
+            "--toys",
+            "200",
+            "--jobs",
+            "2",
+        ),
         *("--working-points", "2e-2", "--set", "cwola.members=3", "--unblind", "--out", str(out)),
     ]
 
@@ -187,7 +228,9 @@ def test_kill_and_resume_gives_the_same_numbers(with_signal: Path, tmp_path: Pat
     rng = np.random.default_rng()
     for i, moment in enumerate(rng.uniform(0.2, 0.95, 3)):
         out = tmp_path / f"killed{i}"
-        process = subprocess.Popen(command(with_signal, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(with_signal, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         time.sleep(moment * duration)
         process.kill()
         process.wait()
@@ -197,7 +240,9 @@ def test_kill_and_resume_gives_the_same_numbers(with_signal: Path, tmp_path: Pat
 
 def test_ctrl_c_stops_cleanly_and_can_be_resumed(with_signal: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(command(with_signal, out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(with_signal, out), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 60
     while not list(out.glob("tasks/*/task.json")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -15,8 +15,12 @@ _WIDTH = 0.12
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")] = Path("demo-run"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")] = Path(
+        "demo-run"
+    ),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")
+    ] = None,
 ) -> None:
     """Search the embedded sample for a resonance that is hidden in it, then reveal the truth."""
     from serendip.cli.progress import TerminalProgress

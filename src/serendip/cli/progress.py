@@ -8,7 +8,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 __all__ = ["TerminalProgress"]
 
@@ -64,7 +72,11 @@ class TerminalProgress:
                 self._live.console.print(f"  done: {done}", highlight=False)
         elif self._total > 1:
             elapsed = time.monotonic() - self._started
-            self._console.print(f"  [{self._done}/{self._total}] {done}, {elapsed:.0f} s {left}", highlight=False, markup=False)
+            self._console.print(
+                f"  [{self._done}/{self._total}] {done}, {elapsed:.0f} s {left}",
+                highlight=False,
+                markup=False,
+            )
 
     def _time_left(self) -> str:
         worked = self._done - self._skipped

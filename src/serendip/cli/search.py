@@ -13,46 +13,70 @@ __all__ = ["search"]
 
 
 def search(
-    file: Annotated[Path, typer.Argument(help="Event table (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings.")],
+    file: Annotated[
+        Path, typer.Argument(help="Event table (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")],
-    mass: Annotated[str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")] = None,
+    mass: Annotated[
+        str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")
+    ] = None,
     features: Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")] = None,
     where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Column with the truth; only for references and the truth panel.")
     ] = None,
-    id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,  # noqa: A002
+    id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,
     tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
     preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")] = None,
     window: Annotated[str | None, typer.Option(help="One signal region, LO:HI.")] = None,
     scan: Annotated[str | None, typer.Option(help="Scan of windows from LO to HI, LO:HI.")] = None,
-    width: Annotated[float | None, typer.Option(help="Relative width of each window of a scan, e.g. 0.1.")] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Relative width of each window of a scan, e.g. 0.1.")
+    ] = None,
     step: Annotated[
-        float | None, typer.Option(help="Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping.")
+        float | None,
+        typer.Option(
+            help="Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping."
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
-    working_points: Annotated[str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")] = None,
+    working_points: Annotated[
+        str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")
+    ] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
     combination: Annotated[
         str | None,
-        typer.Option(help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."),
+        typer.Option(
+            help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."
+        ),
     ] = None,
     background: Annotated[
-        str | None, typer.Option(help="Background of the spectrum: dijet (default), dijet:N, exppoly:DEGREE, poly:DEGREE.")
+        str | None,
+        typer.Option(
+            help="Background of the spectrum: dijet (default), dijet:N, exppoly:DEGREE, poly:DEGREE."
+        ),
     ] = None,
-    range: Annotated[  # noqa: A002
-        str | None, typer.Option("--range", help="Mass range of the background fit, LO:HI; default: chosen per window.")
+    range: Annotated[
+        str | None,
+        typer.Option("--range", help="Mass range of the background fit, LO:HI; default: chosen per window."),
     ] = None,
-    sqrt_s: Annotated[float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")] = None,
+    sqrt_s: Annotated[
+        float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")
+    ] = None,
     toys: Annotated[int | None, typer.Option(help="Toys for the global p-value; default 1000.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")] = None,
-    unblind: Annotated[bool, typer.Option("--unblind", help="Show and write observed counts; is recorded.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")
+    ] = None,
+    unblind: Annotated[
+        bool, typer.Option("--unblind", help="Show and write observed counts; is recorded.")
+    ] = False,
 ) -> None:
     """Search for a resonance with weakly supervised methods and write a run directory with a report.
 

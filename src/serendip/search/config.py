@@ -85,10 +85,14 @@ class SearchConfig(BaseModel):
             raise ValueError("mass and features are needed (or a preset that knows them)")
         for name in self.options:
             if name not in self.method:
-                raise ValueError(f"options are given for '{name}', which is not among the methods {self.method}")
+                raise ValueError(
+                    f"options are given for '{name}', which is not among the methods {self.method}"
+                )
         needs_label = [name for name in self.method if get_method(name).uses_labels]
         if needs_label and self.label is None and self.preset is None:
-            raise ValueError(f"method '{needs_label[0]}' is a reference that uses the truth: name the label column")
+            raise ValueError(
+                f"method '{needs_label[0]}' is a reference that uses the truth: name the label column"
+            )
         for name in self.method:
             self.method_config(name)
         return self
@@ -127,7 +131,9 @@ class SearchConfig(BaseModel):
         try:
             return get_method(name).Config(**self.options.get(name, {}))
         except ValidationError as error:
-            raise InputError(f"options of method '{name}': {_explain(error, get_method(name).Config)}") from None
+            raise InputError(
+                f"options of method '{name}': {_explain(error, get_method(name).Config)}"
+            ) from None
 
     def resolved(self) -> dict[str, Any]:
         """All settings with every default written out, JSON-able."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serendip.events.events import Events, Window
 from serendip.events.audit import distance_correlation
+from serendip.events.events import Events, Window
 from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
 from serendip.search.config import SearchConfig
 from serendip.search.measure import Look, Measurement, WindowFit
@@ -61,7 +61,9 @@ def _window_fits(measurement: Measurement) -> dict[tuple[str, Window], WindowFit
 
 
 def _masked(counts: NDArray[np.float64], window_fit: WindowFit, *, blinded: bool) -> list[float | None]:
-    return [None if blinded and inside else float(n) for n, inside in zip(counts, window_fit.inside, strict=True)]
+    return [
+        None if blinded and inside else float(n) for n, inside in zip(counts, window_fit.inside, strict=True)
+    ]
 
 
 def _spectra(measurement: Measurement, *, blinded: bool) -> list[dict[str, Any]]:
@@ -70,13 +72,20 @@ def _spectra(measurement: Measurement, *, blinded: bool) -> list[dict[str, Any]]
         spectra.append(_spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, blinded=blinded))
     for i, look in enumerate(measurement.looks):
         spectra.append(
-            _spectrum((i, look), look.window_fit, look.result.spectrum.counts, look.result.spectrum, blinded=blinded)
+            _spectrum(
+                (i, look), look.window_fit, look.result.spectrum.counts, look.result.spectrum, blinded=blinded
+            )
         )
     return spectra
 
 
 def _spectrum(
-    look: tuple[int, Look] | None, window_fit: WindowFit, counts: NDArray[np.float64], fit: Any, *, blinded: bool
+    look: tuple[int, Look] | None,
+    window_fit: WindowFit,
+    counts: NDArray[np.float64],
+    fit: Any,
+    *,
+    blinded: bool,
 ) -> dict[str, Any]:
     return {
         "look": look and look[0],
@@ -173,7 +182,9 @@ def _fractions(
 ) -> NDArray[np.float64] | None:
     if len(values) == 0 or weights.sum() <= 0:
         return None
-    return np.asarray(np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=weights)[0] / weights.sum())
+    return np.asarray(
+        np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=weights)[0] / weights.sum()
+    )
 
 
 def _correlation(
@@ -209,7 +220,9 @@ def _truth(
         rows = window.contains(events.m) & tested[method, window]
         if not labels[rows].any() or labels[rows].all():
             continue
-        curve = sic_curve(labels[rows], -efficiency[rows], events.weights[rows], min_background=_MIN_BACKGROUND)
+        curve = sic_curve(
+            labels[rows], -efficiency[rows], events.weights[rows], min_background=_MIN_BACKGROUND
+        )
         best = max_sic(curve)
         # a tight working point may leave fewer background events than a quoted SIC needs
         at = {str(point): sic_at(curve, point) for point in working_points if point >= curve.eps_b.min()}

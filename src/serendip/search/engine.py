@@ -135,7 +135,10 @@ def run_search(
             "total": time.perf_counter() - clock,
         },
     }
-    write_json(run.path / "diagnostics.json", diagnostics(config, events, fold, measurement, tasks, blinded=not unblinded))
+    write_json(
+        run.path / "diagnostics.json",
+        diagnostics(config, events, fold, measurement, tasks, blinded=not unblinded),
+    )
     _write_scores(run.path / "scores.parquet", events, fold, tasks, measurement, blinded=not unblinded)
     write_json(run.path / "results.json", results)
     manifest["timing_s"] = results["timing_s"]
@@ -183,7 +186,9 @@ def _train(
         for name in config.method:
             options = config.method_config(name).model_dump(mode="json")
             scheme = config.combination.split("-")[0]
-            key = run.task_key(digest, name, options, [window.low, window.high], config.folds, scheme, config.seed)
+            key = run.task_key(
+                digest, name, options, [window.low, window.high], config.folds, scheme, config.seed
+            )
             keys[name, window] = key
             todo.append(Task(key, name, options, window, config.folds, config.combination, config.seed, 1))
     finished = [task for task in todo if run.has_task(task.key)]

@@ -34,7 +34,9 @@ def assign_folds(ids: NDArray[Any], n_folds: int, seed: int) -> NDArray[np.int64
     if np.issubdtype(ids.dtype, np.integer):
         keys = ids.astype(np.int64).view(np.uint64)
     else:
-        digests = b"".join(hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids.tolist())
+        digests = b"".join(
+            hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids.tolist()
+        )
         keys = np.frombuffer(digests, dtype=np.uint64)
     # splitmix64, twice: once to spread the seed, once to mix it with the id
     offset = np.uint64(((seed + 1) * _GOLDEN) & 0xFFFFFFFFFFFFFFFF)

@@ -106,7 +106,9 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
     mass, weights = events.m, events.weights
     low, high = float(mass.min()), float(mass.max())
     if window.high <= low or window.low >= high:
-        raise InputError(f"window {window} lies outside the data, whose masses run from {low:g} to {high:g} GeV")
+        raise InputError(
+            f"window {window} lies outside the data, whose masses run from {low:g} to {high:g} GeV"
+        )
     if not window.contains(mass).any():
         raise InputError(f"window {window} holds no event")
     bounds = config.mass_range or fit_range(mass, window)

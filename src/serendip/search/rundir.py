@@ -109,7 +109,9 @@ class RunDirectory:
             wanted = config.resolved()
             if found != wanted:
                 found = found if isinstance(found, dict) else {}
-                changed = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+                changed = sorted(
+                    key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)
+                )
                 raise InputError(
                     f"--out {self.path}: holds a search with other settings ({', '.join(changed)} differ); "
                     "choose another folder, or repeat the settings of its config.yaml to continue it"
@@ -164,7 +166,12 @@ class RunDirectory:
             "packages": {name: _version(name) for name in _PACKAGES},
             "seed": config.seed,
             "config_hash": config.digest(),
-            "input": {"file": config.file, "digest": digest, "rows_used": len(events), **_jsonable(dict(events.provenance))},
+            "input": {
+                "file": config.file,
+                "digest": digest,
+                "rows_used": len(events),
+                **_jsonable(dict(events.provenance)),
+            },
             "hardware": {
                 "machine": platform.machine(),
                 "system": platform.system(),
@@ -201,12 +208,16 @@ class RunDirectory:
             temporary.mkdir(parents=True)
             for name in ("scores", "template", "template_weights"):
                 np.save(temporary / f"{name}.npy", getattr(result, name), allow_pickle=False)
-            (temporary / "task.json").write_text(json.dumps(_jsonable(result.facts), indent=1) + "\n", encoding="utf-8")
+            (temporary / "task.json").write_text(
+                json.dumps(_jsonable(result.facts), indent=1) + "\n", encoding="utf-8"
+            )
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); free space and repeat the command") from None
+            raise InputError(
+                f"{folder}: cannot be written ({error.strerror}); free space and repeat the command"
+            ) from None
 
     def read_task(self, key: str) -> TaskResult:
         """Load a finished training.
@@ -218,10 +229,15 @@ class RunDirectory:
         """
         folder = self.task_folder(key)
         try:
-            arrays = [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("scores", "template", "template_weights")]
+            arrays = [
+                np.load(folder / f"{name}.npy", allow_pickle=False)
+                for name in ("scores", "template", "template_weights")
+            ]
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{folder}: is damaged ({error}); delete this folder and repeat the command") from None
+            raise InputError(
+                f"{folder}: is damaged ({error}); delete this folder and repeat the command"
+            ) from None
         return TaskResult(*arrays, facts)
 
     def task_key(self, *parts: Any) -> str:

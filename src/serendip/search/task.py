@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method
 from serendip.methods.registry import get_method
-from serendip.search.folds import Plan, assign_folds, cross_training_plan
+from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.rundir import TaskResult
 
 __all__ = ["Task", "run_task"]
@@ -115,7 +115,9 @@ def _closure(
     from serendip.classify import TreeEnsemble, fit_splits
 
     observed, w = events.x[rows], events.weights[rows]
-    auc, error = two_sample_auc(observed, predicted, w, TreeEnsemble(members=1, random_state=0), fit_splits, rng)
+    auc, error = two_sample_auc(
+        observed, predicted, w, TreeEnsemble(members=1, random_state=0), fit_splits, rng
+    )
     features = []
     for i, name in enumerate(events.features):
         low, high = np.quantile(observed[:, i], [0.005, 0.995])
@@ -152,6 +154,8 @@ def two_sample_auc(
     fitted = fit_splits(estimator, x, y, w, np.stack([half, ~half]))
     score = np.empty(len(x))
     score[~half], score[half] = fitted.score(x[~half], 0), fitted.score(x[half], 1)
-    auc = 0.5 * sum(float(roc_auc_score(y[part], score[part], sample_weight=w[part])) for part in (half, ~half))
+    auc = 0.5 * sum(
+        float(roc_auc_score(y[part], score[part], sample_weight=w[part])) for part in (half, ~half)
+    )
     n1, n2 = len(first), len(second)
     return auc, float(np.sqrt((n1 + n2 + 1) / (12 * n1 * n2)))
