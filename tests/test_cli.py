@@ -13,9 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from samples import FEATURES, make_columns, write_table
 
-from serendip.cli.main import _register, _run
-
-_register()
+from serendip.cli.main import run
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def arguments(file: Path, out: Path, **changes: str | None) -> list[str]:
 
 def refuse(capfd: pytest.CaptureFixture[str], out: Path, args: list[str], *words: str) -> None:
     before = sorted(out.rglob("*")) if out.exists() else None
-    assert _run(args) == 2
+    assert run(args) == 2
     output = capfd.readouterr()
     assert "Traceback" not in output.err
     for word in words:
@@ -145,7 +143,7 @@ def test_folder_of_another_run(table: Path, tmp_path: Path, capfd: pytest.Captur
 
 
 def test_missing_command_and_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert _run(["serach"]) == 2
+    assert run(["serach"]) == 2
     assert "serach" in capfd.readouterr().err
     refuse(
         capfd,

@@ -8,15 +8,16 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
-import click
 import typer
 
 from serendip.errors import SerendipError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run"]
 
 app = typer.Typer(
     name="serendip",
@@ -62,26 +63,33 @@ def _register() -> None:
     app.command()(demo)
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt, which the command-line library would report as a plain failure."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    _register()
+    signal.signal(signal.SIGINT, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    sys.exit(_run(arguments))
+    sys.exit(run(arguments))
 
 
-def _run(arguments: list[str] | None) -> int:
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; messages go to standard error."""
+    if not app.registered_commands:
+        _register()
     try:
-        code = app(args=arguments, standalone_mode=False)
+        app(args=arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
     except SerendipError as error:
         _complain(str(error))
         return error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except _Interrupted:
         _complain("interrupted; repeat the same command to continue")
         return 130
     except BrokenPipeError:
@@ -93,8 +101,8 @@ def _run(arguments: list[str] | None) -> int:
             raise
         _complain(f"{error.filename or 'output'}: cannot be written ({error.strerror})")
         return 2
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _complain(text: str) -> None:
-    click.echo(f"error: {text}", err=True)
+    typer.echo(f"error: {text}", err=True)

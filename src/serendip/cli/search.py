@@ -55,7 +55,7 @@ def search(
     background: Annotated[
         str | None,
         typer.Option(
-            help="Background of the spectrum: dijet (default), dijet:N, exppoly:DEGREE, poly:DEGREE."
+            help="Background of the spectrum: exppoly (default), exppoly:DEGREE, dijet, dijet:N, poly:DEGREE."
         ),
     ] = None,
     range: Annotated[

@@ -51,7 +51,7 @@ class SearchConfig(BaseModel):
     working_points: tuple[float, ...] = (1e-2, 1e-3)
     folds: int = Field(default=10, ge=2, le=100)
     combination: Combination = "sequential"
-    background: str = "dijet"
+    background: str = "exppoly"
     range: tuple[float, float] | None = None
     sqrt_s: float = Field(default=13.0, gt=0)
     toys: int = Field(default=1000, ge=100)
