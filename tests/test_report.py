@@ -168,7 +168,9 @@ def test_exhausted_toys_give_a_bound():
     text = plain(words.headline(results(overall, look())))
     assert "global p < 0.001, above 3.1 σ (1 look; toys exhausted: none of 1000 was as extreme)" in text
     assert "(p = 0.001" not in text
-    assert "at least 3.1 σ" in plain(words.verdict(results(overall, look())))
+    assert "more than 3.1 σ: above 3 σ" in plain(words.verdict(results(overall, look())))
+    few = {**OVERALL, "p": 1 / 301, "z": 2.7, "trials": "toys, refitted, n=300"}
+    assert "below" not in words.verdict(results(few, look()))
     with_checks = results({**overall, "gross_vitells": 2e-4, "bonferroni": 5e-4}, look())
     assert "Gross–Vitells p = 2.0 × 10⁻⁴" in plain(words.trials_sentence(with_checks))
     assert "Bonferroni (1 look) p ≤ 5.0 × 10⁻⁴" in plain(words.trials_sentence(with_checks))
@@ -455,3 +457,19 @@ def test_look_without_folds_or_fit_is_enough(tmp_path, no_figures):
     edit(run, "diagnostics.json", lambda d: d.update(scores=[], closure=[], selected=[], correlation=[]))
     assert write_report(run).exists()
     assert Look.model_validate(look()).folds == ()
+
+
+def test_looks_without_selected_events_are_left_out(tmp_path, no_figures):
+    run = write_run(tmp_path / "run", kind="null", n_windows=1, methods=("cwola",), working_points=(0.01,))
+
+    def nothing(content):
+        entry = content["selected"][0]
+        entry["n"] = 0
+        for feature in entry["features"]:
+            feature["selected"] = None
+        content["scores"][0]["sideband"] = None
+
+    edit(run, "diagnostics.json", nothing)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert 'id="selected"' not in text
+    assert 'id="scores"' not in text

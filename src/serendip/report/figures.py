@@ -302,7 +302,8 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
         for axes in grid.flat[len(record.features) :]:
             axes.set_axis_off()
         for axes, feature in zip(grid.flat, record.features, strict=False):
-            edges, fractions = np.asarray(feature.edges), np.asarray(feature.selected)
+            edges = np.asarray(feature.edges)
+            fractions = np.asarray(feature.selected or np.zeros(len(edges) - 1))
             if feature.template is not None:
                 axes.stairs(feature.template, edges, fill=True, color=FIT, alpha=0.35, label="template")
             if feature.truth_signal is not None:

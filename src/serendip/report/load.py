@@ -177,7 +177,7 @@ class Scores(_Record):
     method: str
     window: Interval
     edges: Edges
-    sideband: Numbers
+    sideband: Numbers | None  # None: no events
     signal_region: Numbers | None = None
     truth_signal: Numbers | None = None
     scale: str = ""
@@ -223,7 +223,7 @@ class SelectedFeature(_Record):
 
     name: str
     edges: Edges
-    selected: Numbers
+    selected: Numbers | None  # None: no events
     template: Numbers | None = None
     truth_signal: Numbers | None = None
 
@@ -247,7 +247,7 @@ class Selected(_Record):
 
 
 class Correlation(_Record):
-    """Distance correlation of score and mass in the sidebands, and its level for independent numbers."""
+    """Distance correlation of score and mass in the sidebands, and its 99 % limit for independent numbers."""
 
     method: str
     window: Interval

@@ -142,7 +142,7 @@ def scores(page: Page) -> tuple[list[Panel], list[Panel]]:
     first: list[Panel] = []
     rest: list[Panel] = []
     for record in pictures.scores:
-        if record.method not in results.methods:
+        if record.method not in results.methods or record.sideband is None:
             continue
         shown = _same(record, results.headline(record.method))
         cuts = sorted({x.working_point for x in results.looks if _same(record, x) and x.working_point})
@@ -199,7 +199,7 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
     first: list[Group] = []
     rest: list[Group] = []
     for record in pictures.selected:
-        if record.method not in results.methods:
+        if record.method not in results.methods or record.n == 0:
             continue
         look = results.headline(record.method)
         shown = _same(record, look) and record.working_point == look.working_point

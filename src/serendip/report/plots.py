@@ -278,13 +278,20 @@ def _level(y: float, colour: str, dash: str, width: float) -> Spec:
 def score_distribution(record: Scores, working_points: Sequence[float]) -> Spec:
     """Anomaly scores of sideband, window and (with labels) signal; dotted lines at the cuts."""
     data = [
-        _line(record.edges, record.sideband, "sideband", FIT, fill="tozeroy", fillcolor="rgba(0,114,178,0.2)")
+        _line(
+            record.edges,
+            record.sideband or (),
+            "sideband",
+            FIT,
+            fill="tozeroy",
+            fillcolor="rgba(0,114,178,0.2)",
+        )
     ]
     if record.signal_region is not None:
         data.append(_line(record.edges, record.signal_region, "window", DATA))
     if record.truth_signal is not None:
         data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
-    positive = [v for v in (*record.sideband, *(record.signal_region or ())) if v > 0]
+    positive = [v for v in (*(record.sideband or ()), *(record.signal_region or ())) if v > 0]
     shapes: list[Spec] = []
     annotations: list[Spec] = []
     for cut in working_points:
@@ -352,7 +359,7 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
 
 def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str) -> Spec:
     """Events that passed the cut against the template, as fractions."""
-    fractions = np.asarray(record.selected)
+    fractions = np.asarray(record.selected or np.zeros(len(record.edges) - 1))
     data = []
     if record.template is not None:
         data.append(

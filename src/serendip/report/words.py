@@ -208,16 +208,16 @@ def verdict(results: Results) -> str:
     if z is None:
         return ""
     scope = "Globally" if results.overall is not None else "Locally"
-    bound = "at least " if results.overall is not None and toys_exhausted(results.overall) else ""
     if not _is_excess(results):
         return "Background alone explains the data of this run."
+    if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
+        said = "above 3 σ, which the field calls evidence; " if z >= 3 else ""
+        return f"Globally this is more than {z_text(z)}: {said}more toys are needed to say how much more."
     if z < 3:
-        return f"{scope} this is {bound}{z_text(z)}: below 3 σ, which the field calls evidence."
+        return f"{scope} this is {z_text(z)}: below 3 σ, which the field calls evidence."
     if z < 5:
-        return (
-            f"{scope} this is {bound}{z_text(z)}: above 3 σ (evidence), not shown to reach 5 σ (observation)."
-        )
-    return f"{scope} this is {bound}{z_text(z)}: above 5 σ, which the field calls an observation."
+        return f"{scope} this is {z_text(z)}: above 3 σ (evidence), not shown to reach 5 σ (observation)."
+    return f"{scope} this is {z_text(z)}: above 5 σ, which the field calls an observation."
 
 
 def trials_sentence(results: Results) -> str:
@@ -290,7 +290,7 @@ def notes(run: Run) -> list[Note]:
         "Score depends on the mass",
         [
             f"{c.method} at {interval(c.window, unit)} "
-            f"({c.distance_correlation:.3f}, level {c.null_level:.3f})"
+            f"({c.distance_correlation:.3f}, limit {c.null_level:.3f})"
             for c in pictures.correlation
             if c.distance_correlation > 2 * c.null_level
         ],
