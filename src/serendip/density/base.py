@@ -1,8 +1,8 @@
 """Conditional density models p(x|m): the interface, and what all models share.
 
 Choose :class:`~serendip.density.flow_matching.FlowMatching` (default: all splits train as one batched model,
-fast sampling) or :class:`~serendip.density.spline_flow.SplineFlow` (exact density in one pass, one training after
-the other). Both are used in the same way:
+fast sampling) or :class:`~serendip.density.spline_flow.SplineFlow` (exact density in one pass, one training
+after the other). Both are used in the same way:
 
 >>> density = FlowMatching(seed=1).fit(x, m, splits=splits)      # doctest: +SKIP
 >>> density.sample(masses, split=2, rng=np.random.default_rng(0))  # doctest: +SKIP
@@ -54,7 +54,7 @@ class ConditionalDensity(Protocol):
         ...
 
     def to_latent(self, x: NDArray[Any], m: NDArray[Any], split: int = 0) -> Array:
-        """Standard normal numbers that stand for x at m, shape ``(n, d)``."""
+        """Map x at m to standard normal numbers, shape ``(n, d)``."""
         ...
 
 
@@ -63,8 +63,8 @@ class TransformedDensity:
 
     .. math:: \ln p(x|m) = \ln p_z(z(x,m)|u(m)) + \ln\left|\det\frac{\partial z}{\partial x}\right|
 
-    Subclasses set ``kind`` and write ``_train``, ``_latent_log_prob``, ``_generate``, ``_encode``, ``_tensors``
-    and ``_restore``.
+    Subclasses set ``kind`` and write ``_train``, ``_latent_log_prob``, ``_generate``, ``_encode``,
+    ``_tensors`` and ``_restore``.
     """
 
     kind: ClassVar[str]
@@ -93,18 +93,22 @@ class TransformedDensity:
         weight
             Event weights, shape ``(n,)``, not negative. Default: ones.
         splits
-            Shape ``(k, n)``: model ``k`` uses only the events of row ``k``, in the preprocessing, the training
-            and the choice of the best weights. Default: one model on all events.
+            Shape ``(k, n)``: model ``k`` uses only the events of row ``k``, in the preprocessing, the
+            training and the choice of the best weights. Default: one model on all events.
 
         Raises
         ------
         InputError
-            If values are not finite, a mass is not positive, a weight is negative, a split has too few events, a
-            feature is constant, or the training diverges.
+            If values are not finite, a mass is not positive, a weight is negative, a split has too few
+            events, a feature is constant, or the training diverges.
         """
         x, m = _as_table(x, m)
         w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
-        splits = np.ones((1, len(x)), dtype=bool) if splits is None else np.atleast_2d(np.asarray(splits, dtype=bool))
+        splits = (
+            np.ones((1, len(x)), dtype=bool)
+            if splits is None
+            else np.atleast_2d(np.asarray(splits, dtype=bool))
+        )
         if w.shape != (len(x),) or splits.shape[1] != len(x):
             msg = f"weight {w.shape} and splits {splits.shape} do not belong to {len(x)} events"
             raise ValueError(msg)
@@ -153,7 +157,9 @@ class TransformedDensity:
 
     def save(self, folder: str | Path) -> None:
         """Write ``density.json`` (options) and ``density.safetensors`` (numbers) into ``folder``."""
-        arrays = {f"transform.{k}.{n}": a for k, t in enumerate(self.transforms) for n, a in t.arrays().items()}
+        arrays = {
+            f"transform.{k}.{n}": a for k, t in enumerate(self.transforms) for n, a in t.arrays().items()
+        }
         facts = {"kind": self.kind, "options": self.options, "models": len(self.transforms)}
         storage.write(Path(folder), facts, arrays | {f"model.{n}": a for n, a in self._tensors().items()})
 
@@ -210,7 +216,9 @@ def _as_table(x: NDArray[Any], m: NDArray[Any]) -> tuple[Array, Array]:
     bad = ~np.isfinite(x)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise InputError(f"feature number {column + 1} is not finite in row {row} ({x[row, column]}); remove such events")
+        raise InputError(
+            f"feature number {column + 1} is not finite in row {row} ({x[row, column]}); remove such events"
+        )
     bad_mass = ~(np.isfinite(m) & (m > 0))
     if bad_mass.any():
         row = int(np.flatnonzero(bad_mass)[0])

@@ -11,7 +11,7 @@ __all__ = ["limited_threads", "pick_device"]
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device to train on: ``name`` if given, else CUDA when there is one, else the CPU."""
+    """Return the device to train on: ``name`` if given, else CUDA if there is one, else the CPU."""
     if name is not None:
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

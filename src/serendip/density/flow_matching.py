@@ -1,10 +1,12 @@
 r"""Conditional flow matching (arXiv:2210.02747, used for resonant searches in arXiv:2410.20537).
 
-A velocity field carries a standard normal :math:`\epsilon` at time 0 to the features :math:`z` at time 1 along
-straight paths :math:`z_t = (1-t)\,\epsilon + t z`; it is found by regressing on :math:`z-\epsilon`. With
+A velocity field carries a standard normal :math:`\epsilon` at time 0 to the features :math:`z` at time 1
+along straight paths :math:`z_t = (1-t)\,\epsilon + t z`; it is found by regressing on :math:`z-\epsilon`.
+With
 :math:`\sigma_t^2 = t^2 + (1-t)^2` it is written as
 
-.. math:: v(z_t, t, u) = \frac{2t-1}{\sigma_t^2} z_t + \frac{1}{\sigma_t} F\!\left(\frac{z_t}{\sigma_t}, t, u\right)
+.. math:: v(z_t, t, u) = \frac{2t-1}{\sigma_t^2} z_t + \frac{1}{\sigma_t} F\!\left(\frac{z_t}{\sigma_t}, t,
+u\right)
 
 whose first term is the exact answer for normal features, so that the network :math:`F` has a target of unit
 variance at all times and starts as a good model. The density follows from the exact divergence,
@@ -17,6 +19,7 @@ both integrals with the midpoint rule.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,17 +52,20 @@ class BatchedMLP(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
             scale = 0.0 if layer == len(sizes) - 2 else math.sqrt(1.5 / n_in)
-            draws = [np.random.default_rng([seed, k, 2, layer]).standard_normal((n_in, n_out)) for k in range(models)]
+            draws = [
+                np.random.default_rng([seed, k, 2, layer]).standard_normal((n_in, n_out))
+                for k in range(models)
+            ]
             self.weights.append(torch.as_tensor(scale * np.stack(draws), dtype=torch.float32))
             self.biases.append(torch.zeros(models, 1, n_out))
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Map ``(k, n, sizes[0])`` to ``(k, n, sizes[-1])``."""
+    def forward(self, h: Tensor, only: slice = slice(None)) -> Tensor:
+        """Map ``(k, n, sizes[0])`` to ``(k, n, sizes[-1])``, by all networks or by those of a slice."""
         last = len(self.weights) - 1
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.baddbmm(b, h, w)
+            h = torch.baddbmm(b[only], h, w[only])
             if i < last:
                 h = functional.silu(h)
         return h
@@ -140,9 +146,9 @@ class FlowMatching(TransformedDensity):
         device: str | None = None,
     ) -> None:
         super().__init__(
-            seed=seed, hidden=hidden, layers=layers, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-            average=average, validation_fraction=validation_fraction, ode_steps=ode_steps, precision=precision,
-            device=device,
+            seed=seed, hidden=hidden, layers=layers, steps=steps, batch_size=batch_size,
+            learning_rate=learning_rate, average=average, validation_fraction=validation_fraction,
+            ode_steps=ode_steps, precision=precision, device=device,
         )  # fmt: skip
         self.device = pick_device(device)
         self.ode_steps = ode_steps
@@ -170,7 +176,7 @@ class FlowMatching(TransformedDensity):
 
         def validation_loss() -> Tensor:
             values = [
-                (_matching_loss(network, z, noise, t, u, k)[0] * w).sum() / w.sum()
+                (_matching_loss(network, z, noise, t, u, only=slice(k, k + 1))[0] * w).sum() / w.sum()
                 for k, (z, noise, t, u, w) in enumerate(held_out)
             ]
             return torch.stack(values)
@@ -195,7 +201,9 @@ class FlowMatching(TransformedDensity):
         return out
 
     def _latent_log_prob(self, z: Array, u: Array, split: int) -> Array:
-        start, integral = self._integrate(z, u, split, backward=True, dtype=self.precision, with_divergence=True)
+        start, integral = self._integrate(
+            z, u, split, backward=True, dtype=self.precision, with_divergence=True
+        )
         log_normal = -0.5 * (start**2).sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
         result: Array = log_normal - integral
         return result
@@ -207,7 +215,14 @@ class FlowMatching(TransformedDensity):
         return self._integrate(z, u, split, backward=True, dtype=self.precision)[0]
 
     def _integrate(
-        self, z: Array, u: Array, split: int, *, backward: bool, dtype: torch.dtype, with_divergence: bool = False
+        self,
+        z: Array,
+        u: Array,
+        split: int,
+        *,
+        backward: bool,
+        dtype: torch.dtype,
+        with_divergence: bool = False,
     ) -> tuple[Array, Array]:
         """End point of the flow and the integral of its divergence from time 0 to 1."""
         assert self.network is not None
@@ -243,12 +258,21 @@ class FlowMatching(TransformedDensity):
 def _inputs(z: Tensor, t: Tensor, u: Tensor) -> Tensor:
     """Network inputs: features, three smooth functions of the mass and five of the time."""
     angle = math.pi * t
-    parts = (u, torch.sin(u), torch.cos(u), t, torch.sin(angle), torch.cos(angle), torch.sin(2 * angle), torch.cos(2 * angle))
+    parts = (
+        u,
+        torch.sin(u),
+        torch.cos(u),
+        t,
+        torch.sin(angle),
+        torch.cos(angle),
+        torch.sin(2 * angle),
+        torch.cos(2 * angle),
+    )
     return torch.cat([z.clamp(-_REACH, _REACH), torch.stack(parts, dim=-1)], dim=-1)
 
 
 def _matching_loss(
-    network: BatchedMLP, z: Tensor, noise: Tensor, t: Tensor, u: Tensor, only: int | None = None
+    network: BatchedMLP, z: Tensor, noise: Tensor, t: Tensor, u: Tensor, *, only: slice = slice(None)
 ) -> Tensor:
     """Squared error of F, mean over features, shape ``(k, n)``."""
     variance = (t**2 + (1 - t) ** 2)[..., None]
@@ -256,15 +280,7 @@ def _matching_loss(
     time = t[..., None]
     path = (1 - time) * noise + time * z
     target = sigma * (z - noise) - (2 * time - 1) / sigma * path
-    inputs = _inputs(path / sigma, t, u)
-    if only is None:
-        predicted = network(inputs)
-    else:
-        predicted = inputs
-        for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-            predicted = torch.baddbmm(b[only : only + 1], predicted, w[only : only + 1])
-            if i < len(network.weights) - 1:
-                predicted = functional.silu(predicted)
+    predicted: Tensor = network(_inputs(path / sigma, t, u), only)
     return (predicted - target).square().mean(-1)
 
 

@@ -1,13 +1,15 @@
 r"""Autoregressive neural spline flow (arXiv:1906.04032) from zuko, conditional on the mass.
 
 The splines act on [-5, 5] and are the identity outside. The features arrive there nearly standard normal
-(:mod:`serendip.density.transforms`), so under one event in a million lies outside, where the density goes on with
-the tails of a normal distribution: finite and low. zuko's flows cannot share a batch with others, so the models of
-several splits train one after the other, unlike :class:`~serendip.density.flow_matching.FlowMatching`.
+(:mod:`serendip.density.transforms`), so under one event in a million lies outside, where the density goes on
+with the tails of a normal distribution: finite and low. zuko's flows cannot share a batch with others, so
+the models of several splits train one after the other, unlike
+:class:`~serendip.density.flow_matching.FlowMatching`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,7 +88,11 @@ class SplineFlow(TransformedDensity):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.default_rng([self.seed, k, 2]).integers(2**31)))
                 flow = zuko.flows.NSF(
-                    d, 3, transforms=o["transforms"], bins=o["bins"], hidden_features=[o["hidden"]] * o["layers"]
+                    d,
+                    3,
+                    transforms=o["transforms"],
+                    bins=o["bins"],
+                    hidden_features=[o["hidden"]] * o["layers"],
                 )
             self.flows.append(flow.to(self.device))
 
@@ -96,7 +102,11 @@ class SplineFlow(TransformedDensity):
         self.validation_loss = []
         for k, (flow, sample) in enumerate(zip(self.flows, samples, strict=True)):
             data = SplitSamples.make(
-                [sample], seed=self.seed, validation_fraction=o["validation_fraction"], device=self.device, first_model=k
+                [sample],
+                seed=self.seed,
+                validation_fraction=o["validation_fraction"],
+                device=self.device,
+                first_model=k,
             )
             self.validation_loss += self._train_one(flow, data, k)
 
@@ -109,39 +119,29 @@ class SplineFlow(TransformedDensity):
 
         def batch_loss() -> Tensor:
             z, u, _, _ = next(batches)
-            return -flow(_condition(u[0])).log_prob(z[0]).mean()[None]
+            return -_log_prob(flow(_condition(u[0])), z[0]).mean()[None]
 
         def validation_loss() -> Tensor:
             z, c = held_out
-            return -((flow(c).log_prob(z) * weight).sum() / weight.sum())[None]
+            return -((_log_prob(flow(c), z) * weight).sum() / weight.sum())[None]
 
         return train(
-            flow, batch_loss, validation_loss, stacked=False, steps=o["steps"], learning_rate=o["learning_rate"],
-            average=o["average"], name=f"spline flow of split {k}",
+            flow, batch_loss, validation_loss, stacked=False, steps=o["steps"],
+            learning_rate=o["learning_rate"], average=o["average"], name=f"spline flow of split {k}",
         )  # fmt: skip
 
     def _latent_log_prob(self, z: Array, u: Array, split: int) -> Array:
-        def log_prob(flow: Any, rows: Tensor, c: Tensor) -> Tensor:
-            result: Tensor = flow(c).log_prob(rows)
-            return result
-
-        return self._in_rows(log_prob, z, u, split, self.precision)
+        return self._in_rows(_log_prob, z, u, split, self.precision)
 
     def _generate(self, noise: Array, u: Array, split: int) -> Array:
-        def generate(flow: Any, rows: Tensor, c: Tensor) -> Tensor:
-            result: Tensor = flow(c).transform.inv(rows)
-            return result
-
-        return self._in_rows(generate, noise, u, split, torch.float32)
+        return self._in_rows(_inverse, noise, u, split, torch.float32)
 
     def _encode(self, z: Array, u: Array, split: int) -> Array:
-        def encode(flow: Any, rows: Tensor, c: Tensor) -> Tensor:
-            result: Tensor = flow(c).transform(rows)
-            return result
+        return self._in_rows(_forward, z, u, split, self.precision)
 
-        return self._in_rows(encode, z, u, split, self.precision)
-
-    def _in_rows(self, call: Any, z: Array, u: Array, split: int, dtype: torch.dtype) -> Array:
+    def _in_rows(
+        self, call: Callable[[Any, Tensor], Tensor], z: Array, u: Array, split: int, dtype: torch.dtype
+    ) -> Array:
         """Apply ``call`` to pieces of the events: memory stays bounded."""
         flow = self.flows[split].to(dtype)
         out = []
@@ -151,7 +151,7 @@ class SplineFlow(TransformedDensity):
                     rows, mass = (
                         torch.as_tensor(a[low : low + _ROWS], dtype=dtype, device=self.device) for a in (z, u)
                     )
-                    out.append(call(flow, rows, _condition(mass)).double().cpu().numpy())
+                    out.append(call(flow(_condition(mass)), rows).double().cpu().numpy())
         finally:
             flow.to(torch.float32)
         result: Array = np.concatenate(out)
@@ -168,8 +168,25 @@ class SplineFlow(TransformedDensity):
         self._build(len(self.transforms), len(self.transforms[0].x_knots))
         for k, flow in enumerate(self.flows):
             prefix = f"{k}."
-            parts = {n.removeprefix(prefix): torch.as_tensor(a) for n, a in arrays.items() if n.startswith(prefix)}
+            parts = {
+                n.removeprefix(prefix): torch.as_tensor(a) for n, a in arrays.items() if n.startswith(prefix)
+            }
             flow.load_state_dict(parts)
+
+
+def _log_prob(distribution: Any, z: Tensor) -> Tensor:
+    result: Tensor = distribution.log_prob(z)
+    return result
+
+
+def _forward(distribution: Any, z: Tensor) -> Tensor:
+    result: Tensor = distribution.transform(z)
+    return result
+
+
+def _inverse(distribution: Any, noise: Tensor) -> Tensor:
+    result: Tensor = distribution.transform.inv(noise)
+    return result
 
 
 def _condition(u: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One training loop for all density models: weighted batches, averaged weights, best weights by validation."""
+"""One training loop for all density models: weighted batches, averaged weights, the best by validation."""
 
 from __future__ import annotations
 
@@ -70,10 +70,11 @@ class SplitSamples:
         return cls(flat[0], flat[1], starts, cumulative, validation, validation_weight, rngs, device)
 
     def batches(self, size: int, *, noise: bool = True) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield ``z (k, size, d)``, ``u (k, size)``, times in (0, 1) ``(k, size)``, normal noise like ``z``, for ever.
+        """Yield features, masses, times and noise of one step after the other, for ever.
 
-        Events are drawn with probability proportional to their weight. The times are stratified: one in each
-        of ``size`` equal intervals, which lowers the variance of the loss.
+        Shapes: z ``(k, size, d)``, u ``(k, size)``, times in (0, 1) ``(k, size)``, noise as z. Events are
+        drawn with probability proportional to their weight. The times are stratified, one in each of ``size`` equal
+        intervals, which lowers the variance of the loss.
         """
         d = self.z.shape[1]
         strata = np.arange(size) / size
@@ -87,7 +88,11 @@ class SplitSamples:
                     normal.append(rng.standard_normal((_CHUNK, size, d), dtype=np.float32))
             picks = torch.as_tensor(np.stack(index, axis=1), device=self.device)
             empty = torch.zeros(_CHUNK)
-            times = torch.as_tensor(np.stack(time, 1), dtype=torch.float32, device=self.device) if noise else empty
+            times = (
+                torch.as_tensor(np.stack(time, 1), dtype=torch.float32, device=self.device)
+                if noise
+                else empty
+            )
             normals = torch.as_tensor(np.stack(normal, 1), device=self.device) if noise else empty
             for i in range(_CHUNK):
                 yield self.z[picks[i]], self.u[picks[i]], times[i], normals[i]
@@ -107,8 +112,8 @@ def train(
 ) -> list[float]:
     """Train ``module`` in place and leave the best averaged weights in it.
 
-    Adam with a short warm-up and a cosine learning rate; an exponential moving average of the weights is judged
-    ``evaluations`` times on held-out events and the best one of each model is kept.
+    Adam with a short warm-up and a cosine learning rate; an exponential moving average of the weights is
+    judged ``evaluations`` times on held-out events and the best one of each model is kept.
 
     Parameters
     ----------
@@ -150,8 +155,8 @@ def train(
         _clip_gradients(parameters, stacked=stacked)
         optimiser.step()
         schedule.step()
-        # 1/step at first: a start from random weights must not linger in the average
-        torch._foreach_lerp_(mean, [p.detach() for p in parameters], max(1 - average, 1 / (step + 1)))
+        # never longer than a tenth of the steps so far: the random start must not linger in the average
+        torch._foreach_lerp_(mean, [p.detach() for p in parameters], max(1 - average, 10 / (step + 9)))
         if step % 50 == 0 or step in check_at:
             _require_finite(loss, step, name)
         if step in check_at:
@@ -171,7 +176,9 @@ def train(
     return [] if lowest is None else [float(value) for value in lowest]
 
 
-def _with_weights(parameters: list[torch.nn.Parameter], weights: list[Tensor], call: Callable[[], Tensor]) -> Tensor:
+def _with_weights(
+    parameters: list[torch.nn.Parameter], weights: list[Tensor], call: Callable[[], Tensor]
+) -> Tensor:
     with torch.no_grad():
         saved = [p.detach().clone() for p in parameters]
         for p, w in zip(parameters, weights, strict=True):
@@ -183,7 +190,7 @@ def _with_weights(parameters: list[torch.nn.Parameter], weights: list[Tensor], c
 
 
 def _clip_gradients(parameters: list[torch.nn.Parameter], *, stacked: bool) -> None:
-    """Limit the gradient norm, for each model on its own: models that train together must not see each other."""
+    """Limit the gradient norm of each model on its own, so that no model can feel another one."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not stacked:
         torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT)
@@ -198,6 +205,7 @@ def _require_finite(loss: Tensor, step: int, name: str) -> None:
     if not bool(torch.isfinite(loss).all()):
         model = int(torch.nonzero(~torch.isfinite(loss))[0, 0])
         raise InputError(
-            f"training of the {name} diverged: the loss of model {model} is {float(loss[model])} after step {step}; "
+            f"training of the {name} diverged: the loss of model {model} is {loss[model].item()} after step "
+            f"{step}; "
             "use a smaller learning rate, or look at the features for extreme values (serendip inspect)"
         )

@@ -1,14 +1,18 @@
 r"""Invertible preprocessing of features with exact Jacobians.
 
-:class:`FeatureTransform` carries features :math:`x` with mass :math:`m` to numbers that are close to a standard
-normal distribution at every mass, so that a density model has to learn only what is left:
+:class:`FeatureTransform` carries features :math:`x` with mass :math:`m` to numbers that are close to a
+standard normal distribution at every mass, so that a density model has to learn only what is left:
 
-.. math:: z_j = \frac{q_j(x_j) - \mu_j(u)}{\sigma_j(u)}, \qquad u = \frac{\ln m - \overline{\ln m}}{s_{\ln m}}
+.. math:: z_j = \frac{q_j(x_j) - \mu_j(u)}{\sigma_j(u)}, \qquad u = \frac{\ln (m - m_0) - a}{b}
+
+with :math:`m_0` a little below the lowest mass and a, b such that u is standardised: a falling spectrum with
+its turn-on at low masses, where features change fastest, spreads evenly in u.
 
 :math:`q_j` is a monotonic rational-quadratic spline (arXiv:1906.04032) through weighted quantiles of the
-training sample and the normal quantiles; beyond its outermost knots it goes on as a straight line. So it has no
-edge: an event outside the training range gets a finite, low density, where the logit of the papers gives NaN.
-:math:`\mu_j` is a parabola and :math:`\ln\sigma_j` a straight line in :math:`u`: the leading mass dependence of
+training sample and the normal quantiles; beyond its outermost knots it goes on as a straight line. So it has
+no edge: an event outside the training range gets a finite, low density, where the logit of the papers gives
+NaN.
+:math:`\mu_j` and :math:`\ln\sigma_j` are polynomials in :math:`u`: the leading mass dependence of
 each feature is interpolated through a masked window by construction. Outside the training range :math:`u` is
 held at the nearest mass that was seen.
 """
@@ -30,34 +34,34 @@ Array = NDArray[np.float64]
 
 _KNOTS = 21
 _SPIKE_FRACTION = 2e-3
+_MEAN_TERMS = 4
+_SCALE_TERMS = 3
 
 
 @dataclass(frozen=True)
 class FeatureTransform:
     """Features to nearly standard normal numbers and back.
 
-    Values that hold more than 0.2 % of the sample each (an exact 0, integers) are *spikes*. :meth:`dequantise`
-    spreads them over the cell between the midpoints to the neighbouring values, so that a density exists, and
+    Values that hold more than 0.2 % of the sample each (an exact 0, integers) are *spikes*.
+    :meth:`dequantise` spreads them over the cell between the midpoints to the neighbouring values, so that a
+    density exists, and
     :meth:`inverse` puts every value inside such a cell back on the spike.
 
     Attributes
     ----------
-    mass_centre, mass_scale, mass_low, mass_high
-        Mean and standard deviation of ln m (m in GeV), and the range of ``u`` in training; shape ``(1,)``.
+    mass
+        The numbers m_0 (GeV), a, b, and the lowest and highest u in training, shape ``(5,)``.
     x_knots, z_knots, slopes
         The splines, shape ``(d, n_knots)``.
     mean
-        Coefficients of 1, u, u², shape ``(d, 3)``.
+        Coefficients of 1, u, u², u³, shape ``(d, 4)``.
     log_scale
-        Coefficients of 1, u, shape ``(d, 2)``.
+        Coefficients of 1, u, u², shape ``(d, 3)``.
     spikes
         One row per spike: feature number, value, low and high edge of its cell; shape ``(n_spikes, 4)``.
     """
 
-    mass_centre: Array
-    mass_scale: Array
-    mass_low: Array
-    mass_high: Array
+    mass: Array
     x_knots: Array
     z_knots: Array
     slopes: Array
@@ -81,7 +85,9 @@ class FeatureTransform:
         InputError
             If a feature is constant.
         """
-        log_m = np.log(m)
+        lowest = m.min()
+        below = lowest - 0.25 * (np.median(m) - lowest)
+        log_m = np.log(m - below) if below < lowest else np.zeros(len(m))
         centre = np.average(log_m, weights=weight)
         scale = np.sqrt(np.average((log_m - centre) ** 2, weights=weight))
         # a sample at one single mass is legitimate for an unconditional density
@@ -89,19 +95,19 @@ class FeatureTransform:
         u = (log_m - centre) / scale
         spikes = _find_spikes(x)
         x = _spread(x, spikes, rng)
-        knots = [_quantile_knots(x[:, j], weight, j) for j in range(x.shape[1])]
+        knots = [_quantile_knots(x[:, j], weight, j, spikes) for j in range(x.shape[1])]
         x_knots = np.stack([k[0] for k in knots])
         z_knots = np.stack([k[1] for k in knots])
         slopes = _monotone_slopes(x_knots, z_knots)
         z, _ = _spline_forward(x, x_knots, z_knots, slopes)
         mean, log_scale = _fit_mass_dependence(z, u, weight)
-        one = [np.array([value]) for value in (centre, scale, u.min(), u.max())]
-        return cls(*one, x_knots, z_knots, slopes, mean, log_scale, spikes)
+        mass = np.array([below, centre, scale, u.min(), u.max()])
+        return cls(mass, x_knots, z_knots, slopes, mean, log_scale, spikes)
 
     def context(self, m: Array) -> Array:
-        """Standardised ln m, shape ``(n,)``, held at the ends of the training range."""
-        u = (np.log(np.maximum(m, 1e-300)) - self.mass_centre) / self.mass_scale
-        clipped: Array = np.clip(u, self.mass_low, self.mass_high)
+        """Standardised ln(m - m_0), shape ``(n,)``, held at the ends of the training range."""
+        below, centre, scale, low, high = self.mass
+        clipped: Array = np.clip((np.log(np.maximum(m - below, 1e-300)) - centre) / scale, low, high)
         return clipped
 
     def dequantise(self, x: Array, rng: np.random.Generator) -> Array:
@@ -128,7 +134,7 @@ class FeatureTransform:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def _mass_dependence(self, u: Array) -> tuple[Array, Array]:
-        return np.vander(u, 3, increasing=True) @ self.mean.T, np.vander(u, 2, increasing=True) @ self.log_scale.T
+        return _powers(u, _MEAN_TERMS) @ self.mean.T, _powers(u, _SCALE_TERMS) @ self.log_scale.T
 
 
 def _find_spikes(x: Array) -> Array:
@@ -154,17 +160,25 @@ def _spread(x: Array, spikes: Array, rng: np.random.Generator) -> Array:
     return x
 
 
-def _quantile_knots(x: Array, weight: Array, feature: int) -> tuple[Array, Array]:
+def _quantile_knots(x: Array, weight: Array, feature: int, spikes: Array) -> tuple[Array, Array]:
     order = np.argsort(x, kind="stable")
     x, weight = x[order], weight[order]
     spread = x[-1] - x[0]
     if not spread > 0:
-        raise InputError(f"feature number {feature + 1} is constant ({x[0]:g}): there is nothing to learn from it")
+        raise InputError(
+            f"feature number {feature + 1} is constant ({x[0]:g}): there is nothing to learn from it"
+        )
     level = (np.cumsum(weight) - 0.5 * weight) / weight.sum()
     effective = weight.sum() ** 2 / (weight**2).sum()
     # at least 20 events beyond the outermost knots: an edge fixed by one event would be noise
     edge = ndtri(1 - np.clip(20 / effective, 1e-3, 0.1))
     z = np.linspace(-edge, edge, _KNOTS)
+    # the edges of spikes become knots: the slope jumps there
+    borders = np.unique(spikes[spikes[:, 0] == feature, 2:])
+    for jump in ndtri(np.clip(np.interp(borders, x, level), 1e-6, 1 - 1e-6)):
+        nearest = 1 + int(np.argmin(np.abs(z[1:-1] - jump)))
+        if z[nearest - 1] + 1e-3 < jump < z[nearest + 1] - 1e-3:
+            z[nearest] = jump
     knots = np.interp(ndtr(z), level, x)
     step = 1e-9 * spread
     return np.maximum.accumulate(knots - step * np.arange(_KNOTS)) + step * np.arange(1, _KNOTS + 1), z
@@ -181,18 +195,29 @@ def _monotone_slopes(x: Array, z: Array) -> Array:
 
 def _fit_mass_dependence(z: Array, u: Array, weight: Array) -> tuple[Array, Array]:
     root = np.sqrt(weight)[:, None]
-    powers = np.vander(u, 3, increasing=True)
-    mean = np.linalg.lstsq(powers * root, z * root, rcond=None)[0].T
+    powers = _powers(u, _MEAN_TERMS)
+    mean = _least_squares(powers * root, z * root)
     residual = z - powers @ mean.T
-    order = np.array_split(np.argsort(u, kind="stable"), 8)
+    order = np.array_split(np.argsort(u, kind="stable"), 12)
     spread = np.stack([np.sqrt(np.average(residual[i] ** 2, axis=0, weights=weight[i])) for i in order])
     centres = np.array([np.average(u[i], weights=weight[i]) for i in order])
-    lines = np.linalg.lstsq(np.vander(centres, 2, increasing=True), np.log(spread + 1e-12), rcond=None)[0].T
+    lines = _least_squares(_powers(centres, _SCALE_TERMS), np.log(spread + 1e-12))
     return mean, lines
 
 
+def _least_squares(design: Array, target: Array) -> Array:
+    return np.asarray(np.linalg.lstsq(design, target, rcond=None)[0].T, dtype=np.float64)
+
+
+def _powers(u: Array, terms: int) -> Array:
+    result: Array = np.vander(u, terms, increasing=True)
+    return result
+
+
 def _bins(value: Array, knots: Array) -> NDArray[np.intp]:
-    index = np.stack([np.searchsorted(knots[j], value[:, j], side="right") for j in range(len(knots))], axis=1)
+    index = np.stack(
+        [np.searchsorted(knots[j], value[:, j], side="right") for j in range(len(knots))], axis=1
+    )
     return np.clip(index - 1, 0, knots.shape[1] - 2)
 
 
