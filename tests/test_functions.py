@@ -130,12 +130,12 @@ def test_dijet_depends_only_on_the_ratio_of_mass_and_collision_energy(scale):
 
 
 def test_parameter_counts_include_the_normalisation():
-    assert get_family("dijet").members == ("dijet-3", "dijet-4", "dijet-5", "dijet-6")
-    assert get_family("dijet").n_parameters == (3, 4, 5, 6)
+    assert get_family("dijet").members == ("dijet-4", "dijet-5", "dijet-6")
+    assert get_family("dijet").n_parameters == (4, 5, 6)
     assert get_family("dijet:5").n_parameters == (5,)
     assert get_family("poly:3").n_parameters == (4,)
     assert get_family("exppoly:2").n_parameters == (3,)
-    assert get_family("exppoly").n_parameters == tuple(range(2, 10))
+    assert get_family("exppoly").n_parameters == tuple(range(4, 10))
     assert len(get_family("dijet").parameter_names) == 6
 
 

@@ -2,10 +2,14 @@
 
 Which family to choose:
 
-* ``dijet`` - the dijet functions of ATLAS and CMS in ``x = m / sqrt(s)``; three to six parameters, the number
-  chosen by likelihood-ratio tests. ``dijet:4`` fixes it.
-* ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 1 to 8 chosen by
-  tests, ``exppoly:3`` fixes it. The choice for spectra with a turn-on or when ``sqrt(s)`` means nothing.
+* ``dijet`` - the dijet functions of ATLAS and CMS in ``x = m / sqrt(s)``; four to six parameters, the number
+  chosen by likelihood-ratio tests. ``dijet:N`` fixes it (N = 3 to 6).
+* ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 3 to 8 chosen by
+  tests, ``exppoly:DEGREE`` fixes it. The choice for spectra with a turn-on or when ``sqrt(s)`` means nothing.
+
+The choices start one order above the smallest function: a curvature too small for the test to see but not for
+the window would otherwise be counted as an excess (measured in ``docs/statistics.md``).
+
 * ``poly:DEGREE`` - a polynomial in ``m`` kept positive; for slowly varying spectra such as dimuon sidebands.
 
 Every parameter count in this package **includes the normalisation**.
@@ -247,7 +251,7 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     Parameters
     ----------
     spec
-        ``dijet`` (3 to 6 parameters, chosen by tests), ``dijet:N`` (exactly N), ``exppoly`` (degree 1 to 8,
+        ``dijet`` (4 to 6 parameters, chosen by tests), ``dijet:N`` (exactly N), ``exppoly`` (degree 3 to 8,
         chosen by tests), ``exppoly:DEGREE``, ``poly:DEGREE``.
     sqrt_s
         Centre-of-mass energy in GeV; only the dijet functions use it.
@@ -265,9 +269,9 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     if name == "dijet" and (value is None or 3 <= value <= 6):
         if not (np.isfinite(sqrt_s) and sqrt_s > 0):
             raise InputError(f"the centre-of-mass energy must be positive, not {sqrt_s:g} GeV")
-        return _dijet(spec, (3, 4, 5, 6) if value is None else (value,), sqrt_s)
+        return _dijet(spec, (4, 5, 6) if value is None else (value,), sqrt_s)
     if name == "exppoly" and (value is None or 1 <= value <= 8):
-        degrees = (1, 2, 3, 4, 5, 6, 7, 8) if value is None else (value,)
+        degrees = (3, 4, 5, 6, 7, 8) if value is None else (value,)
         return _polynomial(spec, "exppoly", degrees, log=True)
     if name == "poly" and value is not None and 0 <= value <= 8:
         return _polynomial(spec, "poly", (value,), log=False)
