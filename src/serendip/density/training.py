@@ -73,8 +73,8 @@ class SplitSamples:
         """Yield features, masses, times and noise of one step after the other, for ever.
 
         Shapes: z ``(k, size, d)``, u ``(k, size)``, times in (0, 1) ``(k, size)``, noise as z. Events are
-        drawn with probability proportional to their weight. The times are stratified, one in each of ``size`` equal
-        intervals, which lowers the variance of the loss.
+        drawn with probability proportional to their weight. The times are stratified, one in each of
+        ``size`` equal intervals, which lowers the variance of the loss.
         """
         d = self.z.shape[1]
         strata = np.arange(size) / size
@@ -206,6 +206,5 @@ def _require_finite(loss: Tensor, step: int, name: str) -> None:
         model = int(torch.nonzero(~torch.isfinite(loss))[0, 0])
         raise InputError(
             f"training of the {name} diverged: the loss of model {model} is {loss[model].item()} after step "
-            f"{step}; "
-            "use a smaller learning rate, or look at the features for extreme values (serendip inspect)"
+            f"{step}; use a smaller learning rate, or look at the features for extreme values (serendip inspect)"
         )
