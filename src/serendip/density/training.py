@@ -205,6 +205,7 @@ def _require_finite(loss: Tensor, step: int, name: str) -> None:
     if not bool(torch.isfinite(loss).all()):
         model = int(torch.nonzero(~torch.isfinite(loss))[0, 0])
         raise InputError(
-            f"training of the {name} diverged: the loss of model {model} is {loss[model].item()} after step "
-            f"{step}; use a smaller learning rate, or look at the features for extreme values (serendip inspect)"
+            f"training of the {name} diverged: the loss of model {model} is {loss[model].item()} after "
+            f"step {step}; use a smaller learning rate, or look at the features for extreme values "
+            "(serendip inspect)"
         )
