@@ -70,6 +70,15 @@ class Method:
         self.seed = seed
         self.threads = threads
 
+    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+        """Stop if ``fit`` could not work with these events; called for all windows before anything is trained.
+
+        Raises
+        ------
+        InputError
+            If a row of ``splits`` has too few events.
+        """
+
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train one model for each row of ``splits``.
 

@@ -65,6 +65,12 @@ class Cwola(Method):
             )
         return Window(window.low - width, window.low), Window(window.high, window.high + width)
 
+    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+        """Stop if the window or a strip has too few events in a split."""
+        regions = self._regions(events, window)
+        for mask in as_splits(splits, len(events)):
+            self._balanced(events.weights, mask & regions, window)
+
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train one classifier for each split on the events of the window and the strips.
 
@@ -84,8 +90,7 @@ class Cwola(Method):
             the spectrum.
         """
         masks = as_splits(splits, len(events))
-        strips = self.strips(window)
-        regions = np.stack([region.contains(events.m) for region in (window, *strips)])
+        regions = self._regions(events, window)
         used = regions.any(axis=0)
         self._x, self._masks, self._in_window = events.x[used], masks[:, used], regions[0, used]
         event_weights, regions = events.weights[used], regions[:, used]
@@ -112,6 +117,10 @@ class Cwola(Method):
         """Return the strip events that model ``split`` was trained on, with their weights."""
         rows = self._masks[split] & ~self._in_window
         return Template(x=self._x[rows], weights=self._weight[split, rows])
+
+    def _regions(self, events: Events, window: Window) -> NDArray[np.bool_]:
+        """Masks of signal region, lower and upper strip, shape ``(3, n_events)``."""
+        return np.stack([region.contains(events.m) for region in (window, *self.strips(window))])
 
     def _balanced(
         self, weights: NDArray[np.float64], regions: NDArray[np.bool_], window: Window

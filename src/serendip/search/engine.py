@@ -18,14 +18,16 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from serendip.events.events import Events, Window
 from serendip.events.files import atomic_write
 from serendip.events.read import read
+from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
 from serendip.search.executor import available_cores, local_executor
-from serendip.search.folds import assign_folds
+from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.task import Task, run_task
@@ -108,11 +110,12 @@ def run_search(
     progress = progress or _Silent()
     run = RunDirectory(Path(out))
     events = read_events(config)
+    fold = assign_folds(events.ids, config.folds, config.seed)
     windows = [prepare_window(events, window, config) for window in config.windows]
+    _check_methods(config, events, fold)
     run.open(config)
     manifest = run.start(config, events, unblind=unblind)
     unblinded = run.unblinded
-    fold = assign_folds(events.ids, config.folds, config.seed)
     read_done = time.perf_counter()
 
     tasks = _train(config, run, events, executor, jobs, progress)
@@ -149,14 +152,14 @@ def run_search(
 
 
 def read_events(config: SearchConfig) -> Events:
-    """Events of a configuration.
+    """Events of a configuration, in the order of their ids: the order of rows in the file changes nothing.
 
     Raises
     ------
     InputError
         If the file cannot be used as asked.
     """
-    return read(
+    events = read(
         config.file,
         mass=config.mass,
         features=config.features,
@@ -168,6 +171,16 @@ def read_events(config: SearchConfig) -> Events:
         unit=config.unit,
         preset=config.preset,
     )
+    return events.select(np.argsort(events.ids, kind="stable"))
+
+
+def _check_methods(config: SearchConfig, events: Events, fold: NDArray[np.int64]) -> None:
+    """Ask every method about every window, so that a scan does not stop after hours of training."""
+    plan = cross_training_plan(fold, config.folds, config.combination)
+    for name in config.method:
+        method = get_method(name)(config.method_config(name), seed=config.seed)
+        for window in config.windows:
+            method.check(events, window, plan.splits)
 
 
 def _train(
@@ -215,7 +228,7 @@ def _train(
 def _write_scores(
     path: Path,
     events: Events,
-    fold: np.ndarray[Any, np.dtype[np.int64]],
+    fold: NDArray[np.int64],
     tasks: dict[tuple[str, Window], TaskResult],
     measurement: Measurement,
     *,

@@ -50,7 +50,7 @@ class WindowFit:
 
     def in_range(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask of the events inside the fitted range."""
-        return (mass >= self.edges[0]) & (mass < self.edges[-1])
+        return np.asarray((mass >= self.edges[0]) & (mass < self.edges[-1]))
 
     def sideband(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask of the events inside the fitted range and outside the window."""

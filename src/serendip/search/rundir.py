@@ -166,11 +166,12 @@ class RunDirectory:
             "packages": {name: _version(name) for name in _PACKAGES},
             "seed": config.seed,
             "config_hash": config.digest(),
-            "input": {
+            "input": _jsonable(dict(events.provenance))
+            | {
                 "file": config.file,
                 "digest": digest,
+                "rows_read": events.provenance.get("rows_in_file"),
                 "rows_used": len(events),
-                **_jsonable(dict(events.provenance)),
             },
             "hardware": {
                 "machine": platform.machine(),
@@ -229,16 +230,16 @@ class RunDirectory:
         """
         folder = self.task_folder(key)
         try:
-            arrays = [
+            scores, template, weights = (
                 np.load(folder / f"{name}.npy", allow_pickle=False)
                 for name in ("scores", "template", "template_weights")
-            ]
+            )
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, EOFError) as error:
             raise InputError(
                 f"{folder}: is damaged ({error}); delete this folder and repeat the command"
             ) from None
-        return TaskResult(*arrays, facts)
+        return TaskResult(scores, template, weights, facts)
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""
