@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from serendip.cli.main import _register, _run
+from serendip.cli.main import run as run_command
 from serendip.cli.parsing import parse_interval, parse_window
 from serendip.errors import InputError
 from serendip.events.events import Window
@@ -18,14 +18,6 @@ from serendip.statistics.bump import bump_hunt
 from serendip.statistics.pvalues import count_p_value, poisson_p
 
 WINDOW = Window(3300.0, 3700.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def commands():
-    from serendip.cli.main import app
-
-    if not app.registered_commands:
-        _register()
 
 
 def falling(n, rng, low=2000.0, high=8000.0, power=7):
@@ -170,7 +162,7 @@ def table(tmp_path):
 
 
 def run(capfd, *args):
-    code = _run(["bump", *map(str, args)])
+    code = run_command(["bump", *map(str, args)])
     captured = capfd.readouterr()
     return code, captured.out, captured.err
 
