@@ -143,7 +143,7 @@ def test_weights_reach_density_and_classifier():
     ("name", "value"),
     [
         ("density", "spline"),
-        ("steps", 31),
+        ("steps", 200),
         ("batch_size", 128),
         ("sideband_gev", 250.0),
         ("spectrum", "exppoly:4"),
