@@ -23,6 +23,7 @@ import numpy as np
 from serendip.events.events import Events, Window
 
 WINDOW = Window(3300.0, 3700.0)
+RANGE = (2500.0, 7000.0)
 FEATURES = ("mj1", "delta_mj", "tau21_j1", "tau21_j2")
 FOLDS = 10
 WORKING_POINTS = (1e-2, 1e-3)
@@ -30,26 +31,30 @@ COMBINATIONS = ("sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-
 
 
 def learn(source: Path, folder: Path) -> None:
-    from serendip.density.flow_matching import FlowMatching
+    from serendip.density import make_density
     from serendip.events.read import read
+    from serendip.statistics.fit import fit_spectrum
 
     events = read(source, mass=None, preset="lhco")
     if events.label is not None:
         events = events.select(~events.labels)
-    events = events.select((events.m > 2300) & (events.m < 8000))
-    FlowMatching(seed=1).fit(events.x, events.m).save(folder)
-    # quantiles of the smoothed spectrum: linear interpolation between 400 of them has no structure at the window's scale
-    np.save(folder / "quantiles.npy", np.quantile(events.m, np.linspace(0, 1, 401)))
+    events = events.select((events.m > RANGE[0]) & (events.m < RANGE[1]))
+    make_density("flow-matching", seed=1).fit(events.x, events.m).save(folder)
+    edges = np.geomspace(*RANGE, 61)
+    spectrum = fit_spectrum(np.histogram(events.m, edges)[0], edges, "exppoly")
+    grid = np.linspace(*RANGE, 4001)
+    np.save(folder / "spectrum.npy", np.stack([grid, spectrum.density(grid)]))
 
 
 def draw(folder: Path, n_events: int, seed: int) -> Events:
-    from serendip.density.flow_matching import FlowMatching
+    from serendip.density import load_density
 
     rng = np.random.default_rng([seed, 99])
+    grid, density = np.load(folder / "spectrum.npy")
+    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
     n = rng.poisson(n_events)
-    quantiles = np.load(folder / "quantiles.npy")
-    mass = np.interp(rng.random(n), np.linspace(0, 1, len(quantiles)), quantiles)
-    x = FlowMatching.load(folder).sample(mass, rng=rng)
+    mass = np.interp(rng.random(n) * cumulative[-1], cumulative, grid)
+    x = load_density(folder).sample(mass, rng=rng)
     columns = {"mjj": mass} | {name: x[:, i] for i, name in enumerate(FEATURES)} | {"event": np.arange(n)}
     return Events(columns, mass="mjj", features=FEATURES, id="event")
 
@@ -119,7 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     folder = arguments.out.with_suffix(".density")
-    if not (folder / "quantiles.npy").exists():
+    if not (folder / "spectrum.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
         learn(arguments.file, folder)
     done = (

@@ -114,7 +114,7 @@ def _score_histogram(
     known = tested & ~np.isnan(efficiency)
     depth = np.full(len(events), np.nan)
     depth[known] = -np.log10(np.maximum(efficiency[known], 1e-12))
-    edges = np.linspace(0, max(4.0, np.ceil(np.nanmax(depth))), 41)
+    edges = np.linspace(0, max(4.0, np.ceil(np.nanmax(depth))), 21)
     inside = window.contains(events.m)
 
     def fractions(mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:

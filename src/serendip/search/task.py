@@ -19,6 +19,7 @@ __all__ = ["Task", "run_task"]
 
 _TEMPLATE_ROWS = 20_000
 _CLOSURE_EVENTS = 6_000
+_CLOSURE_COPIES = 10
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,17 @@ def _closure(
         rows = np.sort(rng.choice(rows, _CLOSURE_EVENTS, replace=False))
     if len(rows) < 200:
         return None
-    predicted = method.predict_background(events.m[rows], model, rng)
+    # the histograms draw the prediction many times over, so that their pulls are those of the data
+    predicted = method.predict_background(np.tile(events.m[rows], _CLOSURE_COPIES), model, rng)
     if predicted is None:
         return None
     from serendip.classify import TreeEnsemble, fit_splits
 
     observed, w = events.x[rows], events.weights[rows]
     auc, error = two_sample_auc(
-        observed, predicted, w, TreeEnsemble(members=1, random_state=0), fit_splits, rng
+        observed, predicted[: len(rows)], w, TreeEnsemble(members=1, random_state=0), fit_splits, rng
     )
+    copies = np.tile(w, _CLOSURE_COPIES) / _CLOSURE_COPIES
     features = []
     for i, name in enumerate(events.features):
         low, high = np.quantile(observed[:, i], [0.005, 0.995])
@@ -127,7 +130,7 @@ def _closure(
                 "name": name,
                 "edges": edges,
                 "observed": np.histogram(observed[:, i], edges, weights=w)[0],
-                "predicted": np.histogram(predicted[:, i], edges, weights=w)[0],
+                "predicted": np.histogram(predicted[:, i], edges, weights=copies)[0],
             }
         )
     return {"auc": auc, "auc_error": error, "n_events": len(rows), "features": features}
