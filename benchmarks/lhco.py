@@ -42,7 +42,9 @@ def inject(source: Path, target: Path, in_window: int, seed: int) -> Path:
     return target
 
 
-def search(table: Path, out: Path, combination: str, folds: int, methods: list[str]) -> None:
+def search(
+    table: Path, out: Path, combination: str, folds: int, methods: list[str], jobs: int | None
+) -> None:
     if (out / "results.json").exists():
         return
     settings = {
@@ -56,7 +58,7 @@ def search(table: Path, out: Path, combination: str, folds: int, methods: list[s
         "combination": combination,
         "folds": folds,
     }
-    run_search(parse_config(settings), out, unblind=True)
+    run_search(parse_config(settings), out, unblind=True, jobs=jobs)
 
 
 def collect(out: Path) -> dict[str, dict[str, float]]:
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--signal", type=int, nargs="+", default=[250, 120, 0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=["supervised", "idealised", "cwola", "cathode"])
+    parser.add_argument("--jobs", type=int)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for in_window in arguments.signal:
@@ -96,7 +99,7 @@ def main() -> None:
                 ("kfold", "kfold-bonferroni", 5),
             ):
                 out = arguments.out / f"{name}-{in_window}-{seed}"
-                search(table, out, combination, folds, methods)
+                search(table, out, combination, folds, methods, arguments.jobs)
                 for method, numbers in collect(out).items():
                     for quantity, value in numbers.items():
                         if quantity.startswith("Z") == (name == "sequential"):

@@ -65,7 +65,7 @@ class CathodeConfig(MethodConfig):
     spectrum_range: PositiveFloat = 2.0
     oversample: PositiveFloat = 5.0
     classifier: ClassifierName = "trees"
-    members: PositiveInt = 10
+    members: PositiveInt = 20
     min_events: PositiveInt = 50
 
 
