@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def test_windows_of_a_scan_are_adjacent_and_of_equal_relative_width() -> None:
     windows = parse_config(settings).windows
     assert len(windows) == 9
     assert windows[0].low == 2500
-    for left, right in zip(windows, windows[1:], strict=False):
+    for left, right in itertools.pairwise(windows):
         assert right.low == pytest.approx(left.high, abs=1e-3)
         assert right.high / right.low == pytest.approx(1.1, abs=1e-5)
     assert windows[-1].high <= 6000

@@ -51,6 +51,8 @@ OVERALL = {
     "p": 0.002,
     "z": 2.88,
     "p_interval_68": [0.001, 0.003],
+    "n_toys": 1000,
+    "n_reached": 1,
     "trials": "toys, refitted, n=1000",
     "best_look": 0,
 }
@@ -164,12 +166,16 @@ def test_headline_without_an_excess():
 
 
 def test_exhausted_toys_give_a_bound():
-    overall = {**OVERALL, "p": 1 / 1001, "z": 3.09}
+    overall = {**OVERALL, "p": 1 / 1001, "z": 3.09, "n_reached": 0}
     text = plain(words.headline(results(overall, look())))
     assert "global p < 0.001, above 3.1 σ (1 look; toys exhausted: none of 1000 was as extreme)" in text
     assert "(p = 0.001" not in text
-    assert "more than 3.1 σ: above 3 σ" in plain(words.verdict(results(overall, look())))
-    few = {**OVERALL, "p": 1 / 301, "z": 2.7, "trials": "toys, refitted, n=300"}
+    assert "more than 3.1 σ; more toys are needed" in plain(
+        words.verdict(results({**overall, "bonferroni": None}, look()))
+    )
+    bounded = plain(words.verdict(results({**overall, "bonferroni": 2.9e-7}, look())))
+    assert "at least 5.0 σ (p ≤ 2.9 × 10⁻⁷)" in bounded
+    few = {**OVERALL, "p": 1 / 301, "z": 2.7, "n_toys": 300, "n_reached": 0}
     assert "below" not in words.verdict(results(few, look()))
     with_checks = results({**overall, "gross_vitells": 2e-4, "bonferroni": 5e-4}, look())
     assert "Gross–Vitells p = 2.0 × 10⁻⁴" in plain(words.trials_sentence(with_checks))
@@ -177,8 +183,8 @@ def test_exhausted_toys_give_a_bound():
 
 
 def test_two_toys_as_extreme_are_no_bound():
-    assert words.toys_exhausted(GlobalResult(p=3 / 1001, z=2.7, trials="toys, refitted, n=1000")) is None
-    assert words.toys_exhausted(GlobalResult(p=1 / 1001, z=3.1, trials="toys, refitted, n=1000")) == 1000
+    assert words.toys_exhausted(GlobalResult(p=3 / 1001, z=2.7, n_toys=1000, n_reached=2)) is None
+    assert words.toys_exhausted(GlobalResult(p=1 / 1001, z=3.1, n_toys=1000, n_reached=0)) == 1000
     assert words.toys_exhausted(GlobalResult(p=1e-5, z=4.3, trials="bonferroni, n=12")) is None
 
 

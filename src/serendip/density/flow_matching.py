@@ -1,12 +1,10 @@
 r"""Conditional flow matching (arXiv:2210.02747, used for resonant searches in arXiv:2410.20537).
 
 A velocity field carries a standard normal :math:`\epsilon` at time 0 to the features :math:`z` at time 1
-along straight paths :math:`z_t = (1-t)\,\epsilon + t z`; it is found by regressing on :math:`z-\epsilon`.
-With
+along straight paths :math:`z_t = (1-t)\,\epsilon + t z`; it is found by regressing on :math:`z-\epsilon`. With
 :math:`\sigma_t^2 = t^2 + (1-t)^2` it is written as
 
-.. math:: v(z_t, t, u) = \frac{2t-1}{\sigma_t^2} z_t + \frac{1}{\sigma_t} F\!\left(\frac{z_t}{\sigma_t}, t,
-u\right)
+.. math:: v(z_t, t, u) = \frac{2t-1}{\sigma_t^2} z_t + \frac{1}{\sigma_t} F\!\left(\frac{z_t}{\sigma_t}, t, u\right)
 
 whose first term is the exact answer for normal features, so that the network :math:`F` has a target of unit
 variance at all times and starts as a good model. The density follows from the exact divergence,

@@ -89,6 +89,8 @@ class GlobalResult(_Record):
     p: float
     z: float | None = None
     p_interval_68: Interval | None = None
+    n_toys: int | None = None
+    n_reached: int | None = None
     trials: str = ""
     best_look: int | None = None
     gross_vitells: float | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from serendip.report.load import GlobalResult, Look, Results, Run
+from serendip.statistics.pvalues import z_value
 
 __all__ = [
     "GLOSSARY",
@@ -129,11 +129,7 @@ def toys_exhausted(overall: GlobalResult) -> int | None:
 
     Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound.
     """
-    found = re.search(r"\bn\s*=\s*([\d_,]+)", overall.trials)
-    if found is None or "toys" not in overall.trials:
-        return None
-    n = int(re.sub(r"[_,]", "", found.group(1)))
-    return n if overall.p * (n + 1) < 1.5 else None
+    return overall.n_toys if overall.n_reached == 0 else None
 
 
 def _looks(n: int) -> str:
@@ -211,8 +207,13 @@ def verdict(results: Results) -> str:
     if not _is_excess(results):
         return "Background alone explains the data of this run."
     if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
-        said = "above 3 σ, which the field calls evidence; " if z >= 3 else ""
-        return f"Globally this is more than {z_text(z)}: {said}more toys are needed to say how much more."
+        bound = results.overall.bonferroni
+        if bound is None or bound >= results.overall.p:
+            return f"Globally this is more than {z_text(z)}; more toys are needed to say how much more."
+        return (
+            f"The toys alone say: globally more than {z_text(z)}. Counting every look as independent (Bonferroni) gives "
+            f"at least {z_text(float(z_value(bound)))} (p ≤ {p_text(bound)}), as far as the local p-value can be trusted."
+        )
     if z < 3:
         return f"{scope} this is {z_text(z)}: below 3 σ, which the field calls evidence."
     if z < 5:
