@@ -180,6 +180,9 @@ def test_too_few_events_and_unknown_options_are_explained():
         fitted(high)
     with pytest.raises(InputError, match="signal region"):
         fitted(events, min_events=1000)
+    # a scan asks before anything is trained
+    with pytest.raises(InputError, match="lower sideband of the window 1400-1600 GeV"):
+        Cathode().check(high, WINDOW, np.ones((1, len(high)), dtype=bool))
     with pytest.raises(ValidationError):
         CathodeConfig(oversampel=3)
     with pytest.raises(ValidationError):

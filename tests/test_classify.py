@@ -253,11 +253,13 @@ def test_networks_leave_the_number_of_torch_threads_alone():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("trees", TreeEnsemble), ("network", NetworkEnsemble)])
-def test_classifiers_by_name(name, kind):
+@pytest.mark.parametrize(
+    ("name", "kind", "threads"), [("trees", TreeEnsemble, 1), ("network", NetworkEnsemble, 2)]
+)
+def test_classifiers_by_name(name, kind, threads):
     model = build_classifier(name, members=3, seed=5, threads=2)
     assert isinstance(model, kind)
-    assert (model.members, model.random_state, model.threads) == (3, 5, 2)
+    assert (model.members, model.random_state, model.threads) == (3, 5, threads)
 
 
 def test_trees_do_not_wait_for_torch():

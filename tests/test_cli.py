@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -15,10 +16,12 @@ from samples import FEATURES, make_columns, write_table
 
 from serendip.cli.main import run
 
+_EVENTS = 12_000  # enough to train on one of three folds
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("data") / "events.parquet", n_background=4000)
+    return write_table(tmp_path_factory.mktemp("data") / "events.parquet", n_background=_EVENTS)
 
 
 def arguments(file: Path, out: Path, **changes: str | None) -> list[str]:
@@ -77,7 +80,7 @@ def test_bad_options(
 
 
 def broken(path: Path, kind: str) -> Path:
-    columns = make_columns(4000)
+    columns = make_columns(_EVENTS)
     if kind == "some-nan":
         columns["f1"][:7] = np.nan
     elif kind == "all-nan":
@@ -87,7 +90,7 @@ def broken(path: Path, kind: str) -> Path:
     elif kind == "negative-mass":
         columns["mjj"][17] = -5.0
     elif kind == "text":
-        columns["f1"] = np.array([f"v{i}" for i in range(4000)])
+        columns["f1"] = np.array([f"v{i}" for i in range(_EVENTS)])
     pq.write_table(pa.table(columns), path)
     return path
 
@@ -104,6 +107,26 @@ def broken(path: Path, kind: str) -> Path:
 def test_bad_columns(tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, words: list[str]) -> None:
     path = broken(tmp_path / "events.parquet", kind)
     refuse(capfd, tmp_path / "run", arguments(path, tmp_path / "run"), "events.parquet", *words)
+
+
+def test_some_missing_values_are_counted_left_out_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, out = broken(tmp_path / "events.parquet", "some-nan"), tmp_path / "run"
+    quick = {"folds": "3", "set": "cwola.members=1", "working_points": "0.05", "jobs": "1"}
+    assert run(arguments(path, out, **quick)) == 0
+    assert "7 rows left out (f1 is NaN or infinite: 7)" in caplog.text
+    facts = json.loads((out / "manifest.json").read_text())["input"]
+    assert (facts["rows_read"], facts["rows_used"]) == (_EVENTS, _EVENTS - 7)
+    assert sum(facts["left_out"].values()) == 7
+    assert "f1 is NaN or infinite" in (out / "report.html").read_text()
+
+
+def test_a_folder_that_cannot_be_written(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = Path("/proc/serendip-run")
+    refuse(capfd, nowhere, arguments(table, nowhere, folds="3"), "/proc/serendip-run", "cannot be created")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".h5", ".root", ".yaml", ".docx"])

@@ -133,13 +133,15 @@ def test_single_look_is_its_own_trial():
     assert result.bonferroni == pytest.approx(0.1)
 
 
-def test_up_crossings_agree_with_toys():
+def test_up_crossings_agree_with_independent_looks():
     windows = [Window(low, 1.1 * low) for low in 2800.0 * 1.1 ** np.arange(6)]
     looks = build(windows=windows, points=(0.05,))
     p_local = stats.norm.sf(2.5)
     result = global_p_value(with_log_p(looks, 0, np.log(p_local)), 3000, np.random.default_rng(7))
-    assert result.gross_vitells == pytest.approx(result.p, rel=0.8)
-    assert result.gross_vitells > p_local
+    independent = 1 - (1 - p_local) ** 6
+    assert result.gross_vitells == pytest.approx(independent, rel=0.5)
+    # counts are discrete and the binomial p-value is conservative, so toys reach p_local less often than p_local
+    assert 0.4 * independent < result.p <= independent
 
 
 def test_up_crossings_need_a_scan_and_an_excess(looks):

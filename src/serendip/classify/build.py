@@ -19,13 +19,16 @@ def build_classifier(name: ClassifierName, *, members: int, seed: int, threads: 
         ``"network"``: :class:`~serendip.classify.networks.NetworkEnsemble`.
     members
         Classifiers that are averaged.
-    seed, threads
+    seed
         Passed on to the ensemble.
+    threads
+        Of a network. Trees take one: on samples of this size a second OpenMP thread gains nothing, and on a busy
+        machine it costs a factor of ten and more, because threads spin while they wait for each other.
     """
     if name == "trees":
         from serendip.classify.trees import TreeEnsemble
 
-        return TreeEnsemble(members=members, threads=threads, random_state=seed)
+        return TreeEnsemble(members=members, random_state=seed)
     from serendip.classify.networks import NetworkEnsemble
 
     return NetworkEnsemble(members=members, threads=threads, random_state=seed)

@@ -84,6 +84,19 @@ class Cathode(Method):
     config: CathodeConfig
     density: ConditionalDensity
 
+    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+        """Stop if the window or a sideband has too few events in a split."""
+        m = events.m
+        inside, sidebands = window.contains(m), self._within_reach(m, window)
+        regions = {
+            "signal region": inside,
+            "lower sideband": sidebands & (m < window.low),
+            "upper sideband": sidebands & (m >= window.high),
+        }
+        for mask in as_splits(splits, len(events)):
+            for name, region in regions.items():
+                require_events(mask & region & (events.weights > 0), self.config.min_events, name, window)
+
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Learn the background, draw the template and train the classifier, for each split.
 
@@ -105,15 +118,7 @@ class Cathode(Method):
         x, m, weights = events.x, events.m, events.weights
         inside = window.contains(m)
         sidebands = ~inside & self._within_reach(m, window)
-        for mask in masks:
-            used = mask & (weights > 0)
-            require_events(used & inside, self.config.min_events, "signal region", window)
-            require_events(
-                used & sidebands & (m < window.low), self.config.min_events, "lower sideband", window
-            )
-            require_events(
-                used & sidebands & (m >= window.high), self.config.min_events, "upper sideband", window
-            )
+        self.check(events, window, masks)
         self._learn_background(x[sidebands], m[sidebands], weights[sidebands], masks[:, sidebands])
         self._templates = [
             self._draw_template(m, weights, mask & inside, mask & sidebands, window=window, split=k)

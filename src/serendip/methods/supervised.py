@@ -34,7 +34,7 @@ class SupervisedConfig(MethodConfig):
 
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
-    min_events: PositiveInt = 20
+    min_events: PositiveInt = 5
 
 
 class Supervised(Method):
@@ -46,6 +46,13 @@ class Supervised(Method):
     Config = SupervisedConfig
     config: SupervisedConfig
 
+    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+        """Stop if a split has too few signal or background events in the window."""
+        used = window.contains(events.m) & (events.weights > 0)
+        for mask in as_splits(splits, len(events)):
+            for kind, rows in (("signal", events.labels), ("background", ~events.labels)):
+                require_events(mask & used & rows, self.config.min_events, f"{kind} sample", window)
+
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train one classifier for each split on the labelled events of the window.
 
@@ -54,13 +61,14 @@ class Supervised(Method):
         InputError
             If the events carry no label, or a split has too few signal or background events in the window.
         """
+        masks = as_splits(splits, len(events))
+        self.check(events, window, masks)
         used = window.contains(events.m)
-        self._masks = as_splits(splits, len(events))[:, used]
+        self._masks = masks[:, used]
         self._x, self._signal, event_weights = events.x[used], events.labels[used], events.weights[used]
         self._weight = np.zeros(self._masks.shape)
         for k, mask in enumerate(self._masks):
-            for kind, rows in (("signal", mask & self._signal), ("background", mask & ~self._signal)):
-                require_events(rows & (event_weights > 0), self.config.min_events, f"{kind} sample", window)
+            for rows in (mask & self._signal, mask & ~self._signal):
                 self._weight[k, rows] = event_weights[rows] * (0.5 * mask.sum() / event_weights[rows].sum())
         self._classifiers: SplitClassifiers = fit_splits(
             self.classifier(), self._x, self._signal, self._weight, self._masks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
+from serendip.events.files import atomic_write
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
 from serendip.report.words import interval, percent
@@ -32,7 +32,6 @@ __all__ = [
     "selected_events",
     "significance_improvement",
     "spectrum",
-    "write_atomically",
 ]
 
 # Okabe-Ito: told apart with every kind of colour vision
@@ -352,22 +351,14 @@ def significance_improvement(truth: Truth) -> Figure:
     return figure
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that a crash leaves the old one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
 def save(figure: Figure, numbers: BaseModel | Sequence[BaseModel], stem: Path) -> None:
     """Write a figure as PDF and PNG with its numbers as JSON; the same input gives the same bytes."""
     rows = [numbers] if isinstance(numbers, BaseModel) else list(numbers)
     content = [row.model_dump(mode="json", by_alias=True) for row in rows]
     text = json.dumps(content[0] if isinstance(numbers, BaseModel) else content, indent=1, ensure_ascii=False)
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        buffer = io.BytesIO()
-        with _styled():
-            figure.savefig(buffer, format=suffix[1:], dpi=130, metadata=metadata)
-        write_atomically(stem.with_name(stem.name + suffix), buffer.getvalue())
-    write_atomically(stem.with_name(stem.name + ".json"), (text + "\n").encode())
+        with _styled(), atomic_write(stem.with_name(stem.name + suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], dpi=130, metadata=metadata)
+    with atomic_write(stem.with_name(stem.name + ".json")) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     figure.clear()

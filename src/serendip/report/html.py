@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from serendip.errors import InputError
+from serendip.events.files import atomic_write
 from serendip.report import panels, words
-from serendip.report.figures import write_atomically
 from serendip.report.load import read_run
 from serendip.report.panels import Page
 
@@ -43,7 +43,8 @@ def write_report(run: Path) -> Path:
     target = content.path / "report.html"
     try:
         (content.path / "figures").mkdir(exist_ok=True)
-        write_atomically(target, _render(page).encode())
+        with atomic_write(target) as temporary:
+            temporary.write_text(_render(page), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{content.path}: the report cannot be written ({error.strerror or error})"

@@ -109,6 +109,7 @@ def run_search(
     clock = time.perf_counter()
     progress = progress or _Silent()
     run = RunDirectory(Path(out))
+    run.check(config)
     events = read_events(config)
     fold = assign_folds(events.ids, config.folds, config.seed)
     windows = [prepare_window(events, window, config) for window in config.windows]
@@ -211,7 +212,9 @@ def _train(
         progress.advance(f"{task.method} in {task.window} (already there)")
     cores = jobs or available_cores()
     workers = min(cores, len(todo))
-    threads = max(1, cores // max(workers, 1)) if executor is None else 1
+    # from all tasks, not from those that are left: sums over threads round differently, and a run that was
+    # continued must end with the numbers of one that was not
+    threads = max(1, cores // min(cores, len(keys))) if executor is None else 1
     context = local_executor(workers) if executor is None else nullcontext(executor)
     with context as pool:
         futures = {}

@@ -79,24 +79,19 @@ class RunDirectory:
     Parameters
     ----------
     path
-        The folder; created if absent.
-
-    Raises
-    ------
-    InputError
-        If the folder holds other files, or cannot be written.
+        The folder; :meth:`open` creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, config: SearchConfig) -> None:
-        """Create the folder, or check that it belongs to this configuration.
+    def check(self, config: SearchConfig) -> None:
+        """Stop if the folder cannot hold this search; writes nothing.
 
         Raises
         ------
         InputError
-            If the folder belongs to another search, holds other files, or cannot be written.
+            If the folder belongs to another search or holds other files.
         """
         config_file = self.path / "config.yaml"
         if self.path.exists() and not self.path.is_dir():
@@ -118,6 +113,17 @@ class RunDirectory:
                 )
         elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise InputError(f"--out {self.path}: is not empty and not a serendip run; choose another folder")
+
+    def open(self, config: SearchConfig) -> None:
+        """Create the folder, or continue in it.
+
+        Raises
+        ------
+        InputError
+            As :meth:`check`, and if the folder cannot be written.
+        """
+        self.check(config)
+        config_file = self.path / "config.yaml"
         try:
             (self.path / "tasks").mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method
@@ -42,7 +43,8 @@ def run_task(task: Task, events: Events) -> TaskResult:
     An event is only ever scored by a model whose training set does not contain it.
     """
     started = time.perf_counter()
-    limit_threads(task.threads)
+    # more threads than cores make everything many times slower
+    threadpool_limits(task.threads)
     method_class = get_method(task.method)
     if not method_class.uses_labels:
         events = events.without_label()
@@ -72,15 +74,6 @@ def run_task(task: Task, events: Events) -> TaskResult:
         "closure": closure,
     }
     return TaskResult(scores, *template, facts)
-
-
-def limit_threads(threads: int) -> None:
-    """Give this process a thread budget: more threads than cores make everything many times slower."""
-    import threadpoolctl
-    import torch
-
-    torch.set_num_threads(threads)
-    threadpoolctl.threadpool_limits(threads)
 
 
 def _template(
