@@ -116,6 +116,19 @@ def test_significance_has_no_negative_zero():
     assert plain(words.z_text(-1.26)) == "−1.3 σ"
 
 
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [
+        ((3300.0, 3700.0), "3300–3700 GeV"),
+        ((3261.44, 3652.81), "3261–3653 GeV"),
+        ((91.188, 91.25), "91.1880–91.2500 GeV"),
+        ((8.0, 12.0), "8.00–12.00 GeV"),
+    ],
+)
+def test_windows_are_written_to_a_per_cent_of_their_width(window, text):
+    assert words.interval(window) == text
+
+
 def test_poisson_errors_are_the_garwood_interval():
     low, high = poisson_errors([0.0, 1.0, 10.0])
     # chi-squared form of the central interval

@@ -40,16 +40,20 @@ def demo(
             "id": "id",
             "scan": _SCAN,
             "width": _WIDTH,
-            "method": ["cwola"],
+            "method": ["cwola", "cathode"],
+            "folds": 5,
+            # a short training, so that the demo ends within a minute or two
+            "options": {"cathode": {"steps": 600, "members": 10, "oversample": 3.0}},
         }
     )
     events = read_events(config)
     typer.echo(
         f"1. The sample: {len(events):,} simulated proton-proton collisions with two energetic jets each (Pythia 8, 13 TeV).\n"
         "   Somewhere in the spectrum of the two-jet mass there may be a resonance. Nobody tells the program where.\n"
-        f"2. The search: {len(config.windows)} mass windows from {_SCAN[0]:g} to {config.windows[-1].high:g} GeV. In each, CWoLa trains "
-        "boosted trees\n"
-        "   to tell the window from its neighbourhood by four jet features; what background alone cannot explain stands out.\n"
+        f"2. The search: {len(config.windows)} mass windows from {_SCAN[0]:g} to {config.windows[-1].high:.0f} GeV. In each, boosted "
+        "trees learn from four jet\n"
+        "   features to tell the events of the window from background: from the events beside it (CWoLa), and from a\n"
+        "   template that a density, trained beside the window, predicts inside it (CATHODE).\n"
         "   Each event is judged only by models that never saw it. Then: cut, fit the background, count, ask 1000 toys."
     )
     with TerminalProgress() as progress:

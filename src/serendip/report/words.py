@@ -114,8 +114,10 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def interval(window: tuple[float, float], unit: str = "GeV") -> str:
-    """Write a mass window: ``3300–3700 GeV``."""
-    return f"{window[0]:.6g}–{window[1]:.6g} {unit}".strip()
+    """Write a mass window to a per cent of its width: ``3300–3700 GeV``."""
+    width = abs(window[1] - window[0])
+    decimals = max(0, 2 - math.floor(math.log10(width))) if width > 0 else 0
+    return f"{window[0]:.{decimals}f}–{window[1]:.{decimals}f} {unit}".strip()
 
 
 def _cut(look: Look) -> str:
