@@ -66,7 +66,7 @@ class CathodeConfig(MethodConfig):
     oversample: PositiveFloat = 5.0
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
-    min_events: PositiveInt = 50
+    min_events: PositiveInt = 20
 
 
 class Cathode(Method):

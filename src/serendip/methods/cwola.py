@@ -44,7 +44,7 @@ class CwolaConfig(MethodConfig):
     strip_width_gev: PositiveFloat | None = None
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
-    min_events: PositiveInt = 20
+    min_events: PositiveInt = 10
 
 
 class Cwola(Method):
