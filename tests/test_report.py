@@ -88,6 +88,7 @@ def no_figures(monkeypatch):
         (1 / 1001, "0.001"),
         (3.1e-6, "3.1 × 10⁻⁶"),
         (2.87e-17, "2.9 × 10⁻¹⁷"),
+        (0.0, "< 10⁻³⁰⁰"),
         (None, "–"),
     ],
 )
@@ -352,6 +353,17 @@ def test_scan_draws_every_look_once(excess):
     traces = plots.p_value_scan(run.results, "GeV")["data"]
     assert sorted(y for trace in traces for y in trace["y"]) == pytest.approx(expected, rel=1e-5)
     assert sorted(drawn(figures.p_value_scan(run.results).axes[0])) == pytest.approx(expected)
+
+
+def test_an_excess_beyond_double_precision_stays_in_the_scan(excess):
+    run = read_run(excess)
+    looks = tuple(
+        x.model_copy(update={"p_local": 0.0}) if x == run.results.best else x for x in run.results.looks
+    )
+    found = run.results.model_copy(update={"looks": looks})
+    n = len(run.results.looks)
+    assert len([y for trace in plots.p_value_scan(found, "GeV")["data"] for y in trace["y"]]) == n
+    assert min(drawn(figures.p_value_scan(found).axes[0])) == figures.SMALLEST_P
 
 
 def test_figure_files_carry_their_numbers_and_repeat_byte_by_byte(excess, tmp_path):

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from serendip.events.files import atomic_write
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
-from serendip.report.words import interval, percent
+from serendip.report.words import global_label, interval, percent
 
 __all__ = [
     "COLOURS",
@@ -37,6 +37,9 @@ __all__ = [
 # Okabe-Ito: told apart with every kind of colour vision
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DATA, FIT, SIGNAL, WINDOW = "#000000", "#0072b2", "#d55e00", "#e69f00"
+
+# where points of the scan end (31 standard deviations): the limits of the axis must stay double-precision numbers
+SMALLEST_P = 1e-220
 
 # embedding the font of the style makes fontTools report the font's own time stamps
 logging.getLogger("fontTools").setLevel(logging.ERROR)
@@ -159,12 +162,12 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
         smallest = 0.5
         series = [(m, w) for m in results.methods for w in results.working_points]
         for i, (method, cut) in enumerate(series):
-            looks = [x for x in results.looks if (x.method, x.working_point) == (method, cut) and x.p_local]
+            looks = [x for x in results.looks if (x.method, x.working_point) == (method, cut)]
+            looks = sorted((x for x in looks if x.p_local is not None), key=lambda look: look.window)
             if not looks:
                 continue
-            looks.sort(key=lambda look: look.window)
             low, high = np.array([look.window for look in looks]).T
-            p = np.array([look.p_local for look in looks])
+            p = np.array([max(look.p_local or 0.0, SMALLEST_P) for look in looks])
             smallest = min(smallest, float(p.min()))
             axes.errorbar(
                 0.5 * (low + high),
@@ -179,7 +182,7 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
         if results.overall is not None:
             smallest = min(smallest, results.overall.p)
             axes.axhline(
-                results.overall.p, color=SIGNAL, ls="-.", lw=1.5, label=f"global p = {results.overall.p:.2g}"
+                results.overall.p, color=SIGNAL, ls="-.", lw=1.5, label=global_label(results.overall)
             )
         for z in sigma_levels(smallest):
             p_z = p_of_sigma(z)

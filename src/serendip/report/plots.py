@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
-from serendip.report.figures import COLOURS, DATA, FIT, SIGNAL, WINDOW, bin_label
+from serendip.report.figures import COLOURS, DATA, FIT, SIGNAL, SMALLEST_P, WINDOW, bin_label
 from serendip.report.load import ClosureFeature, Results, Scores, SelectedFeature, Spectrum, Truth
-from serendip.report.words import interval, p_text, percent, z_text
+from serendip.report.words import global_label, interval, p_text, percent, z_text
 
 __all__ = ["closure_feature", "p_value_scan", "score_distribution", "selected_feature", "sic", "spectrum"]
 
@@ -199,10 +199,11 @@ def p_value_scan(results: Results, unit: str) -> Spec:
     series = [(method, cut) for method in results.methods for cut in results.working_points]
     for i, (method, cut) in enumerate(series):
         looks = [look for look in results.looks if (look.method, look.working_point) == (method, cut)]
-        looks = sorted((look for look in looks if look.p_local), key=lambda look: look.window)
+        looks = sorted((look for look in looks if look.p_local is not None), key=lambda look: look.window)
         if not looks:
             continue
-        values += [look.p_local or 1.0 for look in looks]
+        p_values = [max(look.p_local or 0.0, SMALLEST_P) for look in looks]
+        values += p_values
         colour = COLOURS[i % len(COLOURS)]
         data.append(
             {
@@ -210,7 +211,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
                 "mode": "lines+markers",
                 "name": _plain(method) + ("" if cut is None else f", {EPS_B} = {percent(cut)}"),
                 "x": _numbers(0.5 * (look.window[0] + look.window[1]) for look in looks),
-                "y": _numbers(look.p_local for look in looks),
+                "y": _numbers(p_values),
                 "error_x": {
                     "type": "data",
                     "array": _numbers(0.5 * (look.window[1] - look.window[0]) for look in looks),
@@ -239,7 +240,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
                 "xanchor": "left",
                 "y": math.log10(p),
                 "yanchor": "bottom",
-                "text": f"global p = {p_text(p)}",
+                "text": global_label(results.overall),
                 "showarrow": False,
                 "font": {"size": 12, "color": "#a34700"},
             }

@@ -12,6 +12,7 @@ __all__ = [
     "GLOSSARY",
     "Note",
     "describe_look",
+    "global_label",
     "headline",
     "interval",
     "notes",
@@ -68,10 +69,12 @@ class Note:
 
 
 def p_text(p: float | None) -> str:
-    """Write a p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``."""
+    """Write a p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``; zero is what double precision cannot hold."""
     if p is None or not math.isfinite(p):
         return "–"
-    if p >= 0.00095 or p <= 0:
+    if p <= 0:
+        return f"<{NBSP}10⁻³⁰⁰"
+    if p >= 0.00095:
         return f"{p:.2g}"
     digits, power = f"{p:.1e}".split("e")
     return f"{digits}{NBSP}×{NBSP}10{str(int(power)).translate(SUPERSCRIPTS)}"
@@ -132,6 +135,11 @@ def toys_exhausted(overall: GlobalResult) -> int | None:
     Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound.
     """
     return overall.n_toys if overall.n_reached == 0 else None
+
+
+def global_label(overall: GlobalResult) -> str:
+    """Label of the line at the global p-value: ``global p = 0.02``, or ``<`` where toys give a bound only."""
+    return f"global p {'=' if toys_exhausted(overall) is None else '<'} {p_text(overall.p)}"
 
 
 def _looks(n: int) -> str:
