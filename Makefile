@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint types layers docs browser clean
+.PHONY: demo test slow lint types layers docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/serendip demo --out demo-run
@@ -21,7 +21,7 @@ slow: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell src tests docs benchmarks examples README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
