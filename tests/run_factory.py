@@ -232,6 +232,7 @@ def write_run(
             "p": p,
             "z": float(-special.ndtri(p)),
             "p_interval_68": [0.8 * p, min(1.0, 1.2 * p)],
+            "n_looks": len(looks),
             "n_toys": 1000,
             "n_reached": round(1001 * p) - 1,
             "trials": "toys, refitted, n=1000",

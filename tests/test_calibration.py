@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from serendip.events.events import Window
+from serendip.search.folds import background_efficiency, tie_breaker
 from serendip.statistics.functions import efficiency_family, get_family
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges, window_bins
 from serendip.statistics.many import fit_many
@@ -22,12 +23,15 @@ FOLDS = 10
 ALPHAS = (0.05, 0.01)
 COMBINATIONS = ("sequential", "sequential-stouffer", "kfold-bonferroni")
 
-# how the score depends on the mass: x = ln(m / 3500 GeV)
+# working point, how the score depends on x = ln(m / 3500 GeV) and on the fold, whether events have weights
 SCORES = {
-    "flat, 1e-2": (0.01, lambda x: 0.0 * x),
-    "flat, 1e-3": (0.001, lambda x: 0.0 * x),
-    "peaked at the window, 1e-2": (0.01, lambda x: -1.5 * x**2),
-    "rising with the mass, 1e-2": (0.01, lambda x: 0.8 * x),
+    "flat, 1e-2": (0.01, lambda x, f: 0.0 * x, False),
+    "flat, 1e-3": (0.001, lambda x, f: 0.0 * x, False),
+    "flat, 1e-2, exponential weights": (0.01, lambda x, f: 0.0 * x, True),
+    "flat, 1e-3, exponential weights": (0.001, lambda x, f: 0.0 * x, True),
+    "peaked at the window, 1e-2": (0.01, lambda x, f: -1.5 * x**2, False),
+    "peaked, more so in later folds, 1e-2": (0.01, lambda x, f: -0.4 * f * x**2, False),
+    "rising with the mass, 1e-2": (0.01, lambda x, f: 0.8 * x, False),
 }
 
 
@@ -38,23 +42,29 @@ def draw_masses(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.interp(rng.random(n) * cumulative[-1], cumulative, grid)
 
 
-def chain(point, dependence, n_toys, seed, n_events=30_000):
+def chain(point, dependence, weighted, n_toys, seed, n_events=30_000):
     """Local p-values of background-only pseudo-experiments, thresholds per fold from its own sideband."""
     rng = np.random.default_rng(seed)
     p = {name: [] for name in COMBINATIONS}
     for _ in range(n_toys):
         mass = draw_masses(rng.poisson(n_events), rng)
         fold = rng.integers(0, FOLDS, len(mass))
-        score = rng.normal(size=len(mass)) + dependence(np.log(mass / 3500.0))
-        side = ~WINDOW.contains(mass)
-        selected = np.zeros(len(mass), dtype=bool)
-        for f in range(FOLDS):
-            here = fold == f
-            selected |= here & (score > np.quantile(score[here & side], 1 - point))
-        inclusive = fit_inclusive(mass, WINDOW, EDGES, "dijet")
+        score = rng.normal(size=len(mass)) + dependence(np.log(mass / 3500.0), fold)
+        weights = rng.exponential(size=len(mass)) if weighted else np.ones(len(mass))
+        ties = tie_breaker(np.arange(len(mass)), seed)
+        selected = background_efficiency(score, fold, ~WINDOW.contains(mass), weights, ties) <= point
+        inclusive = fit_inclusive(mass, WINDOW, EDGES, "dijet", weights=weights)
         for name, values in p.items():
             look = analyse_look(
-                mass, fold, selected, WINDOW, EDGES, inclusive, n_folds=FOLDS, combination=name
+                mass,
+                fold,
+                selected,
+                WINDOW,
+                EDGES,
+                inclusive,
+                n_folds=FOLDS,
+                combination=name,
+                weights=weights,
             )
             values.append(look.p_local)
     return {name: np.array(values) for name, values in p.items()}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serendip.search.folds import assign_folds, background_efficiency, cross_training_plan
+from serendip.search.folds import assign_folds, background_efficiency, cross_training_plan, tie_breaker
 
 
 def test_folds_are_a_hash_of_id_and_seed() -> None:
@@ -40,20 +40,33 @@ def test_no_event_is_scored_by_a_model_that_saw_it(combination: str) -> None:
     assert tested == (set(range(1, 6)) if combination.startswith("sequential") else set(range(6)))
 
 
-def test_the_cut_keeps_the_same_fraction_of_sideband_and_window() -> None:
-    """A threshold just above the (k+1)-th sideband score would keep (k+1)/k more of the window than of the sideband."""
+TIES = tie_breaker(np.arange(4000), seed=1)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "exponential", "a few heavy"])
+def test_the_cut_keeps_the_same_fraction_of_sideband_and_window(weighting: str) -> None:
+    """A threshold just above the (k+1)-th sideband score would keep (k+1)/k more of the window than of the sideband.
+
+    An event whose own weight decided whether it fits under the threshold would be rejected because it is heavy.
+    """
     rng = np.random.default_rng(5)
-    kept_window, kept_sideband = 0, 0
+    inside, outside = [], []
+    n, sideband = 2000, np.arange(2000) < 1000
     for _ in range(400):
-        score = rng.normal(size=600)
-        sideband = np.arange(600) < 400
-        efficiency = background_efficiency(score, np.zeros(600, int), sideband, np.ones(600))
-        selected = efficiency <= 0.0101
-        kept_window += np.sum(selected & ~sideband)
-        kept_sideband += np.sum(selected & sideband)
-    assert kept_sideband == 400 * 4
-    expected = 400 * 200 * 4 / 401
-    assert abs(kept_window - expected) < 4 * np.sqrt(expected)
+        score = rng.normal(size=n)
+        weights = {
+            "equal": np.ones(n),
+            "exponential": rng.exponential(size=n),
+            "a few heavy": np.where(rng.random(n) < 0.05, 10.0, 1.0),
+        }[weighting]
+        efficiency = background_efficiency(score, np.zeros(n, int), sideband, weights, TIES[:n])
+        selected = efficiency <= 0.00401
+        inside.append(weights[selected & ~sideband].sum())
+        outside.append(weights[selected & sideband].sum())
+    if weighting == "equal":
+        assert np.all(np.array(outside) == 4)
+    difference = np.array(inside) - 1000 / 1001 * np.array(outside)
+    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(400)
 
 
 def test_efficiency_is_taken_within_the_fold_and_with_weights() -> None:
@@ -61,16 +74,26 @@ def test_efficiency_is_taken_within_the_fold_and_with_weights() -> None:
     fold = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])
     sideband = np.array([1, 1, 1, 0, 1, 1, 1, 0, 1], bool)
     weights = np.array([1, 1, 2, 1, 1, 1, 2, 1, 1.0])
-    efficiency = background_efficiency(score, fold, sideband, weights)
-    assert efficiency[:4] == pytest.approx([1.0, 0.75, 0.5, 0.75])
+    efficiency = background_efficiency(score, fold, sideband, weights, TIES[:9])
+    assert efficiency[:4] == pytest.approx([1.0, 0.75, 0.25, 0.75])
     assert efficiency[4:8] == pytest.approx(efficiency[:4])
     assert np.isnan(efficiency[8])
+    without = background_efficiency(score, fold, sideband, weights * (fold != 1), TIES[:9])
+    assert np.isnan(without[4:8]).all()
 
 
-def test_tied_scores_are_all_in_or_all_out() -> None:
-    score = np.array([1.0, 1.0, 1.0, 0.0, 1.0, 0.0])
-    sideband = np.array([1, 1, 1, 1, 0, 0], bool)
-    efficiency = background_efficiency(score, np.zeros(6, int), sideband, np.ones(6))
-    assert len(set(efficiency[score == 1.0])) == 1
-    assert efficiency[4] == pytest.approx(0.25)
-    assert efficiency[5] == 1.0
+def test_tied_scores_are_cut_at_the_working_point_and_alike_on_both_sides() -> None:
+    n = 4000
+    score = np.random.default_rng(3).integers(0, 3, n).astype(float)
+    sideband = np.arange(n) % 2 == 0
+    efficiency = background_efficiency(score, np.zeros(n, int), sideband, np.ones(n), TIES)
+    selected = efficiency <= 0.0501
+    assert selected[sideband].sum() == 100
+    assert abs(selected[~sideband].sum() - 100) < 4 * np.sqrt(200)
+    assert np.all(score[selected] == 2)
+    shuffled = np.random.default_rng(4).permutation(n)
+    again = background_efficiency(
+        score[shuffled], np.zeros(n, int), sideband[shuffled], np.ones(n), TIES[shuffled]
+    )
+    assert np.array_equal(again, efficiency[shuffled])
+    assert not np.array_equal(tie_breaker(np.arange(n), seed=2), TIES)

@@ -262,6 +262,23 @@ def test_stouffer_trusts_late_folds_more():
     )
 
 
+@pytest.mark.parametrize("combination", ["sequential-stouffer", "kfold-bonferroni"])
+def test_fold_p_values_rest_on_the_efficiency_of_the_own_fold(combination):
+    """Models of later folds see more events and may follow the mass more than those of the first."""
+    rng = np.random.default_rng(12)
+    mass = falling(200_000, rng)
+    fold = rng.integers(0, FOLDS, len(mass))
+    peaked = np.exp(-5.0 * fold * np.log(mass / 3495) ** 2)
+    look = one_look(mass, fold, rng.random(len(mass)) < 0.2 * peaked, combination=combination)
+    pulls = [(f.observed - f.expected) / np.hypot(f.expected_error, np.sqrt(f.expected)) for f in look.folds]
+    assert np.max(np.abs(pulls)) < 3.0
+    shared = one_look(mass, fold, rng.random(len(mass)) < 0.2 * peaked, combination="sequential")
+    late = shared.folds[-1]
+    assert late.observed - late.expected > 4 * np.sqrt(
+        late.expected
+    )  # what the share of a common fit would give
+
+
 def test_one_empty_fold_does_not_end_the_stouffer_search():
     observed = np.array([0.0, 8.0, 9.0, 10.0])
     expected = np.full(4, 2.0)

@@ -243,6 +243,7 @@ def bad(changes, message, **options):
         bad({}, r"feature 'px\*y' uses column 'y', which is the label", features=["px*y"]),
         bad({}, r"feature 'px\+event' uses column 'event', which is the id", features=["px+event"]),
         bad({}, r"feature 'w' uses column 'w', which is the weight", features=["w"]),
+        bad({}, r"weight 'w\*y' uses column 'y', which is the label", weight="w*y"),
         bad({}, r"mass 'mass\+y' uses column 'y', which is the label", mass="mass+y"),
         bad({}, r"'px' is given twice", features=["px", "py", "px"]),
         bad({}, r"'mass' is the mass and cannot also be a feature", features=["mass"]),

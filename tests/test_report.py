@@ -233,9 +233,37 @@ def quiet(tmp_path) -> Path:
     return run
 
 
-def test_poor_fit_is_a_caution(quiet):
-    edit(quiet, "results.json", lambda r: r["looks"][0]["fit"].update(gof_p=0.004))
+@pytest.mark.parametrize(
+    ("key", "part"), [("gof_p", "spectrum"), ("efficiency_gof_p", "efficiency of the cut")]
+)
+def test_poor_fit_is_a_caution(quiet, key, part):
+    edit(quiet, "results.json", lambda r: r["looks"][0]["fit"].update({key: 0.004}))
     assert titles(quiet) == {"Poor fit"}
+    assert f"{part}: p = 0.004" in plain(words.notes(read_run(quiet))[0].text)
+    assert words.reservation(read_run(quiet)) == ""  # there is no excess to quote
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("results.json", lambda r, i: r["looks"][i]["fit"].update(efficiency_gof_p=1e-9), "fit is poor"),
+        ("results.json", lambda r, i: r["looks"][i].update(warning="kept by hand"), "kept by hand"),
+        (
+            "diagnostics.json",
+            lambda d, i: d["correlation"][0].update(distance_correlation=0.5),
+            "on the mass",
+        ),
+        ("diagnostics.json", lambda d, i: d["closure"][0].update(auc=0.7, auc_error=0.01), "does not close"),
+    ],
+)
+def test_an_excess_in_a_doubtful_look_is_not_to_be_quoted(tmp_path, file, change, reason):
+    run = write_run(
+        tmp_path / "run", kind="excess", n_windows=1, methods=("cathode",), working_points=(0.01,)
+    )
+    assert words.reservation(read_run(run)) == ""
+    edit(run, file, lambda content: change(content, 0))
+    assert reason in words.reservation(read_run(run))
+    assert "Not to be quoted as it stands" in write_report(run).read_text()
 
 
 def test_over_claiming_combination_is_a_caution(quiet):
@@ -271,11 +299,10 @@ def test_few_sideband_events_after_the_cut_are_a_caution(quiet):
     assert titles(quiet) == {"Few sideband events after the cut"}
 
 
-def test_warning_of_a_look_and_second_unblinding_are_cautions(quiet):
+def test_warning_of_a_look_is_a_caution(quiet):
     edit(quiet, "results.json", lambda r: r["looks"][0].update(warning="efficiency fit at its bound"))
-    edit(quiet, "manifest.json", lambda m: m["unblinding"].append({"time": "later", "config_hash": "other"}))
     notes = {note.title: note.text for note in words.notes(read_run(quiet))}
-    assert set(notes) == {"Note from the fit", "Unblinded more than once"}
+    assert set(notes) == {"Note from the fit"}
     assert "efficiency fit at its bound" in notes["Note from the fit"]
 
 

@@ -20,8 +20,11 @@ from samples import FEATURES, write_table
 
 import serendip.search
 from serendip.errors import InputError
+from serendip.methods.cwola import Cwola
+from serendip.report import write_report
 from serendip.search.config import SearchConfig, parse_config
 from serendip.search.engine import run_search
+from serendip.statistics.pvalues import count_p_value
 
 
 def config(path: Path, **changes: object) -> SearchConfig:
@@ -120,6 +123,55 @@ def test_blind_until_unblinded(with_signal: Path, unblinded: Path, tmp_path: Pat
     assert len(json.loads((run / "manifest.json").read_text())["unblinding"]) == 1
 
 
+def test_a_blind_scan_hides_every_window_from_the_looks_beside_it(with_signal: Path, tmp_path: Path) -> None:
+    scan = config(with_signal, window=None, scan=[3000, 4000], width=0.15)
+    run = run_search(scan, tmp_path / "run", jobs=1).path
+    low, high = scan.windows[0].low, scan.windows[-1].high
+    assert len(scan.windows) == 2
+    for spectrum in json.loads((run / "diagnostics.json").read_text())["spectra"]:
+        edges, shown = np.array(spectrum["edges"]), np.array([n is not None for n in spectrum["observed"]])
+        assert np.array_equal(shown, (edges[1:] <= low) | (edges[:-1] >= high))
+    table = pq.read_table(run / "scores.parquet")
+    mass = pq.read_table(with_signal, columns=["mjj"])["mjj"].to_numpy()[table["id"].to_numpy()]
+    inside = (mass >= low) & (mass < high)
+    hidden = table["score"].is_null().to_numpy()
+    tested = table["fold"].to_numpy() > 0
+    assert hidden[inside].all()
+    assert not hidden[~inside & tested].any()
+
+
+def test_references_are_no_result_and_cost_no_trials(with_signal: Path, tmp_path: Path) -> None:
+    def searched(*methods: str) -> Path:
+        options = {"cwola": {"members": 2}} if "cwola" in methods else {}
+        settings = config(
+            with_signal,
+            method=methods,
+            label="truth",
+            folds=3,
+            combination="kfold-bonferroni",
+            options=options,
+        )
+        return run_search(settings, tmp_path / "-".join(methods), unblind=True, jobs=1).path
+
+    both = results(searched("supervised", "cwola"))
+    supervised, cwola = both["looks"]
+    assert "truth labels" in supervised["warning"]
+    assert cwola["warning"] is None
+    assert (both["global"]["best_look"], both["global"]["n_looks"]) == (1, 1)
+    assert results(searched("cwola"))["global"] == both["global"] | {"best_look": 0}
+    only = searched("supervised")
+    assert results(only)["global"] is None
+    assert "no global p-value" in write_report(only).read_text()
+
+
+def test_a_score_that_is_no_number_stops_the_search(
+    with_signal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cwola, "score", lambda self, events, split=0: np.full(len(events), np.nan))
+    with pytest.raises(InputError, match=r"'cwola' gave .* not a finite number"):
+        run_search(config(with_signal), tmp_path / "run", jobs=1)
+
+
 def test_the_same_run_twice_gives_the_same_numbers(
     with_signal: Path, unblinded: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +211,14 @@ def test_combinations(with_signal: Path, tmp_path: Path, combination: str) -> No
     assert combination.split("-")[1] in look["combination"]
     assert len(look["folds"]) == (3 if combination.startswith("sequential") else 4)
     assert look["z_local"] > 3
+    p = [fold["p"] for fold in look["folds"]]
+    if combination == "kfold-bonferroni":
+        assert look["p_local"] == pytest.approx(4 * min(p), rel=1e-6)
+    elif combination == "kfold-summed":
+        summed = count_p_value(look["observed"], look["expected"], look["expected_error"])
+        assert look["p_local"] == pytest.approx(summed, rel=1e-6)
+    else:
+        assert look["p_local"] < min(p)
     assert (look["warning"] is not None) == (combination == "kfold-summed")
 
 

@@ -145,7 +145,8 @@ def _assign(settings: dict[str, Any], assignment: str) -> None:
 
 def _print_summary(run: Path, page: Path) -> None:
     from serendip.report.load import read_run
-    from serendip.report.words import headline, verdict
+    from serendip.report.words import headline, reservation, verdict
 
-    results = read_run(run).results
-    typer.echo(f"{headline(results)}\n{verdict(results)}\nreport: {page}")
+    content = read_run(run)
+    lines = [headline(content.results), verdict(content.results), reservation(content), f"report: {page}"]
+    typer.echo("\n".join(line for line in lines if line))

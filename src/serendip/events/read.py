@@ -111,6 +111,11 @@ def resolve(
                     f"{table.path.name}: the {what} '{used.text}' uses column '{name}', which is the {role}; "
                     f"a search must not see it; leave it out of the {what}"
                 )
+    if roles.weight and roles.label in roles.weight.columns:
+        raise InputError(
+            f"{table.path.name}: the weight '{roles.weight.text}' uses column '{roles.label}', which is the label; "
+            "a search must not see it; leave it out of the weight"
+        )
     texts = [feature.text for feature in roles.features]
     for text in texts:
         if texts.count(text) > 1:

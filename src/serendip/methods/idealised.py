@@ -9,6 +9,7 @@ template.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -60,6 +61,15 @@ class Idealised(Method):
     Config = IdealisedConfig
     config: IdealisedConfig
 
+    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+        """Stop if the window has too few events of one class for the two halves of a member."""
+        used = window.contains(events.m) & (events.weights > 0)
+        share = self.config.data_fraction
+        for mask in as_splits(splits, len(events)):
+            for kind, rows, part in (("data", used, share), ("template", used & ~events.labels, 1 - share)):
+                needed = math.ceil(self.config.min_events / part)
+                require_events(mask & rows, needed, f"{kind} sample", window)
+
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train all members for each split on the events of the window.
 
@@ -68,8 +78,10 @@ class Idealised(Method):
         InputError
             If the events carry no label, or a split has too few events in the window.
         """
+        splits = as_splits(splits, len(events))
+        self.check(events, window, splits)
         used = window.contains(events.m)
-        self._masks = as_splits(splits, len(events))[:, used]
+        self._masks = splits[:, used]
         self._x, event_weights = events.x[used], events.weights[used]
         self._background, self._event_weights = ~events.labels[used], event_weights
         n, members = len(self._x), self.config.members

@@ -63,6 +63,7 @@ class Fit(_Record):
     n_parameters: int | None = None
     gof_p: float | None = None
     efficiency_order: int | None = None
+    efficiency_gof_p: float | None = None
 
 
 class Look(_Record):
@@ -89,6 +90,7 @@ class GlobalResult(_Record):
     p: float
     z: float | None = None
     p_interval_68: Interval | None = None
+    n_looks: int | None = None
     n_toys: int | None = None
     n_reached: int | None = None
     trials: str = ""
@@ -121,6 +123,12 @@ class Results(_Record):
             return self.looks[self.overall.best_look]
         tested = [look for look in self.looks if look.p_local is not None]
         return min(tested, key=lambda look: look.p_local or 0.0, default=None)
+
+    @property
+    def n_looks(self) -> int:
+        """Number of looks that the global p-value is about (references that know the truth are none)."""
+        known = None if self.overall is None else self.overall.n_looks
+        return len(self.looks) if known is None else known
 
     @property
     def methods(self) -> tuple[str, ...]:

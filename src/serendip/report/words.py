@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from serendip.report.load import GlobalResult, Look, Results, Run
+from serendip.report.load import Closure, Correlation, GlobalResult, Look, Results, Run, Spectrum
 from serendip.statistics.pvalues import z_value
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "number",
     "p_text",
     "percent",
+    "reservation",
     "toys_exhausted",
     "trials_sentence",
     "verdict",
@@ -158,7 +159,7 @@ def describe_look(look: Look) -> str:
 
 
 def _global_phrase(results: Results) -> str:
-    overall, looks = results.overall, _looks(len(results.looks))
+    overall, looks = results.overall, _looks(results.n_looks)
     if overall is None:
         return f"no global p-value was made ({looks})"
     n = toys_exhausted(overall)
@@ -244,7 +245,7 @@ def trials_sentence(results: Results) -> str:
     if overall.gross_vitells is not None:
         checks.append(f"Gross–Vitells p = {p_text(overall.gross_vitells)}")
     if overall.bonferroni is not None:
-        checks.append(f"Bonferroni ({_looks(len(results.looks))}) p ≤ {p_text(overall.bonferroni)}")
+        checks.append(f"Bonferroni ({_looks(results.n_looks)}) p ≤ {p_text(overall.bonferroni)}")
     if checks:
         parts.append(f"Cross-checks without these toys: {', '.join(checks)}.")
     return " ".join(part for part in parts if part)
@@ -257,6 +258,55 @@ def _name(look: Look, unit: str) -> str:
 def _some(names: list[str]) -> str:
     shown = "; ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown}; and {len(names) - 4} more"
+
+
+def _poor_fits(look: Look) -> list[str]:
+    """What of a look's background model the sidebands contradict."""
+    if look.fit is None:
+        return []
+    parts = {"spectrum": look.fit.gof_p, "efficiency of the cut": look.fit.efficiency_gof_p}
+    return [f"{part}: p = {p_text(p)}" for part, p in parts.items() if p is not None and p < POOR_FIT]
+
+
+def _knows_the_mass(record: Correlation) -> bool:
+    return record.distance_correlation > 2 * record.null_level
+
+
+def _does_not_close(record: Closure) -> bool:
+    return record.auc is not None and record.auc - 2 * (record.auc_error or 0.0) > VISIBLE_CLOSURE
+
+
+def _sideband_events(spectrum: Spectrum) -> float | None:
+    """Events outside the window; None where another blinded window hides some of them."""
+    counts = [
+        count
+        for count, low in zip(spectrum.observed, spectrum.edges, strict=False)
+        if not spectrum.window[0] <= low < spectrum.window[1]
+    ]
+    return None if None in counts else sum(count or 0.0 for count in counts)
+
+
+def reservation(run: Run) -> str:
+    """Why the most significant look must not be quoted as it stands; empty if there is no reason."""
+    best = run.results.best
+    if best is None or not _is_excess(run.results):
+        return ""
+
+    def same(record: Correlation | Closure) -> bool:
+        return (record.method, record.window) == (best.method, best.window)
+
+    reasons = []
+    if poor := _poor_fits(best):
+        reasons.append(f"the fit is poor ({', '.join(poor)})")
+    if any(same(record) and _knows_the_mass(record) for record in run.diagnostics.correlation):
+        reasons.append("its score depends on the mass, so that the cut may make a bump out of background")
+    if any(same(record) and _does_not_close(record) for record in run.diagnostics.closure):
+        reasons.append("its template does not close")
+    if best.warning:
+        reasons.append(best.warning.rstrip("."))
+    if not reasons:
+        return ""
+    return f"Not to be quoted as it stands: {'; '.join(reasons)}."
 
 
 def notes(run: Run) -> list[Note]:
@@ -277,14 +327,9 @@ def notes(run: Run) -> list[Note]:
                 "Use the combination 'sequential' for a result.",
             )
         )
-    fits = {
-        _name(look, unit) + f" (p = {p_text(look.fit.gof_p)})": None
-        for look in results.looks
-        if look.fit is not None and look.fit.gof_p is not None and look.fit.gof_p < POOR_FIT
-    }
     add(
         "Poor fit",
-        list(fits),
+        [f"{_name(look, unit)} ({', '.join(poor)})" for look in results.looks if (poor := _poor_fits(look))],
         "The background function does not describe the sidebands; the expectation may be biased.",
     )
     add(
@@ -292,7 +337,7 @@ def notes(run: Run) -> list[Note]:
         [
             f"{c.method} at {interval(c.window, unit)} (AUC {with_error(c.auc, c.auc_error)})"
             for c in pictures.closure
-            if c.auc is not None and c.auc - 2 * (c.auc_error or 0.0) > VISIBLE_CLOSURE
+            if _does_not_close(c)
         ],
         "Held-out sideband events can be told from the template, so the classifier may have learnt "
         "the flaws of the template instead of a signal.",
@@ -303,10 +348,11 @@ def notes(run: Run) -> list[Note]:
             f"{c.method} at {interval(c.window, unit)} "
             f"({c.distance_correlation:.3f}, limit {c.null_level:.3f})"
             for c in pictures.correlation
-            if c.distance_correlation > 2 * c.null_level
+            if _knows_the_mass(c)
         ],
-        "In the sidebands the score is correlated with the mass. The fit follows a smooth dependence, "
-        "but look for a shape in the background after the cut.",
+        "In the sidebands the score is correlated with the mass, so that the cut changes the shape of the background. "
+        "The fit follows a gentle change only: an excess here can be background. Leave out features that follow the "
+        "mass (serendip inspect names them), or use a method that allows them.",
     )
     add(
         "Very few events expected",
@@ -322,15 +368,7 @@ def notes(run: Run) -> list[Note]:
         [
             f"{s.method} at {interval(s.window, unit)}, {percent(s.working_point)} ({number(n)})"
             for s in pictures.spectra
-            if s.working_point is not None
-            and (
-                n := sum(
-                    v or 0.0
-                    for v, lo in zip(s.observed, s.edges, strict=False)
-                    if not s.window[0] <= lo < s.window[1]
-                )
-            )
-            < FEW_SIDEBAND
+            if s.working_point is not None and (n := _sideband_events(s)) is not None and n < FEW_SIDEBAND
         ],
         "The expectation rests on few events; its error bar is large and the shape is hardly tested.",
     )
@@ -344,15 +382,6 @@ def notes(run: Run) -> list[Note]:
                 "Toys exhausted",
                 f"None of the {number(toys)} toys was as extreme as the data, so the global p is a bound. "
                 "More toys would say more.",
-            )
-        )
-    configs = {entry.config_hash for entry in run.manifest.unblinding}
-    if len(configs) > 1:
-        found.append(
-            Note(
-                "Unblinded more than once",
-                f"The windows were opened with {len(configs)} different configurations. "
-                "The p-values do not account for the choice between them.",
             )
         )
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def diagnostics(
         "mass_name": events.mass,
         "unit": "GeV",
         "features": list(events.features),
-        "spectra": _spectra(measurement, blinded=blinded),
+        "spectra": _spectra(measurement, config.windows if blinded else ()),
         "scores": [
             _score_histogram(events, where, measurement, window_fit, tested[where], blinded=blinded)
             for where, window_fit in _window_fits(measurement).items()
@@ -60,22 +60,23 @@ def _window_fits(measurement: Measurement) -> dict[tuple[str, Window], WindowFit
     return {(look.method, look.window_fit.window): look.window_fit for look in measurement.looks}
 
 
-def _masked(counts: NDArray[np.float64], window_fit: WindowFit, *, blinded: bool) -> list[float | None]:
-    return [
-        None if blinded and inside else float(n) for n, inside in zip(counts, window_fit.inside, strict=True)
-    ]
+def _shown(
+    counts: NDArray[np.float64], edges: NDArray[np.float64], hidden: Sequence[Window]
+) -> list[float | None]:
+    """Counts, but None in every bin that touches one of the ``hidden`` windows."""
+    inside = np.zeros(len(counts), dtype=bool)
+    for window in hidden:
+        inside |= (edges[:-1] < window.high) & (edges[1:] > window.low)
+    return [None if unknown else float(n) for n, unknown in zip(counts, inside, strict=True)]
 
 
-def _spectra(measurement: Measurement, *, blinded: bool) -> list[dict[str, Any]]:
+def _spectra(measurement: Measurement, hidden: Sequence[Window]) -> list[dict[str, Any]]:
     spectra = []
     for window_fit in {fit.window: fit for fit in _window_fits(measurement).values()}.values():
-        spectra.append(_spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, blinded=blinded))
+        spectra.append(_spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, hidden))
     for i, look in enumerate(measurement.looks):
-        spectra.append(
-            _spectrum(
-                (i, look), look.window_fit, look.result.spectrum.counts, look.result.spectrum, blinded=blinded
-            )
-        )
+        fit = look.result.spectrum
+        spectra.append(_spectrum((i, look), look.window_fit, fit.counts, fit, hidden))
     return spectra
 
 
@@ -84,8 +85,7 @@ def _spectrum(
     window_fit: WindowFit,
     counts: NDArray[np.float64],
     fit: Any,
-    *,
-    blinded: bool,
+    hidden: Sequence[Window],
 ) -> dict[str, Any]:
     return {
         "look": look and look[0],
@@ -93,7 +93,7 @@ def _spectrum(
         "window": [window_fit.window.low, window_fit.window.high],
         "working_point": look and look[1].working_point,
         "edges": window_fit.edges,
-        "observed": _masked(counts, window_fit, blinded=blinded),
+        "observed": _shown(counts, window_fit.edges, hidden),
         "expected": fit.expected,
         "expected_error": fit.expected_error,
         "fit": {"function": fit.function, "n_parameters": fit.n_parameters, "gof_p": fit.gof_p},

@@ -180,8 +180,9 @@ def _check_methods(config: SearchConfig, events: Events, fold: NDArray[np.int64]
     plan = cross_training_plan(fold, config.folds, config.combination)
     for name in config.method:
         method = get_method(name)(config.method_config(name), seed=config.seed)
+        seen = events if method.uses_labels else events.without_label()
         for window in config.windows:
-            method.check(events, window, plan.splits)
+            method.check(seen, window, plan.splits)
 
 
 def _train(
@@ -237,7 +238,7 @@ def _write_scores(
     *,
     blinded: bool,
 ) -> None:
-    """One row for each event, method and window. Blinded: the scores of the window's events are null."""
+    """One row for each event, method and window. Blinded: the scores of the events in any window are null."""
     schema = pa.schema(
         {
             "id": pa.array(events.ids).type,
@@ -250,10 +251,14 @@ def _write_scores(
         }
     )
     ids = pa.array(events.ids)
+    secret = np.zeros(len(events), dtype=bool)
+    if blinded:
+        for _, window in tasks:
+            secret |= window.contains(events.m)
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for (method, window), task in tasks.items():
             inside = window.contains(events.m)
-            hidden = np.isnan(task.scores) | (inside & blinded)
+            hidden = np.isnan(task.scores) | secret
             n = len(events)
             columns = [
                 ids,

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Plan", "assign_folds", "background_efficiency", "cross_training_plan"]
+__all__ = ["Plan", "assign_folds", "background_efficiency", "cross_training_plan", "tie_breaker"]
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _GOLDEN = 0x9E3779B97F4A7C15
+_TIES = 0x54494553
 
 
 def assign_folds(ids: NDArray[Any], n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -31,6 +32,15 @@ def assign_folds(ids: NDArray[Any], n_folds: int, seed: int) -> NDArray[np.int64
     -------
     Folds ``0 … n_folds - 1``, shape ``(n,)``.
     """
+    return np.asarray(_hash(ids, (seed + 1) * _GOLDEN) % np.uint64(n_folds), dtype=np.int64)
+
+
+def tie_breaker(ids: NDArray[Any], seed: int) -> NDArray[np.uint64]:
+    """Order of events with equal scores: another hash of id and seed, independent of the fold, shape ``(n,)``."""
+    return _hash(ids, (seed + 1) * _GOLDEN ^ _TIES)
+
+
+def _hash(ids: NDArray[Any], salt: int) -> NDArray[np.uint64]:
     if np.issubdtype(ids.dtype, np.integer):
         keys = ids.astype(np.int64).view(np.uint64)
     else:
@@ -39,9 +49,8 @@ def assign_folds(ids: NDArray[Any], n_folds: int, seed: int) -> NDArray[np.int64
         )
         keys = np.frombuffer(digests, dtype=np.uint64)
     # splitmix64, twice: once to spread the seed, once to mix it with the id
-    offset = np.uint64(((seed + 1) * _GOLDEN) & 0xFFFFFFFFFFFFFFFF)
-    mixed = _splitmix(keys ^ _splitmix(np.asarray([offset], dtype=np.uint64)))
-    return np.asarray(mixed % np.uint64(n_folds), dtype=np.int64)
+    offset = np.uint64(salt & 0xFFFFFFFFFFFFFFFF)
+    return _splitmix(keys ^ _splitmix(np.asarray([offset], dtype=np.uint64)))
 
 
 def _splitmix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -85,15 +94,17 @@ def background_efficiency(
     fold: NDArray[np.int64],
     sideband: NDArray[np.bool_],
     weights: NDArray[np.float64],
+    ties: NDArray[np.uint64],
 ) -> NDArray[np.float64]:
     r"""Background efficiency of a cut at each event's score, from the sideband events of its own fold.
 
-    .. math:: \varepsilon(s) = \frac{\min_w + \sum_{i \in SB, s_i > s} w_i}{\sum_{i \in SB} w_i}
+    .. math:: \varepsilon(s) = \frac{\min_{SB} w + \sum_{i \in SB, s_i > s} w_i}{\sum_{i \in SB} w_i}
 
-    where :math:`\min_w` stands for one sideband event. Selecting :math:`\varepsilon \le \varepsilon_B` keeps all events at
-    or above the k-th highest sideband score, :math:`k = \lfloor \varepsilon_B N \rfloor`. The k-th event itself must be
-    inside the cut: its expected efficiency in the signal region is then k/(N+1); cutting just above the (k+1)-th
-    instead would select (k+1)/(N+1) there for k in the sideband, a bias of 1/k towards excesses.
+    Selecting :math:`\varepsilon \le \varepsilon_B` keeps all events at or above the k-th highest sideband score,
+    :math:`k = \lfloor \varepsilon_B N \rfloor`. The k-th event itself must be inside the cut: its expected efficiency in
+    the signal region is then k/(N+1); cutting just above the (k+1)-th instead would select (k+1)/(N+1) there for k in
+    the sideband, a bias of 1/k towards excesses. For the same reason the smallest weight stands for the event
+    at the threshold, and not its own: whether an event is inside may depend only on the events above it.
 
     Parameters
     ----------
@@ -101,22 +112,21 @@ def background_efficiency(
         Anomaly score, shape ``(n,)``; NaN where the fold is not tested.
     fold, sideband, weights
         Fold, membership of the sidebands that define the efficiency, event weight; shape ``(n,)``.
+    ties
+        Decides between equal scores (:func:`tie_breaker`), shape ``(n,)``. Trees trained on few events give whole
+        blocks of equal scores, much larger than a tight working point.
 
     Returns
     -------
-    Shape ``(n,)``; 1 at most; NaN where the score is NaN.
+    Shape ``(n,)``; 1 at most; NaN where the score is NaN or the fold has no sideband.
     """
     efficiency = np.full(len(score), np.nan)
     for f in np.unique(fold):
-        here = (fold == f) & ~np.isnan(score)
-        reference = here & sideband
-        if not reference.any():
+        here = np.flatnonzero((fold == f) & ~np.isnan(score))
+        descending = here[np.lexsort((ties[here], score[here]))][::-1]
+        w = np.where(sideband[descending], weights[descending], 0.0)
+        if not np.any(w > 0):
             continue
-        order = np.argsort(score[reference])[::-1]
-        descending = score[reference][order]
-        w = weights[reference][order]
-        above = np.concatenate([[0.0], np.cumsum(w)])
-        n_above = np.searchsorted(-descending, -score[here], side="left")
-        own = w[np.minimum(n_above, len(w) - 1)]
-        efficiency[here] = np.minimum((above[n_above] + own) / above[-1], 1.0)
+        above = np.cumsum(w) - w
+        efficiency[descending] = np.minimum((above + w[w > 0].min()) / w.sum(), 1.0)
     return efficiency

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
-from serendip.search.folds import background_efficiency
+from serendip.search.folds import background_efficiency, tie_breaker
 from serendip.search.rundir import TaskResult
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
@@ -22,6 +23,8 @@ from serendip.statistics.trials import GlobalResult, global_p_value
 __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
 
 _MIN_SIDEBAND_EVENTS = 200
+
+REFERENCE_WARNING = "a reference that was trained with the truth labels, not a result of the search"
 
 
 @dataclass(frozen=True)
@@ -153,12 +156,13 @@ def measure(
     :func:`~serendip.search.folds.background_efficiency`).
     """
     mass, weights = events.m, events.weights
+    ties = tie_breaker(events.ids, config.seed)
     looks, efficiencies = [], {}
     for method in config.method:
         for window_fit in windows:
             window = window_fit.window
             score = tasks[method, window].scores
-            efficiency = background_efficiency(score, fold, window_fit.sideband(mass), weights)
+            efficiency = background_efficiency(score, fold, window_fit.sideband(mass), weights, ties)
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
             for working_point in config.working_points:
@@ -176,9 +180,15 @@ def measure(
                     method=method,
                     working_point=working_point,
                 )
+                if get_method(method).uses_labels:
+                    notes = [REFERENCE_WARNING, *([result.warning] if result.warning else [])]
+                    result = replace(result, warning="; ".join(notes))
                 looks.append(Look(method, window_fit, working_point, result))
     overall = None
-    if not blinded:
+    # references know the truth: neither a result of the search nor a part of its trials
+    searched = [i for i, look in enumerate(looks) if not get_method(look.method).uses_labels]
+    if searched and not blinded:
         rng = np.random.default_rng([config.seed, 0x70795])
-        overall = global_p_value([look.result for look in looks], config.toys, rng)
+        overall = global_p_value([looks[i].result for i in searched], config.toys, rng)
+        overall = replace(overall, best_look=searched[overall.best_look])
     return Measurement(tuple(looks), overall, efficiencies)

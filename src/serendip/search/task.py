@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method
 from serendip.methods.registry import get_method
@@ -60,6 +61,12 @@ def run_task(task: Task, events: Events) -> TaskResult:
             msg = f"fold {f} would be scored by a model that saw it"
             raise AssertionError(msg)
         scores[held_out] = method.score(events.select(held_out), model)
+        if not np.isfinite(scores[held_out]).all():
+            raise InputError(
+                f"method '{task.method}' gave {np.count_nonzero(~np.isfinite(scores[held_out]))} of "
+                f"{np.count_nonzero(held_out)} events of fold {f} a score that is not a finite number, in the window "
+                f"{task.window}; look at the features for extreme values (serendip inspect)"
+            )
     last_fold, last_model = plan.scores[-1]
     rng = np.random.default_rng([task.seed, last_fold])
     template = _template(method, last_model, len(events.features), rng)

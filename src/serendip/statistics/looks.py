@@ -20,6 +20,7 @@ from serendip.events.events import Window
 from serendip.statistics.binning import fit_range, make_edges, window_bins
 from serendip.statistics.fit import SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
+from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import count_log_p_value, count_p_value, stouffer, z_value
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "fit_inclusive",
     "fit_range",
     "fold_expectations",
+    "fold_fits",
+    "folds_fitted",
     "make_edges",
     "shape_error",
     "tested_folds",
@@ -220,6 +223,45 @@ def fold_expectations(
     return expected, np.sqrt(own**2 + (expected * shared[..., None]) ** 2), shared
 
 
+def folds_fitted(combination: str) -> bool:
+    """Whether the p-value is made of fold p-values, so that each fold needs an expectation of its own."""
+    return combination in ("sequential-stouffer", "kfold-bonferroni")
+
+
+def fold_fits(side: Array, spectrum: SpectrumFit, shape_error: float) -> tuple[Array, Array, Array]:
+    """Expectation of each fold from a fit of its own sideband counts.
+
+    Every fold has a model of its own, and models trained on more events may follow the mass more. Shares of
+    the summed fit would then be too small for some folds and too large for others.
+
+    Parameters
+    ----------
+    side
+        Selected counts per fold and bin (Poisson units), shape ``(..., n_folds, n_bins)``.
+    spectrum
+        Fit of their sum, which names bins, window and offset.
+    shape_error
+        Relative error of the inclusive shape, which the folds share.
+
+    Returns
+    -------
+    expected, expected_error
+        Shape ``(..., n_folds)``.
+    shared
+        Relative error that all folds share, shape ``(...)``.
+    """
+    fits = fit_many(
+        side.reshape(-1, side.shape[-1]),
+        spectrum.edges,
+        EFFICIENCY,
+        mask=spectrum.mask,
+        offset=spectrum.offset,
+        alpha=EFFICIENCY_ALPHA,
+    )
+    expected, error = (value.reshape(side.shape[:-1]) for value in (fits.window, fits.window_error))
+    return expected, np.hypot(error, expected * shape_error), np.full(side.shape[:-2], shape_error)
+
+
 def combined_log_p(
     combination: str,
     observed: Array,
@@ -313,8 +355,8 @@ def analyse_look(
     combination
         ``sequential`` (default): the summed count of folds 1 ... k-1 against one fit of the summed sidebands;
         exact because each fold's count is Poisson given the earlier folds. ``sequential-stouffer``: fold
-        significances weighted with ``f^{3/2}``. ``kfold-bonferroni``: ``k min p``. ``kfold-summed``:
-        over-claims, see ``warning``.
+        significances, each against a fit of the fold's own sideband, weighted with ``f^{3/2}``.
+        ``kfold-bonferroni``: ``k min p`` of such fold p-values. ``kfold-summed``: over-claims, see ``warning``.
     n_folds
         Number of folds of the cross-training, fold 0 included.
     weights
@@ -350,8 +392,14 @@ def analyse_look(
     relative = shape_error(inclusive, spectrum)
     total_error = float(np.hypot(fit_error, b * relative))
 
-    side_counts = _fold_sums(which[side], w[side], folds) / scale
-    b_fold, s_fold, shared = fold_expectations(side_counts, np.asarray(b), np.asarray(fit_error), relative)
+    if folds_fitted(combination):
+        side_counts = np.stack(
+            [np.histogram(m[side & (which == f)], grid, weights=w[side & (which == f)])[0] for f in folds]
+        )
+        b_fold, s_fold, shared = fold_fits(side_counts / scale, spectrum, relative)
+    else:
+        side_sums = _fold_sums(which[side], w[side], folds) / scale
+        b_fold, s_fold, shared = fold_expectations(side_sums, np.asarray(b), np.asarray(fit_error), relative)
     n_fold = _fold_sums(which[inside], w[inside], folds) / scale if not blinded else None
     log_p = None
     p_fold = None

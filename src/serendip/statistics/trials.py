@@ -3,7 +3,7 @@
 Toys draw every look anew from its own background expectation, repeat the efficiency fit with its choice of
 order and the combination over folds, and keep the smallest p. Working points of one method in one window are
 nested selections and are drawn so (the tighter one is part of the looser one); different windows and methods
-are drawn independently. Real ones overlap, which makes the quoted p larger than it need be, never smaller.
+are drawn independently. Real ones share events, which makes the quoted p larger than it need be.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from serendip.statistics.looks import (
     LookResult,
     combined_log_p,
     fold_expectations,
+    fold_fits,
+    folds_fitted,
 )
 from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import toy_p_value, z_value
@@ -47,6 +49,8 @@ class GlobalResult:
         toys.
     p_interval_68
         68 % Clopper-Pearson interval of ``k / n``.
+    n_looks
+        Looks among which the smallest p-value was looked for.
     n_toys, n_reached
         ``n`` and ``k``.
     best_look
@@ -62,6 +66,7 @@ class GlobalResult:
     p: float
     z: float
     p_interval_68: tuple[float, float]
+    n_looks: int
     n_toys: int
     n_reached: int
     best_look: int
@@ -109,6 +114,7 @@ def global_p_value(looks: Sequence[LookResult], n_toys: int, rng: np.random.Gene
         p=p,
         z=float(z_value(p)),
         p_interval_68=interval,
+        n_looks=len(looks),
         n_toys=n_toys,
         n_reached=reached,
         best_look=best,
@@ -154,7 +160,6 @@ class _Toys:
         self.n_toys, self.rng = n_toys, rng
         self.side_mean: Any = 0.0
         self.window_mean: Any = 0.0
-        self.side: Any = 0.0
         self.side_folds: Any = 0.0
         self.window_folds: Any = 0.0
 
@@ -163,10 +168,9 @@ class _Toys:
         side_mean, b = _expectation(look)
         share = np.array([fold.expected for fold in look.folds])
         share = share / share.sum() if share.sum() > 0 else np.full(len(share), 1.0 / len(share))
-        window_mean = b * share
-        more = self.rng.poisson(np.maximum(side_mean - self.side_mean, 0.0), (self.n_toys, len(side_mean)))
-        self.side = self.side + more
-        self.side_folds = self.side_folds + self.rng.multinomial(more.sum(axis=1), share)
+        side_mean, window_mean = share[:, None] * side_mean, b * share
+        more = np.maximum(side_mean - self.side_mean, 0.0)
+        self.side_folds = self.side_folds + self.rng.poisson(more, (self.n_toys, *more.shape))
         # lognormal with mean one
         true = np.exp(look.shape_error * pull - 0.5 * look.shape_error**2)[:, None]
         self.window_folds = self.window_folds + self.rng.poisson(
@@ -176,7 +180,7 @@ class _Toys:
 
         spectrum = look.spectrum
         fits = fit_many(
-            self.side,
+            self.side_folds.sum(axis=1),
             spectrum.edges,
             EFFICIENCY,
             mask=spectrum.mask,
@@ -184,9 +188,13 @@ class _Toys:
             alpha=EFFICIENCY_ALPHA,
         )
         error = np.hypot(fits.window_error, fits.window * look.shape_error)
-        expected, errors, shared = fold_expectations(
-            self.side_folds.astype(float), fits.window, fits.window_error, look.shape_error
-        )
+        if folds_fitted(look.combination):
+            expected, errors, shared = fold_fits(self.side_folds.astype(float), spectrum, look.shape_error)
+        else:
+            side = self.side_folds.sum(axis=2).astype(float)
+            expected, errors, shared = fold_expectations(
+                side, fits.window, fits.window_error, look.shape_error
+            )
         return combined_log_p(
             look.combination, self.window_folds.astype(float), expected, errors, shared, fits.window, error
         )
