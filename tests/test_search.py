@@ -20,6 +20,7 @@ from samples import FEATURES, write_table
 
 import serendip.search
 from serendip.errors import InputError
+from serendip.methods.cathode import Cathode
 from serendip.methods.cwola import Cwola
 from serendip.report import write_report
 from serendip.search.config import SearchConfig, parse_config
@@ -170,6 +171,20 @@ def test_a_score_that_is_no_number_stops_the_search(
     monkeypatch.setattr(Cwola, "score", lambda self, events, split=0: np.full(len(events), np.nan))
     with pytest.raises(InputError, match=r"'cwola' gave .* not a finite number"):
         run_search(config(with_signal), tmp_path / "run", jobs=1)
+
+
+def test_a_crash_keeps_what_was_trained_before_it(
+    with_signal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(with_signal, method=["cwola", "cathode"])
+
+    def crash(self: Cathode, *args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Cathode, "fit", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(settings, tmp_path / "run", jobs=1)
+    assert len(list((tmp_path / "run").glob("tasks/*/task.json"))) == 1
 
 
 def test_the_same_run_twice_gives_the_same_numbers(

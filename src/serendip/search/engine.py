@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from serendip.events.read import read
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
-from serendip.search.executor import available_cores, local_executor
+from serendip.search.executor import as_finished, available_cores, local_executor
 from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
@@ -195,38 +195,34 @@ def _train(
 ) -> dict[tuple[str, Window], TaskResult]:
     """Train what is not finished yet; one task for each method and window."""
     digest = events.digest()
-    keys = {}
-    todo = []
+    scheme = config.combination.split("-")[0]
+    n_tasks = len(config.windows) * len(config.method)
+    cores = jobs or available_cores()
+    # from all tasks, not from those that are left: sums over threads round differently, and a run that was
+    # continued must end with the numbers of one that was not
+    threads = max(1, cores // n_tasks) if executor is None else 1
+    tasks = []
     for window in config.windows:
         for name in config.method:
             options = config.method_config(name).model_dump(mode="json")
-            scheme = config.combination.split("-")[0]
-            key = run.task_key(
-                digest, name, options, [window.low, window.high], config.folds, scheme, config.seed
+            region = [window.low, window.high]
+            key = run.task_key(digest, name, options, region, config.folds, scheme, config.seed)
+            tasks.append(
+                Task(key, name, options, window, config.folds, config.combination, config.seed, threads)
             )
-            keys[name, window] = key
-            todo.append(Task(key, name, options, window, config.folds, config.combination, config.seed, 1))
-    finished = [task for task in todo if run.has_task(task.key)]
-    todo = [task for task in todo if not run.has_task(task.key)]
-    progress.start("training", len(keys))
-    for task in finished:
-        progress.advance(f"{task.method} in {task.window} (already there)")
-    cores = jobs or available_cores()
-    workers = min(cores, len(todo))
-    # from all tasks, not from those that are left: sums over threads round differently, and a run that was
-    # continued must end with the numbers of one that was not
-    threads = max(1, cores // min(cores, len(keys))) if executor is None else 1
-    context = local_executor(workers) if executor is None else nullcontext(executor)
+    progress.start("training", n_tasks)
+    todo = []
+    for task in tasks:
+        if run.has_task(task.key):
+            progress.advance(f"{task.method} in {task.window} (already there)")
+        else:
+            todo.append(task)
+    context = local_executor(min(cores, len(todo))) if executor is None else nullcontext(executor)
     with context as pool:
-        futures = {}
-        for task in todo:
-            job = Task(**{**task.__dict__, "threads": threads})
-            futures[pool.submit(run_task, job, events)] = task
-        for future in as_completed(futures):
-            task = futures[future]
-            run.write_task(task.key, future.result())
+        for task, result in as_finished(pool, run_task, todo, events):
+            run.write_task(task.key, result)
             progress.advance(f"{task.method} in {task.window}")
-    return {where: run.read_task(key) for where, key in keys.items()}
+    return {(task.method, task.window): run.read_task(task.key) for task in tasks}
 
 
 def _write_scores(

@@ -6,15 +6,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
-__all__ = ["InlineExecutor", "available_cores", "local_executor"]
+__all__ = ["as_finished", "available_cores", "local_executor"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def available_cores() -> int:
@@ -23,19 +26,6 @@ def available_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
-
-
-class InlineExecutor(Executor):
-    """Runs each submission at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run now; the future is finished when it is returned."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - a future carries whatever was raised
-            future.set_exception(error)
-        return future
 
 
 def _start_worker(parent: int) -> None:
@@ -52,10 +42,10 @@ def _start_worker(parent: int) -> None:
 
 
 @contextmanager
-def local_executor(workers: int) -> Iterator[Executor]:
-    """Give an executor on this machine; its processes are stopped at once on an exception or Ctrl-C."""
+def local_executor(workers: int) -> Iterator[Executor | None]:
+    """Give an executor on this machine, None for one worker; its processes end at once on an exception or Ctrl-C."""
     if workers <= 1:
-        yield InlineExecutor()
+        yield None
         return
     executor = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
@@ -68,3 +58,22 @@ def local_executor(workers: int) -> Iterator[Executor]:
             child.terminate()
         raise
     executor.shutdown()
+
+
+def as_finished(
+    executor: Executor | None, fn: Callable[..., Result], jobs: Sequence[Job], *args: Any
+) -> Iterator[tuple[Job, Result]]:
+    """Call ``fn(job, *args)`` for every job; give each job with its result as soon as it is there.
+
+    Parameters
+    ----------
+    executor
+        Runs the calls; None: one after the other in this process.
+    """
+    if executor is None:
+        for job in jobs:
+            yield job, fn(job, *args)
+        return
+    futures = {executor.submit(fn, job, *args): job for job in jobs}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
