@@ -257,8 +257,15 @@ def test_any_executor_gives_the_same_numbers(with_signal: Path, unblinded: Path,
 
 
 def test_a_scan_that_cannot_be_finished_is_not_started(with_signal: Path, tmp_path: Path) -> None:
+    settings = config(
+        with_signal,
+        window=None,
+        scan=[2600, 5300],
+        width=0.15,
+        options={"cwola": {"members": 3, "strip_width": 0.5, "min_events": 100}},
+    )
     with pytest.raises(InputError, match="upper strip"):
-        run_search(config(with_signal, window=None, scan=[2600, 5300], width=0.15), tmp_path / "run", jobs=1)
+        run_search(settings, tmp_path / "run", jobs=1)
     assert not (tmp_path / "run").exists()
 
 

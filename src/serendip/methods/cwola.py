@@ -29,7 +29,7 @@ class CwolaConfig(MethodConfig):
     Attributes
     ----------
     strip_width
-        Width of each strip, in widths of the window: half the window by default.
+        Width of each strip, in widths of the window: as wide as the window by default.
     strip_width_gev
         Width of each strip in GeV; if given, it replaces ``strip_width``.
     classifier
@@ -40,7 +40,7 @@ class CwolaConfig(MethodConfig):
         Fewest events in the window, and in each strip, of the sample of one model.
     """
 
-    strip_width: PositiveFloat = 0.5
+    strip_width: PositiveFloat = 1.0
     strip_width_gev: PositiveFloat | None = None
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
