@@ -181,6 +181,17 @@ def test_inspect_prints_findings(run, path):
         assert finding in text
 
 
+def test_inspect_names_what_a_search_refuses(run, tmp_path):
+    table = {"m": np.arange(9.0), "x": np.full(9, np.nan), "w": -np.ones(9)}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    result = run(tmp_path / "a.parquet", "--mass", "m", "--features", "x", "--weight", "w")
+    assert (
+        "A search stops at: m (masses down to 0), w (weights down to -1), x (no finite value)."
+        in result.stdout
+    )
+    assert "Constant" not in result.stdout
+
+
 def test_inspect_json_is_only_json(run, path):
     result = run(path, "--json", "--features", "x,hypot(x,one)", "--mass", "mass", "--where", "x>0")
     data = json.loads(result.stdout)

@@ -65,6 +65,8 @@ def refuse(capfd: pytest.CaptureFixture[str], out: Path, args: list[str], *words
         ({"method": "supervised"}, ["label"]),
         ({"set": "cwola.membres=3"}, ["membres", "members"]),
         ({"set": "nonsense"}, ["METHOD.OPTION=VALUE"]),
+        ({"set": "cwola.members=[1"}, ["cannot be read"]),
+        ({"seed": str(2**32)}, ["seed"]),
         ({"folds": "1"}, ["folds"]),
         ({"combination": "sum"}, ["combination"]),
         ({"working_points": "0.01,x"}, ["working_points"]),
@@ -157,6 +159,33 @@ def test_unknown_yaml_key(table: Path, tmp_path: Path, capfd: pytest.CaptureFixt
         "folds",
         "search.yaml",
     )
+
+
+@pytest.mark.parametrize("options", ["3", "{cwola: 3}"])
+def test_yaml_options_of_the_wrong_form(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: str
+) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(f"file: {table}\nmass: mjj\nfeatures: f1\nwindow: 3300:3700\noptions: {options}\n")
+    out = tmp_path / "run"
+    refuse(capfd, out, ["search", str(path), "--out", str(out)], "options")
+    refuse(capfd, out, ["search", str(path), "--set", "cwola.members=2", "--out", str(out)], "options")
+
+
+def test_a_flag_replaces_the_window_of_the_file(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(f"file: {table}\nmass: mjj\nfeatures: f1\nwindow: 3300:3700\n")
+    flags = ["--scan", "20:30", "--width", "0.1", "--out", str(tmp_path / "run")]
+    refuse(capfd, tmp_path / "run", ["search", str(path), *flags], "outside the data", "20")
+    path.write_text(f"file: {table}\nmass: mjj\nfeatures: f1\nscan: 3000:4000\nwidth: 0.1\nstep: 0.5\n")
+    flags = ["--window", "20:30", "--out", str(tmp_path / "run")]
+    refuse(capfd, tmp_path / "run", ["search", str(path), *flags], "outside the data", "20")
+
+
+def test_a_name_that_is_too_long(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    refuse(capfd, tmp_path / "run", arguments(table, tmp_path / ("x" * 300)), "File name too long")
 
 
 def test_folder_of_another_run(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,12 @@ def test_windows_of_a_scan_are_adjacent_and_of_equal_relative_width() -> None:
     assert len(parse_config({**settings, "step": 0.5}).windows) > 16
 
 
+def test_windows_of_light_resonances_keep_their_width() -> None:
+    settings = {**BASE, "window": None, "scan": [0.0028, 0.004], "width": 0.01}
+    for window in parse_config(settings).windows:
+        assert window.high / window.low == pytest.approx(1.01, abs=1e-5)
+
+
 def test_windows_in_tev_become_gev() -> None:
     (window,) = parse_config({**BASE, "window": [3.3, 3.7], "unit": "TeV"}).windows
     assert (window.low, window.high) == (3300, 3700)
@@ -50,7 +56,13 @@ def test_windows_in_tev_become_gev() -> None:
         ({"options": {"cathode": {}}}, "not among the methods"),
         ({"options": {"cwola": {"membres": 3}}}, "did you mean 'members'"),
         ({"unit": "MeV"}, "unit"),
-        ({"window": ["a", "b"]}, "window"),
+        ({"window": ["a", "b"]}, "'a:b' is not a mass interval: expected LO:HI"),
+        ({"window": "3300:3700:4000"}, "'3300:3700:4000' is not a mass interval"),
+        ({"window": 3300}, "window: '3300' is not a mass interval"),
+        ({"range": "4000:3000"}, "range: '4000:3000' is not a mass interval"),
+        ({"step": 0.5}, "step belongs to a scan"),
+        ({"unit": "TeV"}, "beyond the collision energy of 13 TeV"),
+        ({"seed": 2**32}, "seed"),
     ],
 )
 def test_a_wrong_option_is_an_error(change: dict, words: str) -> None:
@@ -72,6 +84,13 @@ def test_yaml_has_the_same_keys_as_the_flags(tmp_path: Path) -> None:
     path = tmp_path / "search.yaml"
     path.write_text("file: a.parquet\nmass: m\nfeatures: x\nwindow: 3300:3700\nworking-points: [0.01]\n")
     assert parse_config(load_config(path)) == parse_config({**BASE, "working_points": [0.01]})
+    path.write_text(
+        "file: a.parquet\nmass: m\nfeatures: x, max(y,z)\nwindow: 3300:3700\nmethod: cwola, cathode\nworking-points: 1e-2, 1e-3\n"
+    )
+    config = parse_config(load_config(path))
+    assert config.features == ("x", "max(y,z)")
+    assert config.method == ("cwola", "cathode")
+    assert config.working_points == (1e-2, 1e-3)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])

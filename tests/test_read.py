@@ -223,8 +223,17 @@ def bad(changes, message, **options):
     ("changes", "message", "options"),
     [
         bad({"px": np.full(N, np.nan)}, r"'px' is NaN or infinite in all 500 rows"),
+        bad(
+            {"px": np.arange(N) ** 2.0, "mass": 1.0 + np.arange(N)}, r"'px' has the order of the mass 'mass'"
+        ),
+        bad({"px": -np.arange(N), "mass": 1.0 + np.arange(N)}, r"'px' has the order of the mass"),
+        bad(
+            {"y": ["signal"] * N}, r"'y' has the text 'signal'.*a label is 1 for signal and 0 for background"
+        ),
         bad({"px": np.full(N, 7.5)}, r"feature 'px' is constant \(7.5"),
-        bad({"px": 1e9 + np.linspace(0, 1, N)}, r"feature 'px' is constant \(1e\+09"),
+        bad(
+            {"px": 1e9 + np.linspace(0, 1, N)}, r"'px' runs from 1000000000 to 1000000001.*subtract an offset"
+        ),
         bad({"mass": np.r_[np.ones(498), 0, -1]}, r"zero or negative in 2 rows, first in row 498"),
         bad({"w": np.r_[np.ones(497), -1, -2, 1]}, r"'w' is negative in 2 rows, first in row 497"),
         bad({"w": np.r_[np.ones(497), np.nan, 1, 1]}, r"'w' is NaN or infinite in 1 rows, first in row 497"),
@@ -422,6 +431,14 @@ def test_pandas_text_columns_are_not_unpickled(table, tmp_path):
     assert len(read(tmp_path / "a.h5", mass="m")) == N
     with pytest.raises(InputError, match="'name' is stored as Python objects"):
         read(tmp_path / "a.h5", mass="m", id="name")
+
+
+def test_a_part_without_a_column_is_named(tmp_path):
+    pq.write_table(pa.table({"m": [1.0, 2.0], "x": [1.0, 3.0], "z": [1, 2]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"m": [1.0, 2.0], "z": [1, 2]}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"part 'b.parquet' has no column 'x'"):
+        read(tmp_path, mass="m", features=["x"])
+    assert len(read(tmp_path, mass="m", features=["z"])) == 4
 
 
 def test_partitioned_folder(tmp_path):

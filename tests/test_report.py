@@ -240,7 +240,9 @@ def test_poor_fit_is_a_caution(quiet, key, part):
     edit(quiet, "results.json", lambda r: r["looks"][0]["fit"].update({key: 0.004}))
     assert titles(quiet) == {"Poor fit"}
     assert f"{part}: p = 0.004" in plain(words.notes(read_run(quiet))[0].text)
-    assert words.reservation(read_run(quiet)) == ""  # there is no excess to quote
+    assert "not to be quoted as it stands: the fit is poor" in words.reservation(read_run(quiet)).lower()
+    edit(quiet, "results.json", lambda r: r["looks"][0]["fit"].update({key: 0.02}))
+    assert words.reservation(read_run(quiet)) == ""
 
 
 @pytest.mark.parametrize(

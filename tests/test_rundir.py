@@ -52,6 +52,15 @@ def test_other_events_in_the_same_folder_are_refused(tmp_path: Path) -> None:
         run.start(config, events(seed=1), unblind=False)
 
 
+@pytest.mark.parametrize("content", ["[]", '{"input": 3}', "{"])
+def test_a_damaged_manifest_is_not_taken_for_a_new_run(tmp_path: Path, content: str) -> None:
+    run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
+    run.open(config)
+    (run.path / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest.json: is damaged"):
+        run.start(config, events(), unblind=False)
+
+
 def test_unblinding_is_recorded_once_and_stays(tmp_path: Path) -> None:
     run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
     run.open(config)

@@ -107,15 +107,34 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
         print(line.rstrip())
 
 
+def _refusal(column: ColumnAudit, rows: int) -> str:
+    """Why a search could not use the column in its role; empty if it could."""
+    if column.role and column.nan + column.inf >= rows:
+        return "no finite value"
+    if column.role == "mass" and column.minimum is not None and column.minimum <= 0:
+        return f"masses down to {column.minimum:g}"
+    if column.role == "weight" and column.nan + column.inf:
+        return "weights that are NaN or infinite"
+    if column.role == "weight" and column.minimum is not None and column.minimum < 0:
+        return f"weights down to {column.minimum:g}"
+    return ""
+
+
 def _findings(found: Audit) -> list[str]:
     sentences = [""]
-    gaps = [column.name for column in found.columns if column.nan or column.inf]
+    refused = [
+        f"{column.name} ({reason})" for column in found.columns if (reason := _refusal(column, found.rows))
+    ]
+    if refused:
+        sentences.append(f"A search stops at: {', '.join(refused)}.")
+    gaps = [column.name for column in found.columns if 0 < column.nan + column.inf < found.rows]
     if gaps:
         sentences.append(
             f"NaN or infinite values: {', '.join(gaps)}. A search leaves such rows out and counts them."
         )
-    if found.constant:
-        sentences.append(f"Constant: {', '.join(found.constant)}. They cannot be features.")
+    constant = [column.name for column in found.columns if column.constant and column.role in ("", "feature")]
+    if constant:
+        sentences.append(f"Constant: {', '.join(constant)}. They cannot be features.")
     for group in found.duplicated_columns:
         sentences.append(f"Same values: {', '.join(group)}. Keep one of them as a feature.")
     if found.duplicated_ids is not None:

@@ -19,6 +19,16 @@ from serendip.errors import SerendipError
 
 __all__ = ["app", "main", "run"]
 
+_UNUSABLE_PATH = (
+    errno.ENOSPC,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.ELOOP,
+)
+
 app = typer.Typer(
     name="serendip",
     help="Model-agnostic searches for new physics: is there something, where, how sure are we, what does it look like?",
@@ -97,9 +107,9 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if error.errno not in _UNUSABLE_PATH:
             raise
-        _complain(f"{error.filename or 'output'}: cannot be written ({error.strerror})")
+        _complain(f"{error.filename or 'output'}: cannot be used ({error.strerror})")
         return 2
     return 0
 

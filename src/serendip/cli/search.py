@@ -92,7 +92,7 @@ def search(
     settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
     flags = {
         "mass": mass,
-        "features": None if features is None else _features(features),
+        "features": features,
         "where": where,
         "weight": weight,
         "label": label,
@@ -100,21 +100,27 @@ def search(
         "tree": tree,
         "preset": preset,
         "unit": unit,
-        "window": None if window is None else window.split(":"),
-        "scan": None if scan is None else scan.split(":"),
+        "window": window,
+        "scan": scan,
         "width": width,
         "step": step,
-        "method": None if method is None else [name.strip() for name in method.split(",")],
-        "working_points": None if working_points is None else working_points.split(","),
+        "method": method,
+        "working_points": working_points,
         "folds": folds,
         "combination": combination,
         "background": background,
-        "range": None if range is None else range.split(":"),
+        "range": range,
         "sqrt_s": sqrt_s,
         "toys": toys,
         "seed": seed,
     }
-    settings |= {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in flags.items() if value is not None}
+    # a flag wins over the file, so a window there takes the place of a scan here, and the other way round
+    if "scan" in given and "window" not in given:
+        settings.pop("window", None)
+    if "window" in given and "scan" not in given:
+        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
+    settings |= given
     for assignment in set_ or []:
         _assign(settings, assignment)
     config = parse_config(settings, str(file) if is_config else "search")
@@ -126,12 +132,6 @@ def search(
     _print_summary(result.path, page)
 
 
-def _features(text: str) -> list[str]:
-    from serendip.events.expressions import split_expressions
-
-    return split_expressions(text)
-
-
 def _assign(settings: dict[str, Any], assignment: str) -> None:
     import yaml
 
@@ -139,8 +139,16 @@ def _assign(settings: dict[str, Any], assignment: str) -> None:
     method, dot, option = key.partition(".")
     if not (equals and dot and method and option):
         raise InputError(f"--set {assignment}: expected METHOD.OPTION=VALUE, e.g. cwola.members=4")
-    options = settings.setdefault("options", {})
-    options.setdefault(method, {})[option] = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--set {assignment}: the value '{value}' cannot be read") from None
+    options = settings.get("options") or {}
+    if not isinstance(options, dict) or not isinstance(options.get(method, {}), dict):
+        raise InputError(
+            f"--set {assignment}: options in the file must have the form 'options: {{METHOD: {{OPTION: VALUE}}}}'"
+        )
+    settings["options"] = options | {method: options.get(method, {}) | {option: parsed}}
 
 
 def _print_summary(run: Path, page: Path) -> None:

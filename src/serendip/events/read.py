@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 UNITS = {"GeV": 1.0, "TeV": 1000.0}
 ROW = "_row"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+# a feature must span this many steps of single precision
+_FLOAT32_STEPS = 1000
+# rank correlation above which a feature is the mass in another form, and how many events say so
+_SAME_ORDER = 0.999
+_FEWEST_RANKS = 50
 
 
 @dataclass(frozen=True)
@@ -293,10 +298,10 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
 
 
-def _range(values: NDArray[Any]) -> tuple[Any, Any]:
+def _range(values: NDArray[Any]) -> tuple[float, float]:
     """Minimum and maximum in blocks that stay in the cache; NaN if there is one."""
     blocks = [values[i : i + 32768] for i in range(0, len(values), 32768)]
-    return np.min([block.min() for block in blocks]), np.max([block.max() for block in blocks])
+    return float(np.min([block.min() for block in blocks])), float(np.max([block.max() for block in blocks]))
 
 
 def _finite(
@@ -332,6 +337,13 @@ def _finite(
     return keep, left_out, ranges
 
 
+def _follows(values: NDArray[Any], mass: NDArray[Any]) -> bool:
+    """Whether a column is the mass in another form: their ranks agree, in either direction."""
+    few = slice(None, None, max(1, len(mass) // 2000))
+    own, other = (np.argsort(np.argsort(column[few], kind="stable")) for column in (values, mass))
+    return len(own) >= _FEWEST_RANKS and bool(abs(np.corrcoef(own, other)[0, 1]) > _SAME_ORDER)
+
+
 def _check(
     name: str,
     roles: Roles,
@@ -351,10 +363,22 @@ def _check(
     for feature in roles.features:
         values = columns[feature.text]
         low, high = ranges[feature.text]
-        if np.float32(low) == np.float32(high):
+        if low == high:
             raise InputError(
                 f"{name}: the feature '{feature.text}' is constant ({values[0]:g} in all {len(values)} "
                 "rows); leave it out"
+            )
+        step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+        if high - low < _FLOAT32_STEPS * step:
+            raise InputError(
+                f"{name}: the feature '{feature.text}' runs from {low:.10g} to {high:.10g}, too little beside its own size: "
+                f"models compute in single precision, in steps of {step:.2g} there; subtract an offset, for example "
+                f"'{feature.text} - {low:.10g}'"
+            )
+        if _follows(values, mass):
+            raise InputError(
+                f"{name}: the feature '{feature.text}' has the order of the mass '{roles.mass.text}' in nearly all rows; "
+                "a classifier would select the window and no signal; leave it out"
             )
     if roles.weight is not None:
         weight = columns[roles.weight.text]
@@ -373,7 +397,10 @@ def _check(
 
 
 def _label(table: Table, column: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    values = as_numbers(table, column, values)
+    try:
+        values = as_numbers(table, column, values)
+    except InputError as error:
+        raise InputError(f"{error}; a label is 1 for signal and 0 for background") from None
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values))
         raise InputError(

@@ -260,12 +260,12 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= 4 else f"{shown}; and {len(names) - 4} more"
 
 
-def _poor_fits(look: Look) -> list[str]:
+def _poor_fits(look: Look, below: float = POOR_FIT) -> list[str]:
     """What of a look's background model the sidebands contradict."""
     if look.fit is None:
         return []
     parts = {"spectrum": look.fit.gof_p, "efficiency of the cut": look.fit.efficiency_gof_p}
-    return [f"{part}: p = {p_text(p)}" for part, p in parts.items() if p is not None and p < POOR_FIT]
+    return [f"{part}: p = {p_text(p)}" for part, p in parts.items() if p is not None and p < below]
 
 
 def _knows_the_mass(record: Correlation) -> bool:
@@ -287,10 +287,13 @@ def _sideband_events(spectrum: Spectrum) -> float | None:
 
 
 def reservation(run: Run) -> str:
-    """Why the most significant look must not be quoted as it stands; empty if there is no reason."""
+    """Why the result must not be quoted as it stands; empty if there is no reason."""
     best = run.results.best
     if best is None or not _is_excess(run.results):
-        return ""
+        # a wrong background hides an excess as easily as it makes one
+        chance = POOR_FIT / max(len(run.results.looks), 1)
+        poor = [_name(look, run.diagnostics.unit) for look in run.results.looks if _poor_fits(look, chance)]
+        return f"Not to be quoted as it stands: the fit is poor in {_some(poor)}." if poor else ""
 
     def same(record: Correlation | Closure) -> bool:
         return (record.method, record.window) == (best.method, best.window)

@@ -5,14 +5,24 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
 
 __all__ = ["Combination", "SearchConfig", "load_config", "parse_config"]
@@ -55,7 +65,39 @@ class SearchConfig(BaseModel):
     range: tuple[float, float] | None = None
     sqrt_s: float = Field(default=13.0, gt=0)
     toys: int = Field(default=1000, ge=100)
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**32)
+
+    @field_validator("features", "method", "working_points", mode="before")
+    @classmethod
+    def _list(cls, value: Any, info: ValidationInfo) -> Any:
+        """Text with commas, as on the command line, counts as a list; a single value too."""
+        if not isinstance(value, str):
+            return [value] if isinstance(value, int | float) else value
+        parts = split_expressions(value) if info.field_name == "features" else value.split(",")
+        return [part.strip() for part in parts]
+
+    @field_validator("window", "scan", "range", mode="before")
+    @classmethod
+    def _interval(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
+        parts = value.split(":") if isinstance(value, str) else value
+        given = (
+            value
+            if isinstance(value, str)
+            else ":".join(map(str, value))
+            if isinstance(value, list | tuple)
+            else value
+        )
+        try:
+            low, high = (float(part) for part in parts)
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not 0 < low < high < math.inf:
+            raise ValueError(
+                f"'{given}' is not a mass interval: expected LO:HI with 0 < LO < HI, e.g. 3300:3700"
+            )
+        return low, high
 
     @field_validator("working_points")
     @classmethod
@@ -81,6 +123,14 @@ class SearchConfig(BaseModel):
             raise ValueError("a scan needs a width, the relative width of each window, e.g. 0.1")
         if self.scan is None and self.width is not None:
             raise ValueError("width belongs to a scan; a single window has its own edges")
+        if self.scan is None and self.step != 1:
+            raise ValueError("step belongs to a scan; a single window has no next one")
+        for edges in (self.window, self.scan, self.range):
+            if edges is not None and edges[0] * _GEV[self.unit] > self.sqrt_s * 1000:
+                raise ValueError(
+                    f"{edges[0]:g}:{edges[1]:g} {self.unit} lies beyond the collision energy of {self.sqrt_s:g} TeV; "
+                    "check the unit, or give sqrt_s"
+                )
         if self.preset is None and (self.mass is None or not self.features):
             raise ValueError("mass and features are needed (or a preset that knows them)")
         for name in self.options:
@@ -109,7 +159,7 @@ class SearchConfig(BaseModel):
         Window(low, stop)
         windows = []
         while low * (1 + self.width) <= stop * (1 + 1e-9):
-            windows.append(Window(round(low, 3), round(low * (1 + self.width), 3)))
+            windows.append(Window(*(float(f"{edge:.7g}") for edge in (low, low * (1 + self.width)))))
             low *= (1 + self.width) ** self.step
         if not windows:
             raise InputError(
@@ -176,15 +226,8 @@ def load_config(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(settings, dict):
-        raise InputError(f"{path}: expected 'key: value' lines, see the quickstart for an example")
-    settings = {str(key).replace("-", "_"): value for key, value in settings.items()}
-    for key in ("features", "method", "working_points"):
-        if isinstance(settings.get(key), str | int | float):
-            settings[key] = [settings[key]]
-    for key in ("window", "scan", "range"):
-        if isinstance(settings.get(key), str):
-            settings[key] = settings[key].split(":")
-    return settings
+        raise InputError(f"{path}: expected lines of the form 'key: value', for example 'mass: mjj'")
+    return {str(key).replace("-", "_"): value for key, value in settings.items()}
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -142,9 +142,12 @@ class RunDirectory:
         if not path.exists():
             return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
-            raise InputError(f"{path}: is damaged ({error}); delete it to continue the run") from None
+            raise InputError(f"{path}: is damaged ({error}); choose another folder") from None
+        if not isinstance(content, dict) or not isinstance(content.get("input", {}), dict):
+            raise InputError(f"{path}: is damaged (not the record of a run); choose another folder")
+        return content
 
     def start(self, config: SearchConfig, events: Events, *, unblind: bool) -> dict[str, Any]:
         """Record input, versions and hardware; returns the manifest.
@@ -223,7 +226,7 @@ class RunDirectory:
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
-                f"{folder}: cannot be written ({error.strerror}); free space and repeat the command"
+                f"{folder}: cannot be written ({error.strerror or error}); free space and repeat the command"
             ) from None
 
     def read_task(self, key: str) -> TaskResult:

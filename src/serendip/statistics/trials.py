@@ -45,10 +45,10 @@ class GlobalResult:
     Attributes
     ----------
     p, z
-        ``(k + 1) / (n + 1)`` and its significance. With ``k = 0`` this is an upper bound set by the number of
-        toys.
+        ``(k + 1) / (n + 1)``, but not less than the smallest local p-value, and its significance. With ``k = 0``
+        this is an upper bound set by the number of toys.
     p_interval_68
-        68 % Clopper-Pearson interval of ``k / n``.
+        68 % Clopper-Pearson interval of ``k / n``, with the same floor.
     n_looks
         Looks among which the smallest p-value was looked for.
     n_toys, n_reached
@@ -110,10 +110,14 @@ def global_p_value(looks: Sequence[LookResult], n_toys: int, rng: np.random.Gene
     # equal counts give equal p up to rounding; a tie counts as reached
     reached = int(np.count_nonzero(toys.min(axis=0) <= smallest + 1e-9 * abs(smallest) + 1e-12))
     p, interval = toy_p_value(reached, n_toys)
+    # Local p-values lean to the safe side where counts are few; toys know that, and could call an excess rarer
+    # among all looks than it claims to be on its own.
+    floor = float(np.exp(smallest))
+    p = max(p, floor)
     return GlobalResult(
         p=p,
         z=float(z_value(p)),
-        p_interval_68=interval,
+        p_interval_68=(max(interval[0], floor), max(interval[1], floor)),
         n_looks=len(looks),
         n_toys=n_toys,
         n_reached=reached,

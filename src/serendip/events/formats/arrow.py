@@ -91,6 +91,9 @@ class ParquetTable(_ArrowTable):
                     files, format="parquet", partitioning="hive", partition_base_dir=str(path)
                 )
                 schema, self.n_rows = self._data.schema, self._data.count_rows()
+                self._parts = {
+                    part.path: set(part.physical_schema.names) for part in self._data.get_fragments()
+                }
             else:
                 self._data = None
                 metadata = pa.parquet.read_metadata(path)
@@ -113,6 +116,14 @@ class ParquetTable(_ArrowTable):
     ) -> dict[str, NDArray[Any]]:
         """See :meth:`Table.load`."""
         self.require(names)
+        if self._data is not None:
+            in_files = set().union(*self._parts.values())
+            for part, present in self._parts.items():
+                if lacking := sorted((set(names) & in_files) - present):
+                    raise InputError(
+                        f"{self.path.name}: the part '{Path(part).name}' has no column '{lacking[0]}', other parts have; "
+                        "all parts of a table need the same columns"
+                    )
         try:
             if self._data is None:
                 table = pa.parquet.read_table(self.path, columns=list(names), partitioning=None)
