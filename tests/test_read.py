@@ -433,6 +433,13 @@ def test_pandas_text_columns_are_not_unpickled(table, tmp_path):
         read(tmp_path / "a.h5", mass="m", id="name")
 
 
+def test_a_feature_with_equal_values_in_a_sorted_file_is_not_the_mass(tmp_path):
+    n = 2000
+    rare = (np.arange(n) % 100 == 7) * 1.0
+    pq.write_table(pa.table({"m": 1.0 + np.arange(n), "x": rare}), tmp_path / "a.parquet")
+    assert len(read(tmp_path / "a.parquet", mass="m", features=["x"])) == n
+
+
 def test_a_part_without_a_column_is_named(tmp_path):
     pq.write_table(pa.table({"m": [1.0, 2.0], "x": [1.0, 3.0], "z": [1, 2]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"m": [1.0, 2.0], "z": [1, 2]}), tmp_path / "b.parquet")
