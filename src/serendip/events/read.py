@@ -342,7 +342,9 @@ def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
     few = values[:: max(1, len(values) // 500)]
     ordered = np.sort(few)
     # equal values share a rank, or a column of zeros in a file sorted by mass would have the order of the rows
-    ranks = 0.5 * (ordered.searchsorted(few, "left") + ordered.searchsorted(few, "right") - len(few))
+    ranks = np.asarray(
+        ordered.searchsorted(few, "left") + ordered.searchsorted(few, "right") - len(few), float
+    )
     return ranks / max(float(np.sqrt(ranks @ ranks)), 1.0)
 
 
