@@ -124,7 +124,7 @@ def test_common_weight_scales_counts_and_keeps_p():
         ({"mass_range": (3400.0, 6000.0)}, "both sides"),
         ({"bins": 2}, "at least 3 bins"),
         ({"background": "gauss"}, "gauss"),
-        ({"sqrt_s": 3000.0}, "centre-of-mass|mass range"),
+        ({"sqrt_s": 3000.0}, "beyond the collision energy of 3 TeV; check the mass unit"),
         ({"weights": np.full(5000, -1.0)}, "weights"),
     ],
 )

@@ -53,9 +53,13 @@ def local_executor(workers: int) -> Iterator[Executor | None]:
     try:
         yield executor
     except BaseException:
+        results = executor._result_queue
         executor.shutdown(wait=False, cancel_futures=True)
         for child in psutil.Process().children():
             child.terminate()
+        # A worker that ends while it sends leaves half a message in the pipe. As long as this process could write
+        # there too, the pool waits for the other half, and Python waits for the pool before it exits.
+        results._writer.close()  # type: ignore[attr-defined]
         raise
     executor.shutdown()
 

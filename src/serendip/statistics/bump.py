@@ -112,6 +112,11 @@ def bump_hunt(
             f"the window {window} is outside the data, which reach from {low:g} to {high:g} GeV; "
             "move the window or check the mass unit"
         )
+    if window.high > sqrt_s:
+        raise InputError(
+            f"the window {window} lies beyond the collision energy of {sqrt_s / 1000:g} TeV; check the mass unit, or "
+            "give the energy"
+        )
     if not np.any(window.contains(m)):
         raise InputError(
             f"the window {window} holds none of the {len(m)} events; widen it or check the mass unit"

@@ -1,0 +1,67 @@
+"""Where trainings run: results as they come, and an end whatever the workers are doing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from serendip.search.executor import as_finished, local_executor
+
+# 400 MB take a while to go through a pipe; the interrupt comes when some of them have
+INTERRUPTED_WHILE_A_WORKER_SENDS = """
+import psutil
+from serendip.search.executor import local_executor
+
+def large():
+    return bytes(400_000_000)
+
+if __name__ == "__main__":
+    try:
+        with local_executor(2) as pool:
+            pool.submit(int, 1).result()
+            future = pool.submit(large)
+            here = psutil.Process()
+            before = here.io_counters().read_chars
+            while here.io_counters().read_chars < before + 20_000_000:
+                pass
+            assert not future.done()
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        print("end of the script")
+"""
+
+
+def double(job: int, plus: int) -> int:
+    return 2 * job + plus
+
+
+def test_results_are_the_same_here_and_in_an_executor() -> None:
+    expected = [(job, 2 * job + 1) for job in range(5)]
+    assert list(as_finished(None, double, range(5), 1)) == expected
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(as_finished(pool, double, range(5), 1)) == expected
+
+
+def test_one_worker_needs_no_process_and_calls_one_after_the_other() -> None:
+    called = []
+    with local_executor(1) as pool:
+        assert pool is None
+        for job, _ in as_finished(pool, called.append, range(3)):
+            assert called == list(range(job + 1))
+
+
+def test_an_error_of_a_job_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError), ThreadPoolExecutor(1) as pool:
+        list(as_finished(pool, lambda job: 1 / job, [1, 0]))
+
+
+def test_an_interrupt_while_a_worker_sends_its_result_does_not_hang(tmp_path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED_WHILE_A_WORKER_SENDS)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "end of the script\n"
