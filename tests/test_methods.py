@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods import registry
-from serendip.methods.base import Method
+from serendip.methods.base import Method, MethodConfig
 from serendip.methods.cwola import Cwola, CwolaConfig
 from serendip.methods.figures_of_merit import background_efficiency, max_sic, sic_at, sic_curve
 from serendip.methods.idealised import Idealised, IdealisedConfig
@@ -372,3 +372,14 @@ def test_sic_refuses_what_it_cannot_use():
 
 def test_background_efficiency_counts_the_reference_above():
     np.testing.assert_allclose(background_efficiency([0.5, 2.0, 9.0], [1, 2, 3]), [1.0, 3 / 4, 1 / 4])
+
+
+def test_a_method_without_a_score_cannot_be_made():
+    class Silent(Method):
+        name = "silent"
+
+        def fit(self, events, window, splits=None):
+            return self
+
+    with pytest.raises(TypeError, match="score"):
+        Silent(MethodConfig())

@@ -245,6 +245,13 @@ def test_poor_fit_is_a_caution(quiet, key, part):
     assert words.reservation(read_run(quiet)) == ""
 
 
+def test_a_poor_fit_is_told_before_the_windows_are_opened(tmp_path):
+    run = write_run(tmp_path / "run", kind="blinded", n_windows=1)
+    assert words.reservation(read_run(run)) == ""
+    edit(run, "results.json", lambda r: r["looks"][0]["fit"].update(gof_p=1e-9))
+    assert "the fit is poor" in words.reservation(read_run(run))
+
+
 @pytest.mark.parametrize(
     ("file", "change", "reason"),
     [

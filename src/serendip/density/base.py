@@ -11,6 +11,7 @@ after the other). Both are used in the same way:
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -58,7 +59,7 @@ class ConditionalDensity(Protocol):
         ...
 
 
-class TransformedDensity:
+class TransformedDensity(ABC):
     r"""A density model behind a :class:`FeatureTransform`; subclasses model the transformed features z.
 
     .. math:: \ln p(x|m) = \ln p_z(z(x,m)|u(m)) + \ln\left|\det\frac{\partial z}{\partial x}\right|
@@ -189,23 +190,23 @@ class TransformedDensity:
             raise RuntimeError(msg)
         return self.transforms[split]
 
-    def _train(self, samples: list[tuple[Array, Array, Array]]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _train(self, samples: list[tuple[Array, Array, Array]]) -> None: ...
 
-    def _latent_log_prob(self, z: Array, u: Array, split: int) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _latent_log_prob(self, z: Array, u: Array, split: int) -> Array: ...
 
-    def _generate(self, noise: Array, u: Array, split: int) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _generate(self, noise: Array, u: Array, split: int) -> Array: ...
 
-    def _encode(self, z: Array, u: Array, split: int) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _encode(self, z: Array, u: Array, split: int) -> Array: ...
 
-    def _tensors(self) -> dict[str, NDArray[Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _tensors(self) -> dict[str, NDArray[Any]]: ...
 
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None: ...
 
 
 def _as_table(x: NDArray[Any], m: NDArray[Any]) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ train all rows in one batch; a simple one loops over them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -45,7 +46,7 @@ class Template:
     weights: NDArray[np.float64]
 
 
-class Method:
+class Method(ABC):
     """Base class of all search methods.
 
     Attributes
@@ -70,7 +71,9 @@ class Method:
         self.seed = seed
         self.threads = threads
 
-    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+    def check(  # noqa: B027 - a method may have nothing to check
+        self, events: Events, window: Window, splits: NDArray[np.bool_]
+    ) -> None:
         """Stop if ``fit`` could not work with these events; called for all windows before anything is trained.
 
         Raises
@@ -79,6 +82,7 @@ class Method:
             If a row of ``splits`` has too few events.
         """
 
+    @abstractmethod
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train one model for each row of ``splits``.
 
@@ -97,11 +101,10 @@ class Method:
         InputError
             If a row has too few events in the signal region or the sidebands.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Anomaly score of model ``split``, shape ``(n_events,)``; higher = more signal-like."""
-        raise NotImplementedError
 
     def template(self, split: int = 0) -> Template | None:
         """Events that model ``split`` took for background in the signal region; None if it has none."""

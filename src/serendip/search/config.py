@@ -82,13 +82,7 @@ class SearchConfig(BaseModel):
         if value is None:
             return None
         parts = value.split(":") if isinstance(value, str) else value
-        given = (
-            value
-            if isinstance(value, str)
-            else ":".join(map(str, value))
-            if isinstance(value, list | tuple)
-            else value
-        )
+        given = ":".join(map(str, parts)) if isinstance(parts, list | tuple) else parts
         try:
             low, high = (float(part) for part in parts)
         except (TypeError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from serendip.events.expressions import suggest
 __all__ = ["Table", "as_array", "pick"]
 
 
-class Table:
+class Table(ABC):
     """A table in a file.
 
     Attributes
@@ -46,13 +47,13 @@ class Table:
         self.n_rows = 0
         self.roles: Mapping[str, Any] | None = None
 
+    @abstractmethod
     def load(
         self, names: Collection[str], start: int = 0, stop: int | None = None
     ) -> dict[str, NDArray[Any]]:
         """Read columns of the rows ``start:stop``, each of shape ``(n,)``; text comes as object or ``U``."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - only files that stay open need one
         """Close the file."""
 
     def require(self, names: Collection[str]) -> None:
