@@ -40,7 +40,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) --only-binary pythia8mc,fastjet -e ".[hdf,simulate,dev]"
+	$(PIP) --only-binary pythia8mc,fastjet -e ".[hdf,simulate,onnx,tune,dev]"
 	touch $@
 
 clean:

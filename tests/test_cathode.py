@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.methods.background import MassConfig, fit_masses
 from serendip.methods.cathode import Cathode, CathodeConfig
 
 WINDOW = Window(1400.0, 1600.0)
@@ -77,17 +78,21 @@ def test_template_weights_sum_to_the_data_and_the_oversampling_counts(events, ha
     assert len(fitted(events, oversample=2).template().x) == 2 * np.count_nonzero(WINDOW.contains(events.m))
 
 
-def test_masses_of_the_template_follow_the_sideband_spectrum(method):
+def test_masses_of_the_template_follow_the_sideband_spectrum():
     events = make_events(40_000)
     side = ~WINDOW.contains(events.m)
-    rng = np.random.default_rng(0)
-    drawn = method._draw_masses(events.m[side], np.ones(side.sum()), WINDOW, 20_000, rng)
+
+    def draw(weights):
+        fit = fit_masses(events.m[side], weights, WINDOW, MassConfig())
+        return fit.sample(20_000, WINDOW.low, WINDOW.high, np.random.default_rng(0))
+
+    drawn = draw(np.ones(side.sum()))
     assert np.all(WINDOW.contains(drawn))
     # mean of a spectrum m^-5 in the window
     expected = (1400.0**-3 - 1600.0**-3) / 3 / ((1400.0**-4 - 1600.0**-4) / 4)
     assert drawn.mean() == pytest.approx(expected, abs=1.5)
     heavier = np.where(events.m > 1600, 3.0, 1.0)[side]
-    assert method._draw_masses(events.m[side], heavier, WINDOW, 20_000, rng).mean() > expected + 10
+    assert draw(heavier).mean() > expected + 10
 
 
 def test_predicted_background_follows_the_mass(method):
@@ -186,4 +191,4 @@ def test_too_few_events_and_unknown_options_are_explained():
     with pytest.raises(ValidationError):
         CathodeConfig(oversampel=3)
     with pytest.raises(ValidationError):
-        CathodeConfig(density="maf")
+        CathodeConfig(density="kde")

@@ -335,6 +335,6 @@ def test_bad_input_is_explained():
     with pytest.raises(InputError, match="feature number 1 is constant"):
         model.fit(x * [0, 1] + 2, m)
     with pytest.raises(InputError, match="choose one of: flow-matching, spline"):
-        make_density("maf")
+        make_density("gmm")
     with pytest.raises(InputError, match="diverged"):
         FlowMatching(**TINY["flow-matching"] | {"learning_rate": 1e30}).fit(x, m)

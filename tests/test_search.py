@@ -184,7 +184,9 @@ def test_a_crash_keeps_what_was_trained_before_it(
     monkeypatch.setattr(Cathode, "fit", crash)
     with pytest.raises(KeyboardInterrupt):
         run_search(settings, tmp_path / "run", jobs=1)
-    assert len(list((tmp_path / "run").glob("tasks/*/task.json"))) == 1
+    # the density that cathode asked for, and cwola
+    assert len(list((tmp_path / "run").glob("tasks/*/density.json"))) == 1
+    assert len(list((tmp_path / "run").glob("tasks/*/task.json"))) == 2
 
 
 def test_the_same_run_twice_gives_the_same_numbers(

@@ -29,6 +29,17 @@ def search(
     id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,
     tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
     preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
+    simulation: Annotated[
+        str | None,
+        typer.Option(help="Simulated background with the same columns, for methods that start from it."),
+    ] = None,
+    simulation_weight: Annotated[
+        str | None, typer.Option("--simulation-weight", help="Column with the weights of the simulation.")
+    ] = None,
+    simulation_where: Annotated[
+        str | None,
+        typer.Option("--simulation-where", help="Cut on the simulation; default: the one of --where."),
+    ] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")] = None,
     window: Annotated[str | None, typer.Option(help="One signal region, LO:HI.")] = None,
     scan: Annotated[str | None, typer.Option(help="Scan of windows from LO to HI, LO:HI.")] = None,
@@ -99,6 +110,9 @@ def search(
         "id": id,
         "tree": tree,
         "preset": preset,
+        "simulation": simulation,
+        "simulation_weight": simulation_weight,
+        "simulation_where": simulation_where,
         "unit": unit,
         "window": window,
         "scan": scan,

@@ -12,7 +12,10 @@ __all__ = ["ConditionalDensity", "load_density", "make_density"]
 
 
 def make_density(kind: str, **options: Any) -> ConditionalDensity:
-    """Return an unfitted density model: ``kind`` is ``"flow-matching"`` or ``"spline"``."""
+    """Return an unfitted density model.
+
+    ``kind`` is ``"flow-matching"``, ``"spline"``, ``"spline-coupling"`` or ``"maf"``.
+    """
     return _class_of(kind)(**options)  # type: ignore[no-any-return]
 
 
@@ -27,9 +30,9 @@ def load_density(folder: str | Path) -> ConditionalDensity:
 def _class_of(kind: str) -> Any:
     # torch takes seconds to import: only when a model is asked for
     from serendip.density.flow_matching import FlowMatching
-    from serendip.density.spline_flow import SplineFlow
+    from serendip.density.flows import AffineFlow, CouplingFlow, SplineFlow
 
-    kinds = {cls.kind: cls for cls in (FlowMatching, SplineFlow)}
+    kinds: dict[str, Any] = {cls.kind: cls for cls in (FlowMatching, SplineFlow, CouplingFlow, AffineFlow)}
     if kind not in kinds:
         raise InputError(f"there is no density model '{kind}'; choose one of: {', '.join(kinds)}")
     return kinds[kind]

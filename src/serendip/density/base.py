@@ -1,8 +1,8 @@
 """Conditional density models p(x|m): the interface, and what all models share.
 
-Choose :class:`~serendip.density.flow_matching.FlowMatching` (default: all splits train as one batched model,
-fast sampling) or :class:`~serendip.density.spline_flow.SplineFlow` (exact density in one pass, one training
-after the other). Both are used in the same way:
+Choose :class:`~serendip.density.flow_matching.FlowMatching` (default: fastest training and sampling) or one of
+the normalizing flows in :mod:`serendip.density.flows` (density in one pass). All are used in the same way, and
+the models of all splits train as one batch:
 
 >>> density = FlowMatching(seed=1).fit(x, m, splits=splits)      # doctest: +SKIP
 >>> density.sample(masses, split=2, rng=np.random.default_rng(0))  # doctest: +SKIP
@@ -56,6 +56,14 @@ class ConditionalDensity(Protocol):
 
     def to_latent(self, x: NDArray[Any], m: NDArray[Any], split: int = 0) -> Array:
         """Map x at m to standard normal numbers, shape ``(n, d)``."""
+        ...
+
+    def bridged(self, low: float, high: float) -> Self:
+        """Return this density with all masses between ``low`` and ``high`` (GeV) interpolated from these two."""
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into ``folder``; :func:`serendip.density.load_density` reads it."""
         ...
 
 
@@ -155,6 +163,18 @@ class TransformedDensity(ABC):
         u = self._transform(split).context(m)
         z, _ = self._transform(split).forward(x, u)
         return self._encode(z, u, split)
+
+    def bridged(self, low: float, high: float) -> Self:
+        """Return this density with all masses between ``low`` and ``high`` (GeV) interpolated from these two.
+
+        Raises
+        ------
+        InputError
+            If this kind of density cannot do it.
+        """
+        raise InputError(
+            f"a density of kind '{self.kind}' cannot be interpolated between two masses; use flow-matching"
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``density.json`` (options) and ``density.safetensors`` (numbers) into ``folder``."""

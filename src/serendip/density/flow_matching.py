@@ -17,8 +17,9 @@ both integrals with the midpoint rule.
 from __future__ import annotations
 
 import math
+from copy import copy
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ __all__ = ["BatchedMLP", "FlowMatching"]
 
 Array = NDArray[np.float64]
 
-_CONDITIONS = 8
+_TIME_CONDITIONS = 5
 _REACH = 6.0
 _ROWS = 8192
 _VALIDATION_TIMES = 8
@@ -110,6 +111,10 @@ class FlowMatching(TransformedDensity):
     ----------
     hidden, layers
         Width and number of the hidden layers.
+    frequencies
+        The network sees the mass as sin and cos of 1, 2, 4, ... times the standardised ln m; this many of
+        each. One is enough, and smoothest, to interpolate a masked window. More let a model that is trained on
+        all masses keep a signal to the masses where it is, see :meth:`bridged`.
     steps, batch_size, learning_rate
         Training steps, events of each model in a step, peak learning rate of Adam.
     average
@@ -133,6 +138,7 @@ class FlowMatching(TransformedDensity):
         *,
         hidden: int = 96,
         layers: int = 3,
+        frequencies: int = 1,
         steps: int = 2000,
         batch_size: int = 1024,
         learning_rate: float = 2e-3,
@@ -144,7 +150,7 @@ class FlowMatching(TransformedDensity):
         device: str | None = None,
     ) -> None:
         super().__init__(
-            seed=seed, hidden=hidden, layers=layers, steps=steps, batch_size=batch_size,
+            seed=seed, hidden=hidden, layers=layers, frequencies=frequencies, steps=steps, batch_size=batch_size,
             learning_rate=learning_rate, average=average, validation_fraction=validation_fraction,
             ode_steps=ode_steps, precision=precision, device=device,
         )  # fmt: skip
@@ -153,9 +159,24 @@ class FlowMatching(TransformedDensity):
         self.precision = {"float32": torch.float32, "float64": torch.float64}[precision]
         self.network: BatchedMLP | None = None
         self.validation_loss: list[float] = []
+        self._bridge: tuple[float, float] | None = None
+
+    def bridged(self, low: float, high: float) -> Self:
+        r"""Return this density with all masses between ``low`` and ``high`` (GeV) interpolated from these two.
+
+        .. math:: v(z, t, u) = (1 - a)\, v(z, t, u_\mathrm{low}) + a\, v(z, t, u_\mathrm{high}), \qquad
+            a = \frac{u - u_\mathrm{low}}{u_\mathrm{high} - u_\mathrm{low}}
+
+        What the model learnt at masses in between, a signal for example, is not used (arXiv:2410.20537, which
+        interpolates inside the network).
+        """
+        other = copy(self)
+        other._bridge = (low, high)
+        return other
 
     def _build(self, models: int, d: int) -> BatchedMLP:
-        sizes = [d + _CONDITIONS, *[self.options["hidden"]] * self.options["layers"], d]
+        conditions = 1 + 2 * self.options["frequencies"] + _TIME_CONDITIONS
+        sizes = [d + conditions, *[self.options["hidden"]] * self.options["layers"], d]
         self.network = BatchedMLP(models, sizes, self.seed).to(self.device)
         return self.network
 
@@ -170,11 +191,12 @@ class FlowMatching(TransformedDensity):
 
         def batch_loss() -> Tensor:
             z, u, t, noise = next(batches)
-            return _matching_loss(network, z, noise, t, u).mean(1)
+            return _matching_loss(network, z, noise, t, u, o["frequencies"]).mean(1)
 
         def validation_loss() -> Tensor:
             values = [
-                (_matching_loss(network, z, noise, t, u, only=slice(k, k + 1))[0] * w).sum() / w.sum()
+                (_matching_loss(network, z, noise, t, u, o["frequencies"], only=slice(k, k + 1))[0] * w).sum()
+                / w.sum()
                 for k, (z, noise, t, u, w) in enumerate(held_out)
             ]
             return torch.stack(values)
@@ -226,6 +248,7 @@ class FlowMatching(TransformedDensity):
         assert self.network is not None
         pairs = zip(self.network.weights, self.network.biases, strict=True)
         layers = [(w[split].detach().to(dtype), b[split].detach().to(dtype)) for w, b in pairs]
+        field = _Field(layers, self.options["frequencies"], self._bridge_in_context(split))
         step = (-1.0 if backward else 1.0) / self.ode_steps
         first = 1.0 if backward else 0.0
         ends, integrals = [np.empty((0, z.shape[1]))], [np.empty(0)]
@@ -236,13 +259,19 @@ class FlowMatching(TransformedDensity):
                 total = torch.zeros(len(at), dtype=dtype, device=self.device)
                 for i in range(self.ode_steps):
                     t = first + i * step
-                    half, _ = _velocity(layers, at, t, mass, with_divergence=False)
-                    v, div = _velocity(layers, at + 0.5 * step * half, t + 0.5 * step, mass, with_divergence)
+                    half, _ = field(at, t, mass, with_divergence=False)
+                    v, div = field(at + 0.5 * step * half, t + 0.5 * step, mass, with_divergence)
                     at = at + step * v
                     total = total + abs(step) * div
                 ends.append(at.double().cpu().numpy())
                 integrals.append(total.double().cpu().numpy())
         return np.concatenate(ends), np.concatenate(integrals)
+
+    def _bridge_in_context(self, split: int) -> tuple[float, float] | None:
+        if self._bridge is None:
+            return None
+        low, high = self.transforms[split].context(np.array(self._bridge))
+        return float(low), float(high)
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
         assert self.network is not None
@@ -253,13 +282,13 @@ class FlowMatching(TransformedDensity):
         network.load_state_dict({name: torch.as_tensor(array) for name, array in arrays.items()})
 
 
-def _inputs(z: Tensor, t: Tensor, u: Tensor) -> Tensor:
-    """Network inputs: features, three smooth functions of the mass and five of the time."""
+def _inputs(z: Tensor, t: Tensor, u: Tensor, frequencies: int) -> Tensor:
+    """Network inputs: features, smooth functions of the mass and five of the time."""
     angle = math.pi * t
+    waves = [wave(2**k * u) for k in range(frequencies) for wave in (torch.sin, torch.cos)]
     parts = (
         u,
-        torch.sin(u),
-        torch.cos(u),
+        *waves,
         t,
         torch.sin(angle),
         torch.cos(angle),
@@ -270,7 +299,14 @@ def _inputs(z: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 
 def _matching_loss(
-    network: BatchedMLP, z: Tensor, noise: Tensor, t: Tensor, u: Tensor, *, only: slice = slice(None)
+    network: BatchedMLP,
+    z: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    u: Tensor,
+    frequencies: int,
+    *,
+    only: slice = slice(None),
 ) -> Tensor:
     """Squared error of F, mean over features, shape ``(k, n)``."""
     variance = (t**2 + (1 - t) ** 2)[..., None]
@@ -278,24 +314,43 @@ def _matching_loss(
     time = t[..., None]
     path = (1 - time) * noise + time * z
     target = sigma * (z - noise) - (2 * time - 1) / sigma * path
-    predicted: Tensor = network(_inputs(path / sigma, t, u), only)
+    predicted: Tensor = network(_inputs(path / sigma, t, u, frequencies), only)
     return (predicted - target).square().mean(-1)
 
 
-def _velocity(
-    layers: list[tuple[Tensor, Tensor]], z: Tensor, t: float, u: Tensor, with_divergence: bool
-) -> tuple[Tensor, Tensor]:
-    """Velocity ``(n, d)`` at time ``t`` and its divergence ``(n,)``."""
-    variance = t**2 + (1 - t) ** 2
-    sigma = math.sqrt(variance)
-    drift = (2 * t - 1) / variance
-    scaled = z / sigma
-    h = _inputs(scaled, torch.full_like(u, t), u)
-    if with_divergence:
-        inside = (scaled.abs() < _REACH).to(z.dtype)
-        f, trace = divergence(layers, h, inside)
-        return drift * z + f / sigma, z.shape[1] * drift + trace / variance
-    for w, b in layers[:-1]:
-        h = functional.silu(torch.addmm(b, h, w))
-    w, b = layers[-1]
-    return drift * z + torch.addmm(b, h, w) / sigma, torch.zeros(1, dtype=z.dtype, device=z.device)
+class _Field:
+    """The velocity field of one model, with its masses between ``ends`` interpolated from these two."""
+
+    def __init__(
+        self,
+        layers: list[tuple[Tensor, Tensor]],
+        frequencies: int,
+        ends: tuple[float, float] | None = None,
+    ) -> None:
+        self.layers, self.frequencies, self.ends = layers, frequencies, ends
+
+    def __call__(self, z: Tensor, t: float, u: Tensor, with_divergence: bool) -> tuple[Tensor, Tensor]:
+        """Velocity ``(n, d)`` at time ``t`` and its divergence ``(n,)``."""
+        if self.ends is None:
+            return self._at(z, t, u, with_divergence)
+        low, high = self.ends
+        between = (u > low) & (u < high)
+        v, div = self._at(z, t, torch.where(between, low, u), with_divergence)
+        v_high, div_high = self._at(z, t, torch.where(between, high, u), with_divergence)
+        share = ((u - low) / (high - low)).clamp(0.0, 1.0)
+        return torch.lerp(v, v_high, share[:, None]), torch.lerp(div, div_high, share)
+
+    def _at(self, z: Tensor, t: float, u: Tensor, with_divergence: bool) -> tuple[Tensor, Tensor]:
+        variance = t**2 + (1 - t) ** 2
+        sigma = math.sqrt(variance)
+        drift = (2 * t - 1) / variance
+        scaled = z / sigma
+        h = _inputs(scaled, torch.full_like(u, t), u, self.frequencies)
+        if with_divergence:
+            inside = (scaled.abs() < _REACH).to(z.dtype)
+            f, trace = divergence(self.layers, h, inside)
+            return drift * z + f / sigma, z.shape[1] * drift + trace / variance
+        for w, b in self.layers[:-1]:
+            h = functional.silu(torch.addmm(b, h, w))
+        w, b = self.layers[-1]
+        return drift * z + torch.addmm(b, h, w) / sigma, torch.zeros_like(u)

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 
-__all__ = ["Method", "MethodConfig", "Template", "as_splits", "require_events"]
+__all__ = ["BackgroundRequest", "Method", "MethodConfig", "Template", "as_splits", "require_events"]
 
 
 class MethodConfig(BaseModel):
@@ -46,8 +47,45 @@ class Template:
     weights: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class BackgroundRequest:
+    """A density p(x|m) of background that several methods, or several windows, can share.
+
+    Two equal requests are one training: the engine makes it once and hands it to every method that asked.
+
+    Attributes
+    ----------
+    density
+        Kind of density model, as in :func:`serendip.density.make_density`.
+    options
+        Its options, as sorted pairs.
+    outside
+        Train on the events outside this window; None: on all events, for every window of a scan.
+    reach_gev
+        How far from the window the training events may lie; None: any distance.
+    """
+
+    density: str
+    options: tuple[tuple[str, Any], ...]
+    outside: Window | None
+    reach_gev: float | None = None
+
+
 class Method(ABC):
     """Base class of all search methods.
+
+    Parameters
+    ----------
+    config
+        Options; default: ``Config()``.
+    seed
+        Everything random follows from it.
+    threads
+        Threads that training may use.
+    simulation
+        Simulated background with the same features, for methods with ``needs_simulation``.
+    background
+        A trained density that answers ``background_request``; default: the method trains its own.
 
     Attributes
     ----------
@@ -57,6 +95,10 @@ class Method(ABC):
         What the method does, in one line.
     uses_labels
         True for references that see the truth. Only these receive events with a label.
+    needs_simulation
+        True for methods that start from simulated background.
+    working_points
+        Background efficiencies at which this method is cut, if not those of the search.
     Config
         The configuration class.
     """
@@ -64,12 +106,33 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     uses_labels: ClassVar[bool] = False
+    needs_simulation: ClassVar[bool] = False
+    working_points: ClassVar[tuple[float, ...] | None] = None
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
-    def __init__(self, config: Any = None, *, seed: int = 0, threads: int = 1) -> None:
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        seed: int = 0,
+        threads: int = 1,
+        simulation: Events | None = None,
+        background: ConditionalDensity | None = None,
+    ) -> None:
         self.config = self.Config() if config is None else config
         self.seed = seed
         self.threads = threads
+        self.simulation = simulation
+        self.background = background
+        if self.needs_simulation and simulation is None:
+            raise InputError(
+                f"method '{self.name}' starts from simulated background: give a second sample with the same "
+                "columns (--simulation FILE)"
+            )
+
+    def background_request(self, window: Window) -> BackgroundRequest | None:
+        """Density of background that ``fit`` would train for this window; None if the method needs none."""
+        return None
 
     def check(  # noqa: B027 - a method may have nothing to check
         self, events: Events, window: Window, splits: NDArray[np.bool_]

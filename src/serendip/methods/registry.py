@@ -18,6 +18,7 @@ _BUILT_IN = {
     "cathode": "serendip.methods.cathode:Cathode",
     "cwola": "serendip.methods.cwola:Cwola",
     "idealised": "serendip.methods.idealised:Idealised",
+    "lacathode": "serendip.methods.lacathode:LaCathode",
     "supervised": "serendip.methods.supervised:Supervised",
 }
 

@@ -49,6 +49,9 @@ class SearchConfig(BaseModel):
     id: str | None = None
     tree: str | None = None
     preset: str | None = None
+    simulation: str | None = None
+    simulation_weight: str | None = None
+    simulation_where: str | None = None
     unit: Literal["GeV", "TeV"] = "GeV"
 
     window: tuple[float, float] | None = None
@@ -139,6 +142,10 @@ class SearchConfig(BaseModel):
             )
         for name in self.method:
             self.method_config(name)
+            if get_method(name).needs_simulation and self.simulation is None:
+                raise ValueError(
+                    f"method '{name}' starts from simulated background: give a file with the same columns (simulation)"
+                )
         return self
 
     @property

@@ -10,7 +10,7 @@ import logging
 import time
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from serendip.events.events import Events, Window
 from serendip.events.files import atomic_write
 from serendip.events.read import read
+from serendip.methods.base import BackgroundRequest
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
@@ -30,7 +31,7 @@ from serendip.search.executor import as_finished, available_cores, local_executo
 from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
-from serendip.search.task import Task, run_task
+from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
 __all__ = ["Progress", "SearchResult", "run_search"]
 
@@ -111,15 +112,16 @@ def run_search(
     run = RunDirectory(Path(out))
     run.check(config)
     events = read_events(config)
+    simulation = read_simulation(config)
     fold = assign_folds(events.ids, config.folds, config.seed)
     windows = [prepare_window(events, window, config) for window in config.windows]
-    _check_methods(config, events, fold)
+    _check_methods(config, events, fold, simulation)
     run.open(config)
     manifest = run.start(config, events, unblind=unblind)
     unblinded = run.unblinded
     read_done = time.perf_counter()
 
-    tasks = _train(config, run, events, executor, jobs, progress)
+    tasks = _train(config, run, events, simulation, executor, jobs, progress)
     trained = time.perf_counter()
 
     progress.start("fits, p-values and toys", 1)
@@ -175,11 +177,35 @@ def read_events(config: SearchConfig) -> Events:
     return events.select(np.argsort(events.ids, kind="stable"))
 
 
-def _check_methods(config: SearchConfig, events: Events, fold: NDArray[np.int64]) -> None:
+def read_simulation(config: SearchConfig) -> Events | None:
+    """Simulated background of a configuration: the same columns as the data, without label and id.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used as asked.
+    """
+    if config.simulation is None:
+        return None
+    return read(
+        config.simulation,
+        mass=config.mass,
+        features=config.features,
+        weight=config.simulation_weight,
+        where=config.where if config.simulation_where is None else config.simulation_where,
+        tree=config.tree,
+        unit=config.unit,
+        preset=config.preset,
+    ).without_label()
+
+
+def _check_methods(
+    config: SearchConfig, events: Events, fold: NDArray[np.int64], simulation: Events | None
+) -> None:
     """Ask every method about every window, so that a scan does not stop after hours of training."""
     plan = cross_training_plan(fold, config.folds, config.combination)
     for name in config.method:
-        method = get_method(name)(config.method_config(name), seed=config.seed)
+        method = get_method(name)(config.method_config(name), seed=config.seed, simulation=simulation)
         seen = events if method.uses_labels else events.without_label()
         for window in config.windows:
             method.check(seen, window, plan.splits)
@@ -189,37 +215,77 @@ def _train(
     config: SearchConfig,
     run: RunDirectory,
     events: Events,
+    simulation: Events | None,
     executor: Executor | None,
     jobs: int | None,
     progress: Progress,
 ) -> dict[tuple[str, Window], TaskResult]:
-    """Train what is not finished yet; one task for each method and window."""
+    """Train what is not finished yet; one task for each method and window, and before them one for each density."""
     digest = events.digest()
     scheme = config.combination.split("-")[0]
-    n_tasks = len(config.windows) * len(config.method)
     cores = jobs or available_cores()
-    # from all tasks, not from those that are left: sums over threads round differently, and a run that was
+    common = (config.folds, scheme, config.seed)
+
+    wanted: dict[tuple[str, Window], BackgroundRequest] = {}
+    for window in config.windows:
+        for name in config.method:
+            request = get_method(name)(
+                config.method_config(name), seed=config.seed, simulation=simulation
+            ).background_request(window)
+            if request is not None:
+                wanted[name, window] = request
+    requests = list(dict.fromkeys(wanted.values()))
+    # threads from all tasks, not from those that are left: sums over threads round differently, and a run that was
     # continued must end with the numbers of one that was not
+    threads = max(1, cores // max(1, len(requests))) if executor is None else 1
+    backgrounds = {
+        request: BackgroundTask(
+            run.task_key(digest, "background", asdict(request), *common),
+            request,
+            config.folds,
+            config.combination,
+            config.seed,
+            threads,
+        )
+        for request in requests
+    }
+
+    n_tasks = len(config.windows) * len(config.method)
     threads = max(1, cores // n_tasks) if executor is None else 1
+    simulation_digest = None if simulation is None else simulation.digest()
     tasks = []
     for window in config.windows:
         for name in config.method:
             options = config.method_config(name).model_dump(mode="json")
             region = [window.low, window.high]
-            key = run.task_key(digest, name, options, region, config.folds, scheme, config.seed)
+            inputs = [digest, simulation_digest] if get_method(name).needs_simulation else digest
+            key = run.task_key(inputs, name, options, region, *common)
             tasks.append(
                 Task(key, name, options, window, config.folds, config.combination, config.seed, threads)
             )
-    progress.start("training", n_tasks)
-    todo = []
+    todo = [task for task in tasks if not run.has_task(task.key)]
+    needed = {wanted[task.method, task.window] for task in todo if (task.method, task.window) in wanted}
+    first = [
+        task for request, task in backgrounds.items() if request in needed and not run.has_task(task.key)
+    ]
+    progress.start("training", len(tasks) + len(first))
     for task in tasks:
         if run.has_task(task.key):
             progress.advance(f"{task.method} in {task.window} (already there)")
-        else:
-            todo.append(task)
-    context = local_executor(min(cores, len(todo))) if executor is None else nullcontext(executor)
+    context = (
+        local_executor(min(cores, max(len(todo), len(first)))) if executor is None else nullcontext(executor)
+    )
     with context as pool:
-        for task, result in as_finished(pool, run_task, todo, events):
+        for background, (density, facts) in as_finished(pool, run_background, first, events):
+            run.write_background(background.key, density, facts)
+            progress.advance(f"background density ({background.request.outside or 'all windows'})")
+        densities = {request: run.read_background(backgrounds[request].key)[0] for request in needed}
+        ready = [
+            replace(task, background=densities[wanted[where]]) if where in wanted else task
+            for task in todo
+            for where in [(task.method, task.window)]
+        ]
+        for task, result in as_finished(pool, run_task, ready, events, simulation):
             run.write_task(task.key, result)
             progress.advance(f"{task.method} in {task.window}")
     return {(task.method, task.window): run.read_task(task.key) for task in tasks}

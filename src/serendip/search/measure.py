@@ -165,7 +165,7 @@ def measure(
             efficiency = background_efficiency(score, fold, window_fit.sideband(mass), weights, ties)
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
-            for working_point in config.working_points:
+            for working_point in get_method(method).working_points or config.working_points:
                 result = analyse_look(
                     mass[used],
                     fold[used],

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 import serendip
+from serendip.density import ConditionalDensity, load_density
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.files import atomic_write
@@ -211,15 +213,40 @@ class RunDirectory:
 
     def write_task(self, key: str, result: TaskResult) -> None:
         """Store a finished training in one step: it is there as a whole or not at all."""
+
+        def fill(folder: Path) -> None:
+            for name in ("scores", "template", "template_weights"):
+                np.save(folder / f"{name}.npy", getattr(result, name), allow_pickle=False)
+
+        self._write(key, fill, result.facts)
+
+    def write_background(self, key: str, density: ConditionalDensity, facts: dict[str, Any]) -> None:
+        """Store a density of background, in one step as :meth:`write_task`."""
+        self._write(key, density.save, facts)
+
+    def read_background(self, key: str) -> tuple[ConditionalDensity, dict[str, Any]]:
+        """Load a density of background and the facts about its training.
+
+        Raises
+        ------
+        InputError
+            If its files are damaged.
+        """
+        folder = self.task_folder(key)
+        try:
+            return load_density(folder), json.loads((folder / "task.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(folder, error) from None
+
+    def _write(self, key: str, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
         folder = self.task_folder(key)
         temporary = folder.with_name(f".{key}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
-            for name in ("scores", "template", "template_weights"):
-                np.save(temporary / f"{name}.npy", getattr(result, name), allow_pickle=False)
+            fill(temporary)
             (temporary / "task.json").write_text(
-                json.dumps(_jsonable(result.facts), indent=1) + "\n", encoding="utf-8"
+                json.dumps(_jsonable(facts), indent=1) + "\n", encoding="utf-8"
             )
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
@@ -245,15 +272,17 @@ class RunDirectory:
             )
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{folder}: is damaged ({error}); delete this folder and repeat the command"
-            ) from None
+            raise _damaged(folder, error) from None
         return TaskResult(scores, template, weights, facts)
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""
         text = json.dumps([serendip.__version__, *_jsonable(list(parts))], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder}: is damaged ({error}); delete this folder and repeat the command")
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,11 @@
-"""One training: a method in a window, with all its folds. Runs in a worker, knows nothing of the run directory."""
+"""One training: a method in a window, or a density of background, with all folds.
+
+Runs in a worker, knows nothing of the run directory.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.methods.base import Method
+from serendip.methods.background import train_background
+from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.rundir import TaskResult
 
-__all__ = ["Task", "run_task"]
+__all__ = ["BackgroundTask", "Task", "run_background", "run_task"]
 
 _TEMPLATE_ROWS = 20_000
 _CLOSURE_EVENTS = 6_000
@@ -36,14 +42,50 @@ class Task:
     combination: str
     seed: int
     threads: int
+    background: ConditionalDensity | None = None
 
 
-def run_task(task: Task, events: Events) -> TaskResult:
+@dataclass(frozen=True)
+class BackgroundTask:
+    """A density of background that one or more methods asked for."""
+
+    key: str
+    request: BackgroundRequest
+    folds: int
+    combination: str
+    seed: int
+    threads: int
+
+
+def run_background(
+    task: BackgroundTask, events: Events, simulation: Events | None = None
+) -> tuple[ConditionalDensity, dict[str, Any]]:
+    """Train the density on the events without their labels; also returns facts about the training."""
+    started, cpu = time.perf_counter(), time.process_time()
+    threadpool_limits(task.threads)
+    fold = assign_folds(events.ids, task.folds, task.seed)
+    plan = cross_training_plan(fold, task.folds, task.combination)
+    density = train_background(
+        task.request, events.without_label(), plan.splits, seed=task.seed, threads=task.threads
+    )
+    facts = {
+        "background": task.request.density,
+        "options": dict(task.request.options),
+        "n_models": len(plan.splits),
+        "threads": task.threads,
+        "total_s": time.perf_counter() - started,
+        "cpu_s": time.process_time() - cpu,
+        "peak_memory_gib": peak_memory_gib(),
+    }
+    return density, facts
+
+
+def run_task(task: Task, events: Events, simulation: Events | None = None) -> TaskResult:
     """Train on the events without their labels (unless the method is a label-using reference) and score them.
 
     An event is only ever scored by a model whose training set does not contain it.
     """
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     # more threads than cores make everything many times slower
     threadpool_limits(task.threads)
     method_class = get_method(task.method)
@@ -51,7 +93,13 @@ def run_task(task: Task, events: Events) -> TaskResult:
         events = events.without_label()
     fold = assign_folds(events.ids, task.folds, task.seed)
     plan = cross_training_plan(fold, task.folds, task.combination)
-    method = method_class(method_class.Config(**task.options), seed=task.seed, threads=task.threads)
+    method = method_class(
+        method_class.Config(**task.options),
+        seed=task.seed,
+        threads=task.threads,
+        simulation=simulation if method_class.needs_simulation else None,
+        background=task.background,
+    )
     method.fit(events, task.window, plan.splits)
     trained = time.perf_counter()
     scores = np.full(len(events), np.nan)
@@ -78,9 +126,21 @@ def run_task(task: Task, events: Events) -> TaskResult:
         "threads": task.threads,
         "train_s": trained - started,
         "total_s": time.perf_counter() - started,
+        "cpu_s": time.process_time() - cpu,
+        "peak_memory_gib": peak_memory_gib(),
         "closure": closure,
     }
     return TaskResult(scores, *template, facts)
+
+
+def peak_memory_gib() -> float | None:
+    """Most memory that this process held so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(kilobytes) / 2**20 if sys.platform != "darwin" else float(kilobytes) / 2**30
 
 
 def _template(
