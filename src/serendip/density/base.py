@@ -10,23 +10,32 @@ the models of all splits train as one batch:
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from serendip.density import storage
+from serendip.density.logit import LogitTransform, StandardTransform
+from serendip.density.preprocessing import Preprocessing
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
 
 __all__ = ["ConditionalDensity", "TransformedDensity"]
 
-_log = logging.getLogger(__name__)
-
 Array = NDArray[np.float64]
+Progress = Callable[[int, int, list[float]], None]
+"""Called with step, number of steps and the held-out loss of every model."""
+
+_PREPROCESSINGS: dict[str, type[Preprocessing]] = {
+    "quantile": FeatureTransform,
+    "logit": LogitTransform,
+    "standardise": StandardTransform,
+}
 
 _MINIMUM_EVENTS = 50
 
@@ -62,26 +71,56 @@ class ConditionalDensity(Protocol):
         """Return this density with all masses between ``low`` and ``high`` (GeV) interpolated from these two."""
         ...
 
+    def only(self, split: int) -> Self:
+        """Return a density with model ``split`` alone, as model 0."""
+        ...
+
     def save(self, folder: str | Path) -> None:
         """Write the model into ``folder``; :func:`serendip.density.load_density` reads it."""
         ...
 
 
 class TransformedDensity(ABC):
-    r"""A density model behind a :class:`FeatureTransform`; subclasses model the transformed features z.
+    r"""A density model behind a :class:`~serendip.density.preprocessing.Preprocessing` of the features.
+
+    Subclasses model the transformed features z:
 
     .. math:: \ln p(x|m) = \ln p_z(z(x,m)|u(m)) + \ln\left|\det\frac{\partial z}{\partial x}\right|
 
+    With an ensemble of E members per split, :math:`p_z` is the mean of E densities; split k has the models
+    kE ... kE + E - 1, counted as ``model`` below.
+
     Subclasses set ``kind`` and write ``_train``, ``_latent_log_prob``, ``_generate``, ``_encode``,
-    ``_tensors`` and ``_restore``.
+    ``_tensors`` (the first axis of every array counts models) and ``_restore``.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, *, seed: int = 0, **options: Any) -> None:
-        self.seed = seed
-        self.options: dict[str, Any] = {"seed": seed, **options}
-        self.transforms: list[FeatureTransform] = []
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        preprocessing: str = "quantile",
+        mass_dependence: bool | None = None,
+        ensemble: int = 1,
+        **options: Any,
+    ) -> None:
+        if preprocessing not in _PREPROCESSINGS:
+            raise InputError(
+                f"there is no preprocessing '{preprocessing}'; choose one of: {', '.join(_PREPROCESSINGS)}"
+            )
+        if ensemble < 1:
+            raise InputError(f"an ensemble has at least one member, not {ensemble}")
+        self.seed, self.preprocessing, self.ensemble = seed, preprocessing, ensemble
+        self.mass_dependence = mass_dependence
+        self.options: dict[str, Any] = {
+            "seed": seed,
+            "preprocessing": preprocessing,
+            "mass_dependence": mass_dependence,
+            "ensemble": ensemble,
+            **options,
+        }
+        self.transforms: list[Preprocessing] = []
 
     def fit(
         self,
@@ -90,6 +129,8 @@ class TransformedDensity(ABC):
         *,
         weight: NDArray[Any] | None = None,
         splits: NDArray[np.bool_] | None = None,
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
     ) -> Self:
         """Train one model for each row of ``splits``.
 
@@ -104,12 +145,17 @@ class TransformedDensity(ABC):
         splits
             Shape ``(k, n)``: model ``k`` uses only the events of row ``k``, in the preprocessing, the
             training and the choice of the best weights. Default: one model on all events.
+        checkpoint
+            Folder for the state of the training, written after every evaluation. The same call with the same
+            folder continues from there and ends with the same numbers as without an interruption.
+        progress
+            Called with step, number of steps and the held-out loss of every model after every evaluation.
 
         Raises
         ------
         InputError
             If values are not finite, a mass is not positive, a weight is negative, a split has too few
-            events, a feature is constant, or the training diverges.
+            events, a feature is constant, the training diverges, or the checkpoint is not of this training.
         """
         x, m = _as_table(x, m)
         w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -134,12 +180,14 @@ class TransformedDensity(ABC):
                     f"at least {_MINIMUM_EVENTS} are needed; use fewer folds or wider sidebands"
                 )
             rng = np.random.default_rng([self.seed, k])
-            transform = FeatureTransform.fit(x[use], m[use], w[use], rng)
+            transform = _PREPROCESSINGS[self.preprocessing].fit(
+                x[use], m[use], w[use], rng, mass_dependence=self.mass_dependence
+            )
             u = transform.context(m[use])
             z, _ = transform.forward(transform.dequantise(x[use], rng), u)
             self.transforms.append(transform)
-            samples.append((z, u, w[use] / w[use].mean()))
-        self._train(samples)
+            samples += [(z, u, w[use] / w[use].mean())] * self.ensemble
+        self._train(samples, checkpoint, progress)
         return self
 
     def log_prob(self, x: NDArray[Any], m: NDArray[Any], split: int = 0) -> Array:
@@ -147,18 +195,36 @@ class TransformedDensity(ABC):
         x, m = _as_table(x, m)
         u = self._transform(split).context(m)
         z, log_jacobian = self._transform(split).forward(x, u)
-        return self._latent_log_prob(z, u, split) + log_jacobian
+        members = [self._latent_log_prob(z, u, model) for model in self._members(split)]
+        result: Array = logsumexp(members, axis=0) - np.log(self.ensemble) + log_jacobian
+        return result
 
     def sample(self, m: NDArray[Any], split: int = 0, *, rng: np.random.Generator) -> Array:
-        """Draw one x for each mass in GeV, shape ``(len(m), d)``."""
+        """Draw one x for each mass in GeV, shape ``(len(m), d)``; an equal share by each ensemble member."""
         m = np.asarray(m, dtype=np.float64)
         transform = self._transform(split)
         u = transform.context(m)
-        noise = rng.standard_normal((len(m), len(transform.x_knots)))
-        return transform.inverse(self._generate(noise, u, split), u)
+        z = rng.standard_normal((len(m), transform.n_features))
+        members = self._members(split)
+        # masses may be sorted: which member draws where is left to chance
+        owner = rng.permutation(len(m)) % self.ensemble if self.ensemble > 1 else np.zeros(len(m), np.intp)
+        for e, model in enumerate(members):
+            own = owner == e
+            z[own] = self._generate(z[own], u[own], model)
+        return transform.inverse(z, u)
 
     def to_latent(self, x: NDArray[Any], m: NDArray[Any], split: int = 0) -> Array:
-        """Map x at m to the space in which the model's density is a standard normal one, shape ``(n, d)``."""
+        """Map x at m to the space in which the model's density is a standard normal one, shape ``(n, d)``.
+
+        Raises
+        ------
+        InputError
+            If the density is the mean of an ensemble: every member has a latent space of its own.
+        """
+        if self.ensemble > 1:
+            raise InputError(
+                f"the mean of {self.ensemble} densities has no latent space of its own; use ensemble=1 for to_latent"
+            )
         x, m = _as_table(x, m)
         u = self._transform(split).context(m)
         z, _ = self._transform(split).forward(x, u)
@@ -175,6 +241,15 @@ class TransformedDensity(ABC):
         raise InputError(
             f"a density of kind '{self.kind}' cannot be interpolated between two masses; use flow-matching"
         )
+
+    def only(self, split: int) -> Self:
+        """Return a density with model ``split`` alone, as model 0."""
+        other = type(self)(**self.options)
+        other.transforms = [self._transform(split)]
+        members = self._members(split)
+        own = slice(members.start, members.stop)
+        other._restore({name: array[own] for name, array in self._tensors().items()})
+        return other
 
     def save(self, folder: str | Path) -> None:
         """Write ``density.json`` (options) and ``density.safetensors`` (numbers) into ``folder``."""
@@ -200,27 +275,37 @@ class TransformedDensity(ABC):
         for k in range(facts["models"]):
             prefix = f"transform.{k}."
             parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-            model.transforms.append(FeatureTransform(**parts))
+            model.transforms.append(_PREPROCESSINGS[model.preprocessing](**parts))
         model._restore({n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")})
         return model
 
-    def _transform(self, split: int) -> FeatureTransform:
+    def _members(self, split: int) -> range:
+        """Models of one split."""
+        first = range(len(self.transforms))[split] * self.ensemble
+        return range(first, first + self.ensemble)
+
+    def _transform(self, split: int) -> Preprocessing:
         if not self.transforms:
             msg = "the density is not fitted yet: call fit first"
             raise RuntimeError(msg)
         return self.transforms[split]
 
     @abstractmethod
-    def _train(self, samples: list[tuple[Array, Array, Array]]) -> None: ...
+    def _train(
+        self,
+        samples: list[tuple[Array, Array, Array]],
+        checkpoint: str | Path | None,
+        progress: Progress | None,
+    ) -> None: ...
 
     @abstractmethod
-    def _latent_log_prob(self, z: Array, u: Array, split: int) -> Array: ...
+    def _latent_log_prob(self, z: Array, u: Array, model: int) -> Array: ...
 
     @abstractmethod
-    def _generate(self, noise: Array, u: Array, split: int) -> Array: ...
+    def _generate(self, noise: Array, u: Array, model: int) -> Array: ...
 
     @abstractmethod
-    def _encode(self, z: Array, u: Array, split: int) -> Array: ...
+    def _encode(self, z: Array, u: Array, model: int) -> Array: ...
 
     @abstractmethod
     def _tensors(self) -> dict[str, NDArray[Any]]: ...

@@ -16,6 +16,7 @@ the tails of a normal distribution: finite and low. The models of all splits tra
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,10 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from serendip.density.base import TransformedDensity
 from serendip.density.batched import BatchedFlow
-from serendip.density.device import pick_device
-from serendip.density.training import SplitSamples, train
+from serendip.density.neural import CommonOptions, NeuralDensity, trained
+from serendip.density.samples import Batches, SplitSamples
 
 __all__ = ["AffineFlow", "CouplingFlow", "SplineFlow"]
 
@@ -36,57 +36,27 @@ _CONDITIONS = 3
 _ROWS = 16384
 
 
-class _Flow(TransformedDensity):
+class _Flow(NeuralDensity):
     """What the three flows share; a subclass says how one of them is made.
 
     Parameters
     ----------
     transforms, bins, hidden, layers
         Number of transformations, bins of each spline, width and number of hidden layers.
-    steps, batch_size, learning_rate
-        Training steps, events of each model in a step, peak learning rate of Adam.
-    average
-        Decay per step of the moving average of the weights.
-    validation_fraction
-        Part of each split's own events that is held out to choose the best averaged weights.
-    precision
-        Floating-point type of :meth:`log_prob` and :meth:`to_latent`; samples are made in float32.
-    seed
-        Everything random in the training follows from it.
-    device
-        For example ``"cpu"``; default: CUDA if there is one.
+    common
+        Options of every density, see :class:`~serendip.density.neural.NeuralDensity`.
     """
 
+    network: BatchedFlow | None
     _defaults: ClassVar[dict[str, Any]] = {}
 
-    def __init__(
-        self,
-        *,
-        hidden: int = 64,
-        layers: int = 2,
-        steps: int = 2000,
-        batch_size: int = 512,
-        learning_rate: float = 2e-3,
-        average: float = 0.995,
-        validation_fraction: float = 0.1,
-        precision: str = "float64",
-        seed: int = 0,
-        device: str | None = None,
-        **shape: int,
-    ) -> None:
-        unknown = shape.keys() - self._defaults.keys()
+    def __init__(self, *, hidden: int = 64, layers: int = 2, **options: Any) -> None:
+        unknown = options.keys() - self._defaults.keys() - CommonOptions.__annotations__.keys()
         if unknown:
             msg = f"{type(self).__name__} has no option '{sorted(unknown)[0]}'"
             raise TypeError(msg)
-        super().__init__(
-            seed=seed, hidden=hidden, layers=layers, steps=steps, batch_size=batch_size,
-            learning_rate=learning_rate, average=average, validation_fraction=validation_fraction,
-            precision=precision, device=device, **(self._defaults | shape),
-        )  # fmt: skip
-        self.device = pick_device(device)
-        self.precision = {"float32": torch.float32, "float64": torch.float64}[precision]
-        self.network: BatchedFlow | None = None
-        self.validation_loss: list[float] = []
+        shape = {name: options.pop(name, default) for name, default in self._defaults.items()}
+        super().__init__({"hidden": hidden, "layers": layers, **shape}, **options)
 
     @abstractmethod
     def _one(self, d: int) -> Any:
@@ -96,13 +66,9 @@ class _Flow(TransformedDensity):
         self.network = BatchedFlow(models, lambda: self._one(d), self.seed).to(self.device)
         return self.network
 
-    def _train(self, samples: list[tuple[Array, Array, Array]]) -> None:
-        o = self.options
-        data = SplitSamples.make(
-            samples, seed=self.seed, validation_fraction=o["validation_fraction"], device=self.device
-        )
-        network = self._build(len(samples), samples[0][0].shape[1])
-        batches = data.batches(o["batch_size"], noise=False)
+    def _losses(self, data: SplitSamples) -> tuple[Batches, Callable[[], Tensor], Callable[[], Tensor]]:
+        network = trained(self.network)
+        batches = data.batches(self.options["batch_size"], noise=False)
 
         def batch_loss() -> Tensor:
             z, u, _, _ = next(batches)
@@ -120,24 +86,20 @@ class _Flow(TransformedDensity):
                 values.append(-(torch.cat(log_p) * w).sum() / w.sum())
             return torch.stack(values)
 
-        self.validation_loss = train(
-            network, batch_loss, validation_loss, stacked=True, steps=o["steps"],
-            learning_rate=o["learning_rate"], average=o["average"], name=f"{self.kind} density",
-        )  # fmt: skip
+        return batches, batch_loss, validation_loss
 
-    def _latent_log_prob(self, z: Array, u: Array, split: int) -> Array:
-        return self._in_rows("log_prob", z, u, split, self.precision)
+    def _latent_log_prob(self, z: Array, u: Array, model: int) -> Array:
+        return self._in_rows("log_prob", z, u, model, self.precision)
 
-    def _generate(self, noise: Array, u: Array, split: int) -> Array:
-        return self._in_rows("from_noise", noise, u, split, torch.float32)
+    def _generate(self, noise: Array, u: Array, model: int) -> Array:
+        return self._in_rows("from_noise", noise, u, model, torch.float32)
 
-    def _encode(self, z: Array, u: Array, split: int) -> Array:
-        return self._in_rows("to_noise", z, u, split, self.precision)
+    def _encode(self, z: Array, u: Array, model: int) -> Array:
+        return self._in_rows("to_noise", z, u, model, self.precision)
 
-    def _in_rows(self, what: str, z: Array, u: Array, split: int, dtype: torch.dtype) -> Array:
+    def _in_rows(self, what: str, z: Array, u: Array, model: int, dtype: torch.dtype) -> Array:
         """Evaluate one model on pieces of the events: memory stays bounded."""
-        assert self.network is not None
-        network, only = self.network.to(dtype), slice(split, split + 1)
+        network, only = trained(self.network).to(dtype), slice(model, model + 1)
         out = []
         try:
             with torch.no_grad():
@@ -148,17 +110,9 @@ class _Flow(TransformedDensity):
                     found = getattr(network, what)(rows[None], _condition(mass)[None], only)
                     out.append((found[0] if what == "to_noise" else found)[0].double().cpu().numpy())
         finally:
-            self.network.to(torch.float32)
+            network.to(torch.float32)
         result: Array = np.concatenate(out)
         return result
-
-    def _tensors(self) -> dict[str, NDArray[Any]]:
-        assert self.network is not None
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        network = self._build(len(self.transforms), len(self.transforms[0].x_knots))
-        network.load_state_dict({name: torch.as_tensor(array) for name, array in arrays.items()})
 
 
 class AffineFlow(_Flow):

@@ -1,101 +1,33 @@
-"""One training loop for all density models: weighted batches, averaged weights, the best by validation."""
+"""One training loop for all density models: averaged weights, the best by validation, early stopping, resuming."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from serendip.density.samples import SplitSamples
 from serendip.errors import InputError
 
 __all__ = ["SplitSamples", "train"]
 
 _log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
-
-_CHUNK = 32
 _MAX_GRADIENT = 5.0
 
 
-@dataclass(frozen=True)
-class SplitSamples:
-    """The events of several models, one after the other in flat arrays, and their own random numbers.
+class _Store(Protocol):
+    """What :class:`serendip.density.checkpoint.Checkpoint` offers."""
 
-    Model ``k`` draws batches and noise from generator ``k`` only, so nothing that happens in one split can
-    change another.
-    """
+    def write(self, step: int, arrays: dict[str, NDArray[Any]]) -> None: ...
 
-    z: Tensor
-    u: Tensor
-    starts: list[int]
-    cumulative: list[Array]
-    validation: list[NDArray[np.int64]]
-    validation_weight: list[Array]
-    rngs: list[np.random.Generator]
-    device: torch.device
-
-    @classmethod
-    def make(
-        cls,
-        samples: list[tuple[Array, Array, Array]],
-        *,
-        seed: int,
-        validation_fraction: float,
-        device: torch.device,
-        first_model: int = 0,
-    ) -> SplitSamples:
-        """Hold out ``validation_fraction`` of the events of every model, drawn with its own seed."""
-        z, u, starts, cumulative, validation, validation_weight, rngs = [], [], [], [], [], [], []
-        start = 0
-        for k, (z_k, u_k, w_k) in enumerate(samples):
-            rng = np.random.default_rng([seed, first_model + k, 1])
-            order = rng.permutation(len(z_k))
-            n_train = len(order) - max(1, round(validation_fraction * len(order)))
-            held_out = order[n_train:]
-            z.append(z_k[order])
-            u.append(u_k[order])
-            starts.append(start)
-            cumulative.append(np.cumsum(w_k[order[:n_train]]))
-            validation.append(start + np.arange(n_train, len(order)))
-            validation_weight.append(w_k[held_out])
-            rngs.append(rng)
-            start += len(order)
-        flat = [torch.as_tensor(np.concatenate(a), dtype=torch.float32, device=device) for a in (z, u)]
-        return cls(flat[0], flat[1], starts, cumulative, validation, validation_weight, rngs, device)
-
-    def batches(self, size: int, *, noise: bool = True) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield features, masses, times and noise of one step after the other, for ever.
-
-        Shapes: z ``(k, size, d)``, u ``(k, size)``, times in (0, 1) ``(k, size)``, noise as z. Events are
-        drawn with probability proportional to their weight. The times are stratified, one in each of
-        ``size`` equal intervals, which lowers the variance of the loss.
-        """
-        d = self.z.shape[1]
-        strata = np.arange(size) / size
-        while True:
-            index, time, normal = [], [], []
-            for start, cumulative, rng in zip(self.starts, self.cumulative, self.rngs, strict=True):
-                drawn = rng.random((_CHUNK, size)) * cumulative[-1]
-                index.append(start + np.minimum(np.searchsorted(cumulative, drawn), len(cumulative) - 1))
-                if noise:
-                    time.append(strata + rng.random((_CHUNK, size), dtype=np.float32) / size)
-                    normal.append(rng.standard_normal((_CHUNK, size, d), dtype=np.float32))
-            picks = torch.as_tensor(np.stack(index, axis=1), device=self.device)
-            empty = torch.zeros(_CHUNK)
-            times = (
-                torch.as_tensor(np.stack(time, 1), dtype=torch.float32, device=self.device)
-                if noise
-                else empty
-            )
-            normals = torch.as_tensor(np.stack(normal, 1), device=self.device) if noise else empty
-            for i in range(_CHUNK):
-                yield self.z[picks[i]], self.u[picks[i]], times[i], normals[i]
+    def read(self) -> tuple[int, dict[str, NDArray[Any]]] | None: ...
 
 
 def train(
@@ -108,12 +40,15 @@ def train(
     learning_rate: float,
     average: float,
     evaluations: int = 10,
+    patience: int | None = None,
+    checkpoint: _Store | None = None,
+    progress: Callable[[int, int, list[float]], None] | None = None,
     name: str = "density",
 ) -> list[float]:
-    """Train ``module`` in place and leave the best averaged weights in it.
+    """Train, and leave the best averaged weights in ``module``.
 
-    Adam with a short warm-up and a cosine learning rate; an exponential moving average of the weights is
-    judged ``evaluations`` times on held-out events and the best one of each model is kept.
+    Adam with linear warm-up and cosine decay. A moving average of the weights is evaluated ``evaluations``
+    times on held-out events and the best one of each model is kept.
 
     Parameters
     ----------
@@ -125,6 +60,14 @@ def train(
         True if the first axis of every parameter counts models (then ``k`` models train at once).
     average
         Decay of the moving average per step.
+    patience
+        A model whose loss has not improved for this many evaluations keeps its best weights for good; when all
+        have stopped, so does the training. Default: never.
+    checkpoint
+        Where the state is stored after every evaluation. A training that finds its own state there continues
+        from it and ends with the same numbers as without the interruption.
+    progress
+        Called with step, number of steps and the validation losses after every evaluation.
 
     Returns
     -------
@@ -139,41 +82,96 @@ def train(
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     warm_up = max(1, min(100, steps // 10))
-
-    def rate(step: int) -> float:
-        return min((step + 1) / warm_up, 1.0) * 0.5 * (1.0 + float(np.cos(np.pi * step / steps)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-    mean = [p.detach().clone() for p in parameters]
-    best = [p.detach().clone() for p in parameters]
-    lowest: Tensor | None = None
+    state = _State.fresh(parameters, optimiser)
     check_at = {round(steps * (i + 1) / evaluations) for i in range(evaluations)}
-    for step in range(1, steps + 1):
+    first = 0 if checkpoint is None else state.resume(checkpoint)
+    for step in range(first + 1, steps + 1):
+        if patience is not None and len(state.stale) and bool((state.stale >= patience).all()):
+            break
+        decay = 0.5 * (1.0 + float(np.cos(np.pi * (step - 1) / steps)))
+        optimiser.param_groups[0]["lr"] = learning_rate * (min(step / warm_up, 1.0) * decay)
         optimiser.zero_grad(set_to_none=True)
         loss = batch_loss()
         loss.sum().backward()  # type: ignore[no-untyped-call]
         _clip_gradients(parameters, stacked=stacked)
         optimiser.step()
-        schedule.step()
         # never longer than a tenth of the steps so far: the random start must not linger in the average
-        torch._foreach_lerp_(mean, [p.detach() for p in parameters], max(1 - average, 10 / (step + 9)))
+        share = max(1 - average, 10 / (step + 9))
+        torch._foreach_lerp_(state.mean, [p.detach() for p in parameters], share)
         if step % 50 == 0 or step in check_at:
             _require_finite(loss, step, name)
         if step in check_at:
-            current = _with_weights(parameters, mean, validation_loss)
+            current = _with_weights(parameters, state.mean, validation_loss)
             _require_finite(current, step, name)
-            better = torch.ones_like(current, dtype=torch.bool) if lowest is None else current < lowest
-            lowest = current if lowest is None else torch.minimum(current, lowest)
-            for kept, new in zip(best, mean, strict=True):
-                if stacked:
-                    kept[better] = new[better]
-                elif bool(better[0]):
-                    kept.copy_(new)
+            state.keep_best(current, patience, stacked=stacked)
+            if checkpoint is not None:
+                checkpoint.write(step, state.arrays())
             _log.debug("%s step %d of %d: validation loss %s", name, step, steps, current.tolist())
+            if progress is not None:
+                progress(step, steps, current.tolist())
     with torch.no_grad():
-        for p, kept in zip(parameters, best, strict=True):
+        for p, kept in zip(parameters, state.best, strict=True):
             p.copy_(kept)
-    return [] if lowest is None else [float(value) for value in lowest]
+    return [float(value) for value in state.lowest]
+
+
+@dataclass
+class _State:
+    """Everything that changes during a training, apart from the random numbers."""
+
+    parameters: list[torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    mean: list[Tensor]
+    best: list[Tensor]
+    lowest: Tensor
+    stale: Tensor
+
+    @classmethod
+    def fresh(cls, parameters: list[torch.nn.Parameter], optimiser: torch.optim.Optimizer) -> Self:
+        mean, best = ([p.detach().clone() for p in parameters] for _ in range(2))
+        return cls(parameters, optimiser, mean, best, torch.empty(0), torch.empty(0, dtype=torch.int64))
+
+    def keep_best(self, current: Tensor, patience: int | None, *, stacked: bool) -> None:
+        """Keep the averaged weights of the models that are better than ever and have not stopped."""
+        if not len(self.lowest):
+            self.lowest = torch.full_like(current, torch.inf)
+            self.stale = torch.zeros_like(current, dtype=torch.int64)
+        better = current < self.lowest
+        if patience is not None:
+            # a model's own losses decide, so that its result does not depend on how long others train
+            better &= self.stale < patience
+        self.lowest = torch.where(better, current, self.lowest)
+        self.stale = torch.where(better, 0, self.stale + 1)
+        for kept, new in zip(self.best, self.mean, strict=True):
+            if stacked:
+                kept[better] = new[better]
+            elif bool(better[0]):
+                kept.copy_(new)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All numbers by name."""
+        out = {"lowest": self.lowest, "stale": self.stale}
+        for i, p in enumerate(self.parameters):
+            out |= {f"weight.{i}": p.detach(), f"mean.{i}": self.mean[i], f"best.{i}": self.best[i]}
+            out |= {f"{name}.{i}": value for name, value in self.optimiser.state[p].items()}
+        return {name: tensor.cpu().numpy() for name, tensor in out.items()}
+
+    def resume(self, checkpoint: _Store) -> int:
+        """Take over what is stored, if anything; returns the number of steps done."""
+        found = checkpoint.read()
+        if found is None:
+            return 0
+        step, arrays = found
+        device = self.parameters[0].device
+        tensors = {name: torch.as_tensor(array, device=device) for name, array in arrays.items()}
+        self.lowest, self.stale = tensors["lowest"], tensors["stale"]
+        with torch.no_grad():
+            for i, p in enumerate(self.parameters):
+                p.copy_(tensors[f"weight.{i}"])
+                self.mean[i], self.best[i] = tensors[f"mean.{i}"], tensors[f"best.{i}"]
+                names = ("step", "exp_avg", "exp_avg_sq")
+                self.optimiser.state[p] = {name: tensors[f"{name}.{i}"] for name in names}
+        return step
 
 
 def _with_weights(
