@@ -1,83 +1,144 @@
-"""CATHODE on LHC Olympics R&D events: time of each stage, closeness of the template to truth, SIC.
+"""CATHODE on LHC Olympics R&D events: time, memory and SIC of one window and of a scan.
 
-    python benchmarks/cathode.py FEATURES.h5 [--plan sequential|kfold] [--signal 250] [--seed 0] [--option
-    KEY=VALUE ...]
+    python benchmarks/cathode.py FEATURES.h5 [--signal 250] [--seeds 0 1 2] [--reference] [--scan]
 
-FEATURES.h5 is a file in the layout of the LHC Olympics features (preset ``lhco``). All background events and
-a random subset of the signal with the given number of events in the window 3300-3700 GeV are searched.
-``sequential`` trains 9 models on 1/10 ... 9/10 of the events; ``kfold`` trains 5 on 4/5 each, so that every
-event has a score. Seconds are CPU seconds, which do not depend on what else runs on the machine. The
-template AUC is that of a classifier between the template of the last model and the true background in the
-window; 0.5 is perfect. Scores of different models are pooled as background efficiencies, each against its
-own sideband events.
+FEATURES.h5 is a file in the layout of the LHC Olympics features (preset ``lhco``). All background events and a random
+subset of the signal with the given number of events in the window 3300-3700 GeV are searched with 5 folds, on all
+cores of this process. Printed for every configuration and injection: wall and CPU seconds of the density, of drawing the
+template and of the classifiers, all folds; peak memory; the AUC of a classifier between the template of the
+last model and the true background in the window (0.5 is perfect); SIC.
+
+``--reference`` adds the density of the CATHODE paper: an affine autoregressive flow of 15 blocks on logit-transformed
+features, 100 epochs in batches of 256. ``--scan`` times ``serendip search`` with a shared background on one window
+and on nine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score
+from lhco import FEATURES, inject
 
-from serendip.events.events import Events, Window
+from serendip.classify import TreeEnsemble, fit_splits
+from serendip.density import make_density
+from serendip.density.device import limited_threads
+from serendip.events.events import Window
 from serendip.events.read import read
 from serendip.methods.cathode import Cathode, CathodeConfig
-from serendip.methods.figures_of_merit import background_efficiency, max_sic, sic_at, sic_curve
+from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
+from serendip.search.config import parse_config
+from serendip.search.engine import run_search
+from serendip.search.executor import available_cores
+from serendip.search.folds import assign_folds, background_efficiency, cross_training_plan, tie_breaker
+from serendip.search.task import two_sample_auc
 
 WINDOW = Window(3300.0, 3700.0)
+PAPER = {
+    "transforms": 15, "hidden": 128, "layers": 1, "learning_rate": 1e-4, "batch_size": 256, "epochs": 100,
+    "preprocessing": "logit",
+}  # fmt: skip
+FOLDS = 5
+
+
+class Clock:
+    """Wall and CPU seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, tuple[float, float]] = {}
+
+    def __call__(self, stage: str, call: Any, *args: Any) -> Any:
+        """Call and remember how long it took."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = call(*args)
+        self.seconds[stage] = (time.perf_counter() - wall, time.process_time() - cpu)
+        return result
 
 
 class TimedCathode(Cathode):
     """CATHODE with a clock on each stage."""
 
-    def fit(self, *args: Any, **kwargs: Any) -> TimedCathode:
-        """Start the clocks and fit."""
-        self.seconds: dict[str, float] = {}
-        return super().fit(*args, **kwargs)
+    clock: Clock
 
-    def _clocked(self, name: str, call: Any, *args: Any, **kwargs: Any) -> Any:
-        start = time.process_time()
-        result = call(*args, **kwargs)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
-        return result
-
-    def _learn_background(self, *args: Any) -> None:
-        self._clocked("density", super()._learn_background, *args)
-
-    def _draw_template(self, *args: Any, **kwargs: Any) -> Any:
-        return self._clocked("sampling", super()._draw_template, *args, **kwargs)
+    def draw_templates(self, *args: Any) -> Any:
+        """See Cathode."""
+        return self.clock("template", super().draw_templates, *args)
 
     def _train_classifier(self, *args: Any) -> None:
-        self._clocked("classifier", super()._train_classifier, *args)
+        self.clock("classifier", super()._train_classifier, *args)
 
 
-def sample(path: Path, in_window: int, seed: int) -> Events:
-    events = read(path, mass=None, preset="lhco")
-    signal = np.flatnonzero(events.labels)
-    share = np.mean(WINDOW.contains(events.m[signal]))
-    chosen = np.random.default_rng(seed).choice(signal, round(in_window / share), replace=False)
-    return events.select(np.sort(np.concatenate([np.flatnonzero(~events.labels), chosen])))
-
-
-def template_auc(real: NDArray[Any], drawn: NDArray[Any], seed: int = 0) -> float:
-    x, y = np.concatenate([real, drawn]), np.repeat([1, 0], [len(real), len(drawn)])
-    w = np.where(y == 1, len(y) / len(real), len(y) / len(drawn))
-    fold = np.random.default_rng(seed).integers(0, 3, len(y))
-    values = []
-    for k in range(3):
-        trees = HistGradientBoostingClassifier(
-            max_iter=60, learning_rate=0.05, max_leaf_nodes=16, min_samples_leaf=50
+def one_window(table: Path, kind: str, options: dict[str, Any], seed: int) -> None:
+    events = read(table, mass="mjj", features=FEATURES, id="event", label="truth")
+    events = events.select(np.argsort(events.ids, kind="stable"))
+    hidden = events.without_label()
+    fold = assign_folds(events.ids, FOLDS, seed)
+    plan = cross_training_plan(fold, FOLDS, "kfold-bonferroni")
+    clock, threads = Clock(), available_cores()
+    outside = ~WINDOW.contains(events.m)
+    density = make_density(kind, seed=seed, **options)
+    with limited_threads(threads):
+        clock(
+            "density",
+            lambda: density.fit(events.x[outside], events.m[outside], splits=plan.splits[:, outside]),
         )
-        trees.fit(x[fold != k], y[fold != k], w[fold != k])
-        values.append(roc_auc_score(y[fold == k], trees.decision_function(x[fold == k])))
-    return float(np.mean(values))
+    method = TimedCathode(CathodeConfig(), seed=seed, threads=threads, background=density)
+    method.clock = clock
+    method.fit(hidden, WINDOW, plan.splits)
+    scores = np.full(len(events), np.nan)
+
+    def score_all() -> None:
+        for f, model in plan.scores:
+            scores[fold == f] = method.score(hidden.select(fold == f), model)
+
+    clock("scoring", score_all)
+    ties = tie_breaker(events.ids, seed)
+    efficiency = background_efficiency(scores, fold, outside, events.weights, ties)
+    inside = ~outside
+    curve = sic_curve(events.labels[inside], -efficiency[inside])
+    best, loose = max_sic(curve), sic_at(curve, 1e-2)
+    background = events.x[inside & ~events.labels]
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(method.template(FOLDS - 1).x)[: len(background)]
+    auc, error = two_sample_auc(
+        background, drawn, np.ones(len(background)), TreeEnsemble(members=3, random_state=0), fit_splits, rng
+    )
+    wall = sum(seconds[0] for seconds in clock.seconds.values())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    stages = ", ".join(f"{name} {w:.1f} ({c:.1f})" for name, (w, c) in clock.seconds.items())
+    print(f"{kind}, injection {seed}: wall {wall:.0f} s; stages, wall (CPU): {stages}; peak {peak:.2f} GB")
+    print(
+        f"  template AUC {auc:.4f} +- {error:.4f}; max SIC {best.sic:.2f} +- {best.error:.2f} at eps_B {best.eps_b:.2g}; "
+        f"SIC at 1e-2: {loose.sic:.2f} +- {loose.error:.2f}",
+        flush=True,
+    )
+
+
+def scan(table: Path) -> None:
+    common = {
+        "file": str(table), "mass": "mjj", "features": list(FEATURES), "id": "event", "method": ["cathode"],
+        "combination": "kfold-bonferroni", "folds": FOLDS, "toys": 100,
+    }  # fmt: skip
+    shared = {"options": {"cathode": {"background": "shared"}}}
+    runs = {
+        "one window": {"window": [WINDOW.low, WINDOW.high]},
+        "one window, shared background": {"window": [WINDOW.low, WINDOW.high]} | shared,
+        "nine windows, shared background": {"scan": [2500, 5900], "width": 0.1} | shared,
+    }
+    first = None
+    for name, settings in runs.items():
+        config = parse_config(common | settings)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            run_search(config, Path(folder) / "run")
+            took = time.perf_counter() - start
+        first = first or took
+        print(f"{name} ({len(config.windows)}): {took:.0f} s, {took / first:.2f} x one window", flush=True)
 
 
 def main() -> None:
@@ -85,54 +146,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", type=Path)
-    parser.add_argument("--plan", choices=["sequential", "kfold"], default="kfold")
     parser.add_argument("--signal", type=int, default=250)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--option", action="append", default=[], help="KEY=VALUE of the method's configuration"
-    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--reference", action="store_true")
+    parser.add_argument("--scan", action="store_true")
     arguments = parser.parse_args()
-    events = sample(arguments.file, arguments.signal, arguments.seed)
-    options = dict(item.split("=", 1) for item in arguments.option)
-    folds = 10 if arguments.plan == "sequential" else 5
-    fold = np.random.default_rng([arguments.seed, 1]).integers(0, folds, len(events))
-    if arguments.plan == "sequential":
-        splits, scored = np.stack([fold < f for f in range(1, folds)]), list(enumerate(range(1, folds)))
-    else:
-        splits, scored = np.stack([fold != f for f in range(folds)]), [(f, f) for f in range(folds)]
-    method = TimedCathode(
-        CathodeConfig.model_validate_strings(options), seed=arguments.seed, threads=arguments.threads
-    )
-    wall, cpu = time.perf_counter(), time.process_time()
-    method.fit(events.without_label(), WINDOW, splits)
-    inside = WINDOW.contains(events.m)
-    pooled = np.full(len(events), np.nan)
-    for model, f in scored:
-        rows = fold == f
-        scores = method.score(events.select(rows), model)
-        pooled[rows] = -np.log(background_efficiency(scores, scores[~inside[rows]]))
-    method.seconds["all"] = time.process_time() - cpu
-    use = inside & np.isfinite(pooled)
-    curve = sic_curve(events.labels[use], pooled[use])
-    best, loose = max_sic(curve), sic_at(curve, 1e-2)
-    background = events.x[inside & ~events.labels]
-    aucs = {k: template_auc(background, method.template(k).x) for k in sorted({0, len(splits) - 1})}
-    facts = {
-        "plan": arguments.plan,
-        "signal": int(events.labels[use].sum()),
-        "seed": arguments.seed,
-        **options,
-    }
-    print(json.dumps(facts))
-    print("CPU seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in method.seconds.items()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"wall {time.perf_counter() - wall:.0f} s; peak memory {peak:.2f} GB")
-    print("template AUC: " + ", ".join(f"model {k}: {value:.4f}" for k, value in aucs.items()))
-    print(f"max SIC {best.sic:.2f} +- {best.error:.2f} at eps_B {best.eps_b:.2g}", end=" ")
-    print(
-        f"({best.background:.0f} background); SIC at 1e-2: {loose.sic:.2f} +- {loose.error:.2f}", flush=True
-    )
+    defaults = CathodeConfig()
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            table = inject(arguments.file, Path(folder) / f"{seed}.parquet", arguments.signal, seed)
+            options = {"steps": defaults.steps, "batch_size": defaults.batch_size}
+            one_window(table, defaults.density, options, seed)
+            if arguments.reference:
+                one_window(table, "maf", PAPER, seed)
+        if arguments.scan:
+            scan(table)
 
 
 if __name__ == "__main__":

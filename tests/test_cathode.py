@@ -147,7 +147,9 @@ def test_weights_reach_density_and_classifier():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("density", "spline"),
+        ("density", "flow-matching"),
+        ("density_members", 2),
+        ("select_by", "argos"),
         ("steps", 200),
         ("batch_size", 128),
         ("sideband_gev", 250.0),

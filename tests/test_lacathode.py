@@ -101,6 +101,19 @@ def test_shared_density_does_not_take_a_signal_for_background():
     assert roc_auc_score(events.labels[inside], method.score(events.select(inside))) > 0.95
 
 
+def test_an_ensemble_of_densities_draws_templates_but_has_no_latent_space():
+    events = make_events(3000).without_label()
+    config = CathodeConfig(**FAST | {"density_members": 2})
+    assert config.request(WINDOW) != CathodeConfig(**FAST).request(WINDOW)
+    two = Cathode(config).fit(events, WINDOW)
+    assert len(two.density.network.stacked[0]) == 2
+    assert not np.array_equal(
+        two.template().x, Cathode(CathodeConfig(**FAST)).fit(events, WINDOW).template().x
+    )
+    with pytest.raises(InputError, match="density_members must be 1"):
+        LaCathode(config).fit(events, WINDOW)
+
+
 def test_shared_needs_a_density_that_can_be_interpolated():
     with pytest.raises(InputError, match="flow-matching density, not one of kind 'maf'"):
         CathodeConfig(background="shared", density="maf").request(WINDOW)

@@ -540,3 +540,27 @@ def test_looks_without_selected_events_are_left_out(tmp_path, no_figures):
     text = write_report(run).read_text(encoding="utf-8")
     assert 'id="selected"' not in text
     assert 'id="scores"' not in text
+
+
+def test_a_learnt_signal_is_drawn_beside_the_selected_events(tmp_path):
+    run = write_run(tmp_path / "run", n_windows=1, methods=("ranode",), working_points=(0.01,))
+
+    def learnt(content):
+        feature = content["selected"][0]["features"][0]
+        feature["learned_signal"] = [0.25, 0.75, *[0.0] * (len(feature["edges"]) - 3)]
+
+    edit(run, "diagnostics.json", learnt)
+    first, second = read_run(run).diagnostics.selected[0].features[:2]
+    drawn = {trace["name"]: trace for trace in plots.selected_feature(first, 10, "mjj", "GeV")["data"]}
+    assert max(value for value in drawn["learned signal"]["y"] if value is not None) == 0.75
+    assert "learned signal" not in str(plots.selected_feature(second, 10, "mjj", "GeV"))
+    record = read_run(run).diagnostics.selected[0]
+    axes = figures.selected_events(record).axes
+    assert [len(a.get_legend_handles_labels()[1]) for a in axes[:2]] == [3, 2]
+    assert axes[0].get_ylim()[1] > 0.75
+    assert "learned signal" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_everything_kept_is_called_no_cut():
+    assert words.cut(1.0) == words.cut(None) == "no cut"
+    assert plain(words.cut(0.001)) == "ε_B = 0.1 %"

@@ -20,7 +20,11 @@ def events(seed: int = 0) -> Events:
 
 def result() -> TaskResult:
     return TaskResult(
-        np.array([0.5, np.nan]), np.ones((2, 3), np.float32), np.ones(2), {"method": "cwola", "total_s": 1.0}
+        np.array([0.5, np.nan]),
+        np.ones((2, 3), np.float32),
+        np.ones(2),
+        np.empty((0, 4)),
+        {"method": "cwola", "total_s": 1.0},
     )
 
 

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from serendip.classify.build import build_classifier
+    from serendip.classify.nested import NestedEnsemble
     from serendip.classify.networks import NetworkEnsemble
     from serendip.classify.splits import SplitClassifiers, fit_splits
     from serendip.classify.trees import TreeEnsemble
 
-__all__ = ["NetworkEnsemble", "SplitClassifiers", "TreeEnsemble", "build_classifier", "fit_splits"]
+__all__ = [
+    "NestedEnsemble",
+    "NetworkEnsemble",
+    "SplitClassifiers",
+    "TreeEnsemble",
+    "build_classifier",
+    "fit_splits",
+]
 
 # Resolved on first use: trees must not wait for torch.
 _HOMES = {
+    "NestedEnsemble": "serendip.classify.nested",
     "NetworkEnsemble": "serendip.classify.networks",
     "SplitClassifiers": "serendip.classify.splits",
     "TreeEnsemble": "serendip.classify.trees",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-__all__ = ["ClassifierName", "build_classifier"]
+__all__ = ["ClassifierName", "SelectBy", "build_classifier"]
 
 ClassifierName = Literal["trees", "network"]
+SelectBy = Literal["loss", "argos"]
 
 
-def build_classifier(name: ClassifierName, *, members: int, seed: int, threads: int = 1) -> Any:
+def build_classifier(
+    name: ClassifierName, *, members: int, seed: int, threads: int = 1, select_by: SelectBy = "loss"
+) -> Any:
     """Return an untrained ensemble with the settings that the search methods use.
 
     Parameters
@@ -24,11 +27,13 @@ def build_classifier(name: ClassifierName, *, members: int, seed: int, threads: 
     threads
         Of a network. Trees take one: on samples of this size a second OpenMP thread gains nothing, and on a busy
         machine it costs a factor of ten and more, because threads spin while they wait for each other.
+    select_by
+        What decides on the validation part how long a classifier is trained: its loss, or ARGOS.
     """
     if name == "trees":
         from serendip.classify.trees import TreeEnsemble
 
-        return TreeEnsemble(members=members, random_state=seed)
+        return TreeEnsemble(members=members, select_by=select_by, random_state=seed)
     from serendip.classify.networks import NetworkEnsemble
 
-    return NetworkEnsemble(members=members, threads=threads, random_state=seed)
+    return NetworkEnsemble(members=members, threads=threads, select_by=select_by, random_state=seed)

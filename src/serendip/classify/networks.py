@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from serendip.classify.inputs import binary_targets, checked_weights
+from serendip.classify.rounds import COSTS, Rows
+from serendip.classify.storage import require
 from serendip.errors import InputError
 
 __all__ = ["NetworkEnsemble"]
@@ -56,6 +59,10 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         A network stops after this many rounds without a new lowest validation loss.
     best_rounds
         Number ``R`` of rounds that are averaged.
+    select_by
+        ``"loss"``: the best rounds are those with the lowest validation loss; ``"argos"``: with the largest ARGOS,
+        :func:`serendip.classify.argos.argos`, where class 1 is the data and class 0 the template. ``patience``
+        counts rounds without a better value of the same quantity.
     validation_fraction
         Part of the sample on which the rounds are judged. Classes with fewer than ten events are too small to
         be split; then the training loss decides.
@@ -85,6 +92,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_rounds: int = 100,
         patience: int = 10,
         best_rounds: int = 5,
+        select_by: Literal["loss", "argos"] = "loss",
         validation_fraction: float = 0.5,
         threads: int = 1,
         device: str | None = None,
@@ -98,6 +106,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_rounds = max_rounds
         self.patience = patience
         self.best_rounds = best_rounds
+        self.select_by = select_by
         self.validation_fraction = validation_fraction
         self.threads = threads
         self.device = device
@@ -136,7 +145,12 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_splits(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, splits: NDArray[np.bool_]
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        splits: NDArray[np.bool_],
+        validation: NDArray[np.bool_] | None = None,
     ) -> list[Self]:
         """Train one ensemble for each row of ``splits``, all together.
 
@@ -150,6 +164,9 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Shape ``(n,)`` or ``(n_models, n)``; None: all 1.
         splits
             Masks, shape ``(n_models, n)``.
+        validation
+            Masks of the events on which the rounds of each model are judged, shape ``(n_models, n)``; it then trains
+            on all of its split. Default: each member judges on a random part of its split.
 
         Returns
         -------
@@ -164,9 +181,17 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             np.ones(splits.shape) if sample_weight is None else np.broadcast_to(sample_weight, splits.shape)
         )
         weights = np.zeros(splits.shape)
-        for k, mask in enumerate(splits):
+        for k, mask in enumerate(splits if validation is None else splits | validation):
             weights[k, mask] = checked_weights(given[k][mask], values[mask])
-        self._train(models, classes=classes, values=values, targets=targets, weights=weights, splits=splits)
+        self._train(
+            models,
+            classes=classes,
+            values=values,
+            targets=targets,
+            weights=weights,
+            splits=splits,
+            validation=validation,
+        )
         return models
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -192,6 +217,70 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[(probability[:, 1] > probability[:, 0]).astype(int)])
 
+    def parts(self, count: int) -> list[Self]:
+        """Return ``count`` fitted ensembles that share the members out in their order."""
+        check_is_fitted(self)
+        if self.members % count:
+            raise ValueError(f"{self.members} members cannot be shared out to {count} ensembles")
+        out: list[Self] = []
+        networks = len(self.layers_[0][0]) // count
+        for i in range(count):
+            part: Self = copy(self)
+            own = slice(i * networks, (i + 1) * networks)
+            part.members = self.members // count
+            part.layers_ = [(weight[own], bias[own]) for weight, bias in self.layers_]
+            out.append(part)
+        return out
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Everything that prediction needs, as facts (JSON) and arrays; :meth:`from_arrays` is the way back."""
+        check_is_fitted(self)
+        facts = {
+            "kind": "network",
+            "classes": self.classes_.tolist(),
+            "rounds": int(self.n_iter_),
+            "layers": len(self.layers_),
+            "members": self.members,
+        }
+        arrays = {"mean": self.mean_, "deviation": self.deviation_}
+        for i, (weight, bias) in enumerate(self.layers_):
+            arrays |= {f"weight{i}": weight.numpy(), f"bias{i}": bias.numpy()}
+        return facts, arrays
+
+    @classmethod
+    def from_arrays(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """Return a fitted ensemble with the same predictions.
+
+        Raises
+        ------
+        InputError
+            If the arrays do not fit together.
+        """
+        mean, deviation = (require(arrays, name, "f", 1) for name in ("mean", "deviation"))
+        layers, inputs, networks = [], len(mean), None
+        for i in range(int(facts["layers"])):
+            weight, bias = require(arrays, f"weight{i}", "f", 3), require(arrays, f"bias{i}", "f", 3)
+            networks = len(weight) if networks is None else networks
+            outputs = weight.shape[2]
+            if weight.shape != (networks, inputs, outputs) or bias.shape != (networks, 1, outputs):
+                raise InputError(f"layer {i} has shape {weight.shape} after {inputs} outputs")
+            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+                raise InputError(f"layer {i} holds numbers that are not finite")
+            layers.append((torch.tensor(weight), torch.tensor(bias)))
+            inputs = outputs
+        if not layers or not networks or inputs != 1 or deviation.shape != mean.shape:
+            raise InputError("the layers are not those of a classifier")
+        if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation > 0).all()):
+            raise InputError("the standardisation is not finite")
+        hidden = tuple(weight.shape[2] for weight, _ in layers[:-1])
+        model = cls(members=int(facts["members"]), hidden=hidden)
+        model.classes_ = np.array(facts["classes"])
+        if model.classes_.shape != (2,):
+            raise InputError(f"{len(model.classes_)} classes instead of two")
+        model.mean_, model.deviation_, model.layers_ = mean, deviation, layers
+        model.n_features_in_, model.n_iter_ = len(mean), int(facts["rounds"])
+        return model
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
@@ -209,11 +298,14 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         targets: NDArray[np.int64],
         weights: NDArray[np.float64],
         splits: NDArray[np.bool_],
+        validation: NDArray[np.bool_] | None = None,
     ) -> None:
         if self.members < 1 or self.best_rounds < 1 or self.max_rounds < 1:
             raise ValueError("members, best_rounds and max_rounds must be at least 1")
+        if self.select_by not in ("loss", "argos"):
+            raise ValueError(f"select_by='{self.select_by}': loss or argos is expected")
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.members)
-        networks: list[_Rows] = []
+        networks: list[Rows] = []
         scaled = np.empty((len(models), *values.shape), dtype=np.float32)
         for k, model in enumerate(models):
             used = np.flatnonzero(splits[k] & (weights[k] > 0))
@@ -226,7 +318,10 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
             model.deviation_ = np.where(deviation > 0, deviation, 1.0)
             scaled[k] = (values - model.mean_) / model.deviation_
-            networks += [_Rows(k, int(seed), used, targets[used], self.validation_fraction) for seed in seeds]
+            judged = None if validation is None else np.flatnonzero(validation[k] & (weights[k] > 0))
+            networks += [
+                Rows(k, int(seed), used, targets[used], self.validation_fraction, judged) for seed in seeds
+            ]
         with _torch_threads(self.threads):
             layers, rounds = self._optimise(networks, scaled, targets, weights)
         for k, model in enumerate(models):
@@ -236,7 +331,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _optimise(
         self,
-        networks: list[_Rows],
+        networks: list[Rows],
         scaled: NDArray[np.float32],
         targets: NDArray[np.int64],
         weights: NDArray[np.float64],
@@ -265,7 +360,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 losses = _weighted_losses(layers, x[split, batch], y[batch], w[split, batch])
                 losses.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-            loss = self._validation_loss(layers, [networks[i] for i in active], x, y, w)
+            loss = self._validation_costs(layers, [networks[i] for i in active], x, y, w)
             if not bool(torch.isfinite(loss).all()):
                 raise InputError(
                     f"network training diverged in round {number}: the loss is not finite; look for extreme "
@@ -293,10 +388,10 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 _fill_unused(target, best_loss)
         return [(weight.cpu(), bias.cpu()) for weight, bias in best], rounds
 
-    def _validation_loss(
-        self, layers: Layers, networks: list[_Rows], x: Tensor, y: Tensor, w: Tensor
+    def _validation_costs(
+        self, layers: Layers, networks: list[Rows], x: Tensor, y: Tensor, w: Tensor
     ) -> Tensor:
-        """Weighted mean loss of each network on its own validation rows, shape ``(networks,)``."""
+        """Weighted mean loss, or -ARGOS, of each network on its own validation rows, shape ``(networks,)``."""
         longest = max(len(network.validation) for network in networks)
         rows = np.zeros((len(networks), longest), dtype=np.int64)
         present = np.zeros(rows.shape, dtype=np.float32)
@@ -304,46 +399,17 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rows[i, : len(network.validation)] = network.validation
             present[i, : len(network.validation)] = 1.0
         split = torch.as_tensor([network.split for network in networks], device=x.device)[:, None]
-        total = torch.zeros(len(networks), dtype=torch.float64, device=x.device)
-        norm = torch.zeros_like(total)
+        logits, targets, weights = [], [], []
         with torch.no_grad():
             blocks = (torch.split(torch.as_tensor(a, device=x.device), 2048, dim=1) for a in (rows, present))
             for batch, there in zip(*blocks, strict=True):
-                weight = w[split, batch] * there
-                total += _weighted_losses(layers, x[split, batch], y[batch], weight).double().sum(dim=1)
-                norm += weight.double().sum(dim=1)
-        return (total / norm).float()
+                logits.append(_forward(layers, x[split, batch]))
+                targets.append(y[batch])
+                weights.append(w[split, batch] * there)
+            return COSTS[self.select_by](*(torch.cat(parts, dim=1) for parts in (logits, targets, weights)))
 
 
-class _Rows:
-    """The training and validation rows of one network, and the order in which they are drawn."""
-
-    def __init__(
-        self, split: int, seed: int, rows: NDArray[np.int64], targets: NDArray[np.int64], fraction: float
-    ) -> None:
-        self.split = split
-        self.rng = np.random.default_rng(seed)
-        counts = np.bincount(targets, minlength=2)
-        order = self.rng.permutation(len(rows))
-        for_validation = np.zeros(len(rows), dtype=bool)
-        for number, count in enumerate(counts):
-            of_class = order[targets[order] == number]
-            for_validation[of_class[: round(count * fraction)]] = True
-        if counts.min() < 10:
-            self.training, self.validation = rows, rows
-        else:
-            self.training, self.validation = rows[~for_validation], rows[for_validation]
-        self._waiting = np.empty(0, dtype=np.int64)
-
-    def draw(self, count: int) -> NDArray[np.int64]:
-        """Return the next ``count`` training rows; every row comes once before any comes again."""
-        while len(self._waiting) < count:
-            self._waiting = np.concatenate([self._waiting, self.rng.permutation(self.training)])
-        drawn, self._waiting = self._waiting[:count], self._waiting[count:]
-        return drawn
-
-
-def _initial_layers(networks: list[_Rows], sizes: tuple[int, ...], device: torch.device) -> Layers:
+def _initial_layers(networks: list[Rows], sizes: tuple[int, ...], device: torch.device) -> Layers:
     """Uniform in +-1/sqrt(inputs), from each network's own generator."""
     layers: Layers = []
     for inputs, outputs in pairwise(sizes):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from serendip.classify.storage import load_classifier, save_classifier
 from serendip.errors import InputError
 
 __all__ = ["SplitClassifiers", "fit_splits"]
@@ -40,6 +42,31 @@ class SplitClassifiers:
         # Column 0 is kept as it is: 1 - p loses all digits where p is close to 1.
         probability = np.maximum(probability, 1e-300)
         return np.asarray(np.log(probability[:, 1]) - np.log(probability[:, 0]))
+
+    def save(self, folder: str | Path, *splits: int) -> None:
+        """Write the classifiers of some splits (default: of the first) into ``folder``.
+
+        Raises
+        ------
+        InputError
+            If they are of a kind that cannot be stored without pickle.
+        """
+        for place, split in enumerate(splits or (0,)):
+            save_classifier(Path(folder) / str(place), self.estimators[split])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save` wrote; the splits are numbered from 0 in the order of saving.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no classifiers, or damaged ones.
+        """
+        places = sorted(int(p.name) for p in Path(folder).glob("*") if p.name.isdecimal())
+        if not places or places != list(range(len(places))):
+            raise InputError(f"{folder} holds no classifiers, or some are missing")
+        return cls(tuple(load_classifier(Path(folder) / str(place)) for place in places))
 
 
 def fit_splits(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from copy import copy
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +13,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from serendip.classify.boosting import boost_by_argos
 from serendip.classify.inputs import binary_targets, checked_weights
+from serendip.classify.node_tables import member_of, pack_trees, unpack_trees
+from serendip.classify.storage import require
+from serendip.errors import InputError
 
 __all__ = ["TreeEnsemble"]
+
+_MOST_EDGES = 254
 
 
 class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -37,6 +44,10 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Of each member, as in :class:`sklearn.ensemble.HistGradientBoostingClassifier`.
     max_bins
         Quantile bins of each feature, 2 to 255.
+    select_by
+        What a member looks at on its validation part. ``"loss"``: it stops when the log-loss no longer falls.
+        ``"argos"``: it keeps the steps with the largest ARGOS, :func:`serendip.classify.argos.argos`; class 1 is
+        then the data and class 0 the template.
     validation_fraction
         Part of the sample on which a member decides when to stop. Classes with fewer than ten events are too
         small to be split; members then see everything and make all ``max_iter`` steps.
@@ -67,6 +78,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         l2_regularization: float = 0.0,
         max_bins: int = 127,
         n_iter_no_change: int = 10,
+        select_by: Literal["loss", "argos"] = "loss",
         validation_fraction: float = 0.5,
         threads: int = 1,
         random_state: Any = None,
@@ -79,6 +91,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.l2_regularization = l2_regularization
         self.max_bins = max_bins
         self.n_iter_no_change = n_iter_no_change
+        self.select_by = select_by
         self.validation_fraction = validation_fraction
         self.threads = threads
         self.random_state = random_state
@@ -97,6 +110,8 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if self.members < 1:
             raise ValueError(f"members={self.members}: at least one is needed")
+        if self.select_by not in ("loss", "argos"):
+            raise ValueError(f"select_by='{self.select_by}': loss or argos is expected")
         checked = validate_data(
             self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2
         )
@@ -113,19 +128,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.members)
         with threadpool_limits(limits=self.threads, user_api="openmp"):
             self.members_ = [
-                HistGradientBoostingClassifier(
-                    learning_rate=self.learning_rate,
-                    max_leaf_nodes=self.max_leaf_nodes,
-                    max_iter=self.max_iter,
-                    min_samples_leaf=self.min_samples_leaf,
-                    l2_regularization=self.l2_regularization,
-                    max_bins=self.max_bins,
-                    early_stopping=stop_early,
-                    validation_fraction=self.validation_fraction,
-                    n_iter_no_change=self.n_iter_no_change,
-                    random_state=int(seed),
-                ).fit(codes, targets, weights)
-                for seed in seeds
+                self._boost(codes, targets, weights, int(seed), stop_early=stop_early) for seed in seeds
             ]
         self.n_iter_ = max(member.n_iter_ for member in self.members_)
         return self
@@ -147,6 +150,91 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the more probable class, shape ``(n,)``."""
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[(probability[:, 1] > 0.5).astype(int)])
+
+    def parts(self, count: int) -> list[Self]:
+        """Return ``count`` fitted ensembles that share the members out in their order."""
+        check_is_fitted(self)
+        if self.members % count:
+            raise ValueError(f"{self.members} members cannot be shared out to {count} ensembles")
+        out: list[Self] = []
+        size = self.members // count
+        for i in range(count):
+            part: Self = copy(self)
+            part.members, part.members_ = size, self.members_[i * size : (i + 1) * size]
+            out.append(part)
+        return out
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Everything that prediction needs, as facts (JSON) and arrays; :meth:`from_arrays` is the way back."""
+        check_is_fitted(self)
+        facts = {"kind": "trees", "classes": self.classes_.tolist(), "rounds": int(self.n_iter_)}
+        arrays = {
+            "edges": np.concatenate([np.empty(0), *self.edges_]),
+            "edge_counts": np.array([len(edges) for edges in self.edges_], dtype=np.int32),
+        }
+        return facts, arrays | pack_trees([member_of(member) for member in self.members_])
+
+    @classmethod
+    def from_arrays(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """Return a fitted ensemble with the same predictions.
+
+        Raises
+        ------
+        InputError
+            If the arrays do not fit together.
+        """
+        counts = require(arrays, "edge_counts", "iu", 1).astype(np.int64)
+        edges = require(arrays, "edges", "f", 1).astype(np.float64)
+        if len(counts) == 0 or counts.min() < 0 or counts.max() > _MOST_EDGES or counts.sum() != len(edges):
+            raise InputError("the numbers of features and bin edges do not agree")
+        ends = np.cumsum(counts)
+        columns = [edges[low:high] for low, high in zip(ends - counts, ends, strict=True)]
+        if any(not (np.diff(column) > 0).all() or not np.isfinite(column).all() for column in columns):
+            raise InputError("the bin edges of a feature do not rise")
+        members = unpack_trees(arrays, len(columns))
+        model = cls(members=len(members))
+        model.classes_ = np.array(facts["classes"])
+        if model.classes_.shape != (2,):
+            raise InputError(f"{len(model.classes_)} classes instead of two")
+        model.edges_, model.members_ = columns, members
+        model.n_features_in_, model.n_iter_ = len(columns), int(facts["rounds"])
+        return model
+
+    def _boost(
+        self,
+        codes: NDArray[np.float64],
+        targets: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        seed: int,
+        *,
+        stop_early: bool,
+    ) -> Any:
+        options = {
+            "learning_rate": self.learning_rate,
+            "max_leaf_nodes": self.max_leaf_nodes,
+            "min_samples_leaf": self.min_samples_leaf,
+            "l2_regularization": self.l2_regularization,
+            "max_bins": self.max_bins,
+        }
+        if stop_early and self.select_by == "argos":
+            return boost_by_argos(
+                options,
+                codes,
+                targets,
+                weights,
+                max_iter=self.max_iter,
+                validation_fraction=self.validation_fraction,
+                patience=self.n_iter_no_change,
+                seed=seed,
+            )
+        return HistGradientBoostingClassifier(
+            **options,
+            max_iter=self.max_iter,
+            early_stopping=stop_early,
+            validation_fraction=self.validation_fraction,
+            n_iter_no_change=self.n_iter_no_change,
+            random_state=seed,
+        ).fit(codes, targets, weights)
 
     def _codes(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         # HistGradientBoosting computes weighted quantiles one by one for every member, which costs ten times

@@ -59,17 +59,25 @@ def _root(
 
 def _register() -> None:
     from serendip.cli.bump import bump
+    from serendip.cli.compare import compare
     from serendip.cli.demo import demo
+    from serendip.cli.export import export_onnx
     from serendip.cli.inspect import inspect
     from serendip.cli.report import report
+    from serendip.cli.score import score
     from serendip.cli.search import search
     from serendip.cli.simulate import app as simulate
+    from serendip.cli.tune import tune
 
     app.command()(search)
+    app.command()(tune)
+    app.command()(compare)
     app.command()(bump)
     app.command()(inspect)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
     app.command()(report)
+    app.command()(score)
+    app.command("export-onnx")(export_onnx)
     app.command()(demo)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 
-__all__ = ["parse_interval", "parse_window"]
+__all__ = ["assign_option", "parse_interval", "parse_window"]
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
@@ -40,3 +41,29 @@ def parse_interval(text: str, unit: str = "GeV", *, option: str = "window") -> t
 def parse_window(text: str, unit: str = "GeV") -> Window:
     """``LO:HI`` in ``unit`` to a window in GeV; raises as :func:`parse_interval`."""
     return Window(*parse_interval(text, unit))
+
+
+def assign_option(settings: dict[str, Any], assignment: str) -> None:
+    """Put ``METHOD.OPTION=VALUE`` of the command line into the settings.
+
+    Raises
+    ------
+    InputError
+        If the text has another form.
+    """
+    import yaml
+
+    key, equals, value = assignment.partition("=")
+    method, dot, option = key.partition(".")
+    if not (equals and dot and method and option):
+        raise InputError(f"--set {assignment}: expected METHOD.OPTION=VALUE, e.g. cwola.members=4")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--set {assignment}: the value '{value}' cannot be read") from None
+    options = settings.get("options") or {}
+    if not isinstance(options, dict) or not isinstance(options.get(method, {}), dict):
+        raise InputError(
+            f"--set {assignment}: options in the file must have the form 'options: {{METHOD: {{OPTION: VALUE}}}}'"
+        )
+    settings["options"] = options | {method: options.get(method, {}) | {option: parsed}}

@@ -76,6 +76,7 @@ class TerminalProgress:
                 f"  [{self._done}/{self._total}] {done}, {elapsed:.0f} s {left}",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
 
     def _time_left(self) -> str:

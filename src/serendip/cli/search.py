@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.errors import InputError
+from serendip.cli.parsing import assign_option
 
 __all__ = ["search"]
 
@@ -136,7 +136,7 @@ def search(
         settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
     settings |= given
     for assignment in set_ or []:
-        _assign(settings, assignment)
+        assign_option(settings, assignment)
     config = parse_config(settings, str(file) if is_config else "search")
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=unblind, jobs=jobs, progress=progress)
@@ -144,25 +144,6 @@ def search(
         page = write_report(result.path)
         progress.advance("report")
     _print_summary(result.path, page)
-
-
-def _assign(settings: dict[str, Any], assignment: str) -> None:
-    import yaml
-
-    key, equals, value = assignment.partition("=")
-    method, dot, option = key.partition(".")
-    if not (equals and dot and method and option):
-        raise InputError(f"--set {assignment}: expected METHOD.OPTION=VALUE, e.g. cwola.members=4")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"--set {assignment}: the value '{value}' cannot be read") from None
-    options = settings.get("options") or {}
-    if not isinstance(options, dict) or not isinstance(options.get(method, {}), dict):
-        raise InputError(
-            f"--set {assignment}: options in the file must have the form 'options: {{METHOD: {{OPTION: VALUE}}}}'"
-        )
-    settings["options"] = options | {method: options.get(method, {}) | {option: parsed}}
 
 
 def _print_summary(run: Path, page: Path) -> None:

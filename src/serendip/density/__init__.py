@@ -8,7 +8,10 @@ from typing import Any
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 
-__all__ = ["ConditionalDensity", "load_density", "make_density"]
+__all__ = ["KINDS", "ConditionalDensity", "load_density", "make_density"]
+
+KINDS = ("flow-matching", "spline", "spline-coupling", "maf")
+"""Names of all density models."""
 
 
 def make_density(kind: str, **options: Any) -> ConditionalDensity:

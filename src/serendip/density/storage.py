@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from serendip.errors import InputError
@@ -31,12 +32,17 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     Raises
     ------
     InputError
-        If they are missing or of another version.
+        If they are missing, damaged or of another version.
     """
     for name in (_FACTS, _NUMBERS):
         if not (folder / name).is_file():
             raise InputError(f"{folder} holds no density model: {name} is missing")
-    facts: dict[str, Any] = json.loads((folder / _FACTS).read_text())
-    if facts.get("schema") != 1:
-        raise InputError(f"{folder / _FACTS} has schema {facts.get('schema')}; this version reads schema 1")
-    return facts, dict(load_file(folder / _NUMBERS))
+    try:
+        facts: dict[str, Any] = json.loads((folder / _FACTS).read_text())
+        arrays = dict(load_file(folder / _NUMBERS))
+        schema = facts.get("schema")
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise InputError(f"the model in {folder} is damaged ({error})") from None
+    if schema != 1:
+        raise InputError(f"{folder / _FACTS} has schema {schema}; this version reads schema 1")
+    return facts, arrays

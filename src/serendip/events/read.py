@@ -167,6 +167,7 @@ def read(
     tree: str | None = None,
     unit: str = "GeV",
     preset: str | None = None,
+    for_training: bool = True,
 ) -> Events:
     """Read a table of events.
 
@@ -202,6 +203,9 @@ def read(
         stay.
     preset
         ``"lhco"`` for LHC Olympics files, see :class:`serendip.events.presets.LhcoTable`.
+    for_training
+        Refuse features that no model should learn from: constant ones, and the mass in another form. False for
+        events that a finished model is to score, of which there may be few.
 
     Raises
     ------
@@ -221,12 +225,12 @@ def read(
         )
         if roles.mass is None:
             raise InputError(f"{table.path.name}: say which column is the mass (--mass EXPR, mass=)")
-        return _build(table, roles, unit, preset)
+        return _build(table, roles, unit, preset, for_training=for_training)
     finally:
         table.close()
 
 
-def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
+def _build(table: Table, roles: Roles, unit: str, preset: str | None, *, for_training: bool = True) -> Events:
     assert roles.mass is not None
     name = table.path.name
     raw = table.load(roles.columns)
@@ -252,7 +256,7 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None) -> Events:
         raw = {column: raw[column][kept] for column in (roles.label, roles.id) if column is not None}
         ranges = {text: _range(values) for text, values in columns.items()}
     numbers = np.arange(table.n_rows) if rows is None else rows
-    _check(name, roles, columns, ranges, numbers)
+    _check(name, roles, columns, ranges, numbers, for_training=for_training)
 
     if unit != "GeV":
         columns[roles.mass.text] = np.asarray(columns[roles.mass.text], dtype=np.float64) * UNITS[unit]
@@ -354,6 +358,8 @@ def _check(
     columns: Mapping[str, NDArray[Any]],
     ranges: Mapping[str, tuple[Any, Any]],
     rows: NDArray[np.int64],
+    *,
+    for_training: bool,
 ) -> None:
     assert roles.mass is not None
     mass = columns[roles.mass.text]
@@ -365,7 +371,7 @@ def _check(
             f"({mass[bad[0]]:g}); remove them with --where '{roles.mass.text} > 0'"
         )
     order = _ranks(mass)
-    for feature in roles.features:
+    for feature in roles.features if for_training else ():
         values = columns[feature.text]
         low, high = ranges[feature.text]
         if low == high:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from serendip.density import make_density
 from serendip.density.base import ConditionalDensity
@@ -22,11 +22,14 @@ from serendip.statistics.fit import SpectrumFit, fit_spectrum
 
 __all__ = [
     "BackgroundConfig",
+    "DensityKind",
     "MassConfig",
     "background_density",
     "fit_masses",
     "train_background",
 ]
+
+DensityKind = Literal["flow-matching", "spline", "spline-coupling", "maf"]
 
 _MASS_BINS = 40
 _SHARED_FREQUENCIES = 4
@@ -41,22 +44,40 @@ class BackgroundConfig(MethodConfig):
     Attributes
     ----------
     density
-        ``"flow-matching"``, ``"spline"`` (autoregressive), ``"spline-coupling"`` or ``"maf"`` (affine).
+        ``"spline"`` (autoregressive), ``"spline-coupling"``, ``"maf"`` (affine) or ``"flow-matching"``, which is the
+        default of a shared background.
     background
         ``"window"``: trained on the events outside the window. ``"shared"``: one training on all events for
         all windows of a scan; inside a window it is interpolated between the masses at its edges
         (arXiv:2410.20537), so that a signal there does not become background.
     steps, batch_size
-        Training steps and events of each model in a step.
+        Training steps and events of each model in a step. Flow matching takes 2000 steps by default.
     sideband_gev
         How far the sidebands reach from the window, in GeV. Default: all events outside the window.
     """
 
-    density: Literal["flow-matching", "spline", "spline-coupling", "maf"] = "flow-matching"
+    density: DensityKind = "spline"
     background: Literal["window", "shared"] = "window"
-    steps: PositiveInt = 2000
+    steps: PositiveInt = 1000
     batch_size: PositiveInt = 512
     sideband_gev: PositiveFloat | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """Defaults that depend on other options."""
+        if not isinstance(given, dict):
+            return given
+        filled: dict[str, Any] = {}
+        if given.get("background") == "shared":
+            filled["density"] = "flow-matching"
+        if (filled | given).get("density") == "flow-matching":
+            filled["steps"] = 2000
+        return filled | given
+
+    def density_options(self) -> dict[str, Any]:
+        """Options of the density model, by the names that it knows."""
+        return {"steps": self.steps, "batch_size": self.batch_size}
 
     def request(self, window: Window) -> BackgroundRequest:
         """Say which density a window needs.
@@ -66,7 +87,7 @@ class BackgroundConfig(MethodConfig):
         InputError
             If the density cannot be shared, or ``sideband_gev`` is given for a shared one.
         """
-        options: dict[str, Any] = {"steps": self.steps, "batch_size": self.batch_size}
+        options = self.density_options()
         if self.background == "window":
             return BackgroundRequest(self.density, tuple(sorted(options.items())), window, self.sideband_gev)
         if self.density != "flow-matching":

@@ -10,25 +10,48 @@ train all rows in one batch; a simple one loops over them.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+import serendip
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 
-__all__ = ["BackgroundRequest", "Method", "MethodConfig", "Template", "as_splits", "require_events"]
+__all__ = [
+    "MODEL_FACTS",
+    "BackgroundRequest",
+    "HeldOut",
+    "LearnedSignal",
+    "Method",
+    "MethodConfig",
+    "Template",
+    "as_splits",
+    "read_model_facts",
+    "require_events",
+]
+
+_HELD_OUT_COPIES = 4
+
+MODEL_FACTS = "method.json"
+"""File of a saved model that says what it is."""
 
 
 class MethodConfig(BaseModel):
     """Options of one method; an unknown option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tunable: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    """Options that ``serendip tune`` may vary, and the values it may try."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,42 @@ class Template:
     """
 
     x: NDArray[np.float32]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Events that a model was not trained on, and what it takes for background among them.
+
+    Attributes
+    ----------
+    data, template
+        Events of the signal region, and events that stand for background there; only relative weights matter.
+    control, control_template
+        The same where no signal is expected: what a score picks out there is an error of the template. None if
+        the method knows of no such place.
+    """
+
+    data: Events
+    template: Events
+    control: Events | None = None
+    control_template: Events | None = None
+
+
+@dataclass(frozen=True)
+class LearnedSignal:
+    """Events drawn from a learnt signal.
+
+    Attributes
+    ----------
+    x, m
+        Features, shape ``(n, d)``, and masses in GeV, shape ``(n,)``.
+    weights
+        Weights, shape ``(n,)``; they sum to the signal events that the fit finds in the window.
+    """
+
+    x: NDArray[np.float32]
+    m: NDArray[np.float64]
     weights: NDArray[np.float64]
 
 
@@ -98,7 +157,9 @@ class Method(ABC):
     needs_simulation
         True for methods that start from simulated background.
     working_points
-        Background efficiencies at which this method is cut, if not those of the search.
+        Background efficiencies at which this method is cut, if not those of the search; 1: no cut.
+    trains
+        False for a score that learns nothing from the data: all events are then one count, without folds.
     Config
         The configuration class.
     """
@@ -108,6 +169,7 @@ class Method(ABC):
     uses_labels: ClassVar[bool] = False
     needs_simulation: ClassVar[bool] = False
     working_points: ClassVar[tuple[float, ...] | None] = None
+    trains: ClassVar[bool] = True
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(
@@ -129,6 +191,11 @@ class Method(ABC):
                 f"method '{self.name}' starts from simulated background: give a second sample with the same "
                 "columns (--simulation FILE)"
             )
+
+    @classmethod
+    def uses_simulation(cls, config: Any) -> bool:
+        """Whether a method of this configuration starts from simulated background; default: ``needs_simulation``."""
+        return cls.needs_simulation
 
     def background_request(self, window: Window) -> BackgroundRequest | None:
         """Density of background that ``fit`` would train for this window; None if the method needs none."""
@@ -173,6 +240,10 @@ class Method(ABC):
         """Events that model ``split`` took for background in the signal region; None if it has none."""
         return None
 
+    def signal(self, split: int = 0, n: int = 5000) -> LearnedSignal | None:
+        """Draw ``n`` events from the signal that model ``split`` learnt; None if the method learns none."""
+        return None
+
     def predict_background(
         self, mass: NDArray[np.float64], split: int, rng: np.random.Generator
     ) -> NDArray[np.float32] | None:
@@ -181,6 +252,173 @@ class Method(ABC):
         Used for closure tests in held-out sidebands; None if the method has no conditional template.
         """
         return None
+
+    def held_out(
+        self, events: Events, window: Window, split: int, rng: np.random.Generator
+    ) -> HeldOut | None:
+        """Data and template for a judgement without labels of model ``split``; None if the method has no template.
+
+        By default the features of background are drawn by :meth:`predict_background` at the masses of the data, and
+        the control is what lies within a width of the window.
+
+        Parameters
+        ----------
+        events
+            Events that model ``split`` was not trained on.
+        window
+            The signal region.
+        split
+            The model.
+        rng
+            Draws the template.
+        """
+        m = events.m
+        inside = window.contains(m)
+        beside = (m >= window.low - window.width) & (m < window.high + window.width) & ~inside
+        data, control = events.select(inside), events.select(beside)
+        template, control_template = (
+            _background_at(self, sample, split, rng, _HELD_OUT_COPIES) for sample in (data, control)
+        )
+        if template is None:
+            return None
+        if control_template is None:
+            return HeldOut(data, template)
+        return HeldOut(data, template, control, control_template)
+
+    def save(
+        self, folder: str | Path, split: int = 0, *, features: Sequence[str], mass: str, window: Window
+    ) -> None:
+        """Write what scoring new events with model ``split`` needs into ``folder``; :meth:`load` reads it.
+
+        A method that can be saved overrides :meth:`save_model` and :meth:`load_model`.
+
+        Parameters
+        ----------
+        folder
+            Made if it is not there.
+        split
+            The model to store; the loaded method has only this one, as model 0.
+        features, mass, window
+            Names of the features in their order, of the mass, and the signal region: what the model was
+            trained for.
+
+        Raises
+        ------
+        InputError
+            If the method, or its classifier, cannot be stored.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.save_model(folder, split)
+        facts = {
+            "schema": 1,
+            "serendip": serendip.__version__,
+            "method": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "split": split,
+            "features": list(features),
+            "mass": mass,
+            "window": [window.low, window.high],
+        }
+        (folder / MODEL_FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
+        """Return a method that scores as the one that wrote ``folder``; it has the one model 0.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no model of this method, or a damaged one.
+        """
+        folder = Path(folder)
+        facts = read_model_facts(folder)
+        if facts["method"] != cls.name:
+            raise InputError(f"{folder} holds a model of method '{facts['method']}', not '{cls.name}'")
+        try:
+            config = cls.Config(**facts["config"])
+        except ValidationError as error:
+            raise InputError(
+                f"{folder / MODEL_FACTS} holds options that method '{cls.name}' does not know: {error}"
+            ) from None
+        simulation = None
+        if cls.uses_simulation(config):
+            # what was learnt from simulation is in the folder
+            columns = {name: np.empty(0) for name in (facts["mass"], *facts["features"])}
+            simulation = Events(columns, mass=facts["mass"], features=tuple(facts["features"]))
+        method = cls(config, seed=facts["seed"], threads=threads, simulation=simulation)
+        method.load_model(folder)
+        return method
+
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the parts of model ``split`` that :meth:`score` uses, each into a folder of its own.
+
+        For example ``self._classifiers.save(folder / "classifier", split)`` and
+        ``self.density.only(split).save(folder / "density")``. No pickle: opening a model must not run code.
+
+        Raises
+        ------
+        InputError
+            By default: the method cannot be saved.
+        """
+        raise InputError(f"method '{self.name}' cannot be saved")
+
+    def load_model(self, folder: Path) -> None:
+        """Read what :meth:`save_model` wrote, as model 0; ``config``, ``seed`` and ``threads`` are set.
+
+        For example ``self._classifiers = SplitClassifiers.load(folder / "classifier")`` and
+        ``self.density = load_density(folder / "density")``.
+
+        Raises
+        ------
+        InputError
+            By default: the method cannot be loaded.
+        """
+        raise InputError(f"method '{self.name}' cannot be loaded")
+
+
+def _background_at(
+    method: Method, events: Events, split: int, rng: np.random.Generator, copies: int
+) -> Events | None:
+    """Background at the masses and with the weights of ``events``, ``copies`` times over."""
+    mass = np.tile(events.m, copies)
+    x = method.predict_background(mass, split, rng) if len(mass) else None
+    if x is None:
+        return None
+    columns = {events.mass: mass} | {name: x[:, i] for i, name in enumerate(events.features)}
+    if events.weight is not None:
+        columns[events.weight] = np.tile(events.weights, copies) / copies
+    return Events(columns, mass=events.mass, features=events.features, weight=events.weight)
+
+
+def read_model_facts(folder: Path) -> dict[str, Any]:
+    """Read what a saved model says about itself: method, config, features, mass, window, version.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another version.
+    """
+    path = folder / MODEL_FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no model: {MODEL_FACTS} is missing") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error})") from None
+    if not isinstance(facts, dict) or facts.get("schema") != 1:
+        raise InputError(f"{path} is not a description of a model in schema 1, which this version reads")
+    texts = [facts.get("method"), facts.get("mass"), *(facts.get("features") or [None])]
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(facts.get("config"), dict)
+        and isinstance(facts.get("seed"), int)
+        and isinstance(facts.get("window"), list)
+        and len(facts["window"]) == 2
+    ):
+        raise InputError(f"{path} is damaged: method, mass, features, config, seed or window is missing")
+    return facts
 
 
 def as_splits(splits: NDArray[np.bool_] | None, n_events: int) -> NDArray[np.bool_]:

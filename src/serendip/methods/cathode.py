@@ -13,9 +13,11 @@ so that it can learn signal only. Unlike CWoLa, features may depend on the mass.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, PositiveInt
 
 from serendip.density.base import ConditionalDensity
 from serendip.events.events import Events, Window
@@ -33,9 +35,25 @@ class CathodeConfig(BackgroundConfig, MassConfig, ClassifierConfig):
     ----------
     oversample
         Template events per data event in the signal region.
+    density_members
+        Densities, with seeds of their own, that draw the template in equal parts.
     """
 
+    tunable: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "steps": (500, 1000, 2000, 4000),
+        "sideband_gev": (None, 500.0, 1000.0),
+        "oversample": (2.0, 5.0, 10.0),
+        "classifier": ("trees", "network"),
+        "select_by": ("loss", "argos"),
+    }
+
     oversample: PositiveFloat = 5.0
+    density_members: PositiveInt = 1
+
+    def density_options(self) -> dict[str, Any]:
+        """Options of the density model, by the names that it knows."""
+        options = super().density_options()
+        return options if self.density_members == 1 else options | {"ensemble": self.density_members}
 
 
 class Cathode(TemplateMethod):

@@ -8,19 +8,25 @@ features do not depend on the mass, the background is the same in both, and all 
 
 from __future__ import annotations
 
-from typing import Any, Self
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from serendip.classify.build import ClassifierName, build_classifier
+from serendip.classify.build import ClassifierName, SelectBy, build_classifier
+from serendip.classify.nested import NestedEnsemble
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+from serendip.methods.base import HeldOut, Method, MethodConfig, Template, as_splits, require_events
 
 __all__ = ["Cwola", "CwolaConfig"]
+
+_INNER_FOLDS = 4
+_SHARE = "share of the strips"
 
 
 class CwolaConfig(MethodConfig):
@@ -35,16 +41,41 @@ class CwolaConfig(MethodConfig):
     classifier
         ``"trees"`` or ``"network"``.
     members
-        Classifiers that are averaged.
+        Classifiers that are averaged (with nested validation rounded up to a multiple of four).
+    select_by
+        What decides on events held back how long a classifier is trained, and which restart is kept: the loss (and
+        the efficiency at a cut that leaves 2 % of the strips), or ARGOS (:func:`serendip.classify.argos.argos`).
+    validation
+        ``"random"``: every classifier holds back a random part of the sample; ``"nested"``: each of four inner folds
+        judges several trainings on the three others, of which the best is kept
+        (:class:`~serendip.classify.nested.NestedEnsemble`), as in the original work.
+    restarts
+        Trainings for each inner fold of the nested validation; default: 5.
     min_events
         Fewest events in the window, and in each strip, of the sample of one model.
     """
+
+    tunable: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "strip_width": (0.5, 0.75, 1.0, 1.5),
+        "classifier": ("trees", "network"),
+        "select_by": ("loss", "argos"),
+        "validation": ("random", "nested"),
+    }
 
     strip_width: PositiveFloat = 1.0
     strip_width_gev: PositiveFloat | None = None
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
+    select_by: SelectBy = "loss"
+    validation: Literal["random", "nested"] = "random"
+    restarts: PositiveInt | None = None
     min_events: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _restarts_need_nested(self) -> Self:
+        if self.restarts is not None and self.validation != "nested":
+            raise ValueError("restarts belong to the nested validation: give validation 'nested' too")
+        return self
 
 
 class Cwola(Method):
@@ -105,18 +136,70 @@ class Cwola(Method):
     def classifier(self) -> Any:
         """Return the untrained classifier; override it to use any other scikit-learn estimator."""
         config = self.config
-        return build_classifier(
-            config.classifier, members=config.members, seed=self.seed, threads=self.threads
+        nested = config.validation == "nested"
+        classifier = build_classifier(
+            config.classifier,
+            members=-(-config.members // _INNER_FOLDS) if nested else config.members,
+            seed=self.seed,
+            threads=self.threads,
+            select_by=config.select_by,
+        )
+        if not nested:
+            return classifier
+        return NestedEnsemble(
+            classifier,
+            inner_folds=_INNER_FOLDS,
+            restarts=config.restarts or 5,
+            select_by="argos" if config.select_by == "argos" else "efficiency",
+            random_state=self.seed,
         )
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Log-odds of signal region against strips, shape ``(n_events,)``."""
         return self._classifiers.score(events.x, split)
 
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the classifier of model ``split``."""
+        self._classifiers.save(folder / "classifier", split)
+
+    def load_model(self, folder: Path) -> None:
+        """Read the classifier as model 0."""
+        self._classifiers = SplitClassifiers.load(folder / "classifier")
+
     def template(self, split: int = 0) -> Template:
         """Return the strip events that model ``split`` was trained on, with their weights."""
         rows = self._masks[split] & ~self._in_window
         return Template(x=self._x[rows], weights=self._weight[split, rows])
+
+    def held_out(
+        self, events: Events, window: Window, split: int, rng: np.random.Generator
+    ) -> HeldOut | None:
+        """Window against strips; as control the strips against the next ones outside.
+
+        A score that has learnt the mass rises towards the window, and so from the outer strips to the inner ones.
+        """
+        lower, upper = self.strips(window)
+        outer = (
+            Window(max(2 * lower.low - lower.high, 0.5 * lower.low), lower.low),
+            Window(upper.high, upper.high + upper.width),
+        )
+        weights, m = events.weights, events.m
+
+        def half_each(regions: tuple[Window, Window]) -> Events:
+            masks = [region.contains(m) for region in regions]
+            for mask, region in zip(masks, regions, strict=True):
+                require_events(mask & (weights > 0), self.config.min_events, f"strip {region}", window)
+            share = sum((mask * weights / weights[mask].sum() for mask in masks), start=np.zeros(len(m)))
+            kept = masks[0] | masks[1]
+            columns = dict(events.columns) | {_SHARE: share}
+            return replace(events, columns=columns, weight=_SHARE).select(kept)
+
+        strips = half_each((lower, upper))
+        data = events.select(window.contains(m))
+        try:
+            return HeldOut(data, strips, strips, half_each(outer))
+        except InputError:
+            return HeldOut(data, strips)
 
     def _regions(self, events: Events, window: Window) -> NDArray[np.bool_]:
         """Masks of signal region, lower and upper strip, shape ``(3, n_events)``."""

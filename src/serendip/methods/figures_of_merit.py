@@ -4,6 +4,7 @@ r"""Significance improvement, quoted with the background that is left behind it.
 
 is the factor by which a cut on the score improves :math:`S/\sqrt{B}`. Far in the tail it is decided by a
 handful of background events, so the maximum is taken only where at least ``min_background`` of them remain.
+Without labels, :func:`argos` takes its place.
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from serendip.classify.argos import ArgosPoint, argos, kept_sums
 from serendip.errors import InputError
 
-__all__ = ["SicCurve", "SicPoint", "background_efficiency", "max_sic", "sic_at", "sic_curve"]
+__all__ = [
+    "ArgosPoint",
+    "SicCurve",
+    "SicPoint",
+    "argos",
+    "background_efficiency",
+    "max_sic",
+    "sic_at",
+    "sic_curve",
+]
 
 
 @dataclass(frozen=True)
@@ -87,14 +98,9 @@ def sic_curve(
         raise InputError(f"score of event {int(np.argmin(np.isfinite(values)))} is not finite")
     if w[truth].sum() <= 0 or w[~truth].sum() <= 0:
         raise InputError("a significance improvement needs signal and background events with positive weight")
-    order = np.argsort(-values, kind="stable")
-    truth, values, w = truth[order], values[order], w[order]
-    last_of_tie = np.append(values[1:] != values[:-1], True)
-    signal, signal2, background, background2 = (
-        np.cumsum(kept)[last_of_tie] for kept in (w * truth, w**2 * truth, w * ~truth, w**2 * ~truth)
-    )
-    n_s, n_b = signal[-1] ** 2 / signal2[-1], background[-1] ** 2 / background2[-1]
-    behind = np.divide(background**2, background2, out=np.zeros_like(background), where=background2 > 0)
+    kept = kept_sums(truth, values, w)
+    signal, background, behind = kept.positive, kept.negative, kept.effective_negative
+    n_s, n_b = signal[-1] ** 2 / kept.positive2[-1], behind[-1]
     eps_s, eps_b = np.minimum(signal / signal[-1], 1.0), np.minimum(background / background[-1], 1.0)
     sic = np.divide(eps_s, np.sqrt(eps_b), out=np.zeros_like(eps_s), where=eps_b > 0)
     # Squared error divided by eps_B, written so that it stays finite at eps_S = 0.
@@ -106,7 +112,7 @@ def sic_curve(
     )
     # A sum of equal weights may fall short of their number by rounding.
     enough = behind >= min_background * (1 - 1e-12)
-    columns = (values[last_of_tie], eps_s, eps_b, sic, np.sqrt(variance), behind)
+    columns = (kept.threshold, eps_s, eps_b, sic, np.sqrt(variance), behind)
     return SicCurve(*(column[enough] for column in columns))
 
 

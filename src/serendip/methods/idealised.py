@@ -10,6 +10,7 @@ template.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -113,6 +114,15 @@ class Idealised(Method):
         members = self.config.members
         rows = range(split * members, (split + 1) * members)
         return np.asarray(np.mean([self._classifiers.score(events.x, row) for row in rows], axis=0))
+
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the classifiers of all members of model ``split``."""
+        members = self.config.members
+        self._classifiers.save(folder / "classifier", *range(split * members, (split + 1) * members))
+
+    def load_model(self, folder: Path) -> None:
+        """Read the classifiers of all members as model 0."""
+        self._classifiers = SplitClassifiers.load(folder / "classifier")
 
     def template(self, split: int = 0) -> Template:
         """Return all true background events that model ``split`` may see."""

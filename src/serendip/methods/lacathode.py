@@ -11,12 +11,15 @@ every mass: a cut on it does not sculpt the mass spectrum, and it needs no extra
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.classify.splits import fit_splits
+from serendip.density import load_density
+from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.background import background_density
 from serendip.methods.base import as_splits
@@ -31,6 +34,14 @@ class LaCathode(Cathode):
     name = "lacathode"
     title = "LaCATHODE: CATHODE in the latent space, where background does not depend on the mass"
     Config = CathodeConfig
+
+    def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
+        """Stop if the window or a sideband has too few events in a split, or the density is an ensemble."""
+        if self.config.density_members != 1:
+            raise InputError(
+                "lacathode maps events with one density: density_members must be 1 (cathode takes more)"
+            )
+        super().check(events, window, splits)
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Learn the background, map the data of the window to z and train the classifier, for each split.
@@ -55,7 +66,7 @@ class LaCathode(Cathode):
             weights += [data.weights, np.full(n, data.weights.sum() / n)]
             owners.append(np.full(len(data) + n, k))
         own = np.concatenate(owners) == np.arange(len(masks))[:, None]
-        self._classifiers: SplitClassifiers = fit_splits(
+        self._classifiers = fit_splits(
             self.classifier(), np.concatenate(tables), np.concatenate(classes), np.concatenate(weights), own
         )
         return self
@@ -63,6 +74,16 @@ class LaCathode(Cathode):
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Log-odds of data against normal numbers at the latent position of each event, shape ``(n_events,)``."""
         return self._classifiers.score(self.to_latent(events, split), split)
+
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the density, which maps events to z, and the classifier of model ``split``."""
+        super().save_model(folder, split)
+        self.density.only(split).save(folder / "density")
+
+    def load_model(self, folder: Path) -> None:
+        """Read the density and the classifier as model 0."""
+        super().load_model(folder)
+        self.density = load_density(folder / "density")
 
     def to_latent(self, events: Events, split: int = 0) -> NDArray[np.float32]:
         """Map events to z by the density of model ``split``, shape ``(n_events, d)``."""

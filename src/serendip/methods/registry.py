@@ -15,10 +15,19 @@ GROUP = "serendip.methods"
 """Entry-point group in which other packages name their :class:`~serendip.methods.base.Method` classes."""
 
 _BUILT_IN = {
+    "anode": "serendip.methods.anode:Anode",
+    "autoencoder": "serendip.methods.autoencoder:Autoencoder",
+    "bump-hunt": "serendip.methods.bump_hunt:BumpHunt",
     "cathode": "serendip.methods.cathode:Cathode",
+    "curtains": "serendip.methods.curtains:Curtains",
     "cwola": "serendip.methods.cwola:Cwola",
+    "ensemble": "serendip.methods.ensemble:Ensemble",
+    "feta": "serendip.methods.feta:Feta",
     "idealised": "serendip.methods.idealised:Idealised",
+    "isolation-forest": "serendip.methods.isolation_forest:IsolationForest",
     "lacathode": "serendip.methods.lacathode:LaCathode",
+    "ranode": "serendip.methods.ranode:Ranode",
+    "salad": "serendip.methods.salad:Salad",
     "supervised": "serendip.methods.supervised:Supervised",
 }
 

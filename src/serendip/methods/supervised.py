@@ -5,6 +5,7 @@ No search can do this. It shows what the features could give with as much signal
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -85,6 +86,14 @@ class Supervised(Method):
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Log-odds of signal against background, shape ``(n_events,)``."""
         return self._classifiers.score(events.x, split)
+
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the classifier of model ``split``."""
+        self._classifiers.save(folder / "classifier", split)
+
+    def load_model(self, folder: Path) -> None:
+        """Read the classifier as model 0."""
+        self._classifiers = SplitClassifiers.load(folder / "classifier")
 
     def template(self, split: int = 0) -> Template:
         """Return the true background events that model ``split`` was trained on."""

@@ -9,13 +9,14 @@ Once a method has said what its template is, the rest is the same for all of the
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from serendip.classify.build import ClassifierName, build_classifier
+from serendip.classify.build import ClassifierName, SelectBy, build_classifier
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
@@ -32,12 +33,16 @@ class ClassifierConfig(MethodConfig):
         ``"trees"`` or ``"network"``.
     members
         Classifiers that are averaged.
+    select_by
+        What decides on events held back how long a classifier is trained: ``"loss"``, or ``"argos"``
+        (:func:`serendip.classify.argos.argos`).
     min_events
         Fewest events in the window, and in each sideband, of the sample of one model.
     """
 
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
+    select_by: SelectBy = "loss"
     min_events: PositiveInt = 20
 
 
@@ -45,6 +50,7 @@ class TemplateMethod(Method):
     """Signal region against a template, which :meth:`make_templates` of the subclass provides."""
 
     config: ClassifierConfig
+    _classifiers: SplitClassifiers
 
     @abstractmethod
     def make_templates(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> list[Template]:
@@ -87,6 +93,14 @@ class TemplateMethod(Method):
         """Log-odds of data against template, shape ``(n_events,)``."""
         return self._classifiers.score(events.x, split)
 
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the classifier of model ``split``."""
+        self._classifiers.save(folder / "classifier", split)
+
+    def load_model(self, folder: Path) -> None:
+        """Read the classifier as model 0."""
+        self._classifiers = SplitClassifiers.load(folder / "classifier")
+
     def template(self, split: int = 0) -> Template:
         """Return the template of model ``split``; its weights sum to the data in the signal region."""
         return self._templates[split]
@@ -95,7 +109,11 @@ class TemplateMethod(Method):
         """Return the untrained classifier; override it to use any other scikit-learn estimator."""
         config = self.config
         return build_classifier(
-            config.classifier, members=config.members, seed=self.seed, threads=self.threads
+            config.classifier,
+            members=config.members,
+            seed=self.seed,
+            threads=self.threads,
+            select_by=config.select_by,
         )
 
     def _train_classifier(
@@ -108,7 +126,7 @@ class TemplateMethod(Method):
         table = np.concatenate([x, *(template.x for template in self._templates)])
         all_weights = np.concatenate([weights, *(template.weights for template in self._templates)])
         is_data = np.arange(len(table)) < len(x)
-        self._classifiers: SplitClassifiers = fit_splits(
+        self._classifiers = fit_splits(
             self.classifier(), table, is_data, all_weights, np.concatenate([masks, drawn], axis=1)
         )
 

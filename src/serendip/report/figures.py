@@ -36,7 +36,7 @@ __all__ = [
 
 # Okabe-Ito: told apart with every kind of colour vision
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-DATA, FIT, SIGNAL, WINDOW = "#000000", "#0072b2", "#d55e00", "#e69f00"
+DATA, FIT, SIGNAL, WINDOW, LEARNED = "#000000", "#0072b2", "#d55e00", "#e69f00", "#009e73"
 
 # where points of the scan end (31 standard deviations): the limits of the axis must stay double-precision numbers
 SMALLEST_P = 1e-220
@@ -106,6 +106,8 @@ def _window_band(axes: Axes, window: tuple[float, float], label: str | None = No
 def _selection(method: str | None, working_point: float | None) -> str:
     if working_point is None:
         return "before the cut"
+    if working_point == 1:
+        return _plain(f"{method}, no cut")
     return _plain(f"{method}, ") + r"$\varepsilon_B$" + f" = {percent(working_point)}"
 
 
@@ -308,6 +310,8 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
             fractions = np.asarray(feature.selected or np.zeros(len(edges) - 1))
             if feature.template is not None:
                 axes.stairs(feature.template, edges, fill=True, color=FIT, alpha=0.35, label="template")
+            if feature.learned_signal is not None:
+                axes.stairs(feature.learned_signal, edges, color=LEARNED, lw=1.8, label="learned signal")
             if feature.truth_signal is not None:
                 axes.stairs(feature.truth_signal, edges, color=SIGNAL, ls="--", lw=1.8, label="true signal")
             some = fractions > 0  # the upper limits of empty bins would hide the rest
@@ -322,9 +326,9 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
                 label=f"selected ({record.n})",
             )
             axes.set_xlim(edges[0], edges[-1])
-            axes.set_ylim(
-                0, 1.5 * max(*fractions, *(feature.template or ()), *(feature.truth_signal or ()), 1e-6)
-            )
+            drawn = (feature.template, feature.learned_signal, feature.truth_signal)
+            highest = max([1e-6, *fractions, *(value for values in drawn for value in values or ())])
+            axes.set_ylim(0, 1.5 * highest)
             axes.set_xlabel(_axis(feature.name, mass_name, unit))
             axes.set_ylabel("fraction / bin")
         grid.flat[0].legend(fontsize=11)

@@ -235,12 +235,17 @@ class SelectedFeature(_Record):
     edges: Edges
     selected: Numbers | None  # None: no events
     template: Numbers | None = None
+    learned_signal: Numbers | None = None
     truth_signal: Numbers | None = None
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         _same_length(
-            self.edges, selected=self.selected, template=self.template, truth_signal=self.truth_signal
+            self.edges,
+            selected=self.selected,
+            template=self.template,
+            learned_signal=self.learned_signal,
+            truth_signal=self.truth_signal,
         )
         return self
 

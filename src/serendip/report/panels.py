@@ -90,7 +90,7 @@ def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | 
         add(
             after[0],
             "after",
-            f"After the cut at ε_B = {words.percent(look.working_point)}: {where}",
+            f"After the cut ({words.cut(look.working_point)}): {where}",
             f"Events that pass the cut on the anomaly score: {words.describe_look(look)}.{_gof(after[0])} "
             "Look for an excess inside the window and none outside.",
         )
@@ -205,7 +205,7 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
         shown = _same(record, look) and record.working_point == look.working_point
         title = (
             f"{record.method}, {words.interval(record.window, pictures.unit)}, "
-            f"ε_B = {words.percent(record.working_point)}: {words.number(record.n)} events"
+            f"{words.cut(record.working_point)}: {words.number(record.n)} events"
         )
         panels = [
             page.panel(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
-from serendip.report.figures import COLOURS, DATA, FIT, SIGNAL, SMALLEST_P, WINDOW, bin_label
+from serendip.report.figures import COLOURS, DATA, FIT, LEARNED, SIGNAL, SMALLEST_P, WINDOW, bin_label
 from serendip.report.load import ClosureFeature, Results, Scores, SelectedFeature, Spectrum, Truth
 from serendip.report.words import global_label, interval, p_text, percent, z_text
 
@@ -209,7 +209,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": _plain(method) + ("" if cut is None else f", {EPS_B} = {percent(cut)}"),
+                "name": _plain(method) + ("" if cut in (None, 1) else f", {EPS_B} = {percent(cut)}"),
                 "x": _numbers(0.5 * (look.window[0] + look.window[1]) for look in looks),
                 "y": _numbers(p_values),
                 "error_x": {
@@ -373,6 +373,8 @@ def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str)
                 fillcolor="rgba(0,114,178,0.2)",
             )
         )
+    if record.learned_signal is not None:
+        data.append(_line(record.edges, record.learned_signal, "learned signal", LEARNED))
     if record.truth_signal is not None:
         data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
     errors = poisson_errors(fractions * n) / max(n, 1)

@@ -11,6 +11,7 @@ from serendip.statistics.pvalues import z_value
 __all__ = [
     "GLOSSARY",
     "Note",
+    "cut",
     "describe_look",
     "global_label",
     "headline",
@@ -99,8 +100,13 @@ def number(value: float | None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Write a fraction in per cent: 0.001 is ``0.1 %``."""
-    return "no cut" if fraction is None else f"{100 * fraction:.3g}{NBSP}%"
+    """Write a fraction in per cent: 0.001 is ``0.1 %``; everything is no cut."""
+    return "no cut" if fraction in (None, 1) else f"{100 * fraction:.3g}{NBSP}%"
+
+
+def cut(working_point: float | None) -> str:
+    """Write a working point: ``ε_B = 0.1 %`` or ``no cut``."""
+    return percent(working_point) if working_point in (None, 1) else f"ε_B = {percent(working_point)}"
 
 
 def with_error(value: float | None, error: float | None) -> str:
@@ -125,9 +131,7 @@ def interval(window: tuple[float, float], unit: str = "GeV") -> str:
 
 
 def _cut(look: Look) -> str:
-    return f"method {look.method}, " + (
-        "no cut" if look.working_point is None else f"ε_B = {percent(look.working_point)}"
-    )
+    return f"method {look.method}, {cut(look.working_point)}"
 
 
 def toys_exhausted(overall: GlobalResult) -> int | None:

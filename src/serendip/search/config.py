@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -25,11 +25,13 @@ from serendip.events.events import Window
 from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
 
-__all__ = ["Combination", "SearchConfig", "load_config", "parse_config"]
+__all__ = ["Combination", "SearchConfig", "load_config", "parse_config", "parse_settings"]
 
 Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
+
+Config = TypeVar("Config", bound="SearchConfig")
 
 
 class SearchConfig(BaseModel):
@@ -199,6 +201,11 @@ class SearchConfig(BaseModel):
 
 
 def parse_config(settings: dict[str, Any], source: str = "search") -> SearchConfig:
+    """Validate settings of a search; raises as :func:`parse_settings`."""
+    return parse_settings(SearchConfig, settings, source)
+
+
+def parse_settings(model: type[Config], settings: dict[str, Any], source: str) -> Config:
     """Validate settings.
 
     Raises
@@ -207,9 +214,9 @@ def parse_config(settings: dict[str, Any], source: str = "search") -> SearchConf
         Naming the key, what was given and what is allowed.
     """
     try:
-        return SearchConfig(**settings)
+        return model(**settings)
     except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error, SearchConfig)}") from None
+        raise InputError(f"{source}: {_explain(error, model)}") from None
 
 
 def load_config(path: Path) -> dict[str, Any]:

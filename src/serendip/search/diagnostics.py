@@ -148,6 +148,18 @@ def _selected(
         chosen = inside & (measurement.efficiency[look.method, window] <= look.working_point)
         truth = inside & events.labels if events.label is not None else np.zeros(len(events), bool)
         features = []
+        if len(task.signal):
+            edges = np.linspace(window.low, window.high, _BINS + 1)
+            features.append(
+                {
+                    "name": events.mass,
+                    "edges": edges,
+                    "selected": _fractions(events.m[chosen], edges, events.weights[chosen]),
+                    "template": None,
+                    "learned_signal": _fractions(task.signal[:, 0], edges),
+                    "truth_signal": _fractions(events.m[truth], edges, events.weights[truth]),
+                }
+            )
         for j, name in enumerate(events.features):
             edges = _feature_edges(x[inside, j])
             features.append(
@@ -156,6 +168,7 @@ def _selected(
                     "edges": edges,
                     "selected": _fractions(x[chosen, j], edges, events.weights[chosen]),
                     "template": _fractions(task.template[:, j], edges, task.template_weights),
+                    "learned_signal": _fractions(task.signal[:, 1 + j], edges),
                     "truth_signal": _fractions(x[truth, j], edges, events.weights[truth]),
                 }
             )
@@ -178,8 +191,10 @@ def _feature_edges(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _fractions(
-    values: NDArray[Any], edges: NDArray[np.float64], weights: NDArray[np.float64]
+    values: NDArray[Any], edges: NDArray[np.float64], weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64] | None:
+    if weights is None:
+        weights = np.ones(len(values))
     if len(values) == 0 or weights.sum() <= 0:
         return None
     return np.asarray(

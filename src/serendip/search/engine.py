@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +34,7 @@ from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
-__all__ = ["Progress", "SearchResult", "run_search"]
+__all__ = ["Progress", "SearchResult", "TrainingPlan", "plan_training", "run_search"]
 
 log = logging.getLogger(__name__)
 
@@ -211,19 +212,28 @@ def _check_methods(
             method.check(seen, window, plan.splits)
 
 
-def _train(
-    config: SearchConfig,
-    run: RunDirectory,
-    events: Events,
-    simulation: Events | None,
-    executor: Executor | None,
-    jobs: int | None,
-    progress: Progress,
-) -> dict[tuple[str, Window], TaskResult]:
-    """Train what is not finished yet; one task for each method and window, and before them one for each density."""
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The trainings that a configuration needs on a sample, finished or not.
+
+    Attributes
+    ----------
+    tasks
+        One for each method and window.
+    backgrounds
+        The density of background that a method asked for in a window; equal ones are one training.
+    """
+
+    tasks: tuple[Task, ...]
+    backgrounds: Mapping[tuple[str, Window], BackgroundTask]
+
+
+def plan_training(
+    config: SearchConfig, run: RunDirectory, events: Events, simulation: Events | None, cores: int
+) -> TrainingPlan:
+    """Say what has to be trained, and under which keys the results are stored; ``cores`` is shared out as threads."""
     digest = events.digest()
     scheme = config.combination.split("-")[0]
-    cores = jobs or available_cores()
     common = (config.folds, scheme, config.seed)
 
     wanted: dict[tuple[str, Window], BackgroundRequest] = {}
@@ -237,7 +247,7 @@ def _train(
     requests = list(dict.fromkeys(wanted.values()))
     # threads from all tasks, not from those that are left: sums over threads round differently, and a run that was
     # continued must end with the numbers of one that was not
-    threads = max(1, cores // max(1, len(requests))) if executor is None else 1
+    threads = max(1, cores // max(1, len(requests)))
     backgrounds = {
         request: BackgroundTask(
             run.task_key(digest, "background", asdict(request), *common),
@@ -250,26 +260,53 @@ def _train(
         for request in requests
     }
 
-    n_tasks = len(config.windows) * len(config.method)
-    threads = max(1, cores // n_tasks) if executor is None else 1
+    threads = max(1, cores // (len(config.windows) * len(config.method)))
     simulation_digest = None if simulation is None else simulation.digest()
     tasks = []
     for window in config.windows:
         for name in config.method:
             options = config.method_config(name).model_dump(mode="json")
             region = [window.low, window.high]
-            inputs = [digest, simulation_digest] if get_method(name).needs_simulation else digest
+            simulated = get_method(name).uses_simulation(config.method_config(name))
+            inputs = [digest, simulation_digest] if simulated else digest
             key = run.task_key(inputs, name, options, region, *common)
             tasks.append(
-                Task(key, name, options, window, config.folds, config.combination, config.seed, threads)
+                Task(
+                    key,
+                    name,
+                    options,
+                    window,
+                    config.folds,
+                    config.combination,
+                    config.seed,
+                    threads,
+                    bounds=config.mass_range,
+                )
             )
-    todo = [task for task in tasks if not run.has_task(task.key)]
-    needed = {wanted[task.method, task.window] for task in todo if (task.method, task.window) in wanted}
-    first = [
-        task for request, task in backgrounds.items() if request in needed and not run.has_task(task.key)
-    ]
-    progress.start("training", len(tasks) + len(first))
-    for task in tasks:
+    return TrainingPlan(tuple(tasks), {where: backgrounds[request] for where, request in wanted.items()})
+
+
+def _train(
+    config: SearchConfig,
+    run: RunDirectory,
+    events: Events,
+    simulation: Events | None,
+    executor: Executor | None,
+    jobs: int | None,
+    progress: Progress,
+) -> dict[tuple[str, Window], TaskResult]:
+    """Train what is not finished yet; one task for each method and window, and before them one for each density."""
+    cores = jobs or available_cores()
+    plan = plan_training(config, run, events, simulation, cores if executor is None else 1)
+    todo = [task for task in plan.tasks if not run.has_task(task.key)]
+    needed = {
+        background.key: background
+        for task in todo
+        if (background := plan.backgrounds.get((task.method, task.window))) is not None
+    }
+    first = [background for key, background in needed.items() if not run.has_task(key)]
+    progress.start("training", len(plan.tasks) + len(first))
+    for task in plan.tasks:
         if run.has_task(task.key):
             progress.advance(f"{task.method} in {task.window} (already there)")
     context = (
@@ -279,16 +316,18 @@ def _train(
         for background, (density, facts) in as_finished(pool, run_background, first, events):
             run.write_background(background.key, density, facts)
             progress.advance(f"background density ({background.request.outside or 'all windows'})")
-        densities = {request: run.read_background(backgrounds[request].key)[0] for request in needed}
+        densities = {key: run.read_background(key)[0] for key in needed}
         ready = [
-            replace(task, background=densities[wanted[where]]) if where in wanted else task
+            replace(task, background=densities[plan.backgrounds[where].key])
+            if where in plan.backgrounds
+            else task
             for task in todo
             for where in [(task.method, task.window)]
         ]
         for task, result in as_finished(pool, run_task, ready, events, simulation):
             run.write_task(task.key, result)
             progress.advance(f"{task.method} in {task.window}")
-    return {(task.method, task.window): run.read_task(task.key) for task in tasks}
+    return {(task.method, task.window): run.read_task(task.key) for task in plan.tasks}
 
 
 def _write_scores(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serendip.statistics.looks import SINGLE
+
 __all__ = ["Plan", "assign_folds", "background_efficiency", "cross_training_plan", "tie_breaker"]
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -81,8 +83,11 @@ def cross_training_plan(fold: NDArray[np.int64], n_folds: int, combination: str)
     """Training sets of a combination rule.
 
     *Sequential*: fold ``f ≥ 1`` is scored by the model trained on folds ``0 … f - 1``; given the past, its count is
-    Poisson. *K-fold*: fold ``f`` is scored by the model trained on all other folds.
+    Poisson. *K-fold*: fold ``f`` is scored by the model trained on all other folds. *Single*: nothing is trained, one
+    model that sees no event scores all.
     """
+    if combination == SINGLE:
+        return Plan(np.zeros((1, len(fold)), dtype=bool), ((0, 0),))
     if combination.startswith("sequential"):
         splits = np.stack([fold < f for f in range(1, n_folds)])
         return Plan(splits, tuple((f, f - 1) for f in range(1, n_folds)))

@@ -17,7 +17,7 @@ from serendip.search.folds import background_efficiency, tie_breaker
 from serendip.search.rundir import TaskResult
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
-from serendip.statistics.looks import LookResult, analyse_look, fit_inclusive, fit_range, make_edges
+from serendip.statistics.looks import SINGLE, LookResult, analyse_look, fit_inclusive, fit_range, make_edges
 from serendip.statistics.trials import GlobalResult, global_p_value
 
 __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
@@ -76,8 +76,8 @@ class Look:
             "function": inclusive.function,
             "n_parameters": inclusive.n_parameters,
             "gof_p": inclusive.gof_p,
-            "efficiency_order": efficiency.n_parameters - 1,
-            "efficiency_gof_p": efficiency.gof_p,
+            "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
+            "efficiency_gof_p": efficiency.gof_p if efficiency.offset is not None else None,
         }
         return self.result.to_dict() | {"fit": fit}
 
@@ -149,8 +149,9 @@ def measure(
     tasks: Mapping[tuple[str, Window], TaskResult],
     *,
     blinded: bool,
+    trials: bool = True,
 ) -> Measurement:
-    """Cut at the working points, fit, and count.
+    """Cut at the working points, fit, and count; with ``trials``, also the global p-value.
 
     The threshold of a fold comes from its own sideband events, never from its signal region (see
     :func:`~serendip.search.folds.background_efficiency`).
@@ -159,21 +160,27 @@ def measure(
     ties = tie_breaker(events.ids, config.seed)
     looks, efficiencies = [], {}
     for method in config.method:
+        trains, points = get_method(method).trains, get_method(method).working_points
+        counted = fold if trains else np.zeros_like(fold)
         for window_fit in windows:
             window = window_fit.window
             score = tasks[method, window].scores
-            efficiency = background_efficiency(score, fold, window_fit.sideband(mass), weights, ties)
+            efficiency = (
+                np.ones(len(mass))
+                if points == (1.0,)
+                else background_efficiency(score, counted, window_fit.sideband(mass), weights, ties)
+            )
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
-            for working_point in get_method(method).working_points or config.working_points:
+            for working_point in points or config.working_points:
                 result = analyse_look(
                     mass[used],
-                    fold[used],
+                    counted[used],
                     efficiency[used] <= working_point,
                     window,
                     window_fit.edges,
                     window_fit.inclusive,
-                    combination=config.combination,
+                    combination=config.combination if trains else SINGLE,
                     n_folds=config.folds,
                     weights=None if events.weight is None else weights[used],
                     blinded=blinded,
@@ -187,7 +194,7 @@ def measure(
     overall = None
     # references know the truth: neither a result of the search nor a part of its trials
     searched = [i for i, look in enumerate(looks) if not get_method(look.method).uses_labels]
-    if searched and not blinded:
+    if searched and trials and not blinded:
         rng = np.random.default_rng([config.seed, 0x70795])
         overall = global_p_value([looks[i].result for i in searched], config.toys, rng)
         overall = replace(overall, best_look=searched[overall.best_look])

@@ -29,6 +29,7 @@ from serendip.search.config import SearchConfig
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
 
+_ARRAYS = ("scores", "template", "template_weights", "signal")
 _PACKAGES = ("numpy", "scipy", "iminuit", "scikit-learn", "torch", "zuko", "pyarrow")
 
 
@@ -65,14 +66,22 @@ class TaskResult:
         Score of every event by a model that never saw it, shape ``(n,)``; NaN for a fold that is not tested.
     template, template_weights
         What the last model took for background in the signal region, shape ``(k, d)`` and ``(k,)``; empty if none.
+    signal
+        Events drawn from the signal that the last model learnt, mass and features, shape ``(k, 1 + d)``; empty if
+        the method learns none.
     facts
         JSON-able: method, window, timing, closure.
+    model
+        Files of the last model by path, see :mod:`serendip.search.models`; None if it cannot be saved, and for a
+        training that was read back.
     """
 
     scores: NDArray[np.float64]
     template: NDArray[np.float32]
     template_weights: NDArray[np.float64]
+    signal: NDArray[np.float64]
     facts: dict[str, Any]
+    model: dict[str, bytes] | None = None
 
 
 class RunDirectory:
@@ -215,8 +224,12 @@ class RunDirectory:
         """Store a finished training in one step: it is there as a whole or not at all."""
 
         def fill(folder: Path) -> None:
-            for name in ("scores", "template", "template_weights"):
+            for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(result, name), allow_pickle=False)
+            for name, content in (result.model or {}).items():
+                path = folder / "model" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
 
         self._write(key, fill, result.facts)
 
@@ -266,14 +279,13 @@ class RunDirectory:
         """
         folder = self.task_folder(key)
         try:
-            scores, template, weights = (
-                np.load(folder / f"{name}.npy", allow_pickle=False)
-                for name in ("scores", "template", "template_weights")
+            scores, template, weights, signal = (
+                np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS
             )
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(folder, error) from None
-        return TaskResult(scores, template, weights, facts)
+        return TaskResult(scores, template, weights, signal, facts)
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.models import pack_model
 from serendip.search.rundir import TaskResult
+from serendip.statistics.looks import SINGLE, fit_range
 
 __all__ = ["BackgroundTask", "Task", "run_background", "run_task"]
 
@@ -43,6 +47,7 @@ class Task:
     seed: int
     threads: int
     background: ConditionalDensity | None = None
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def run_background(
     task: BackgroundTask, events: Events, simulation: Events | None = None
 ) -> tuple[ConditionalDensity, dict[str, Any]]:
     """Train the density on the events without their labels; also returns facts about the training."""
+    forget_peak_memory()
     started, cpu = time.perf_counter(), time.process_time()
     threadpool_limits(task.threads)
     fold = assign_folds(events.ids, task.folds, task.seed)
@@ -85,19 +91,23 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
 
     An event is only ever scored by a model whose training set does not contain it.
     """
+    forget_peak_memory()
     started, cpu = time.perf_counter(), time.process_time()
     # more threads than cores make everything many times slower
     threadpool_limits(task.threads)
     method_class = get_method(task.method)
     if not method_class.uses_labels:
         events = events.without_label()
-    fold = assign_folds(events.ids, task.folds, task.seed)
-    plan = cross_training_plan(fold, task.folds, task.combination)
+    fold, combination = assign_folds(events.ids, task.folds, task.seed), task.combination
+    if not method_class.trains:
+        fold, combination = np.zeros_like(fold), SINGLE
+    plan = cross_training_plan(fold, task.folds, combination)
+    config = method_class.Config(**task.options)
     method = method_class(
-        method_class.Config(**task.options),
+        config,
         seed=task.seed,
         threads=task.threads,
-        simulation=simulation if method_class.needs_simulation else None,
+        simulation=simulation if method_class.uses_simulation(config) else None,
         background=task.background,
     )
     method.fit(events, task.window, plan.splits)
@@ -116,6 +126,17 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
                 f"{task.window}; look at the features for extreme values (serendip inspect)"
             )
     last_fold, last_model = plan.scores[-1]
+    bounds = task.bounds or fit_range(events.m, task.window)
+    beside = (events.m >= bounds[0]) & (events.m < bounds[1]) & ~task.window.contains(events.m)
+    files, model_facts = pack_model(
+        method,
+        last_model,
+        events,
+        task.window,
+        seen=plan.splits[last_model],
+        scores=scores,
+        sideband=beside & (fold == last_fold),
+    )
     rng = np.random.default_rng([task.seed, last_fold])
     template = _template(method, last_model, len(events.features), rng)
     closure = _closure(method, events, task.window, fold == last_fold, last_model, rng)
@@ -130,11 +151,22 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
         "peak_memory_gib": peak_memory_gib(),
         "closure": closure,
     }
-    return TaskResult(scores, *template, facts)
+    signal = _signal(method, last_model, len(events.features))
+    return TaskResult(scores, *template, signal, facts | model_facts, files)
+
+
+def forget_peak_memory() -> None:
+    """Let :func:`peak_memory_gib` start anew: a worker runs many trainings, and each has its own peak (Linux only)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_gib() -> float | None:
-    """Most memory that this process held so far; None where the system does not say."""
+    """Most memory that this process held since its start or the last :func:`forget_peak_memory`; None if unknown."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**20
     try:
         import resource
     except ImportError:
@@ -153,6 +185,14 @@ def _template(
     if len(rows) > _TEMPLATE_ROWS:
         rows = np.sort(rng.choice(rows, _TEMPLATE_ROWS, replace=False))
     return template.x[rows].astype(np.float32), template.weights[rows].astype(np.float64)
+
+
+def _signal(method: Method, model: int, n_features: int) -> NDArray[np.float64]:
+    """Mass and features of events drawn from the signal that a method learnt, shape ``(n, 1 + d)``."""
+    signal = method.signal(model)
+    if signal is None:
+        return np.empty((0, 1 + n_features))
+    return np.column_stack([signal.m, signal.x])
 
 
 def _closure(

@@ -8,7 +8,7 @@ selected. The window's bins are masked in both fits, so an observed count never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +25,7 @@ from serendip.statistics.pvalues import count_log_p_value, count_p_value, stouff
 
 __all__ = [
     "COMBINATIONS",
+    "SINGLE",
     "Combination",
     "FoldCount",
     "LookResult",
@@ -44,6 +45,8 @@ __all__ = [
 Array = NDArray[np.float64]
 Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 COMBINATIONS: tuple[str, ...] = get_args(Combination)
+SINGLE = "single"
+"""All events in one count: for a selection that nothing was trained for, so that there are no folds to combine."""
 
 EFFICIENCY = efficiency_family()
 EFFICIENCY_ALPHA = 0.05
@@ -184,7 +187,9 @@ def fit_inclusive(
 
 
 def tested_folds(combination: str, n_folds: int) -> list[int]:
-    """Folds that are counted: the sequential scheme never tests fold 0."""
+    """Folds that are counted: the sequential scheme never tests fold 0, and without training there is one fold."""
+    if combination == SINGLE:
+        return [0]
     if combination not in COMBINATIONS:
         raise InputError(f"unknown combination '{combination}'; expected one of: {', '.join(COMBINATIONS)}")
     if n_folds < 2:
@@ -276,7 +281,7 @@ def combined_log_p(
     Parameters
     ----------
     combination
-        One of :data:`COMBINATIONS`.
+        One of :data:`COMBINATIONS`, or :data:`SINGLE`.
     observed, expected, errors
         Per fold in Poisson units, shape ``(..., n_folds)``.
     shared
@@ -284,7 +289,7 @@ def combined_log_p(
     total, total_error
         Summed expectation and its full error, shape ``(...)``.
     """
-    if combination in ("sequential", "kfold-summed"):
+    if combination in ("sequential", "kfold-summed", SINGLE):
         return count_log_p_value(observed.sum(axis=-1), total, total_error)
     if combination == "kfold-bonferroni":
         n_folds = observed.shape[-1]
@@ -357,6 +362,8 @@ def analyse_look(
         exact because each fold's count is Poisson given the earlier folds. ``sequential-stouffer``: fold
         significances, each against a fit of the fold's own sideband, weighted with ``f^{3/2}``.
         ``kfold-bonferroni``: ``k min p`` of such fold p-values. ``kfold-summed``: over-claims, see ``warning``.
+        ``single``: all events as one count, whatever their fold; if all are selected, the expectation is the
+        inclusive fit itself.
     n_folds
         Number of folds of the cross-training, fold 0 included.
     weights
@@ -376,6 +383,8 @@ def analyse_look(
         msg = "the inclusive spectrum was fitted on other bin edges"
         raise ValueError(msg)
     folds = tested_folds(combination, n_folds)
+    if combination == SINGLE:
+        which = np.zeros(len(m), dtype=np.int64)
     low, high = window_bins(grid, window)
     use = chosen & np.isin(which, folds) & (m >= grid[0]) & (m < grid[-1])
     inside = use & window.contains(m)
@@ -384,15 +393,23 @@ def analyse_look(
 
     counted = side if blinded else use
     counts = np.histogram(m[counted], grid, weights=w[counted])[0]
-    offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
-    spectrum = fit_spectrum(
-        counts, grid, EFFICIENCY, mask=inclusive.mask, offset=offset, scale=scale, alpha=EFFICIENCY_ALPHA
-    )
-    b, fit_error = (value / scale for value in spectrum.window(low, high))
-    relative = shape_error(inclusive, spectrum)
-    total_error = float(np.hypot(fit_error, b * relative))
+    if combination == SINGLE and chosen.all():
+        # no cut, no efficiency: a fit of one would add its own error to that of the spectrum
+        spectrum = replace(inclusive, counts=counts)
+        b, total_error = (value / scale for value in spectrum.window(low, high))
+        fit_error, relative = 0.0, total_error / b
+    else:
+        offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
+        spectrum = fit_spectrum(
+            counts, grid, EFFICIENCY, mask=inclusive.mask, offset=offset, scale=scale, alpha=EFFICIENCY_ALPHA
+        )
+        b, fit_error = (value / scale for value in spectrum.window(low, high))
+        relative = shape_error(inclusive, spectrum)
+        total_error = float(np.hypot(fit_error, b * relative))
 
-    if folds_fitted(combination):
+    if combination == SINGLE:
+        b_fold, s_fold, shared = np.array([b]), np.array([total_error]), np.asarray(relative)
+    elif folds_fitted(combination):
         side_counts = np.stack(
             [np.histogram(m[side & (which == f)], grid, weights=w[side & (which == f)])[0] for f in folds]
         )

@@ -175,30 +175,30 @@ class _Toys:
         side_mean, window_mean = share[:, None] * side_mean, b * share
         more = np.maximum(side_mean - self.side_mean, 0.0)
         self.side_folds = self.side_folds + self.rng.poisson(more, (self.n_toys, *more.shape))
+        spectrum = look.spectrum
+        # without a cut the spectrum itself is fitted to the toys: its error is already in them
+        shape_error = 0.0 if spectrum.offset is None else look.shape_error
         # lognormal with mean one
-        true = np.exp(look.shape_error * pull - 0.5 * look.shape_error**2)[:, None]
+        true = np.exp(shape_error * pull - 0.5 * shape_error**2)[:, None]
         self.window_folds = self.window_folds + self.rng.poisson(
             np.maximum(window_mean - self.window_mean, 0.0) * true
         )
         self.side_mean, self.window_mean = side_mean, window_mean
 
-        spectrum = look.spectrum
         fits = fit_many(
             self.side_folds.sum(axis=1),
             spectrum.edges,
-            EFFICIENCY,
+            spectrum.family if spectrum.offset is None else EFFICIENCY,
             mask=spectrum.mask,
             offset=spectrum.offset,
             alpha=EFFICIENCY_ALPHA,
         )
-        error = np.hypot(fits.window_error, fits.window * look.shape_error)
+        error = np.hypot(fits.window_error, fits.window * shape_error)
         if folds_fitted(look.combination):
-            expected, errors, shared = fold_fits(self.side_folds.astype(float), spectrum, look.shape_error)
+            expected, errors, shared = fold_fits(self.side_folds.astype(float), spectrum, shape_error)
         else:
             side = self.side_folds.sum(axis=2).astype(float)
-            expected, errors, shared = fold_expectations(
-                side, fits.window, fits.window_error, look.shape_error
-            )
+            expected, errors, shared = fold_expectations(side, fits.window, fits.window_error, shape_error)
         return combined_log_p(
             look.combination, self.window_folds.astype(float), expected, errors, shared, fits.window, error
         )

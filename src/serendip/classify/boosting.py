@@ -1,0 +1,63 @@
+"""Boosting steps of a tree classifier, as many as ARGOS on its validation part asks for."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import train_test_split
+
+from serendip.classify.argos import argos, enough_template
+
+__all__ = ["boost_by_argos"]
+
+
+def boost_by_argos(
+    options: dict[str, Any],
+    codes: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    *,
+    max_iter: int,
+    validation_fraction: float,
+    patience: int,
+    seed: int,
+) -> HistGradientBoostingClassifier:
+    """Boost on one part, keep the number of steps with the largest ARGOS on the other.
+
+    Parameters
+    ----------
+    options
+        Of :class:`sklearn.ensemble.HistGradientBoostingClassifier`, without those that follow.
+    codes, targets, weights
+        Features, class 0 or 1 (1 is taken for data, 0 for template) and weights, shape ``(n, d)`` and ``(n,)``.
+    max_iter
+        Most steps.
+    validation_fraction
+        Part of the sample, stratified by class, on which ARGOS is measured.
+    patience
+        Stop after this many steps without a larger ARGOS.
+    seed
+        Of the split and the trees.
+    """
+    training, validation = train_test_split(
+        np.arange(len(targets)), test_size=validation_fraction, stratify=targets, random_state=seed
+    )
+    x, data, w = codes[validation], targets[validation] == 1, weights[validation]
+    minimum = enough_template(w[~data].sum() ** 2 / (w[~data] ** 2).sum())
+    model = HistGradientBoostingClassifier(
+        **options, early_stopping=False, warm_start=True, random_state=seed, max_iter=0
+    )
+    values: list[float] = []
+    while model.max_iter < max_iter and len(values) - (int(np.argmax(values)) if values else 0) <= patience:
+        done = model.max_iter
+        model.set_params(max_iter=min(done + patience, max_iter))
+        model.fit(codes[training], targets[training], weights[training])
+        stages = islice(model.staged_decision_function(x), done, None)
+        values += [argos(data, score, w, min_template=minimum).value for score in stages]
+    # scikit-learn predicts with all trees that it keeps, and has no public way to take the last ones away
+    del model._predictors[int(np.argmax(values)) + 1 :]
+    return model

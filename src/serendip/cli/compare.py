@@ -1,0 +1,172 @@
+"""``serendip compare``: every method on the same events with injected signal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serendip.cli.parsing import assign_option
+from serendip.errors import InputError
+
+__all__ = ["compare"]
+
+
+def compare(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Event table with labelled signal (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the comparison: new, or one to continue.")],
+    mass: Annotated[
+        str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")
+    ] = None,
+    features: Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")] = None,
+    where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column with the truth, 1 = signal, 0 = background; needed.")
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,
+    tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
+    preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
+    simulation: Annotated[
+        str | None,
+        typer.Option(help="Simulated background with the same columns, for methods that start from it."),
+    ] = None,
+    simulation_weight: Annotated[
+        str | None, typer.Option("--simulation-weight", help="Column with the weights of the simulation.")
+    ] = None,
+    simulation_where: Annotated[
+        str | None,
+        typer.Option("--simulation-where", help="Cut on the simulation; default: the one of --where."),
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")] = None,
+    window: Annotated[str | None, typer.Option(help="The signal region, LO:HI.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods", "--method", help="cwola[,cathode,...], or all (default): every one that can run."
+        ),
+    ] = None,
+    injections: Annotated[
+        str | None,
+        typer.Option(help="Signal events in the window, N[,N...]; default 0,75,150,250,500,1000."),
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Random parts of the signal for each number; default 5.")
+    ] = None,
+    correlate: Annotated[
+        list[str] | None,
+        typer.Option(help="Stress: add C times the mass in GeV to a feature, COL=C; may be repeated."),
+    ] = None,
+    noise: Annotated[int | None, typer.Option(help="Stress: add N features of pure noise.")] = None,
+    working_points: Annotated[
+        str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")
+    ] = None,
+    min_background: Annotated[
+        int | None,
+        typer.Option(help="Background events that a quoted SIC leaves at least; default 20."),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds; default 5.")] = None,
+    combination: Annotated[
+        str | None,
+        typer.Option(
+            help="kfold-bonferroni (default), sequential, sequential-stouffer, kfold-summed (over-claims)."
+        ),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Background of the spectrum: exppoly (default), exppoly:DEGREE, dijet, dijet:N, poly:DEGREE."
+        ),
+    ] = None,
+    range: Annotated[
+        str | None,
+        typer.Option(
+            "--range", help="Mass range of the background fit, LO:HI; default: chosen for the window."
+        ),
+    ] = None,
+    sqrt_s: Annotated[
+        float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")
+    ] = None,
+) -> None:
+    """Compare search methods on the same events with more and more injected signal.
+
+    Numbers of signal events are those in the window. Repeating the command continues an interrupted comparison; methods,
+    numbers and repeats can be added to a finished one, and only what is new is trained.
+    """
+    from serendip.cli.progress import TerminalProgress
+    from serendip.report.compare import print_table, write_comparison
+    from serendip.search.compare import run_compare
+    from serendip.search.compare_config import CompareConfig, choose_methods
+    from serendip.search.config import load_config, parse_settings
+
+    is_config = file.suffix.lower() in {".yaml", ".yml"}
+    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
+    flags = {
+        "mass": mass,
+        "features": features,
+        "where": where,
+        "weight": weight,
+        "label": label,
+        "id": id,
+        "tree": tree,
+        "preset": preset,
+        "simulation": simulation,
+        "simulation_weight": simulation_weight,
+        "simulation_where": simulation_where,
+        "unit": unit,
+        "window": window,
+        "method": methods,
+        "injections": injections,
+        "repeats": repeats,
+        "noise": noise,
+        "working_points": working_points,
+        "min_background": min_background,
+        "folds": folds,
+        "combination": combination,
+        "background": background,
+        "range": range,
+        "sqrt_s": sqrt_s,
+        "seed": seed,
+    }
+    settings |= {key: value for key, value in flags.items() if value is not None}
+    if correlate:
+        settings["correlate"] = dict(_coefficient(text) for text in correlate)
+    for assignment in set_ or []:
+        assign_option(settings, assignment)
+    wanted = settings.get("method", "all")
+    names = [name.strip() for name in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
+    settings["method"] = chosen
+    config = parse_settings(CompareConfig, settings, str(file) if is_config else "compare")
+    with TerminalProgress() as progress:
+        run_compare(config, out, left_out=left_out, strict="all" not in names, jobs=jobs, progress=progress)
+        progress.start("report", 1)
+        page = write_comparison(out)
+        progress.advance("report")
+    print_table(out)
+    typer.echo(f"report: {page}")
+
+
+def _coefficient(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        coefficient = float(value)
+    except ValueError:
+        coefficient = None
+    if not equals or not name.strip() or coefficient is None:
+        raise InputError(f"--correlate {text}: expected COL=NUMBER, e.g. mj1=0.1")
+    return name.strip(), coefficient

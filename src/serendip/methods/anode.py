@@ -1,0 +1,132 @@
+r"""ANODE (arXiv:2001.04990): two densities, one of the window and one of the sidebands.
+
+.. math:: s(x, m) = \ln p_\mathrm{SR}(x|m) - \ln p_\mathrm{SB}(x|m), \qquad
+    p_\mathrm{SR} = \frac{1}{M} \sum_j p_{\mathrm{SR},j}
+
+Each density has preprocessing of its own, fitted on its own events, so both Jacobians are part of the score. Outside
+the window both are taken at the nearest mass in the window: there :math:`p_\mathrm{SR}` knows nothing, and the ratio of
+densities at different masses would follow the drift of the background.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from serendip.density import load_density, make_density
+from serendip.density.base import ConditionalDensity
+from serendip.events.events import Events, Window
+from serendip.methods.base import as_splits
+from serendip.methods.density_ratio import DensityRatioConfig, DensityRatioMethod
+
+__all__ = ["Anode", "AnodeConfig"]
+
+
+class AnodeConfig(DensityRatioConfig):
+    """Options of :class:`Anode`, with those of the density of background.
+
+    Attributes
+    ----------
+    window_density
+        Kind of the density of the window, as ``density``. A spline or affine flow has its density in one pass.
+    window_steps, window_batch_size
+        Its training steps and events of each model in a step.
+    members
+        Densities of the window that are averaged; each holds out other events to choose its best weights.
+    """
+
+    window_density: Literal["flow-matching", "spline", "spline-coupling", "maf"] = "spline"
+    window_steps: PositiveInt = 500
+    window_batch_size: PositiveInt = 512
+    members: PositiveInt = 3
+
+
+class Anode(DensityRatioMethod):
+    """Density of the window over the density that the sidebands predict there.
+
+    Attributes
+    ----------
+    window_density
+        After ``fit``: the density of the window; model ``k * members + j`` is member j of split k. A loaded method has
+        its members one by one and not this.
+    """
+
+    name = "anode"
+    title = "ANODE: ratio of the density in the signal region to that of the sidebands"
+    Config = AnodeConfig
+    config: AnodeConfig
+    window_density: ConditionalDensity
+    _members: list[tuple[ConditionalDensity, int]]
+
+    def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
+        """Learn both densities, for each split.
+
+        Parameters
+        ----------
+        events
+            Signal region and sidebands; event weights are honoured.
+        window
+            The signal region.
+        splits
+            Shape ``(n_models, n_events)``; default: one model that sees everything.
+
+        Raises
+        ------
+        InputError
+            If a split has too few events in the window or in one of the sidebands.
+        """
+        from serendip.density.device import limited_threads
+
+        masks = as_splits(splits, len(events))
+        self._learn_background(events, window, masks)
+        inside, config = window.contains(events.m), self.config
+        self.window_density = make_density(
+            config.window_density,
+            steps=config.window_steps,
+            batch_size=config.window_batch_size,
+            seed=self.seed,
+        )
+        with limited_threads(self.threads):
+            self.window_density.fit(
+                events.x[inside],
+                events.m[inside],
+                weight=events.weights[inside],
+                splits=np.repeat(masks[:, inside], config.members, axis=0),
+            )
+        self._members = [(self.window_density, i) for i in range(len(masks) * config.members)]
+        return self
+
+    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
+        """Ln p_SR(x|m) - ln p_SB(x|m) at the nearest m in the window, shape ``(n_events,)``."""
+        from serendip.density.device import limited_threads
+
+        members = self.config.members
+        with limited_threads(self.threads):
+            x, m = self._held(events, split), np.clip(events.m, self._window.low, self._window.high)
+            own = self._members[split * members : (split + 1) * members]
+            inner = [density.log_prob(x, m, model) for density, model in own]
+            outer = self.density.log_prob(x, m, split)
+        score: NDArray[np.float64] = np.logaddexp.reduce(inner, axis=0) - np.log(members) - outer
+        return score
+
+    def save_model(self, folder: Path, split: int) -> None:
+        """Write the background and, one by one, the members of the density of the window of model ``split``."""
+        super().save_model(folder, split)
+        members = self.config.members
+        for j, (density, model) in enumerate(self._members[split * members : (split + 1) * members]):
+            density.only(model).save(folder / "window" / str(j))
+
+    def load_model(self, folder: Path) -> None:
+        """Read them as model 0.
+
+        Raises
+        ------
+        InputError
+            If a part is missing or damaged.
+        """
+        super().load_model(folder)
+        self._members = [(load_density(folder / "window" / str(j)), 0) for j in range(self.config.members)]

@@ -1,0 +1,175 @@
+"""The page, the figures and the table of a comparison, from its ``compare.json`` only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs
+
+from serendip.errors import InputError
+from serendip.events.files import atomic_write
+from serendip.report import compare_plots, compare_words, figures, plots, words
+from serendip.report.compare_data import Comparison, Costs, Picture, pictures, read_comparison
+from serendip.report.html import _maths
+from serendip.report.panels import Panel
+
+__all__ = ["print_table", "write_comparison"]
+
+_WORDS = (
+    "window",
+    "sideband",
+    "working point",
+    "SIC",
+    "AUC",
+    "template",
+    "closure",
+    "fold",
+    "local p",
+    "σ",
+    "distance correlation",
+)
+
+
+def write_comparison(folder: Path | str) -> Path:
+    """Write ``compare.html``, ``compare.md`` and the figures of a finished comparison.
+
+    Returns
+    -------
+    Path of the page.
+
+    Raises
+    ------
+    InputError
+        If ``compare.json`` is missing or damaged, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    found = read_comparison(folder)
+    try:
+        (folder / "figures").mkdir(exist_ok=True)
+        page, drawn = _render(found, folder)
+        for path in (folder / "figures").iterdir():
+            # of injections and working points that this comparison no longer has
+            if path.stem not in drawn and path.stem.startswith(("sic-", "max-sic", "z-")):
+                path.unlink()
+        for name, text in (("compare.html", page), ("compare.md", compare_words.markdown(found))):
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: the comparison cannot be written ({error.strerror or error})") from None
+    return folder / "compare.html"
+
+
+def print_table(folder: Path | str) -> None:
+    """Print the numbers that matter on a terminal, or the Markdown table elsewhere."""
+    found = read_comparison(Path(folder))
+    if not sys.stdout.isatty():
+        sys.stdout.write(compare_words.markdown(found))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    header, blocks = compare_words.table(found)
+    shown = [
+        i
+        for i, name in enumerate(header)
+        if name in ("method", "max SIC", "template AUC", "s") or name.startswith("Z")
+    ]
+    for injection, rows in blocks:
+        grid = Table(title=compare_words.injected(found, injection), title_justify="left")
+        for i in shown:
+            grid.add_column(header[i], justify="left" if i == 0 else "right")
+        for row in rows:
+            grid.add_row(*(row[i] for i in shown))
+        console.print(grid)
+    for text in compare_words.legend(found):
+        console.print(text, highlight=False)
+    for entry in found.left_out:
+        where = "" if entry.injection is None else f" at {entry.injection} signal events"
+        console.print(f"left out: {entry.method}{where}: {entry.reason}", highlight=False, markup=False)
+
+
+def _render(found: Comparison, folder: Path) -> tuple[str, set[str]]:
+    """The page, after writing the figures; also their names."""
+    specs: dict[str, plots.Spec] = {}
+    drawn: set[str] = set()
+    order = {method.name: i for i, method in enumerate(found.methods)}
+
+    def panel(record: Picture | Costs, spec: plots.Spec, draw: Callable[[], Figure], caption: str) -> Panel:
+        name = f"plot-{len(specs) + 1}"
+        specs[name] = spec
+        drawn.add(record.name)
+        figures.save(draw(), record, folder / "figures" / record.name)
+        files = tuple(f"figures/{record.name}.{suffix}" for suffix in ("pdf", "png", "json"))
+        return Panel(name, record.title, caption, files)
+
+    def bands(record: Picture, caption: str) -> Panel:
+        return panel(
+            record,
+            compare_plots.interactive(record, order),
+            lambda: compare_plots.draw(record, order),
+            caption,
+        )
+
+    curves, largest, achieved, costs = pictures(found)
+    note = f" {achieved[0].note}." if achieved and achieved[0].note else ""
+    groups: dict[str, list[Panel]] = {}
+    for record in curves:
+        groups.setdefault(record.title, []).append(bands(record, "The factor by which a cut improves S/√B."))
+    environment = Environment(
+        loader=PackageLoader("serendip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(w=words, c=compare_words)
+    environment.filters["maths"] = _maths
+    header, blocks = compare_words.table(found)
+    content: dict[str, Any] = {
+        "name": folder.resolve().name,
+        "found": found,
+        "manifest": _manifest(folder),
+        "header": header,
+        "blocks": blocks,
+        "groups": list(groups.items()),
+        "largest": [
+            bands(
+                record,
+                "Line: median of the repeats; band: smallest to largest. Dashed: references that know the truth.",
+            )
+            for record in largest
+        ],
+        "achieved": [
+            bands(record, f"Dotted: Z = S/√B, what a count without any cut could give at best.{note}")
+            for record in achieved
+        ],
+        "costs": panel(
+            costs,
+            compare_plots.interactive_costs(costs),
+            lambda: compare_plots.draw_costs(costs),
+            "Medians, on one thread. A density of background is trained once for all methods that ask for the same one.",
+        ),
+        "memory": costs.costs,
+        "glossary": {word: words.GLOSSARY[word] for word in _WORDS},
+        "specs": specs,
+        "plotlyjs": Markup(get_plotlyjs()),
+    }
+    return environment.get_template("compare.html.j2").render(**content), drawn
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'manifest.json'}: cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{folder / 'manifest.json'}: is damaged")
+    return found

@@ -1,0 +1,377 @@
+"""Typed reading of ``compare.json``, and the pictures that are drawn from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serendip.errors import InputError
+
+__all__ = [
+    "Band",
+    "Comparison",
+    "Cost",
+    "Costs",
+    "Entry",
+    "LeftOut",
+    "MethodFacts",
+    "Picture",
+    "Sample",
+    "Spread",
+    "SummaryRow",
+    "pictures",
+    "read_comparison",
+]
+
+_EPS_B = np.geomspace(1e-4, 1.0, 97)
+_EPS_S = np.linspace(0.02, 1.0, 50)
+
+
+class _Record(BaseModel):
+    # newer comparisons may carry more keys; what is known must be right
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class MethodFacts(_Record):
+    """What a method is."""
+
+    name: str
+    title: str
+    uses_labels: bool
+    working_points: tuple[float, ...]
+
+
+class Spread(_Record):
+    """A number over the repeats."""
+
+    median: float
+    min: float
+    max: float
+    n: int
+
+
+class SummaryRow(_Record):
+    """One method at one injection; the names of the values are those of :func:`serendip.search.compare_summary.summary`."""
+
+    method: str
+    injection: int
+    repeats: int
+    s_over_sqrt_b: float
+    values: dict[str, Spread]
+
+
+class Curve(_Record):
+    """Significance improvement at falling thresholds."""
+
+    eps_b: tuple[float, ...]
+    eps_s: tuple[float, ...]
+    sic: tuple[float, ...]
+
+
+class MassShape(_Record):
+    """Selected background against all background."""
+
+    chi2: float
+    ndf: int
+    p: float
+
+
+class LookFacts(_Record):
+    """One cut of one method."""
+
+    working_point: float
+    z_local: float | None = None
+    mass_shape: MassShape | None = None
+
+
+class Entry(_Record):
+    """One method in one repeat of one injection."""
+
+    method: str
+    injection: int
+    repeat: int
+    s_over_sqrt_b: float
+    sic_curve: Curve | None = None
+    looks: tuple[LookFacts, ...] = ()
+
+
+class LeftOut(_Record):
+    """A method that is missing, at one injection or (None) everywhere."""
+
+    method: str
+    reason: str
+    injection: int | None = None
+
+
+class Sample(_Record):
+    """Numbers of labelled events."""
+
+    signal: int
+    background: int
+    signal_in_window: int
+    background_in_window: int
+    signal_share_in_window: float
+
+
+class Comparison(_Record):
+    """Content of ``compare.json``."""
+
+    seed: int
+    config: dict[str, Any]
+    mass_name: str
+    unit: str
+    window: tuple[float, float]
+    features: tuple[str, ...]
+    sample: Sample
+    min_background: int
+    methods: tuple[MethodFacts, ...]
+    left_out: tuple[LeftOut, ...]
+    entries: tuple[Entry, ...]
+    summary: tuple[SummaryRow, ...]
+    timing_s: dict[str, float]
+
+    @property
+    def injections(self) -> list[int]:
+        """Numbers of signal events in the window, ascending."""
+        return sorted({row.injection for row in self.summary})
+
+    @property
+    def working_points(self) -> tuple[float, ...]:
+        """Background efficiencies at which the methods are cut, unless they have their own."""
+        return tuple(self.config["working_points"])
+
+    def at(self, injection: int) -> list[SummaryRow]:
+        """Rows of one injection, in the order of the methods."""
+        order = [method.name for method in self.methods]
+        return sorted(
+            (row for row in self.summary if row.injection == injection), key=lambda r: order.index(r.method)
+        )
+
+    def strength(self, injection: int) -> float:
+        """S/√B in the window before any cut."""
+        return self.at(injection)[0].s_over_sqrt_b
+
+    def facts(self, name: str) -> MethodFacts:
+        """What a method is."""
+        return next(method for method in self.methods if method.name == name)
+
+
+class Band(_Record):
+    """Median and range over the repeats of one method; None where too few repeats have a value."""
+
+    method: str
+    uses_labels: bool
+    x: tuple[float, ...]
+    median: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+class Picture(_Record):
+    """Bands of all methods against one quantity.
+
+    Attributes
+    ----------
+    name
+        Stem of the files.
+    diagonal
+        Draw y = x.
+    level
+        Draw a horizontal line there.
+    points
+        The values of x are few: mark them.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    bands: tuple[Band, ...]
+    note: str = ""
+    x_log: bool = False
+    diagonal: bool = False
+    level: float | None = None
+    points: bool = False
+
+
+class Cost(_Record):
+    """Median seconds and memory of one method in one cell."""
+
+    method: str
+    own_s: float
+    background_s: float
+    cpu_s: float
+    peak_memory_gib: float | None
+
+
+class Costs(_Record):
+    """Costs of all methods."""
+
+    name: str
+    title: str
+    costs: tuple[Cost, ...]
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read ``compare.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    path = folder / "compare.json"
+    try:
+        return Comparison(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: holds no finished comparison (compare.json is missing)") from None
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from None
+
+
+def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Picture], Costs]:
+    """All figures: SIC curves of each injection with signal, max SIC, achieved Z at each working point, costs."""
+    curves = []
+    for injection in reversed([n for n in found.injections if n > 0]):
+        label = f"{injection} signal events in the window, S/√B = {found.strength(injection):.2g}"
+        note = f"at least {found.min_background} background events"
+        for name, axis, grid, log in (
+            ("eps-s", "signal efficiency ε_S", _EPS_S, False),
+            ("eps-b", "background efficiency ε_B", _EPS_B, True),
+        ):
+            bands = [
+                band
+                for m in found.methods
+                if (band := _curve_band(found, m, injection, grid, log)) is not None
+            ]
+            curves.append(
+                Picture(
+                    name=f"sic-{injection}-{name}",
+                    title=label,
+                    x_label=axis,
+                    y_label="SIC = ε_S / √ε_B",
+                    bands=tuple(bands),
+                    note=note,
+                    x_log=log,
+                    level=1.0,
+                )
+            )
+    strength = "injected S/√B in the window"
+    largest = Picture(
+        name="max-sic",
+        title=f"Largest SIC with at least {found.min_background} background events",
+        x_label=strength,
+        y_label="max SIC",
+        bands=_summary_bands(found, lambda method: "max_sic"),
+        level=1.0,
+        points=True,
+    )
+    achieved = [
+        Picture(
+            name=f"z-{point:g}",
+            title=f"Significance at ε_B = {point:g}",
+            x_label=strength,
+            y_label="local Z",
+            bands=_summary_bands(found, lambda method, p=point: f"z@{_own_point(method, p):g}"),
+            note=_own_points(found),
+            diagonal=True,
+            points=True,
+        )
+        for point in found.working_points
+    ]
+    costs = Costs(
+        name="time",
+        title="Time of one training (all folds)",
+        costs=tuple(_cost(found, method.name) for method in found.methods if _rows(found, method.name)),
+    )
+    return curves, [largest] if any(band.x for band in largest.bands) else [], achieved, costs
+
+
+def _own_point(method: MethodFacts, point: float) -> float:
+    """The working point of the search, or the first of the method's own."""
+    return point if point in method.working_points else method.working_points[0]
+
+
+def _own_points(found: Comparison) -> str:
+    others = [m for m in found.methods if not set(m.working_points) & set(found.working_points)]
+    return ", ".join(f"{m.name} at ε_B = {m.working_points[0]:g}" for m in others)
+
+
+def _rows(found: Comparison, method: str) -> list[SummaryRow]:
+    rows = [row for row in found.summary if row.method == method]
+    return sorted(rows, key=lambda row: row.injection)
+
+
+def _summary_bands(found: Comparison, quantity: Any) -> tuple[Band, ...]:
+    bands = []
+    for method in found.methods:
+        name = quantity(method)
+        rows = [row for row in _rows(found, method.name) if name in row.values]
+        if not rows:
+            continue
+        values = [row.values[name] for row in rows]
+        bands.append(
+            Band(
+                method=method.name,
+                uses_labels=method.uses_labels,
+                x=tuple(found.strength(row.injection) for row in rows),
+                median=tuple(value.median for value in values),
+                low=tuple(value.min for value in values),
+                high=tuple(value.max for value in values),
+            )
+        )
+    return tuple(bands)
+
+
+def _curve_band(
+    found: Comparison, method: MethodFacts, injection: int, grid: NDArray[np.float64], log: bool
+) -> Band | None:
+    """Median and range of the curves of all repeats, where at least half of them have a value."""
+    rows = []
+    for entry in found.entries:
+        curve = entry.sic_curve
+        if (entry.method, entry.injection) != (method.name, injection) or curve is None or len(curve.sic) < 2:
+            continue
+        x = np.log(curve.eps_b) if log else np.asarray(curve.eps_s)
+        rows.append(np.interp(np.log(grid) if log else grid, x, curve.sic, left=np.nan, right=np.nan))
+    if not rows:
+        return None
+    table = np.array(rows)
+    enough = 2 * np.isfinite(table).sum(axis=0) >= len(table)
+    if enough.sum() < 2:
+        return None
+    table = table[:, enough]
+    return Band(
+        method=method.name,
+        uses_labels=method.uses_labels,
+        x=tuple(grid[enough].tolist()),
+        median=_gaps(np.nanmedian(table, axis=0)),
+        low=_gaps(np.nanmin(table, axis=0)),
+        high=_gaps(np.nanmax(table, axis=0)),
+    )
+
+
+def _gaps(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+    return tuple(float(f"{value:.5g}") if np.isfinite(value) else None for value in values)
+
+
+def _cost(found: Comparison, method: str) -> Cost:
+    rows = _rows(found, method)
+
+    def middle(name: str) -> float | None:
+        values: Sequence[float] = [row.values[name].median for row in rows if name in row.values]
+        return float(np.median(values)) if values else None
+
+    return Cost(
+        method=method,
+        own_s=middle("own_s") or 0.0,
+        background_s=middle("background_s") or 0.0,
+        cpu_s=middle("cpu_s") or 0.0,
+        peak_memory_gib=middle("peak_memory_gib"),
+    )

@@ -1,0 +1,149 @@
+"""The settings of a comparison, which methods it has, and the folder that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from serendip.errors import InputError
+from serendip.events.files import atomic_write
+from serendip.methods.registry import available, get_method
+from serendip.search.config import Combination, SearchConfig
+
+__all__ = ["CompareConfig", "LeftOut", "check_folder", "choose_methods", "open_folder"]
+
+# what may change between two calls for one folder: finished trainings are found by their content
+_MAY_CHANGE = (
+    *("method", "options", "injections", "repeats", "working_points", "min_background"),
+    *("simulation", "simulation_weight", "simulation_where"),
+)
+
+
+class CompareConfig(SearchConfig):
+    """Everything that decides the numbers of a comparison: the keys of a search, with other defaults, and these.
+
+    Attributes
+    ----------
+    injections
+        Signal events in the window.
+    repeats
+        Random parts of the signal, each with folds and seeds of its own.
+    min_background
+        Background events in the window that a quoted SIC leaves at least.
+    correlate
+        Features to which the mass is added, with the coefficient of each (:func:`serendip.search.stress.stress`).
+    noise
+        Number of noise features to add.
+    """
+
+    folds: int = Field(default=5, ge=2, le=100)
+    combination: Combination = "kfold-bonferroni"
+    injections: tuple[int, ...] = (0, 75, 150, 250, 500, 1000)
+    repeats: PositiveInt = 5
+    min_background: PositiveInt = 20
+    correlate: dict[str, float] = Field(default_factory=dict)
+    noise: int = Field(default=0, ge=0, le=1000)
+
+    @field_validator("injections", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return [value]
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("injections")
+    @classmethod
+    def _injections(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 0:
+            raise ValueError("give numbers of signal events in the window, e.g. 0,75,150,250")
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _one_window(self) -> Self:
+        if self.window is None:
+            raise ValueError("a comparison has one window (LO:HI), not a scan")
+        return self
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method that is not compared, and why; ``injection`` is None if it is missing everywhere."""
+
+    method: str
+    reason: str
+    injection: int | None = None
+
+
+def choose_methods(wanted: Sequence[str], *, simulation: bool) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """Expand ``all`` to every method that can run.
+
+    Parameters
+    ----------
+    wanted
+        Names, or ``all``.
+    simulation
+        Whether there is simulated background for the methods that need it.
+
+    Returns
+    -------
+    Names, and the methods that ``all`` does not bring, with the reason.
+    """
+    if "all" not in wanted:
+        return tuple(dict.fromkeys(wanted)), ()
+    names, left_out = [], []
+    for name in available():
+        try:
+            needs_simulation = get_method(name).needs_simulation
+        except InputError as error:
+            left_out.append(LeftOut(name, str(error)))
+            continue
+        if needs_simulation and not simulation:
+            left_out.append(LeftOut(name, "needs simulated background (--simulation FILE)"))
+        else:
+            names.append(name)
+    return tuple(names), tuple(left_out)
+
+
+def check_folder(path: Path, config: CompareConfig) -> None:
+    """Stop if the folder cannot hold this comparison; writes nothing."""
+    stored = path / "config.yaml"
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path}: is a file, a folder is needed")
+    if not stored.exists():
+        if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise InputError(f"--out {path}: is not empty and not a comparison; choose another folder")
+        return
+    try:
+        found = yaml.safe_load(stored.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict) or "injections" not in found:
+        raise InputError(
+            f"--out {path}: holds no comparison (a search, or a damaged config.yaml); choose another folder"
+        )
+    wanted = config.resolved()
+    changed = sorted(
+        key
+        for key in wanted.keys() | found.keys()
+        if key not in _MAY_CHANGE and found.get(key) != wanted.get(key)
+    )
+    if changed:
+        raise InputError(
+            f"--out {path}: holds a comparison with other settings ({', '.join(changed)} differ); choose another folder. "
+            f"Only {', '.join(_MAY_CHANGE)} may change"
+        )
+
+
+def open_folder(path: Path, config: CompareConfig) -> None:
+    """Create the folder, or continue in it."""
+    try:
+        (path / "tasks").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be created ({error.strerror})") from None
+    with atomic_write(path / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(config.resolved(), sort_keys=False), encoding="utf-8")

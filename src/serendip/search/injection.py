@@ -1,0 +1,126 @@
+r"""Samples with a known number of signal events: all background, and a random part of the labelled signal.
+
+The size of an injection is its number of events *in the window*, since only these can be found there. Signal outside
+the window (the sidebands have to live with it) is added in proportion: with a share :math:`f` of the labelled signal
+in the window, an injection of :math:`n` has :math:`n / f` events in all, exactly :math:`n` of them inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.events import Events, Window
+
+__all__ = ["Sample", "check_injections", "inject", "look_at"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How much labelled signal and background there is: numbers of events.
+
+    Attributes
+    ----------
+    signal, background
+        In the whole sample.
+    signal_in_window, background_in_window
+        In the window.
+    """
+
+    signal: int
+    background: int
+    signal_in_window: int
+    background_in_window: int
+
+    @property
+    def share(self) -> float:
+        """Fraction of the signal that lies in the window."""
+        return self.signal_in_window / self.signal
+
+    def total(self, in_window: int) -> int:
+        """Signal events to inject in all, for that many in the window."""
+        return in_window + round(in_window * (self.signal - self.signal_in_window) / self.signal_in_window)
+
+
+def look_at(events: Events, window: Window) -> Sample:
+    """Count signal and background.
+
+    Raises
+    ------
+    InputError
+        If the label column is missing or is no label, one class is missing, or the window lacks one of them.
+    """
+    if events.label is None:
+        raise InputError(
+            "a comparison needs the truth: name the label column (--label COL), 1 = signal, 0 = background"
+        )
+    values = np.asarray(events[events.label])
+    strange = values[(values != 0) & (values != 1)]
+    if len(strange):
+        raise InputError(
+            f"column '{events.label}' is no label: {len(strange)} of {len(values)} events have other values than 0 "
+            f"(background) and 1 (signal), for example {float(strange[0]):g}"
+        )
+    truth, inside = events.labels, window.contains(events.m)
+    found = Sample(
+        *(int(np.count_nonzero(part)) for part in (truth, ~truth, truth & inside, ~truth & inside))
+    )
+    for kind, number in (("signal", found.signal), ("background", found.background)):
+        if number == 0:
+            raise InputError(
+                f"column '{events.label}' calls none of the {len(values)} events {kind}: a comparison needs both kinds"
+            )
+    if found.signal_in_window == 0 or found.background_in_window == 0:
+        kind = "signal" if found.signal_in_window == 0 else "background"
+        masses = events.m[truth if kind == "signal" else ~truth]
+        raise InputError(
+            f"the window {window} holds none of the {len(masses)} {kind} events, whose masses run from "
+            f"{masses.min():g} to {masses.max():g} GeV (middle half: {np.quantile(masses, 0.25):g} to "
+            f"{np.quantile(masses, 0.75):g})"
+        )
+    return found
+
+
+def check_injections(sample: Sample, injections: Sequence[int], window: Window) -> None:
+    """Stop if there is not enough signal.
+
+    Raises
+    ------
+    InputError
+        Naming the numbers.
+    """
+    largest = max(injections)
+    if largest > sample.signal_in_window:
+        raise InputError(
+            f"{largest} signal events in the window {window} are asked for, but only {sample.signal_in_window} of the "
+            f"{sample.signal} labelled signal events lie there; ask for at most {sample.signal_in_window}"
+        )
+
+
+def inject(events: Events, window: Window, in_window: int, repeat: int, seed: int) -> NDArray[np.int64]:
+    """Choose the events of one injection: all background, and ``in_window`` signal events in the window.
+
+    Parameters
+    ----------
+    events
+        The labelled sample, in the order of its ids.
+    in_window
+        Signal events in the window; those outside follow in proportion.
+    repeat, seed
+        Each repeat draws anew.
+
+    Returns
+    -------
+    Row numbers in ascending order, shape ``(n,)``.
+    """
+    sample = look_at(events, window)
+    check_injections(sample, [in_window], window)
+    truth, inside = events.labels, window.contains(events.m)
+    rng = np.random.default_rng([seed, in_window, repeat])
+    chosen = rng.choice(np.flatnonzero(truth & inside), in_window, replace=False)
+    beside = rng.choice(np.flatnonzero(truth & ~inside), sample.total(in_window) - in_window, replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(~truth), chosen, beside]))

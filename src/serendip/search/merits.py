@@ -1,0 +1,295 @@
+r"""What one method made of one injection, measured with the truth labels.
+
+Efficiencies are those of events in the window; each event is scored by a model that never saw it, and scores of
+different models are made comparable by the sideband events of their fold before they are pooled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from serendip.classify import TreeEnsemble, fit_splits
+from serendip.errors import InputError
+from serendip.events.audit import distance_correlation
+from serendip.events.events import Events
+from serendip.methods.figures_of_merit import SicCurve, SicPoint, max_sic, sic_at, sic_curve
+from serendip.methods.registry import get_method
+from serendip.search.config import SearchConfig
+from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.measure import Look, measure, prepare_window
+from serendip.search.rundir import TaskResult
+
+__all__ = ["mass_shape", "merits", "pooled_efficiency", "template_auc"]
+
+_CURVE_POINTS = 120
+_CORRELATION_EVENTS = 2000
+_FEWEST_PER_BIN = 5.0
+
+
+def merits(
+    config: SearchConfig, events: Events, result: TaskResult, *, min_background: int = 20
+) -> dict[str, Any]:
+    """Measure the one method of ``config`` in its one window.
+
+    Parameters
+    ----------
+    config
+        The search, with one method and one window.
+    events
+        Background and injected signal, labelled.
+    result
+        The finished training.
+    min_background
+        Background events that a quoted SIC leaves at least.
+
+    Returns
+    -------
+    JSON-able: the entry of ``compare.json`` without its name and costs.
+    """
+    (name,), (window,) = config.method, config.windows
+    fold = assign_folds(events.ids, config.folds, config.seed)
+    window_fit = prepare_window(events, window, config)
+    measurement = measure(
+        config, events, fold, [window_fit], {(name, window): result}, blinded=False, trials=False
+    )
+    selected_at = measurement.efficiency[name, window]
+    counted = fold if get_method(name).trains else np.zeros_like(fold)
+    tested, inside, truth, w = (
+        ~np.isnan(result.scores),
+        window.contains(events.m),
+        events.labels,
+        events.weights,
+    )
+    sideband = window_fit.sideband(events.m)
+    efficiency = pooled_efficiency(result.scores, counted, sideband, w)
+    rows = inside & tested
+    signal, background = w[inside & truth].sum(), w[inside & ~truth]
+    rng = np.random.default_rng([config.seed, 0xC0])
+    correlated = np.flatnonzero(sideband & tested)
+    correlated = rng.choice(correlated, min(len(correlated), _CORRELATION_EVENTS), replace=False)
+    correlation, limit = distance_correlation(efficiency[correlated], events.m[correlated])
+    spectrum = window_fit.in_range(events.m) & tested & ~truth
+    return {
+        "signal_in_window": int(np.count_nonzero(inside & truth)),
+        "signal_total": int(np.count_nonzero(truth)),
+        "background_in_window": len(background),
+        # equal weights of any size leave S/sqrt(B) as it is
+        "s_over_sqrt_b": float(signal / np.sqrt((background**2).sum())),
+        **_roc(
+            truth[rows],
+            -efficiency[rows],
+            w[rows],
+            get_method(name).working_points or config.working_points,
+            min_background,
+        ),
+        "looks": [
+            _look(look)
+            | {
+                "true_signal": float(w[inside & truth & (selected_at <= look.working_point)].sum()),
+                "mass_shape": mass_shape(
+                    events.m[spectrum],
+                    (selected_at <= look.working_point)[spectrum],
+                    window_fit.edges,
+                    w[spectrum],
+                ),
+            }
+            for look in measurement.looks
+        ],
+        "template": _template(config, events, result, fold, rng),
+        "distance_correlation": correlation,
+        "distance_correlation_null": limit,
+    }
+
+
+def pooled_efficiency(
+    scores: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    sideband: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    r"""Fraction of the sideband events of its own fold that score at least as high as an event, shape ``(n,)``.
+
+    .. math:: \varepsilon(s) = \frac{\min_{SB} w + \sum_{i \in SB, s_i \ge s} w_i}{\min_{SB} w + \sum_{i \in SB} w_i}
+
+    Unlike the efficiency that a search cuts on, equal scores stay equal: what a method cannot tell apart must not be
+    told apart by chance before a maximum is taken. NaN where the score is NaN or the fold has no sideband.
+    """
+    efficiency = np.full(len(scores), np.nan)
+    for f in np.unique(fold):
+        here = np.flatnonzero((fold == f) & ~np.isnan(scores))
+        beside = here[sideband[here] & (weights[here] > 0)]
+        if len(beside) == 0:
+            continue
+        order = beside[np.argsort(scores[beside])]
+        below = np.concatenate([[0.0], np.cumsum(weights[order])])
+        least = weights[beside].min()
+        above = below[-1] - below[np.searchsorted(scores[order], scores[here], side="left")]
+        efficiency[here] = (above + least) / (below[-1] + least)
+    return efficiency
+
+
+def mass_shape(
+    mass: NDArray[np.float64],
+    selected: NDArray[np.bool_],
+    edges: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> dict[str, float] | None:
+    r"""Does a cut change the mass spectrum of background? Selected events against all events.
+
+    .. math:: \chi^2 = \sum_i \frac{(n_i - \varepsilon N_i)^2}{\varepsilon (1 - \varepsilon) \sum_{j \in i} w_j^2},
+        \qquad \varepsilon = \frac{\sum n_i}{\sum N_i}
+
+    with :math:`N_i` and :math:`n_i` the sums of weights before and after the cut; one degree of freedom less than
+    bins, since :math:`\varepsilon` is that of the sample. Neighbouring bins are joined until five selected events are
+    expected in each.
+
+    Parameters
+    ----------
+    mass, selected, weights
+        Background events, shape ``(n,)``.
+    edges
+        Bin edges in GeV.
+
+    Returns
+    -------
+    ``chi2``, ``ndf`` and ``p``; None if all or none are selected or fewer than two bins are left.
+    """
+    total, squared, kept = (
+        np.histogram(mass[rows], edges, weights=values[rows])[0]
+        for rows, values in ((slice(None), weights), (slice(None), weights**2), (selected, weights))
+    )
+    share = kept.sum() / total.sum() if total.sum() > 0 else 0.0
+    if not 0 < share < 1:
+        return None
+    effective = np.divide(total**2, squared, out=np.zeros_like(total), where=squared > 0)
+    group, expected, groups = 0, 0.0, []
+    for events in share * effective:
+        if expected >= _FEWEST_PER_BIN:
+            group, expected = group + 1, 0.0
+        groups.append(group)
+        expected += events
+    if expected < _FEWEST_PER_BIN and group > 0:
+        groups = [min(g, group - 1) for g in groups]
+    total, squared, kept = (np.bincount(groups, values) for values in (total, squared, kept))
+    ndf = len(total) - 1
+    if ndf < 1:
+        return None
+    value = float(((kept - share * total) ** 2 / (share * (1 - share) * squared)).sum())
+    return {"chi2": value, "ndf": ndf, "p": float(chi2.sf(value, ndf))}
+
+
+def template_auc(
+    template: NDArray[np.float32],
+    template_weights: NDArray[np.float64],
+    background: NDArray[np.float32],
+    background_weights: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    r"""Cross-validated AUC of boosted trees between a template and true background; 0.5 = cannot be told apart.
+
+    Each half is scored by trees trained on the other half, both classes with the same total weight. The error is that of
+    the Mann-Whitney statistic without separation, :math:`\sqrt{(n_1 + n_2 + 1) / (12\, n_1 n_2)}`, with effective
+    numbers of events.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    samples = ((background, background_weights), (template, template_weights))
+    x = np.concatenate([part for part, _ in samples])
+    y = np.repeat([1, 0], [len(part) for part, _ in samples])
+    w = np.concatenate([values * (len(x) / 2 / values.sum()) for _, values in samples])
+    half = rng.integers(0, 2, len(x)).astype(bool)
+    fitted = fit_splits(TreeEnsemble(members=1, random_state=0), x, y, w, np.stack([half, ~half]))
+    auc = 0.5 * sum(
+        float(roc_auc_score(y[part], fitted.score(x[part], k), sample_weight=w[part]))
+        for k, part in enumerate((~half, half))
+    )
+    n1, n2 = (values.sum() ** 2 / (values**2).sum() for _, values in samples)
+    return auc, float(np.sqrt((n1 + n2 + 1) / (12 * n1 * n2)))
+
+
+def _roc(
+    truth: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    working_points: tuple[float, ...],
+    min_background: int,
+) -> dict[str, Any]:
+    """SIC and AUC in the window; None without signal."""
+    nothing: dict[str, Any] = {"auc": None, "max_sic": None, "sic_at": [], "sic_curve": None}
+    if weights[truth].sum() <= 0 or weights[~truth].sum() <= 0:
+        return nothing
+    from sklearn.metrics import roc_auc_score
+
+    auc = float(roc_auc_score(truth, score, sample_weight=weights))
+    curve = sic_curve(truth, score, weights, min_background=min_background)
+    if len(curve.sic) == 0:
+        return nothing | {"auc": auc}
+    at = []
+    for point in working_points:
+        try:
+            at.append({"working_point": point, **_point(sic_at(curve, point))})
+        except InputError:
+            continue  # too few background events are left, or the scores are too coarse
+    return {
+        "auc": auc,
+        "max_sic": _point(max_sic(curve)) | {"min_background": min_background},
+        "sic_at": at,
+        "sic_curve": _thinned(curve),
+    }
+
+
+def _point(point: SicPoint) -> dict[str, float]:
+    return {
+        "sic": point.sic,
+        "error": point.error,
+        "eps_s": point.eps_s,
+        "eps_b": point.eps_b,
+        "background": point.background,
+    }
+
+
+def _thinned(curve: SicCurve) -> dict[str, list[float]]:
+    """Thresholds at equal steps of ln ε_B, with five digits."""
+    wanted = np.geomspace(curve.eps_b[0], curve.eps_b[-1], _CURVE_POINTS)
+    rows = np.unique(np.clip(np.searchsorted(curve.eps_b, wanted * (1 + 1e-9), side="right") - 1, 0, None))
+    columns = {"eps_b": curve.eps_b, "eps_s": curve.eps_s, "sic": curve.sic, "error": curve.error}
+    return {name: [float(f"{value:.5g}") for value in values[rows]] for name, values in columns.items()}
+
+
+def _look(look: Look) -> dict[str, Any]:
+    content = look.result.to_dict()
+    kept = ("working_point", "observed", "expected", "expected_error", "p_local", "z_local", "combination")
+    return {key: content[key] for key in kept} | {"warning": content["warning"]}
+
+
+def _template(
+    config: SearchConfig,
+    events: Events,
+    result: TaskResult,
+    fold: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> dict[str, float | None]:
+    """Closure in held-out sidebands, and the template against the true background of the window."""
+    (name,), (window,) = config.method, config.windows
+    closure = result.facts.get("closure")
+    found: dict[str, float | None] = {
+        "closure_auc": closure["auc"] if closure else None,
+        "closure_error": closure["auc_error"] if closure else None,
+        "truth_auc": None,
+        "truth_error": None,
+    }
+    rows = window.contains(events.m) & ~events.labels & (events.weights > 0)
+    if get_method(name).uses_labels:
+        # the template of a reference is made of true background: only events that its model did not see are a test
+        plan = cross_training_plan(fold, config.folds, config.combination)
+        rows &= fold == plan.scores[-1][0]
+    used = result.template_weights > 0
+    if min(np.count_nonzero(rows), np.count_nonzero(used)) >= 50:
+        found["truth_auc"], found["truth_error"] = template_auc(
+            result.template[used], result.template_weights[used], events.x[rows], events.weights[rows], rng
+        )
+    return found
