@@ -340,3 +340,22 @@ def test_ctrl_c_stops_cleanly_and_can_be_resumed(with_signal: Path, tmp_path: Pa
     subprocess.run(command(with_signal, out), check=True, capture_output=True)
     assert results(out)["global"]["p"] < 0.05
     assert {path: path.stat().st_mtime_ns for path in done} == before
+
+
+def test_a_learnt_signal_is_shown_once_the_box_is_open(with_signal: Path, tmp_path: Path) -> None:
+    quick = {"steps": 60, "batch_size": 128, "signal_steps": 30, "members": 2}
+    settings = config(with_signal, method=["ranode"], options={"ranode": quick}, folds=2)
+    path = run_search(settings, tmp_path / "run", jobs=1).path
+    assert [task["learned_signal"] for task in json.loads((path / "manifest.json").read_text())["tasks"]] == [
+        None
+    ]
+    assert "learned_signal" not in (path / "diagnostics.json").read_text()
+    run_search(settings, tmp_path / "run", jobs=1, unblind=True)
+    (selected,) = json.loads((path / "diagnostics.json").read_text())["selected"]
+    assert 0 < selected["learned_signal"]["trained_fraction"] < 0.5
+    mass, *features = selected["features"]
+    assert (mass["name"], mass["template"]) == ("mjj", None)
+    assert [feature["name"] for feature in features] == list(FEATURES)
+    for feature in selected["features"]:
+        assert sum(feature["learned_signal"]) == pytest.approx(1.0)
+    assert "learned signal" in write_report(path).read_text(encoding="utf-8")

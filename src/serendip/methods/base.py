@@ -99,11 +99,18 @@ class LearnedSignal:
         Features, shape ``(n, d)``, and masses in GeV, shape ``(n,)``.
     weights
         Weights, shape ``(n,)``; they sum to the signal events that the fit finds in the window.
+    fraction, fraction_error
+        Fraction of signal in the window, by events that did not train it.
+    trained_fraction
+        The fraction with which the signal was trained.
     """
 
     x: NDArray[np.float32]
     m: NDArray[np.float64]
     weights: NDArray[np.float64]
+    fraction: float
+    fraction_error: float
+    trained_fraction: float
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,14 @@ class Ranode(DensityRatioMethod):
         z, place = self._fits[split].sample(split, n, rng)
         x = self._transforms[split].inverse(z, np.zeros(n)).astype(np.float32)
         total = self.fraction_[split] * self._totals[split]
-        return LearnedSignal(x, self._window.low + place * self._window.width, np.full(n, total / n))
+        return LearnedSignal(
+            x,
+            self._window.low + place * self._window.width,
+            np.full(n, total / n),
+            fraction=float(self.fraction_[split]),
+            fraction_error=float(self.fraction_error_[split]),
+            trained_fraction=float(self.trained_fraction_[split]),
+        )
 
     def save_model(self, folder: Path, split: int) -> None:
         """Write background, signal and fractions of model ``split``."""

@@ -250,6 +250,14 @@ class SelectedFeature(_Record):
         return self
 
 
+class LearnedSignal(_Record):
+    """How much of the window's events a method took for signal: by held-out events, and in its training."""
+
+    fraction: float
+    fraction_error: float
+    trained_fraction: float
+
+
 class Selected(_Record):
     """The ``n`` events of a window that passed a working point."""
 
@@ -258,6 +266,7 @@ class Selected(_Record):
     window: Interval
     working_point: float | None = None
     n: int
+    learned_signal: LearnedSignal | None = None
     features: tuple[SelectedFeature, ...] = ()
 
 

@@ -207,6 +207,8 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
             f"{record.method}, {words.interval(record.window, pictures.unit)}, "
             f"{words.cut(record.working_point)}: {words.number(record.n)} events"
         )
+        if record.learned_signal is not None:
+            title += f"; learned signal: {words.signal_share(record.learned_signal)}"
         panels = [
             page.panel(
                 plots.selected_feature(f, record.n, pictures.mass_name, pictures.unit),

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from serendip.report.load import Closure, Correlation, GlobalResult, Look, Results, Run, Spectrum
+from serendip.report.load import (
+    Closure,
+    Correlation,
+    GlobalResult,
+    LearnedSignal,
+    Look,
+    Results,
+    Run,
+    Spectrum,
+)
 from serendip.statistics.pvalues import z_value
 
 __all__ = [
@@ -121,6 +130,12 @@ def with_error(value: float | None, error: float | None) -> str:
     return f"{value:,.{decimals}f}{NBSP}±{NBSP}{error:,.{decimals}f}".replace(
         ",", "\u202f" if value >= 10_000 else ""
     )
+
+
+def signal_share(signal: LearnedSignal) -> str:
+    """Write how much of the window's events is signal, in per cent."""
+    share = with_error(100 * signal.fraction, 100 * signal.fraction_error)
+    return f"{share}{NBSP}% of the events in the window ({100 * signal.trained_fraction:.2g}{NBSP}% in its training)"
 
 
 def interval(window: tuple[float, float], unit: str = "GeV") -> str:

@@ -179,6 +179,7 @@ def _selected(
                 "window": [window.low, window.high],
                 "working_point": look.working_point,
                 "n": int(chosen.sum()),
+                "learned_signal": task.facts.get("learned_signal"),
                 "features": features,
             }
         )

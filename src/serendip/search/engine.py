@@ -149,7 +149,8 @@ def run_search(
     _write_scores(run.path / "scores.parquet", events, fold, tasks, measurement, blinded=not unblinded)
     write_json(run.path / "results.json", results)
     manifest["timing_s"] = results["timing_s"]
-    manifest["tasks"] = [task.facts | {"closure": None} for task in tasks.values()]
+    # a learnt signal says what lies in the window: it is for the unblinded report
+    manifest["tasks"] = [task.facts | {"closure": None, "learned_signal": None} for task in tasks.values()]
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.path / "manifest.json", manifest)
     return SearchResult(run.path, results)

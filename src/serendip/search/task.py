@@ -151,8 +151,8 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
         "peak_memory_gib": peak_memory_gib(),
         "closure": closure,
     }
-    signal = _signal(method, last_model, len(events.features))
-    return TaskResult(scores, *template, signal, facts | model_facts, files)
+    signal, learned = _signal(method, last_model, len(events.features))
+    return TaskResult(scores, *template, signal, facts | model_facts | {"learned_signal": learned}, files)
 
 
 def forget_peak_memory() -> None:
@@ -187,12 +187,19 @@ def _template(
     return template.x[rows].astype(np.float32), template.weights[rows].astype(np.float64)
 
 
-def _signal(method: Method, model: int, n_features: int) -> NDArray[np.float64]:
-    """Mass and features of events drawn from the signal that a method learnt, shape ``(n, 1 + d)``."""
+def _signal(
+    method: Method, model: int, n_features: int
+) -> tuple[NDArray[np.float64], dict[str, float] | None]:
+    """Mass and features of events drawn from the signal that a method learnt, shape ``(n, 1 + d)``, and its size."""
     signal = method.signal(model)
     if signal is None:
-        return np.empty((0, 1 + n_features))
-    return np.column_stack([signal.m, signal.x])
+        return np.empty((0, 1 + n_features)), None
+    size = {
+        "fraction": signal.fraction,
+        "fraction_error": signal.fraction_error,
+        "trained_fraction": signal.trained_fraction,
+    }
+    return np.column_stack([signal.m, signal.x]), size
 
 
 def _closure(
