@@ -13,7 +13,7 @@ demo: $(VENV)/.core
 	$(BIN)/serendip demo --out demo-run
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from samples import write_table
 from sklearn.metrics import roc_auc_score
 from test_cathode import FAST, WINDOW, make_events
@@ -115,10 +116,20 @@ def test_an_ensemble_of_densities_draws_templates_but_has_no_latent_space():
 
 
 def test_shared_needs_a_density_that_can_be_interpolated():
-    with pytest.raises(InputError, match="flow-matching density, not one of kind 'maf'"):
-        CathodeConfig(background="shared", density="maf").request(WINDOW)
-    with pytest.raises(InputError, match="leave sideband_gev away"):
-        CathodeConfig(background="shared", sideband_gev=100).request(WINDOW)
+    with pytest.raises(ValidationError, match="flow-matching density, not one of kind 'maf'"):
+        CathodeConfig(background="shared", density="maf")
+    with pytest.raises(ValidationError, match="leave sideband_gev away"):
+        CathodeConfig(background="shared", sideband_gev=100)
+
+
+def test_defaults_of_the_density_depend_on_how_it_is_used():
+    chosen = {"density": "flow-matching"}
+    for given, expected in (({}, ("spline", 1000)), (chosen, ("flow-matching", 2000)),
+                            ({"background": "shared"}, ("flow-matching", 2000)),
+                            (chosen | {"steps": 7}, ("flow-matching", 7))):  # fmt: skip
+        found = CathodeConfig(**given)
+        assert (found.density, found.steps) == expected
+        assert CathodeConfig(**found.model_dump()) == found
 
 
 def test_a_search_trains_each_distinct_density_once(tmp_path, monkeypatch):

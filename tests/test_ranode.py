@@ -279,3 +279,9 @@ def test_too_few_events_and_unknown_options_are_explained():
         RanodeConfig(fraction=1.5)
     with pytest.raises(ValidationError):
         RanodeConfig(members=1)
+
+
+def test_scan_points_without_a_scan_are_refused():
+    with pytest.raises(ValidationError, match="scan_points belongs to fraction 'scan', not to 'learned'"):
+        RanodeConfig(scan_points=9)
+    assert RanodeConfig(fraction="scan", scan_points=9).scan_points == 9

@@ -24,6 +24,7 @@ def result() -> TaskResult:
         np.ones((2, 3), np.float32),
         np.ones(2),
         np.empty((0, 4)),
+        np.empty(0),
         {"method": "cwola", "total_s": 1.0},
     )
 

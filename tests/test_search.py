@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,13 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from samples import FEATURES, write_table
 
-import serendip.search
+import serendip.search.engine
 from serendip.errors import InputError
 from serendip.methods.cathode import Cathode
 from serendip.methods.cwola import Cwola
 from serendip.report import write_report
 from serendip.search.config import SearchConfig, parse_config
-from serendip.search.engine import run_search
+from serendip.search.engine import plan_training, run_search
 from serendip.statistics.pvalues import count_p_value
 
 
@@ -346,10 +347,9 @@ def test_a_learnt_signal_is_shown_once_the_box_is_open(with_signal: Path, tmp_pa
     quick = {"steps": 60, "batch_size": 128, "signal_steps": 30, "members": 2}
     settings = config(with_signal, method=["ranode"], options={"ranode": quick}, folds=2)
     path = run_search(settings, tmp_path / "run", jobs=1).path
-    assert [task["learned_signal"] for task in json.loads((path / "manifest.json").read_text())["tasks"]] == [
-        None
-    ]
-    assert "learned_signal" not in (path / "diagnostics.json").read_text()
+    # nothing that can be read says how much signal there is
+    for file in path.rglob("*.json"):
+        assert not re.search("learned_signal|trained_fraction", file.read_text(encoding="utf-8")), file
     run_search(settings, tmp_path / "run", jobs=1, unblind=True)
     (selected,) = json.loads((path / "diagnostics.json").read_text())["selected"]
     assert 0 < selected["learned_signal"]["trained_fraction"] < 0.5
@@ -359,3 +359,46 @@ def test_a_learnt_signal_is_shown_once_the_box_is_open(with_signal: Path, tmp_pa
     for feature in selected["features"]:
         assert sum(feature["learned_signal"]) == pytest.approx(1.0)
     assert "learned signal" in write_report(path).read_text(encoding="utf-8")
+
+
+def test_a_blinded_run_does_not_say_which_events_lie_in_a_window(with_signal: Path, tmp_path: Path) -> None:
+    settings = config(with_signal, method=["bump-hunt"], options={})
+    path = run_search(settings, tmp_path / "run", jobs=1).path
+    inside = pq.read_table(path / "scores.parquet")["in_window"]
+    assert inside.null_count > 100
+    assert pc.sum(inside).as_py() == 0
+    run_search(settings, tmp_path / "run", jobs=1, unblind=True)
+    (look,) = results(path)["looks"]
+    assert pc.sum(pq.read_table(path / "scores.parquet")["in_window"]).as_py() == look["observed"]
+
+
+def test_a_run_belongs_to_its_simulation_too(with_signal: Path, tmp_path: Path) -> None:
+    simulation = write_table(tmp_path / "simulation.parquet", 3000, seed=5)
+    options = {"salad": {"reweighting_members": 1, "reweighting_rounds": 2, "members": 1}}
+    settings = config(with_signal, method=["salad"], options=options, folds=2, simulation=str(simulation))
+    path = run_search(settings, tmp_path / "run", jobs=1).path
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert (manifest["simulation"]["file"], manifest["simulation"]["rows_used"]) == (str(simulation), 3000)
+    (used,) = manifest["task_keys"]
+    assert (path / "tasks" / used["key"] / "task.json").exists()
+    write_table(simulation, 3000, seed=6)
+    with pytest.raises(InputError, match=r"other events: the content of .*simulation.parquet has changed"):
+        run_search(settings, tmp_path / "run", jobs=1)
+    with pytest.raises(InputError, match="none of cwola starts from one"):
+        config(with_signal, simulation=str(simulation))
+    with pytest.raises(InputError, match="simulation_where belongs to a simulation"):
+        config(with_signal, simulation_where="mjj>3000")
+    with pytest.raises(InputError, match="'ensemble' starts from simulated background"):
+        config(with_signal, method=["ensemble"], options={"ensemble": {"methods": ["cwola", "salad"]}})
+
+
+def test_a_run_continued_with_other_jobs_keeps_its_threads(
+    with_signal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = []
+    monkeypatch.setattr(
+        serendip.search.engine, "plan_training", lambda *a: planned.append(a[-1]) or plan_training(*a)
+    )
+    for jobs in (1, 3):
+        run_search(config(with_signal), tmp_path / "run", jobs=jobs)
+    assert planned == [1, 1]

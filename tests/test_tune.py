@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from serendip.events.events import Events, Window
 from serendip.methods.base import Template
 from serendip.methods.cathode import Cathode
 from serendip.methods.cwola import Cwola, CwolaConfig
+from serendip.methods.salad import SaladConfig
 from serendip.methods.template_method import ClassifierConfig, TemplateMethod
 from serendip.search.config import parse_config
 from serendip.search.engine import read_events
 from serendip.search.folds import assign_folds
-from serendip.search.judge import judge
-from serendip.search.tune import tune, tuning_events
+from serendip.search.judge import Judgement, judge
+from serendip.search.measure import TUNED_WARNING, measure, prepare_window
+from serendip.search.tune import _choices, tune, tuning_events
 
 WINDOW = Window(3300.0, 3700.0)
 
@@ -178,7 +181,7 @@ def test_interrupted_tuning_ends_as_one_that_was_not(table, tmp_path):
     trials = whole.content["methods"]["cwola"]["trials"]
     assert trials[0]["options"] == {"strip_width": 1.0, "select_by": "loss"}
     assert len({json.dumps(t["options"]) for t in trials}) == 5
-    with pytest.raises(InputError, match="other settings or events"):
+    with pytest.raises(InputError, match="other settings, events or version"):
         tune(settings(table, seed=2), tmp_path / "parts", trials=1)
     other = tune(settings(table, seed=2), tmp_path / "seed", trials=1)
     assert values(other)[0][1] != values(whole)[0][1]
@@ -195,10 +198,27 @@ def test_labels_and_rows_outside_the_tuning_fold_change_nothing(table, tmp_path)
     events.to_parquet(tmp_path / "changed.parquet")
     second = tune(settings(tmp_path / "changed.parquet"), tmp_path / "b", trials=1)
     assert values(first) == values(second)
-    everything = tune(settings(tmp_path / "changed.parquet"), tmp_path / "c", trials=1, on="all")
+    config = settings(tmp_path / "changed.parquet")
+    everything = tune(config, tmp_path / "c", trials=1, on="all", unblind=True)
     assert values(everything) != values(second)
     assert "too small" in everything.content["warning"]
     assert (tmp_path / "c" / "best.yaml").read_text().startswith("# tuned on all events")
+    assert yaml.safe_load((tmp_path / "c" / "best.yaml").read_text())["tuned"]["on"] == "all"
+    (entry,) = everything.content["unblinding"]
+    assert entry["config_hash"] == config.digest()
+    assert entry["time"]
+    assert second.content["unblinding"] == []
+    again = tune(config, tmp_path / "c", trials=1, on="all", unblind=True)
+    assert again.content["unblinding"] == [entry]
+
+
+def test_looking_into_the_window_has_to_be_asked_for(table, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"no longer blind\. Add --unblind"):
+        tune(settings(table), out, trials=1, on="all")
+    with pytest.raises(InputError, match="--unblind belongs to --on all"):
+        tune(settings(table), out, trials=1, unblind=True)
+    assert not out.exists()
 
 
 def test_defaults_are_kept_unless_a_trial_is_better_by_twice_the_error():
@@ -243,6 +263,11 @@ def test_command_line_writes_options_that_a_search_accepts(table, tmp_path, caps
         "strip_width",
     }
     assert parse_config(best).method_config("cwola").members == 2
+    assert best["tuned"] == RECORD | {"where": None, "tree": None, "preset": None}
+    with pytest.raises(InputError, match="were tuned already"):
+        tune(parse_config(best), tmp_path / "again", trials=1)
+    assert run(["tune", *arguments[1:], "--on", "all"]) == 2
+    assert "Add --unblind" in capsys.readouterr().err
     assert run([*arguments, "--on", "half"]) == 2
     assert run([*arguments, "--set", "cwola.strip_width=1"]) == 2
     assert "all of them are set already" in capsys.readouterr().err
@@ -260,3 +285,95 @@ def test_trial_that_fails_does_not_end_the_tuning(table, tmp_path, monkeypatch):
     assert all("zero mass" in t["failed"] for t in failed)
     assert len(trials) == 2  # there are no more options than that
     assert result.content["methods"]["cwola"]["best"] == 0
+
+
+def test_trials_start_from_the_defaults_that_hold_with_the_fixed_options(table, tmp_path, monkeypatch):
+    shared = settings(table, method="cathode", options={"cathode": {"background": "shared"}})
+    choices = _choices(shared, "cathode")
+    # a shared background has no sidebands, so that sideband_gev has nothing to choose
+    assert choices.keys() == {"steps", "oversample", "classifier", "select_by"}
+    assert choices["steps"] == Cathode.Config.tunable["steps"]
+
+    monkeypatch.setattr(
+        "serendip.search.tune.judge", lambda *a, **k: Judgement(0.0, 0.0, 0.1, 0.1, 20.0, 0.0)
+    )
+    first = tune(shared, tmp_path / "shared", trials=1).content["methods"]["cathode"]["trials"][0]
+    assert first["options"]["steps"] == 2000
+    best = parse_config(yaml.safe_load((tmp_path / "shared" / "best.yaml").read_text()))
+    assert best.method_config("cathode") == shared.method_config("cathode")
+    # a default that the method does not name is tried too
+    monkeypatch.setattr(CwolaConfig, "tunable", {"strip_width": (0.5,), "members": (4, 8)})
+    fixed = settings(table, options={"cwola": {"members": 2}})
+    assert _choices(fixed, "cwola") == {"strip_width": (1.0, 0.5)}
+    trials = tune(fixed, tmp_path / "default", trials=5).content["methods"]["cwola"]["trials"]
+    assert [t["options"] for t in trials] == [{"strip_width": 1.0}, {"strip_width": 0.5}]
+
+
+def test_tuning_goes_on_only_with_the_same_simulation_and_version(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "serendip.search.tune.judge", lambda *a, **k: Judgement(0.0, 0.0, 0.1, 0.1, 20.0, 0.0)
+    )
+    monkeypatch.setattr(SaladConfig, "tunable", {"members": (1, 2)}, raising=False)
+    simulated = write_table(tmp_path / "simulated.parquet", 5000, seed=3)
+    config = settings(table, method="salad", options={}, simulation=str(simulated))
+    out = tmp_path / "out"
+    tune(config, out, trials=1)
+    tune(config, out, trials=2)
+    write_table(simulated, 5000, seed=4)
+    with pytest.raises(InputError, match="other settings, events or version"):
+        tune(config, out, trials=2)
+    write_table(simulated, 5000, seed=3)
+    monkeypatch.setattr("serendip.__version__", "0.0.0")
+    with pytest.raises(InputError, match="other settings, events or version"):
+        tune(config, out, trials=2)
+
+
+# what a search may do with tuned options
+
+RECORD = {"on": "untested", "methods": ["cwola"], "folds": 2, "seed": 1, "id": "event"}
+
+
+def test_search_that_tests_the_tuned_fold_is_refused(table):
+    assert settings(table, tuned=RECORD, working_points=[0.1]).tuned.folds == 2
+    for changes, words in [
+        ({"seed": 2}, "with seed 1, but the search has seed 2.*use seed 1, or tune again"),
+        ({"folds": 5, "where": "f1>0"}, "folds 2, where none, but the search has folds 5, where 'f1>0'"),
+        ({"id": None}, "with id 'event', but the search has id none"),
+        ({"combination": "kfold-summed"}, "which combination 'kfold-summed' tests: use 'sequential'"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            settings(table, tuned=RECORD, **changes)
+        # the options of other methods, and of other data, are free
+        other = {"method": "cathode", "options": {}}
+        settings(table, tuned=RECORD, **(changes | other))
+        settings(table, tuned=RECORD | {"on": "all"}, **changes)
+    settings(table, tuned=RECORD, combination="sequential-stouffer")
+    text = "{on: all, methods: [cwola], folds: 2, seed: 1}"
+    assert settings(table, tuned=yaml.safe_load(text)).tuned.on == "all"
+    with pytest.raises(InputError, match="tuned"):
+        settings(table, tuned="all")
+    with pytest.raises(InputError, match=r"unknown option 'tuned\.fold'; did you mean 'folds'"):
+        settings(table, tuned=RECORD | {"fold": 2})
+
+
+def test_p_values_of_options_that_were_tuned_on_the_tested_events_carry_a_warning(table):
+    config = settings(table, method="cwola,cathode", working_points=[0.1])
+    events = read_events(config)
+    fold = assign_folds(events.ids, config.folds, config.seed)
+    scores = np.where(fold == 0, np.nan, np.random.default_rng(0).random(len(events)))
+    fits = [prepare_window(events, WINDOW, config)]
+    tasks = {(name, WINDOW): SimpleNamespace(scores=scores) for name in config.method}
+
+    def warnings(config, blinded=False):
+        looks = measure(config, events, fold, fits, tasks, blinded=blinded, trials=False).looks
+        return [look.result.warning for look in looks]
+
+    changes = {"method": "cwola,cathode", "working_points": [0.1]}
+    assert warnings(config) == [None, None]
+    assert warnings(settings(table, tuned=RECORD, **changes)) == [None, None]
+    everything = settings(table, tuned=RECORD | {"on": "all"}, **changes)
+    assert warnings(everything) == [TUNED_WARNING, None]
+    assert warnings(everything, blinded=True) == [TUNED_WARNING, None]
+    # as a comparison changes the seed of its repeats
+    changed = settings(table, tuned=RECORD, **changes).model_copy(update={"seed": 7})
+    assert warnings(changed) == [TUNED_WARNING, None]

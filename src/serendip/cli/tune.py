@@ -39,9 +39,12 @@ def tune(
     on: Annotated[
         str,
         typer.Option(
-            help="untested: fold 0 of the sequential search; all: every event, for use on other data."
+            help="untested: fold 0 of the sequential search; all: every event, for use on other data (--unblind)."
         ),
     ] = "untested",
+    unblind: Annotated[
+        bool, typer.Option("--unblind", help="Needed for --on all: look into the window; is recorded.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Threads of a training; default: all cores.")
     ] = None,
@@ -92,6 +95,7 @@ def tune(
             out,
             trials=trials,
             on="all" if on == "all" else "untested",
+            unblind=unblind,
             threads=jobs or available_cores(),
             progress=progress,
         )

@@ -6,7 +6,7 @@ It is the slowest part of these methods and the same for all of them, so a metho
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from serendip.density import make_density
 from serendip.density.base import ConditionalDensity
-from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import BackgroundRequest, Method, MethodConfig
 from serendip.methods.template_method import sidebands_within
@@ -75,27 +74,27 @@ class BackgroundConfig(MethodConfig):
             filled["steps"] = 2000
         return filled | given
 
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> Self:
+        if self.background == "window":
+            return self
+        if self.density != "flow-matching":
+            raise ValueError(
+                f"background 'shared' interpolates a flow-matching density, not one of kind '{self.density}'"
+            )
+        if self.sideband_gev is not None:
+            raise ValueError("background 'shared' learns from all masses: leave sideband_gev away")
+        return self
+
     def density_options(self) -> dict[str, Any]:
         """Options of the density model, by the names that it knows."""
         return {"steps": self.steps, "batch_size": self.batch_size}
 
     def request(self, window: Window) -> BackgroundRequest:
-        """Say which density a window needs.
-
-        Raises
-        ------
-        InputError
-            If the density cannot be shared, or ``sideband_gev`` is given for a shared one.
-        """
+        """Say which density a window needs."""
         options = self.density_options()
         if self.background == "window":
             return BackgroundRequest(self.density, tuple(sorted(options.items())), window, self.sideband_gev)
-        if self.density != "flow-matching":
-            raise InputError(
-                f"background 'shared' interpolates a flow-matching density, not one of kind '{self.density}'"
-            )
-        if self.sideband_gev is not None:
-            raise InputError("background 'shared' learns from all masses: leave sideband_gev away")
         options["frequencies"] = _SHARED_FREQUENCIES
         return BackgroundRequest(self.density, tuple(sorted(options.items())), None)
 

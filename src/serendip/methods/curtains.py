@@ -20,11 +20,11 @@ the identity in a space in which mean and width of each feature do not depend on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from serendip.density.base import ConditionalDensity
 from serendip.density.preprocessing import Preprocessing
@@ -61,9 +61,21 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
 
     loss: Literal["likelihood", "sinkhorn"] = "likelihood"
     density: Literal["spline", "spline-coupling", "maf"] = "spline"
+    background: Literal["window"] = "window"
     strip_width: PositiveFloat = 1.0
     transport_steps: PositiveInt = 300
     oversample: PositiveFloat = 5.0
+
+    @model_validator(mode="after")
+    def _no_idle_option(self) -> Self:
+        idle = [
+            name
+            for name in ("density", "steps")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.loss == "sinkhorn" and idle:
+            raise ValueError(f"loss 'sinkhorn' needs no density: leave {' and '.join(idle)} away")
+        return self
 
 
 @dataclass(frozen=True)

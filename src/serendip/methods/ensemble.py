@@ -255,14 +255,16 @@ class Ensemble(Method):
         return np.asarray(np.mean(parts, axis=0))
 
     def template(self, split: int = 0) -> Template | None:
-        """Template of the first method."""
-        return self.components[0].template(split)
+        """Template of the first method that has one."""
+        found = (component.template(split) for component in self.components)
+        return next((template for template in found if template is not None), None)
 
     def predict_background(
         self, mass: Array, split: int, rng: np.random.Generator
     ) -> NDArray[np.float32] | None:
-        """Features that the first method expects of background."""
-        return self.components[0].predict_background(mass, split, rng)
+        """Features that the first method that predicts any expects of background."""
+        found = (component.predict_background(mass, split, rng) for component in self.components)
+        return next((x for x in found if x is not None), None)
 
     def save_model(self, folder: Path, split: int) -> None:
         """Write model ``split`` of every method, and the maps of their scores."""

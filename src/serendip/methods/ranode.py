@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
@@ -70,6 +70,12 @@ class RanodeConfig(DensityRatioConfig, MassConfig):
     transforms: PositiveInt = 2
     hidden: PositiveInt = 16
     bins: int = Field(default=5, ge=2)
+
+    @model_validator(mode="after")
+    def _no_idle_option(self) -> Self:
+        if self.fraction != "scan" and self.scan_points != type(self).model_fields["scan_points"].default:
+            raise ValueError(f"scan_points belongs to fraction 'scan', not to '{self.fraction}'")
+        return self
 
 
 class Ranode(DensityRatioMethod):

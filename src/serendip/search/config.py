@@ -25,17 +25,60 @@ from serendip.events.events import Window
 from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
 
-__all__ = ["Combination", "SearchConfig", "load_config", "parse_config", "parse_settings"]
+__all__ = ["Combination", "SearchConfig", "TuneOn", "Tuned", "load_config", "parse_config", "parse_settings"]
 
 Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+TuneOn = Literal["untested", "all"]
+
+_FOLD_KEYS = ("folds", "seed", "id", "where", "tree", "preset")
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 Config = TypeVar("Config", bound="SearchConfig")
 
 
+class Tuned(BaseModel):
+    """Which events the options were chosen on, written by ``serendip tune``.
+
+    Attributes
+    ----------
+    on
+        ``"untested"``: fold 0 of a sequential search; ``"all"``: every event.
+    methods
+        Methods whose options were chosen.
+    folds, seed, id, where, tree, preset
+        Settings of the tuning that say which events are in fold 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: TuneOn
+    methods: tuple[str, ...]
+    folds: int
+    seed: int
+    id: str | None = None
+    where: str | None = None
+    tree: str | None = None
+    preset: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_on(cls, given: Any) -> Any:
+        """In YAML 1.1 the word ``on`` without quotes means true."""
+        return (
+            {"on" if key is True else key: value for key, value in given.items()}
+            if isinstance(given, dict)
+            else given
+        )
+
+    @classmethod
+    def by(cls, config: SearchConfig, on: TuneOn) -> Self:
+        """Record of a tuning of all methods of a search."""
+        return cls(on=on, methods=config.method, **{key: getattr(config, key) for key in _FOLD_KEYS})
+
+
 class SearchConfig(BaseModel):
-    """Everything that decides the numbers of a search. Each field is a key of the YAML file and a flag.
+    """Everything that decides the numbers of a search. Each field but :attr:`tuned` is a key of the YAML file and a flag.
 
     Masses (``window``, ``scan``, ``range``) are in :attr:`unit`, the unit of the input column.
     """
@@ -71,6 +114,7 @@ class SearchConfig(BaseModel):
     sqrt_s: float = Field(default=13.0, gt=0)
     toys: int = Field(default=1000, ge=100)
     seed: int = Field(default=1, ge=0, lt=2**32)
+    tuned: Tuned | None = None
 
     @field_validator("features", "method", "working_points", mode="before")
     @classmethod
@@ -142,9 +186,17 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 f"method '{needs_label[0]}' is a reference that uses the truth: name the label column"
             )
-        for name in self.method:
-            self.method_config(name)
-            if get_method(name).needs_simulation and self.simulation is None:
+        if self.simulation is None:
+            for option in ("simulation_weight", "simulation_where"):
+                if getattr(self, option) is not None:
+                    raise ValueError(f"{option} belongs to a simulation, and none is given (simulation)")
+        simulated = [
+            name for name in self.method if get_method(name).uses_simulation(self.method_config(name))
+        ]
+        if self.simulation is not None and not simulated:
+            raise ValueError(f"a simulation is given, but none of {', '.join(self.method)} starts from one")
+        for name in simulated:
+            if self.simulation is None:
                 raise ValueError(
                     f"method '{name}' starts from simulated background: give a file with the same columns (simulation)"
                 )
@@ -188,6 +240,29 @@ class SearchConfig(BaseModel):
                 f"options of method '{name}': {_explain(error, get_method(name).Config)}"
             ) from None
 
+    def tuning_clash(self) -> str | None:
+        """Why the search tests events that its options were chosen on, although they were tuned on an untested fold."""
+        tuned = self.tuned
+        if tuned is None or tuned.on == "all" or not set(tuned.methods) & set(self.method):
+            return None
+        names = ", ".join(tuned.methods)
+        advice = "tune again for this search, or remove 'tuned' if none of its events were used in the tuning"
+        if not self.combination.startswith("sequential"):
+            return (
+                f"the options of {names} were tuned on fold 0, which combination '{self.combination}' tests: "
+                f"use 'sequential', or {advice}"
+            )
+        changed = [key for key in _FOLD_KEYS if getattr(tuned, key) != getattr(self, key)]
+        if not changed:
+            return None
+        then, now = (
+            ", ".join(f"{key} {_shown(getattr(side, key))}" for key in changed) for side in (tuned, self)
+        )
+        return (
+            f"the options of {names} were tuned on fold 0 with {then}, but the search has {now}, so that it may test "
+            f"the same events: use {then}, or {advice}"
+        )
+
     def resolved(self) -> dict[str, Any]:
         """All settings with every default written out, JSON-able."""
         settings = self.model_dump(mode="json")
@@ -201,8 +276,17 @@ class SearchConfig(BaseModel):
 
 
 def parse_config(settings: dict[str, Any], source: str = "search") -> SearchConfig:
-    """Validate settings of a search; raises as :func:`parse_settings`."""
-    return parse_settings(SearchConfig, settings, source)
+    """Validate settings of a search.
+
+    Raises
+    ------
+    InputError
+        As :func:`parse_settings`, and if the search tests events that its options were tuned on (``tuned``).
+    """
+    config = parse_settings(SearchConfig, settings, source)
+    if clash := config.tuning_clash():
+        raise InputError(f"{source}: {clash}")
+    return config
 
 
 def parse_settings(model: type[Config], settings: dict[str, Any], source: str) -> Config:
@@ -238,13 +322,18 @@ def load_config(path: Path) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in settings.items()}
 
 
+def _shown(value: object) -> str:
+    return "none" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
+
+
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     texts = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(model.model_fields), n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(model.model_fields)}"
+            known = Tuned.model_fields if problem["loc"][0] == "tuned" else model.model_fields
+            near = difflib.get_close_matches(str(problem["loc"][-1]), list(known), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
             texts.append(f"unknown option '{key}'{hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")

@@ -18,6 +18,7 @@ from serendip.search.rundir import TaskResult
 __all__ = ["diagnostics"]
 
 _BINS = 30
+_SIGNAL_SIZE = ("fraction", "fraction_error", "trained_fraction")
 _MIN_BACKGROUND = 20
 
 
@@ -179,7 +180,9 @@ def _selected(
                 "window": [window.low, window.high],
                 "working_point": look.working_point,
                 "n": int(chosen.sum()),
-                "learned_signal": task.facts.get("learned_signal"),
+                "learned_signal": dict(zip(_SIGNAL_SIZE, task.signal_size, strict=True))
+                if len(task.signal_size)
+                else None,
                 "features": features,
             }
         )

@@ -118,11 +118,20 @@ def run_search(
     windows = [prepare_window(events, window, config) for window in config.windows]
     _check_methods(config, events, fold, simulation)
     run.open(config)
-    manifest = run.start(config, events, unblind=unblind)
+    manifest = run.start(config, events, simulation, unblind=unblind)
+    # from the first call on: sums over threads round differently, and a run that is continued with other jobs must end
+    # with the numbers of one that was not
+    threads = manifest.setdefault("threads", jobs or available_cores() if executor is None else 1)
     unblinded = run.unblinded
     read_done = time.perf_counter()
 
-    tasks = _train(config, run, events, simulation, executor, jobs, progress)
+    plan = plan_training(config, run, events, simulation, threads)
+    manifest["task_keys"] = [
+        {"method": task.method, "window": [task.window.low, task.window.high], "key": task.key}
+        for task in plan.tasks
+    ]
+    write_json(run.path / "manifest.json", manifest)
+    tasks = _train(plan, run, events, simulation, executor, jobs, progress)
     trained = time.perf_counter()
 
     progress.start("fits, p-values and toys", 1)
@@ -149,8 +158,7 @@ def run_search(
     _write_scores(run.path / "scores.parquet", events, fold, tasks, measurement, blinded=not unblinded)
     write_json(run.path / "results.json", results)
     manifest["timing_s"] = results["timing_s"]
-    # a learnt signal says what lies in the window: it is for the unblinded report
-    manifest["tasks"] = [task.facts | {"closure": None, "learned_signal": None} for task in tasks.values()]
+    manifest["tasks"] = [task.facts | {"closure": None} for task in tasks.values()]
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.path / "manifest.json", manifest)
     return SearchResult(run.path, results)
@@ -288,7 +296,7 @@ def plan_training(
 
 
 def _train(
-    config: SearchConfig,
+    plan: TrainingPlan,
     run: RunDirectory,
     events: Events,
     simulation: Events | None,
@@ -298,7 +306,6 @@ def _train(
 ) -> dict[tuple[str, Window], TaskResult]:
     """Train what is not finished yet; one task for each method and window, and before them one for each density."""
     cores = jobs or available_cores()
-    plan = plan_training(config, run, events, simulation, cores if executor is None else 1)
     todo = [task for task in plan.tasks if not run.has_task(task.key)]
     needed = {
         background.key: background
@@ -369,6 +376,7 @@ def _write_scores(
                 pa.array(np.full(n, window.high)),
                 pa.array(fold.astype(np.int16)),
                 pa.array(task.scores, mask=hidden),
-                pa.array(inside),
+                # a look without a cut counts all events in its window
+                pa.array(inside, mask=secret),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -25,6 +25,7 @@ __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
 _MIN_SIDEBAND_EVENTS = 200
 
 REFERENCE_WARNING = "a reference that was trained with the truth labels, not a result of the search"
+TUNED_WARNING = "options were chosen on the tested events: the p-value is too small"
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,8 @@ def measure(
                     method=method,
                     working_point=working_point,
                 )
-                if get_method(method).uses_labels:
-                    notes = [REFERENCE_WARNING, *([result.warning] if result.warning else [])]
+                if notes := _reservations(config, method):
+                    notes += [result.warning] if result.warning else []
                     result = replace(result, warning="; ".join(notes))
                 looks.append(Look(method, window_fit, working_point, result))
     overall = None
@@ -199,3 +200,13 @@ def measure(
         overall = global_p_value([looks[i].result for i in searched], config.toys, rng)
         overall = replace(overall, best_look=searched[overall.best_look])
     return Measurement(tuple(looks), overall, efficiencies)
+
+
+def _reservations(config: SearchConfig, method: str) -> list[str]:
+    """What is wrong with every p-value of a method, whatever the data are."""
+    notes = [REFERENCE_WARNING] if get_method(method).uses_labels else []
+    tuned = config.tuned
+    # a comparison, and settings that were changed in Python, are not refused as parse_config does
+    if tuned is not None and method in tuned.methods and (tuned.on == "all" or config.tuning_clash()):
+        notes.append(TUNED_WARNING)
+    return notes

@@ -29,7 +29,7 @@ from serendip.search.config import SearchConfig
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
 
-_ARRAYS = ("scores", "template", "template_weights", "signal")
+_ARRAYS = ("scores", "template", "template_weights", "signal", "signal_size")
 _PACKAGES = ("numpy", "scipy", "iminuit", "scikit-learn", "torch", "zuko", "pyarrow")
 
 
@@ -69,6 +69,9 @@ class TaskResult:
     signal
         Events drawn from the signal that the last model learnt, mass and features, shape ``(k, 1 + d)``; empty if
         the method learns none.
+    signal_size
+        Fraction of signal in the window, its error, and the fraction in training, shape ``(3,)``; empty if none. Not
+        among the facts, which anybody reads: it says what lies in the window.
     facts
         JSON-able: method, window, timing, closure.
     model
@@ -80,6 +83,7 @@ class TaskResult:
     template: NDArray[np.float32]
     template_weights: NDArray[np.float64]
     signal: NDArray[np.float64]
+    signal_size: NDArray[np.float64]
     facts: dict[str, Any]
     model: dict[str, bytes] | None = None
 
@@ -160,7 +164,9 @@ class RunDirectory:
             raise InputError(f"{path}: is damaged (not the record of a run); choose another folder")
         return content
 
-    def start(self, config: SearchConfig, events: Events, *, unblind: bool) -> dict[str, Any]:
+    def start(
+        self, config: SearchConfig, events: Events, simulation: Events | None = None, *, unblind: bool
+    ) -> dict[str, Any]:
         """Record input, versions and hardware; returns the manifest.
 
         Raises
@@ -169,13 +175,17 @@ class RunDirectory:
             If the run was started on an input with other content.
         """
         manifest = self.manifest()
-        digest = events.digest()
-        known = manifest.get("input", {}).get("digest")
-        if known is not None and known != digest:
-            raise InputError(
-                f"--out {self.path}: was started on other events: the content of {config.file} has changed since; "
-                "choose another folder"
-            )
+        inputs = {"input": (config.file, events)}
+        if simulation is not None and config.simulation is not None:
+            inputs["simulation"] = (config.simulation, simulation)
+        records = {name: _record(file, sample) for name, (file, sample) in inputs.items()}
+        for name, record in records.items():
+            known = (manifest.get(name) or {}).get("digest")
+            if known is not None and known != record["digest"]:
+                raise InputError(
+                    f"--out {self.path}: was started on other events: the content of {record['file']} has changed "
+                    "since; choose another folder"
+                )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         manifest.setdefault("unblinding", [])
         if unblind and not manifest["unblinding"]:
@@ -186,13 +196,7 @@ class RunDirectory:
             "packages": {name: _version(name) for name in _PACKAGES},
             "seed": config.seed,
             "config_hash": config.digest(),
-            "input": _jsonable(dict(events.provenance))
-            | {
-                "file": config.file,
-                "digest": digest,
-                "rows_read": events.provenance.get("rows_in_file"),
-                "rows_used": len(events),
-            },
+            **records,
             "hardware": {
                 "machine": platform.machine(),
                 "system": platform.system(),
@@ -279,18 +283,28 @@ class RunDirectory:
         """
         folder = self.task_folder(key)
         try:
-            scores, template, weights, signal = (
+            scores, template, weights, signal, size = (
                 np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS
             )
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(folder, error) from None
-        return TaskResult(scores, template, weights, signal, facts)
+        return TaskResult(scores, template, weights, signal, size, facts)
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""
         text = json.dumps([serendip.__version__, *_jsonable(list(parts))], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _record(file: str, sample: Events) -> dict[str, Any]:
+    facts: dict[str, Any] = _jsonable(dict(sample.provenance))
+    return facts | {
+        "file": file,
+        "digest": sample.digest(),
+        "rows_read": sample.provenance.get("rows_in_file"),
+        "rows_used": len(sample),
+    }
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:

@@ -30,7 +30,7 @@ from serendip.statistics.looks import SINGLE, fit_range
 __all__ = ["BackgroundTask", "Task", "run_background", "run_task"]
 
 _TEMPLATE_ROWS = 20_000
-_CLOSURE_EVENTS = 6_000
+_CLOSURE_EVENTS = (200, 500, 1000, 2000, 4000, 6000)
 _CLOSURE_COPIES = 10
 
 
@@ -151,8 +151,8 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
         "peak_memory_gib": peak_memory_gib(),
         "closure": closure,
     }
-    signal, learned = _signal(method, last_model, len(events.features))
-    return TaskResult(scores, *template, signal, facts | model_facts | {"learned_signal": learned}, files)
+    signal = _signal(method, last_model, len(events.features))
+    return TaskResult(scores, *template, *signal, facts | model_facts, files)
 
 
 def forget_peak_memory() -> None:
@@ -187,18 +187,12 @@ def _template(
     return template.x[rows].astype(np.float32), template.weights[rows].astype(np.float64)
 
 
-def _signal(
-    method: Method, model: int, n_features: int
-) -> tuple[NDArray[np.float64], dict[str, float] | None]:
+def _signal(method: Method, model: int, n_features: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mass and features of events drawn from the signal that a method learnt, shape ``(n, 1 + d)``, and its size."""
     signal = method.signal(model)
     if signal is None:
-        return np.empty((0, 1 + n_features)), None
-    size = {
-        "fraction": signal.fraction,
-        "fraction_error": signal.fraction_error,
-        "trained_fraction": signal.trained_fraction,
-    }
+        return np.empty((0, 1 + n_features)), np.empty(0)
+    size = np.array([signal.fraction, signal.fraction_error, signal.trained_fraction])
     return np.column_stack([signal.m, signal.x]), size
 
 
@@ -213,10 +207,11 @@ def _closure(
     """Held-out sideband events against what the template predicts at their masses."""
     near = (events.m > window.low - window.width) & (events.m < window.high + window.width)
     rows = np.flatnonzero(held_out & near & ~window.contains(events.m))
-    if len(rows) > _CLOSURE_EVENTS:
-        rows = np.sort(rng.choice(rows, _CLOSURE_EVENTS, replace=False))
-    if len(rows) < 200:
+    if len(rows) < _CLOSURE_EVENTS[0]:
         return None
+    # a round number: in a blinded scan these events lie in the neighbouring windows, whose counts are secret
+    n = max(size for size in _CLOSURE_EVENTS if size <= len(rows))
+    rows = np.sort(rng.choice(rows, n, replace=False))
     # the histograms draw the prediction many times over, so that their pulls are those of the data
     predicted = method.predict_background(np.tile(events.m[rows], _CLOSURE_COPIES), model, rng)
     if predicted is None:
@@ -253,7 +248,8 @@ def two_sample_auc(
 ) -> tuple[float, float]:
     """Cross-validated AUC of a classifier between two samples, and its error; 0.5 = indistinguishable.
 
-    The error is that of the Mann-Whitney statistic without separation, ``sqrt((n1 + n2 + 1) / (12 n1 n2))``.
+    The error is that of the Mann-Whitney statistic without separation, ``sqrt((n1 + n2 + 1) / (12 n1 n2))``, with the
+    effective numbers ``(sum w)² / sum w²``.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -267,5 +263,5 @@ def two_sample_auc(
     auc = 0.5 * sum(
         float(roc_auc_score(y[part], score[part], sample_weight=w[part])) for part in (half, ~half)
     )
-    n1, n2 = len(first), len(second)
+    n1 = n2 = weights.sum() ** 2 / (weights**2).sum()
     return auc, float(np.sqrt((n1 + n2 + 1) / (12 * n1 * n2)))

@@ -4,7 +4,8 @@ Each trial is judged as :func:`serendip.search.judge.judge` says, on four folds 
 
 Looking at the window costs: options that were chosen for their excess in some events bias every p-value from these
 events. A sequential search never tests fold 0, so by default that fold is all that tuning sees, and given the options
-the counts of the other folds are Poisson as before.
+the counts of the other folds are Poisson as before. ``best.yaml`` says which events were seen (``tuned``), and a search
+that tests them anyway is refused or carries a warning.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+import serendip
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -29,19 +32,17 @@ from serendip.events.files import atomic_write
 from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
-from serendip.search.config import SearchConfig
+from serendip.search.config import SearchConfig, Tuned, TuneOn
 from serendip.search.engine import Progress, read_events, read_simulation
 from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.judge import judge
 from serendip.search.rundir import write_json
 
-__all__ = ["ALL_WARNING", "TuneOn", "TuneResult", "tune", "tuning_events"]
-
-TuneOn = Literal["untested", "all"]
+__all__ = ["ALL_WARNING", "TuneResult", "tune", "tuning_events"]
 
 ALL_WARNING = (
     "tuned on all events: the options were chosen by looking at the data in the window. A p-value from the same events "
-    "with these options is too small; use them on other data only"
+    "with these options is too small; for other data, take the options and leave out 'tuned'"
 )
 
 _FOLDS = 4
@@ -79,7 +80,7 @@ def tuning_events(config: SearchConfig, events: Events, on: TuneOn) -> Events:
     if not config.combination.startswith("sequential"):
         raise InputError(
             f"combination '{config.combination}' tests every event, so that none is left to tune on; use 'sequential', "
-            "or tune on other data with --on all"
+            "or tune on other data with --on all --unblind"
         )
     fold = assign_folds(events.ids, config.folds, config.seed)
     return events.select(fold == 0).without_label()
@@ -91,6 +92,7 @@ def tune(
     *,
     trials: int = 20,
     on: TuneOn = "untested",
+    unblind: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> TuneResult:
@@ -103,10 +105,14 @@ def tune(
     out
         Folder: new, or one of the same settings, where finished trials are not repeated.
     trials
-        Trials for each method, with different options each, the first with the defaults. The others come from Optuna's tree-structured Parzen
-        estimator; the same seed gives the same trials.
+        Trials for each method, with different options each, the first with the defaults that hold together with the
+        options of the search. The others come from Optuna's tree-structured Parzen estimator; the same seed gives the
+        same trials.
     on
         ``"untested"``: fold 0 of a sequential search; ``"all"``: all events, see :data:`ALL_WARNING`.
+    unblind
+        Needed for ``"all"``: the observed events in the window decide what is printed and written. Recorded in
+        ``tune.json``.
     threads
         Of each training.
     progress
@@ -115,10 +121,17 @@ def tune(
     Raises
     ------
     InputError
-        If a method cannot be tuned, the folder holds something else, or Optuna is not installed.
+        If a method cannot be tuned or was tuned already, the folder holds something else, ``unblind`` does not fit
+        ``on``, or Optuna is not installed.
     """
     if trials < 1:
         raise InputError(f"--trials {trials}: at least one is needed")
+    _check_blinding(on, unblind)
+    if config.tuned is not None:
+        raise InputError(
+            f"the options of {', '.join(config.tuned.methods)} were tuned already ('tuned' in the settings): start from "
+            "the settings that this tuning started from"
+        )
     for name in config.method:
         if get_method(name).uses_labels:
             raise InputError(f"method '{name}' is a reference that uses the truth; it has nothing to tune")
@@ -131,7 +144,7 @@ def tune(
     sample = tuning_events(config, events, on)
     simulation = read_simulation(config)
     path = Path(out)
-    content = _open(path, config, on, events, sample)
+    content = _open(path, config, on, events, sample, simulation)
     fold = assign_folds(sample.ids, _FOLDS, config.seed + _SALT)
     for name in config.method:
         known = content["methods"].setdefault(name, {"trials": []})["trials"]
@@ -168,10 +181,21 @@ def tune(
         name: config.options.get(name, {}) | entry["trials"][entry["best"]]["options"]
         for name, entry in content["methods"].items()
     }
+    settings["tuned"] = Tuned.by(config, on).model_dump(mode="json")
     with atomic_write(path / "best.yaml") as temporary:
         note = f"# {ALL_WARNING}\n" if on == "all" else ""
         temporary.write_text(note + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return TuneResult(path, content)
+
+
+def _check_blinding(on: TuneOn, unblind: bool) -> None:
+    if on == "all" and not unblind:
+        raise InputError(
+            "--on all looks at every event in the window: ARGOS of a trial tells of a signal there, and a search of the "
+            "same events is no longer blind. Add --unblind if that is meant; it is recorded in tune.json"
+        )
+    if on == "untested" and unblind:
+        raise InputError("--unblind belongs to --on all: the search does not test the fold that is tuned on")
 
 
 def _best(trials: list[dict[str, Any]]) -> int:
@@ -185,12 +209,34 @@ def _best(trials: list[dict[str, Any]]) -> int:
 
 
 def _choices(config: SearchConfig, name: str) -> dict[str, tuple[Any, ...]]:
+    """Values to try of each option that is not fixed, the default among them, without those that the fixed ones exclude."""
     fixed = config.options.get(name, {})
-    return {
-        option: values
-        for option, values in get_method(name).Config.tunable.items()
-        if option not in fixed and len(values) > 1
-    }
+    defaults = config.method_config(name)
+    choices = {}
+    for option, named in get_method(name).Config.tunable.items():
+        default = getattr(defaults, option)
+        values = tuple(
+            value for value in named if value == default or _allowed(config, name, {option: value})
+        )
+        if default not in values:
+            values = (default, *values)
+        if option not in fixed and len(values) > 1:
+            choices[option] = values
+    return choices
+
+
+def _allowed(config: SearchConfig, name: str, options: dict[str, Any]) -> bool:
+    try:
+        _method_config(config, name, options)
+    except InputError:
+        return False
+    return True
+
+
+def _method_config(config: SearchConfig, name: str, options: dict[str, Any]) -> Any:
+    """Configuration of a method with these options besides those of the search."""
+    together = config.options | {name: config.options.get(name, {}) | options}
+    return config.model_copy(update={"options": together}).method_config(name)
 
 
 def _method(
@@ -206,8 +252,7 @@ def _method(
 ) -> Method:
     """The untrained method of a trial, with a density that an earlier trial may have trained."""
     cls = get_method(name)
-    together = config.options | {name: config.options.get(name, {}) | options}
-    settings = config.model_copy(update={"options": together}).method_config(name)
+    settings = _method_config(config, name, options)
     plan = cross_training_plan(fold, _FOLDS, "kfold-bonferroni")
     method = cls(
         settings,
@@ -239,7 +284,7 @@ def _trials(
     """
     optuna = _optuna()
     choices = _choices(config, name)
-    defaults = get_method(name).Config()
+    defaults = config.method_config(name)
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=_STARTUP_TRIALS),
@@ -295,14 +340,20 @@ def _line(trial: dict[str, Any]) -> str:
     return f"trial {trial['number']}: {worth} ({options})"
 
 
-def _open(path: Path, config: SearchConfig, on: TuneOn, events: Events, sample: Events) -> dict[str, Any]:
+def _open(
+    path: Path, config: SearchConfig, on: TuneOn, events: Events, sample: Events, simulation: Events | None
+) -> dict[str, Any]:
     settings = config.model_dump(mode="json")
-    text = json.dumps([settings, on, events.without_label().digest()], sort_keys=True)
+    digests = [events.without_label().digest(), None if simulation is None else simulation.digest()]
+    text = json.dumps([serendip.__version__, settings, on, *digests], sort_keys=True)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     started = {
         "schema": 1,
         "settings": settings,
         "on": on,
         "warning": ALL_WARNING if on == "all" else None,
+        "unblinding": [{"time": now, "config_hash": config.digest()}] if on == "all" else [],
+        "serendip": serendip.__version__,
         "key": hashlib.blake2b(text.encode(), digest_size=8).hexdigest(),
         "n_events": len(sample),
         "methods": {},
@@ -319,7 +370,9 @@ def _open(path: Path, config: SearchConfig, on: TuneOn, events: Events, sample: 
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: is damaged ({error}); choose another folder") from None
     if not same:
-        raise InputError(f"--out {path}: was tuned with other settings or events; choose another folder")
+        raise InputError(
+            f"--out {path}: was tuned with other settings, events or version of serendip; choose another folder"
+        )
     return found
 
 
