@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from samples import FEATURES, make_columns, write_table
 
 from serendip.cli.main import run
@@ -20,8 +21,9 @@ from serendip.events.events import Events, Window
 from serendip.methods.cwola import Cwola
 from serendip.report.compare import write_comparison
 from serendip.report.compare_data import pictures, read_comparison
+from serendip.report.compare_words import markdown
 from serendip.search.compare import run_compare
-from serendip.search.compare_config import CompareConfig, LeftOut, choose_methods
+from serendip.search.compare_config import CompareConfig, LeftOut, choose_methods, method_names
 from serendip.search.compare_summary import summary
 from serendip.search.config import parse_settings
 from serendip.search.injection import inject, look_at
@@ -251,7 +253,7 @@ def test_template_auc_sees_a_shift_and_honours_weights() -> None:
 
 def measured(events: Events, scores: np.ndarray, **changes: Any) -> dict[str, Any]:
     """Figures of merit of given scores, as if a method had made them."""
-    nothing = np.empty((0, 3), np.float32), np.empty(0), np.empty((0, 4))
+    nothing = np.empty((0, 3), np.float32), np.empty(0), np.empty((0, 4)), np.empty(0)
     settings = config(Path("none"), method=["cwola"], working_points=[0.1], **changes)
     return merits(settings, events, TaskResult(scores, *nothing, {"closure": None}))
 
@@ -429,6 +431,85 @@ def test_a_training_that_fails_is_left_out_or_stops(
     assert "not a finite number" in missing["reason"]
 
 
+@pytest.mark.parametrize("place", ["__init__", "background_request"])
+def test_a_method_that_cannot_be_made_is_left_out_or_stops(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def refuse(self, *args: Any, **kwargs: Any) -> None:
+        raise InputError("no library for this method")
+
+    monkeypatch.setattr(Cwola, place, refuse)
+    settings = config(table, method=["cwola", "supervised"], injections=[120], repeats=1)
+    with pytest.raises(InputError, match="no library"):
+        run_compare(settings, tmp_path / "strict", jobs=1, progress=Steps())
+    assert not (tmp_path / "strict").exists()
+    found = run_compare(settings, tmp_path / "run", strict=False, jobs=1, progress=Steps())
+    assert [entry["method"] for entry in found["entries"]] == ["supervised"]
+    assert found["left_out"] == [
+        {"method": "cwola", "reason": "no library for this method", "injection": 120}
+    ]
+
+
+def test_a_measurement_that_fails_leaves_the_others(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_once(config: Any, events: Events, result: TaskResult, **options: Any) -> dict[str, Any]:
+        if config.method == ("cwola",) and config.seed == 2:
+            raise InputError("the fit does not converge")
+        return merits(config, events, result, **options)
+
+    monkeypatch.setattr("serendip.search.compare.merits", fail_once)
+    settings = config(table, method=["cwola", "supervised"], injections=[120])
+    found = run_compare(settings, tmp_path / "run", jobs=1, progress=Steps())
+    assert [(e["method"], e["repeat"]) for e in found["entries"]] == [
+        ("cwola", 0),
+        ("supervised", 0),
+        ("supervised", 1),
+    ]
+    (missing,) = found["left_out"]
+    assert (missing["method"], missing["injection"]) == ("cwola", 120)
+    assert missing["reason"] == "repeat 2 cannot be measured: the fit does not converge"
+    assert f"cwola at 120 signal events: {missing['reason']}" in markdown(read_comparison(tmp_path / "run"))
+    # nothing of a failure is stored: the same call measures it when it can
+    monkeypatch.undo()
+    steps = Steps()
+    found = run_compare(settings, tmp_path / "run", jobs=1, progress=steps)
+    assert (steps.fresh("training"), steps.fresh("measuring")) == ([], ["cwola, 120 signal events, repeat 2"])
+    assert (len(found["entries"]), found["left_out"]) == (4, [])
+
+    def fail(*args: Any, **options: Any) -> dict[str, Any]:
+        raise InputError("the fit does not converge")
+
+    monkeypatch.setattr("serendip.search.compare.merits", fail)
+    alone = config(table, method=["cwola"], injections=[120], working_points=[0.1])
+    with pytest.raises(InputError, match="no method can be compared: repeat 1 cannot be measured: the fit"):
+        run_compare(alone, tmp_path / "run", jobs=1, progress=Steps())
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["all"]),
+        ("cwola", ["cwola"]),
+        ("cwola, cathode", ["cwola", "cathode"]),
+        ("[cwola, cathode]", ["cwola", "cathode"]),
+        ("[]", []),
+        ("5", None),
+        ("[cwola, 5]", None),
+        ("[cwola, ]", ["cwola"]),
+        ("{cwola: 1}", None),
+        ("true", None),
+    ],
+)
+def test_names_of_methods_in_a_file(text: str, names: list[str] | None) -> None:
+    value = yaml.safe_load(f"method: {text}")["method"]
+    if names is not None:
+        assert method_names(value) == names
+        return
+    with pytest.raises(InputError, match=r"method: .* names no methods; expected a list"):
+        method_names(value)
+
+
 def test_all_leaves_out_what_needs_a_simulation() -> None:
     names, left_out = choose_methods(["all"], simulation=False)
     more, none = choose_methods(["all"], simulation=True)
@@ -564,6 +645,26 @@ def test_what_cannot_be_compared(
     for word in words:
         assert word in output, output
     assert not (tmp_path / "run").exists()
+
+
+def test_the_methods_of_a_file_are_all_if_it_names_none(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def stop(settings: CompareConfig, out: Path, **options: Any) -> None:
+        asked.append((settings.method, options["strict"]))
+        raise InputError("far enough")
+
+    monkeypatch.setattr("serendip.search.compare.run_compare", stop)
+    lines = f"file: {table}\nmass: mjj\nfeatures: [f1, f2]\nlabel: truth\nwindow: [3300, 3700]\nmethod:"
+    file = tmp_path / "settings.yaml"
+    for text, words in (("", "far enough"), (" cwola", "far enough"), (" 5", "method: 5 names no methods")):
+        file.write_text(lines + text + "\n")
+        assert run(["compare", str(file), "--out", str(tmp_path / "run")]) == 2
+        assert words in capfd.readouterr().err
+    everything, _ = choose_methods(["all"], simulation=False)
+    assert asked == [(everything, False), (("cwola",), True)]
 
 
 def test_only_one_class_and_folders_of_others(

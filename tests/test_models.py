@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -28,7 +30,7 @@ from serendip.methods.cwola import Cwola
 from serendip.methods.registry import _BUILT_IN, get_method
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
-from serendip.search.models import StoredModel, pack_model, stored_models
+from serendip.search.models import StoredModel, fingerprints, pack_model, stored_models
 from serendip.search.score import score_file
 
 WINDOW = Window(3300.0, 3700.0)
@@ -74,6 +76,11 @@ def table(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     x = rng.normal(size=(n, 4)).astype(np.float32)
     x[:, 3] = np.round(x[:, 3])
     return x, x[:, 0] + 0.5 * x[:, 3] + rng.normal(size=n) > 0
+
+
+def small(n: int) -> tuple[np.ndarray, np.ndarray]:
+    x, y = table(n)
+    return x[:, :3], y
 
 
 def sample(n: int = 6000, seed: int = 0) -> Events:
@@ -447,7 +454,7 @@ def test_the_last_fold_is_scored_as_in_the_search(run: Path, data: Path) -> None
     mass = dict(zip(columns["event"].tolist(), columns["mjj"].tolist(), strict=True))
     x = np.stack([columns[name] for name in FEATURES], axis=1)
     for model in stored_models(run):
-        mine = rows[(rows.method == model.method.name) & (rows.fold == 3) & ~rows.in_window]
+        mine = rows[(rows.method == model.method.name) & (rows.fold == 3) & rows.in_window.eq(False)]
         order = mine.id.to_numpy()
         events = Events(
             {"mjj / 1000": columns["mjj"][order]} | {name: x[order, i] for i, name in enumerate(FEATURES)},
@@ -507,8 +514,6 @@ def test_score_names_method_and_window(run: Path, new: Path, tmp_path: Path) -> 
 def test_score_counts_events_outside_the_range_of_training(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import pyarrow as pa
-
     columns = make_columns(50, seed=3)
     for i, name in enumerate(FEATURES):
         columns[name] = np.zeros(50)
@@ -523,24 +528,153 @@ def test_score_counts_events_outside_the_range_of_training(
     assert "2 events have a feature outside the range of training (f2: 1, f3: 2)" in capsys.readouterr().out
 
 
-def test_blinded_data_cannot_be_scored_by_their_own_run(run: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "scores.parquet"
-    with pytest.raises(InputError, match="still blinded"):
-        score_file(run, data, out)
-    assert not out.exists()
-    opened = tmp_path / "opened"
-    shutil.copytree(run, opened)
-    manifest = json.loads((opened / "manifest.json").read_text())
+def unblinded(run: Path, folder: Path) -> Path:
+    shutil.copytree(run, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
     manifest["unblinding"] = [{"time": "now", "config_hash": "x"}]
-    (opened / "manifest.json").write_text(json.dumps(manifest))
-    assert len(score_file(opened, data, out)) == 2
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def mixed(path: Path, own: pa.Table, rows: np.ndarray, other: pa.Table | None = None) -> Path:
+    """Rows of one table under new ids, after those of another one."""
+    chosen = own.take(rows)
+    ids = pa.array(chosen["event"].to_numpy() + 1_000_000)
+    chosen = chosen.set_column(chosen.column_names.index("event"), "event", ids)
+    pq.write_table(chosen if other is None else pa.concat_tables([other, chosen]), path)
+    return path
+
+
+def test_blinded_data_cannot_be_scored_by_their_own_run(
+    run: Path, data: Path, new: Path, tmp_path: Path
+) -> None:
+    own, other, out = pq.read_table(data), pq.read_table(new), tmp_path / "scores.parquet"
+    inside = WINDOW.contains(own["mjj"].to_numpy())
+    order = np.random.default_rng(1).permutation(len(own))
+    single = pa.table({
+        name: own[name] if name in ("event", "truth") else own[name].cast(pa.float32())
+        for name in own.column_names
+    })  # fmt: skip
+    refused = {
+        "all": data,
+        "shuffled": mixed(tmp_path / "shuffled.parquet", own, order),
+        "half": mixed(tmp_path / "half.parquet", own, order[: len(own) // 2]),
+        "one row more": mixed(tmp_path / "more.parquet", own, order, other.slice(0, 1)),
+        "one row": mixed(tmp_path / "one.parquet", own, np.flatnonzero(inside)[:1]),
+        "a tenth": mixed(tmp_path / "tenth.parquet", own, np.flatnonzero(inside)[:60], other),
+        "single precision": mixed(tmp_path / "single.parquet", single, order),
+    }
+    for name, file in refused.items():
+        for region in (None, WINDOW):
+            with pytest.raises(InputError, match=r"still blinded.*--unblind") as caught:
+                score_file(run, file, out, window=region)
+            assert not any(str(n) in str(caught.value) for n in (inside.sum(), inside[order].sum())), name
+    assert not out.exists()
+    sideband = mixed(tmp_path / "sideband.parquet", own, np.flatnonzero(~inside))
+    assert [summary.n_in_window for summary in score_file(run, sideband, out)] == [0, 0]
+    assert pq.read_table(out)["score"].null_count == 0
+    opened = unblinded(run, tmp_path / "opened")
+    for file in refused.values():
+        assert len(score_file(opened, file, out)) == 2
+        assert pq.read_table(out)["score"].null_count == 0
+
+
+def test_single_events_of_a_blinded_window_get_no_score(
+    run: Path, data: Path, new: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, other, out = pq.read_table(data), pq.read_table(new), tmp_path / "scores.parquet"
+    before = score_file(run, new, out, method="cwola")
+    plain = pq.read_table(out)
+    assert not caplog.records
+    mine = np.flatnonzero(WINDOW.contains(own["mjj"].to_numpy()) & (own["f1"].to_numpy() > -3))[:2]
+    file = mixed(tmp_path / "few.parquet", own, mine, other)
+    assert score_file(run, file, out, method="cwola") == [
+        dataclasses.replace(before[0], n_events=before[0].n_events + 2)
+    ]
+    got = pq.read_table(out)
+    assert got.slice(0, len(plain)).equals(plain)
+    for name in ("score", "background_efficiency"):
+        assert got[name].to_pylist()[-2:] == [None] * 2
+    assert "still blinded" in caplog.text
+    (opened,) = score_file(unblinded(run, tmp_path / "opened"), file, out, method="cwola")
+    assert opened.n_in_window == before[0].n_in_window + 2
+
+
+def test_fingerprints_follow_mass_and_features_only() -> None:
+    events = sample(500)
+    found = fingerprints(events)
+    assert len(np.unique(found)) == len(events)
+    rows = np.random.default_rng(0).permutation(len(events))
+    weighted = Events({**events.columns, "w": np.full(len(events), np.nan)}, "mjj", FEATURES, weight="w")
+    assert np.array_equal(fingerprints(weighted.select(rows)), found[rows])
+    for name in ("mjj", *FEATURES):
+        changed = dataclasses.replace(events, columns={**events.columns, name: events[name] * (1 + 1e-6)})
+        assert np.mean(fingerprints(changed) == found) < 0.05
+    swapped = dataclasses.replace(events, features=("f2", "f1", "f3"))
+    assert not np.any(fingerprints(swapped) == found)
+    zero = {name: np.zeros(1) for name in ("mjj", *FEATURES)}
+    minus = {name: -values for name, values in zero.items()}
+    assert fingerprints(Events(zero, "mjj", FEATURES)) == fingerprints(Events(minus, "mjj", FEATURES))
+
+
+@pytest.mark.parametrize(
+    ("window", "counts", "size"),
+    [(WINDOW, (0, 100, 300), 1024), (Window(2100.0, 2600.0), (1100, 1700), 2048)],
+)
+def test_a_model_does_not_tell_how_many_events_its_window_holds(
+    tmp_path: Path, window: Window, counts: tuple[int, ...], size: int
+) -> None:
+    events, method = sample().without_label(), fitted("cwola", "trees")
+    inside = np.flatnonzero(window.contains(events.m))
+    outside = np.flatnonzero(~window.contains(events.m))
+    assert len(inside) >= max(counts)
+    sizes = set()
+    for n in counts:
+        part = events.select(np.concatenate([outside, inside[:n]]))
+        beside = np.arange(len(part)) < len(outside)
+        files, facts = pack_model(
+            method, 0, part, window, seen=beside, scores=method.score(part, 0), sideband=beside
+        )
+        sizes.add((facts["model"]["bytes"], len(files["reference.safetensors"])))
+        (tmp_path / "reference").write_bytes(files["reference.safetensors"])
+        known = load_file(tmp_path / "reference")["fingerprints"]
+        assert len(known) == size
+        assert np.isin(fingerprints(part), known).tolist() == (~beside).tolist()
+    assert len(sizes) == 1
+
+
+def test_an_old_training_in_the_folder_is_not_the_model(run: Path, new: Path, tmp_path: Path) -> None:
+    copy, out = tmp_path / "run", tmp_path / "scores.parquet"
+    shutil.copytree(run, copy)
+    used = {model.method.name: model.folder.parent for model in stored_models(copy)}
+    # last in the order of names, with other scores
+    stale = copy / "tasks" / "zzz"
+    shutil.copytree(used["cwola"], stale)
+    facts = stale / "model" / "classifier" / "0"
+    save_classifier(facts, TreeEnsemble(members=1, max_iter=2, random_state=5).fit(*small(800)))
+    manifest = json.loads((copy / "manifest.json").read_text())
+
+    def folders(keys: object) -> dict[str, str]:
+        manifest["task_keys"] = keys
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        return {model.method.name: model.folder.parent.name for model in stored_models(copy)}
+
+    keys = [{"method": name, "window": [3300.0, 3700.0], "key": folder.name} for name, folder in used.items()]
+    assert folders(keys) == {name: folder.name for name, folder in used.items()}
+    assert folders(None)["cwola"] == "zzz"
+    assert list(folders(keys[:1])) == [keys[0]["method"]]
+    with pytest.raises(InputError, match="task_keys"):
+        folders(["cwola"])
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"task_keys": keys}))
+    score_file(copy, new, out, method="cwola")
+    expected = tmp_path / "expected.parquet"
+    score_file(run, new, expected, method="cwola")
+    assert pq.read_table(out).equals(pq.read_table(expected))
 
 
 def test_score_explains_what_is_wrong(
     run: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import pyarrow as pa
-
     out = str(tmp_path / "scores.parquet")
     few = tmp_path / "few.parquet"
     pq.write_table(pa.table({"mjj": [3000.0], "event": [1], "f1": [0.0]}), few)
@@ -572,7 +706,7 @@ def test_a_damaged_model_is_an_input_error(run: Path, tmp_path: Path) -> None:
             ("density/density.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-100])),
             (
                 "density/density.json",
-                lambda p: p.write_text(p.read_text().replace('"hidden": 96', '"hidden": 95')),
+                lambda p: p.write_text(p.read_text().replace('"hidden": ', '"hidden": 1')),
             ),
             (
                 "density/density.json",
@@ -580,7 +714,6 @@ def test_a_damaged_model_is_an_input_error(run: Path, tmp_path: Path) -> None:
             ),
             ("classifier/0/classifier.json", lambda p: p.unlink()),
             ("reference.safetensors", lambda p: p.unlink()),
-            ("reference.json", lambda p: p.write_text("{}")),
             ("method.json", lambda p: p.write_text(p.read_text().replace('"seed"', '"sed"'))),
             ("method.json", lambda p: p.write_text(p.read_text().replace('"members"', '"member"'))),
             ("method.json", lambda p: p.write_text(p.read_text().replace('"f3"', '"f3", "f4"'))),

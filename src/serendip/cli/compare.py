@@ -110,7 +110,7 @@ def compare(
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare import print_table, write_comparison
     from serendip.search.compare import run_compare
-    from serendip.search.compare_config import CompareConfig, choose_methods
+    from serendip.search.compare_config import CompareConfig, choose_methods, method_names
     from serendip.search.config import load_config, parse_settings
 
     is_config = file.suffix.lower() in {".yaml", ".yml"}
@@ -147,8 +147,7 @@ def compare(
         settings["correlate"] = dict(_coefficient(text) for text in correlate)
     for assignment in set_ or []:
         assign_option(settings, assignment)
-    wanted = settings.get("method", "all")
-    names = [name.strip() for name in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
+    names = method_names(settings.get("method"))
     chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
     settings["method"] = chosen
     config = parse_settings(CompareConfig, settings, str(file) if is_config else "compare")

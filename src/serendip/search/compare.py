@@ -90,6 +90,7 @@ def run_compare(
         Methods that were left out before (:func:`choose_methods`); they are reported.
     strict
         A method without labels that cannot train stops the comparison. If False, it is left out there and reported.
+        A finished training that cannot be measured is left out in both cases.
     jobs
         Worker processes; default: one for each core that this process may use. Each training runs on one thread, so
         that times compare.
@@ -105,7 +106,8 @@ def run_compare(
     Raises
     ------
     InputError
-        If the input, the configuration or the folder cannot be used. Nothing is trained in that case.
+        If the input, the configuration or the folder cannot be used; nothing is trained in that case. Also if nothing
+        is left that could be compared.
     """
     clock = time.perf_counter()
     progress = progress or _Silent()
@@ -139,7 +141,12 @@ def run_compare(
     with context as pool:
         missing += _train(run, plans, events, simulation, pool, progress, strict=strict)
         plans = [job for job in plans if run.has_task(job.task.key)]
-        entries = _measure(config, run, plans, events, pool, progress)
+        entries, unmeasured = _measure(config, run, plans, events, pool, progress)
+    missing += unmeasured
+    if not entries:
+        raise InputError(
+            f"no method can be compared: {'; '.join(dict.fromkeys(entry.reason for entry in missing))}"
+        )
     results = {
         "schema": 1,
         "seed": config.seed,
@@ -192,11 +199,13 @@ def _cells(
             splits = cross_training_plan(fold, config.folds, config.combination).splits
             able = []
             for name in config.method:
-                method = get_method(name)(config.method_config(name), seed=seed, simulation=simulation)
+                cls, options = get_method(name), config.method_config(name)
                 try:
-                    method.check(part if method.uses_labels else part.without_label(), window, splits)
+                    method = cls(options, seed=seed, simulation=simulation)
+                    method.check(part if cls.uses_labels else part.without_label(), window, splits)
+                    method.background_request(window)
                 except InputError as error:
-                    if strict and not method.uses_labels:
+                    if strict and not cls.uses_labels:
                         raise
                     missing.append(LeftOut(name, str(error), injection))
                     continue
@@ -230,13 +239,16 @@ def _task_job(job: _Job, events: Events, simulation: Events | None) -> TaskResul
         return error
 
 
-def _merits_job(job: _Job, events: Events) -> dict[str, Any]:
+def _merits_job(job: _Job, events: Events) -> dict[str, Any] | InputError:
     assert job.result is not None
     name = job.task.method
     config = job.cell.config.model_copy(
         update={"method": (name,), "options": {k: v for k, v in job.cell.config.options.items() if k == name}}
     )
-    return merits(config, events.select(job.cell.rows), job.result, min_background=job.min_background)
+    try:
+        return merits(config, events.select(job.cell.rows), job.result, min_background=job.min_background)
+    except InputError as error:
+        return error
 
 
 def _train(
@@ -305,8 +317,8 @@ def _measure(
     events: Events,
     pool: Executor | None,
     progress: Progress,
-) -> list[dict[str, Any]]:
-    """Measure what is not measured yet, and collect all entries in the order of the plans.
+) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Measure what is not measured yet; all entries in the order of the plans, and what cannot be measured.
 
     A measurement lies in the folder of its training and goes with it.
     """
@@ -314,7 +326,7 @@ def _measure(
     digest = run.task_key("merits", *settings)
     where = [run.task_folder(job.task.key) / f"merits-{digest}.json" for job in plans]
     progress.start("measuring", len(plans))
-    todo = []
+    todo, failed = [], []
     for job, path in zip(plans, where, strict=True):
         if path.exists():
             progress.advance(f"{job.task.method}, {job.cell} (already there)")
@@ -328,10 +340,16 @@ def _measure(
             for job in todo[start : start + _BATCH]
         ]
         for job, found in as_finished(pool, _merits_job, batch, events):
+            if isinstance(found, InputError):
+                reason = f"repeat {job.cell.repeat + 1} cannot be measured: {found}"
+                failed.append(LeftOut(job.task.method, reason, job.cell.injection))
+                progress.advance(f"{job.task.method}, {job.cell}: left out")
+                continue
             write_json(paths[job.task.key], found)
             progress.advance(f"{job.task.method}, {job.cell}")
     users = Counter(job.background.key for job in plans if job.background)
-    return [_entry(run, job, path, users) for job, path in zip(plans, where, strict=True)]
+    measured = [(job, path) for job, path in zip(plans, where, strict=True) if path.exists()]
+    return [_entry(run, job, path, users) for job, path in measured], failed
 
 
 def _entry(run: RunDirectory, job: _Job, path: Path, users: Mapping[str, int]) -> dict[str, Any]:

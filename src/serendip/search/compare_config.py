@@ -15,7 +15,7 @@ from serendip.events.files import atomic_write
 from serendip.methods.registry import available, get_method
 from serendip.search.config import Combination, SearchConfig
 
-__all__ = ["CompareConfig", "LeftOut", "check_folder", "choose_methods", "open_folder"]
+__all__ = ["CompareConfig", "LeftOut", "check_folder", "choose_methods", "method_names", "open_folder"]
 
 # what may change between two calls for one folder: finished trainings are found by their content
 _MAY_CHANGE = (
@@ -77,6 +77,24 @@ class LeftOut:
     method: str
     reason: str
     injection: int | None = None
+
+
+def method_names(value: Any) -> list[str]:
+    """Names of methods as a file or a flag gives them: a list, or text with commas; nothing means all.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if value is None:
+        return ["all"]
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"method: {value!r} names no methods; expected a list such as [cwola, cathode], or all"
+        )
+    return [name.strip() for name in names]
 
 
 def choose_methods(wanted: Sequence[str], *, simulation: bool) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:

@@ -25,12 +25,14 @@ from serendip.events.events import Events, Window
 from serendip.methods.base import Method, read_model_facts
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig, load_config, parse_config
+from serendip.search.rundir import RunDirectory
 
 __all__ = [
     "MODEL_FOLDER",
     "REFERENCE_FILES",
     "StoredModel",
-    "content_of",
+    "events_in_windows",
+    "fingerprints",
     "pack_model",
     "run_config",
     "stored_models",
@@ -40,10 +42,12 @@ log = logging.getLogger(__name__)
 
 MODEL_FOLDER = "model"
 
-REFERENCE_FILES = ("reference.safetensors", "reference.json")
+REFERENCE_FILES = ("reference.safetensors",)
 """Files of a stored model with what its scores are read against."""
 
-_REFERENCE, _ROWS = REFERENCE_FILES
+(_REFERENCE,) = REFERENCE_FILES
+_FINGERPRINTS = "fingerprints"
+_FEWEST_FINGERPRINTS = 1024
 _KEPT = 20_000
 _COMPARED = 200
 # what numbers of a damaged or incomplete model can raise, anywhere in numpy and torch
@@ -98,7 +102,7 @@ def pack_model(
         except InputError as error:
             log.info("no model is kept of %s in %s: %s", method.name, window, error)
             return None, {"model": None, "model_note": str(error)}
-        _write_reference(folder, events, seen, scores[sideband], events.weights[sideband])
+        _write_reference(folder, events, window, seen, scores[sideband], events.weights[sideband])
         files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
@@ -144,8 +148,6 @@ class StoredModel:
         Lowest and highest value of each feature in training, shape ``(d, 2)``.
     thresholds, efficiencies
         Scores of sideband events in rising order, and the fraction of sideband events at or above each.
-    content
-        Hash of masses and features of all events of the run.
     folder
         Where it is stored.
     """
@@ -157,7 +159,6 @@ class StoredModel:
     limits: NDArray[np.float32]
     thresholds: NDArray[np.float64]
     efficiencies: NDArray[np.float64]
-    content: str
     folder: Path
 
     @classmethod
@@ -175,7 +176,6 @@ class StoredModel:
             arrays = load_file(folder / _REFERENCE)
             limits = arrays["limits"].reshape(len(facts["features"]), 2)
             thresholds, efficiencies = arrays["thresholds"], arrays["efficiencies"]
-            content = json.loads((folder / _ROWS).read_text(encoding="utf-8"))["content"]
             window = Window(*(float(edge) for edge in facts["window"]))
             # parts that do not fit together show when they are used
             columns = dict(zip(facts["features"], limits, strict=True))
@@ -191,7 +191,7 @@ class StoredModel:
         if thresholds.ndim != 1 or thresholds.shape != efficiencies.shape or (np.diff(thresholds) <= 0).any():
             raise InputError(f"the model in {folder} is damaged (its scores in the sideband do not rise)")
         features = tuple(facts["features"])
-        return cls(method, features, facts["mass"], window, limits, thresholds, efficiencies, content, folder)
+        return cls(method, features, facts["mass"], window, limits, thresholds, efficiencies, folder)
 
     def score(self, events: Events) -> NDArray[np.float64]:
         """Anomaly score of each event, shape ``(n,)``.
@@ -229,6 +229,7 @@ class StoredModel:
 def _write_reference(
     folder: Path,
     events: Events,
+    window: Window,
     seen: NDArray[np.bool_],
     scores: NDArray[np.float64],
     weights: NDArray[np.float64],
@@ -250,18 +251,57 @@ def _write_reference(
         "limits": np.stack([x.min(axis=0), x.max(axis=0)], axis=1),
         "thresholds": thresholds,
         "efficiencies": efficiencies,
+        _FINGERPRINTS: _among_decoys(fingerprints(events.select(window.contains(events.m)))),
     }
     save_file({key: np.ascontiguousarray(values) for key, values in arrays.items()}, folder / _REFERENCE)
-    (folder / _ROWS).write_text(json.dumps({"content": content_of(events)}) + "\n", encoding="utf-8")
 
 
-def content_of(events: Events) -> str:
-    """Hash of masses and features; the order of events, their ids and labels change nothing."""
+def fingerprints(events: Events) -> NDArray[np.uint64]:
+    """Hash of the mass and the features of each event in single precision, shape ``(n,)``.
+
+    Weights, labels, ids and other events change nothing, nor does a copy of the table in single precision.
+    """
     rows = np.zeros(len(events), dtype=np.uint64)
-    for column in (events.m, *events.x.T.astype(np.float64)):
-        rows = (rows ^ np.ascontiguousarray(column).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    for column in (events.m.astype(np.float32), *events.x.T):
+        # adding zero makes one number of -0 and 0
+        bits = np.ascontiguousarray(column + np.float32(0)).view(np.uint32)
+        rows = (rows ^ bits) * np.uint64(0x9E3779B97F4A7C15)
         rows ^= rows >> np.uint64(29)
-    return f"{len(events)}-{rows.sum(dtype=np.uint64):016x}"
+    return rows
+
+
+def _among_decoys(found: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Fingerprints in rising order among random numbers, a power of two in all.
+
+    The size of a file is open to everybody, and must not tell how many events a blinded window holds.
+    """
+    found = np.unique(found)
+    size = max(_FEWEST_FINGERPRINTS, 1 << len(found).bit_length())
+    rng = np.random.default_rng(int(found.sum(dtype=np.uint64)))
+    decoys = rng.integers(0, 2**64, size - len(found), dtype=np.uint64)
+    return np.sort(np.concatenate([found, decoys]))
+
+
+def events_in_windows(run: Path, events: Events) -> NDArray[np.bool_]:
+    """Which events are, by their fingerprints, events of the run in one of its windows, shape ``(n,)``.
+
+    Raises
+    ------
+    InputError
+        If a model of the run does not know its events.
+    """
+    mine, found = fingerprints(events), np.zeros(len(events), dtype=bool)
+    # all methods saw the same events in a window
+    for folder in {window: folder for (_, window), folder in _model_folders(run)[0].items()}.values():
+        try:
+            known = load_file(folder / _REFERENCE)[_FINGERPRINTS]
+        except _BROKEN as error:
+            raise InputError(
+                f"the model in {folder} does not know the events of its run ({' '.join(str(error).split())}), which "
+                "is still blinded; delete its folder and repeat the search"
+            ) from None
+        found |= np.isin(mine, known)
+    return found
 
 
 def run_config(run: Path) -> SearchConfig:
@@ -325,7 +365,7 @@ def stored_models(
 def _model_folders(run: Path) -> tuple[dict[tuple[str, Window], Path], dict[tuple[str, Window], str]]:
     """Folder of each model, and why there is none, by method and window."""
     folders, notes = {}, {}
-    for path in sorted((run / "tasks").glob("*/task.json")):
+    for path in _task_files(run):
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
             if "method" not in facts:
@@ -338,3 +378,16 @@ def _model_folders(run: Path) -> tuple[dict[tuple[str, Window], Path], dict[tupl
         elif facts.get("model_note"):
             notes[where] = str(facts["model_note"])
     return folders, notes
+
+
+def _task_files(run: Path) -> list[Path]:
+    """The finished trainings that the run uses; its folder may hold others, of an earlier version or input."""
+    directory = RunDirectory(run)
+    used = directory.manifest().get("task_keys")
+    if used is None:
+        return sorted((run / "tasks").glob("*/task.json"))
+    try:
+        paths = [directory.task_folder(entry["key"]) / "task.json" for entry in used]
+    except (TypeError, KeyError):
+        raise InputError(f"{run / 'manifest.json'}: is damaged (task_keys)") from None
+    return [path for path in paths if path.exists()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +10,27 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.events import Window
+from serendip.events.events import Events, Window
 from serendip.events.files import atomic_write
 from serendip.events.read import read
 from serendip.methods.registry import get_method
-from serendip.search.models import content_of, run_config, stored_models
+from serendip.search.models import events_in_windows, run_config, stored_models
 from serendip.search.rundir import RunDirectory
 
 __all__ = ["ScoreSummary", "score_file"]
 
+log = logging.getLogger(__name__)
+
+_BY_CHANCE = 0.01
+"""Fraction of the events in the windows that may look like events of a blinded run, and get no score."""
+
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """Counts of one model on a new table.
+    """Counts of one model on a new table; without events of a blinded run.
 
     Attributes
     ----------
@@ -60,6 +67,9 @@ def score_file(
 ) -> list[ScoreSummary]:
     """Score a new table with the models of a run and write one row for each event and model.
 
+    As long as the run is blinded, its own events in its windows (same mass and features) are not scored: a table with
+    some of them is refused, and if they are at most 1 % of its events in the windows, their scores are null.
+
     Parameters
     ----------
     run
@@ -77,7 +87,7 @@ def score_file(
     Raises
     ------
     InputError
-        If the run has no models, the table cannot be used, or it is the data of a run that is still blinded.
+        If the run has no models, the table cannot be used, or it holds events of a run that is still blinded.
     """
     run, out = Path(run), Path(out)
     if out.suffix.lower() not in {".parquet", ".pq"}:
@@ -95,7 +105,7 @@ def score_file(
         preset=config.preset,
         for_training=False,
     ).without_label()
-    content = content_of(events)
+    hidden = _hidden(run, file, events, config.windows)
     schema = pa.schema(
         {
             "id": pa.array(events.ids).type,
@@ -110,11 +120,6 @@ def score_file(
     n, summaries = len(events), []
     with atomic_write(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for model in models:
-            if content == model.content and not RunDirectory(run).unblinded:
-                raise InputError(
-                    f"{file}: holds the events of {run}, which is still blinded; unblind the run first "
-                    "(serendip search … --unblind), its own scores are in scores.parquet"
-                )
             score = model.score(events)
             efficiency = model.background_efficiency(score)
             columns = [
@@ -123,11 +128,12 @@ def score_file(
                 pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), [model.method.name]),
                 pa.array(np.full(n, model.window.low)),
                 pa.array(np.full(n, model.window.high)),
-                pa.array(score),
-                pa.array(efficiency),
+                pa.array(score, mask=hidden),
+                pa.array(efficiency, mask=hidden),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            inside, outside = model.window.contains(events.m), model.outside_training(events)
+            inside = model.window.contains(events.m) & ~hidden
+            outside = model.outside_training(events) & ~hidden[:, None]
             points = get_method(model.method.name).working_points or config.working_points
             summaries.append(
                 ScoreSummary(
@@ -141,3 +147,26 @@ def score_file(
                 )
             )
     return summaries
+
+
+def _hidden(run: Path, file: Path | str, events: Events, windows: tuple[Window, ...]) -> NDArray[np.bool_]:
+    """Events that must not be scored, shape ``(n,)``; no message says how many, which could be the secret itself."""
+    if RunDirectory(run).unblinded:
+        return np.zeros(len(events), dtype=bool)
+    hidden = events_in_windows(run, events)
+    inside = np.zeros(len(events), dtype=bool)
+    for window in windows:
+        inside |= window.contains(events.m)
+    if np.count_nonzero(hidden) > _BY_CHANCE * np.count_nonzero(inside):
+        raise InputError(
+            f"{file}: holds events of {run} in its windows, and that run is still blinded; unblind it first "
+            "(serendip search … --unblind), its own scores are in scores.parquet"
+        )
+    if hidden.any():
+        log.warning(
+            "%s: some events in the windows have the mass and features of events of %s, which is still blinded; "
+            "they get no score and are not counted",
+            file,
+            run,
+        )
+    return hidden
