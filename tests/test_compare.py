@@ -543,6 +543,11 @@ def test_figures_carry_medians_and_ranges(finished: Path) -> None:
     assert np.all(np.array(by_eps_b.low) <= middle)
     assert np.all(middle <= np.array(by_eps_b.high))
     assert middle[-1] == pytest.approx(1.0)
+    # no curve, no picture
+    bare = found.model_copy(
+        update={"entries": tuple(e.model_copy(update={"sic_curve": None}) for e in found.entries)}
+    )
+    assert pictures(bare)[0] == []
     cost = {row.method: row for row in costs.costs}
     assert cost["cathode"].background_s > 0 == cost["cwola"].background_s
     for name in ("max-sic", "sic-120-eps-b", "z-0.05", "time"):

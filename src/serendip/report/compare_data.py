@@ -290,7 +290,9 @@ def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Pict
         title="Time of one training (all folds)",
         costs=tuple(_cost(found, method.name) for method in found.methods if _rows(found, method.name)),
     )
-    return curves, [largest] if any(band.x for band in largest.bands) else [], achieved, costs
+    # a curve has no points where even the loosest cut leaves too little background
+    drawn = [picture for picture in curves if picture.bands]
+    return drawn, [largest] if any(band.x for band in largest.bands) else [], achieved, costs
 
 
 def _own_point(method: MethodFacts, point: float) -> float:
