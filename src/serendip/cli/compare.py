@@ -7,6 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.options import (
+    Background,
+    Features,
+    Id,
+    Jobs,
+    Mass,
+    MassRange,
+    Preset,
+    Seed,
+    SetOption,
+    Simulation,
+    SimulationWeight,
+    SimulationWhere,
+    SqrtS,
+    Tree,
+    Unit,
+    Weight,
+    Where,
+    Window,
+    WorkingPoints,
+)
 from serendip.cli.parsing import assign_option
 from serendip.errors import InputError
 
@@ -21,31 +42,21 @@ def compare(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison: new, or one to continue.")],
-    mass: Annotated[
-        str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")
-    ] = None,
-    features: Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")] = None,
-    where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
+    mass: Mass = None,
+    features: Features = None,
+    where: Where = None,
+    weight: Weight = None,
     label: Annotated[
         str | None, typer.Option(help="Column with the truth, 1 = signal, 0 = background; needed.")
     ] = None,
-    id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,
-    tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
-    preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
-    simulation: Annotated[
-        str | None,
-        typer.Option(help="Simulated background with the same columns, for methods that start from it."),
-    ] = None,
-    simulation_weight: Annotated[
-        str | None, typer.Option("--simulation-weight", help="Column with the weights of the simulation.")
-    ] = None,
-    simulation_where: Annotated[
-        str | None,
-        typer.Option("--simulation-where", help="Cut on the simulation; default: the one of --where."),
-    ] = None,
-    unit: Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")] = None,
-    window: Annotated[str | None, typer.Option(help="The signal region, LO:HI.")] = None,
+    id: Id = None,
+    tree: Tree = None,
+    preset: Preset = None,
+    simulation: Simulation = None,
+    simulation_weight: SimulationWeight = None,
+    simulation_where: SimulationWhere = None,
+    unit: Unit = None,
+    window: Window = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -64,9 +75,7 @@ def compare(
         typer.Option(help="Stress: add C times the mass in GeV to a feature, COL=C; may be repeated."),
     ] = None,
     noise: Annotated[int | None, typer.Option(help="Stress: add N features of pure noise.")] = None,
-    working_points: Annotated[
-        str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")
-    ] = None,
+    working_points: WorkingPoints = None,
     min_background: Annotated[
         int | None,
         typer.Option(help="Background events that a quoted SIC leaves at least; default 20."),
@@ -78,29 +87,12 @@ def compare(
             help="kfold-bonferroni (default), sequential, sequential-stouffer, kfold-summed (over-claims)."
         ),
     ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="Background of the spectrum: exppoly (default), exppoly:DEGREE, dijet, dijet:N, poly:DEGREE."
-        ),
-    ] = None,
-    range: Annotated[
-        str | None,
-        typer.Option(
-            "--range", help="Mass range of the background fit, LO:HI; default: chosen for the window."
-        ),
-    ] = None,
-    sqrt_s: Annotated[
-        float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")
-    ] = None,
+    background: Background = None,
+    range: MassRange = None,
+    sqrt_s: SqrtS = None,
+    seed: Seed = None,
+    set_: SetOption = None,
+    jobs: Jobs = None,
 ) -> None:
     """Compare search methods on the same events with more and more injected signal.
 

@@ -7,55 +7,58 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.options import (
+    Background,
+    Features,
+    File,
+    Id,
+    Jobs,
+    Label,
+    Mass,
+    MassRange,
+    Preset,
+    Scan,
+    Seed,
+    SetOption,
+    Simulation,
+    SimulationWeight,
+    SimulationWhere,
+    SqrtS,
+    Step,
+    Tree,
+    Unit,
+    Weight,
+    Where,
+    Width,
+    Window,
+    WorkingPoints,
+)
 from serendip.cli.parsing import assign_option
 
 __all__ = ["search"]
 
 
 def search(
-    file: Annotated[
-        Path, typer.Argument(help="Event table (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings.")
-    ],
+    file: File,
     out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")],
-    mass: Annotated[
-        str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")
-    ] = None,
-    features: Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")] = None,
-    where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Column with the truth; only for references and the truth panel.")
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,
-    tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
-    preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
-    simulation: Annotated[
-        str | None,
-        typer.Option(help="Simulated background with the same columns, for methods that start from it."),
-    ] = None,
-    simulation_weight: Annotated[
-        str | None, typer.Option("--simulation-weight", help="Column with the weights of the simulation.")
-    ] = None,
-    simulation_where: Annotated[
-        str | None,
-        typer.Option("--simulation-where", help="Cut on the simulation; default: the one of --where."),
-    ] = None,
-    unit: Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")] = None,
-    window: Annotated[str | None, typer.Option(help="One signal region, LO:HI.")] = None,
-    scan: Annotated[str | None, typer.Option(help="Scan of windows from LO to HI, LO:HI.")] = None,
-    width: Annotated[
-        float | None, typer.Option(help="Relative width of each window of a scan, e.g. 0.1.")
-    ] = None,
-    step: Annotated[
-        float | None,
-        typer.Option(
-            help="Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping."
-        ),
-    ] = None,
+    mass: Mass = None,
+    features: Features = None,
+    where: Where = None,
+    weight: Weight = None,
+    label: Label = None,
+    id: Id = None,
+    tree: Tree = None,
+    preset: Preset = None,
+    simulation: Simulation = None,
+    simulation_weight: SimulationWeight = None,
+    simulation_where: SimulationWhere = None,
+    unit: Unit = None,
+    window: Window = None,
+    scan: Scan = None,
+    width: Width = None,
+    step: Step = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
-    working_points: Annotated[
-        str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")
-    ] = None,
+    working_points: WorkingPoints = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
     combination: Annotated[
         str | None,
@@ -63,28 +66,13 @@ def search(
             help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."
         ),
     ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="Background of the spectrum: exppoly (default), exppoly:DEGREE, dijet, dijet:N, poly:DEGREE."
-        ),
-    ] = None,
-    range: Annotated[
-        str | None,
-        typer.Option("--range", help="Mass range of the background fit, LO:HI; default: chosen per window."),
-    ] = None,
-    sqrt_s: Annotated[
-        float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")
-    ] = None,
+    background: Background = None,
+    range: MassRange = None,
+    sqrt_s: SqrtS = None,
     toys: Annotated[int | None, typer.Option(help="Toys for the global p-value; default 1000.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")
-    ] = None,
+    seed: Seed = None,
+    set_: SetOption = None,
+    jobs: Jobs = None,
     unblind: Annotated[
         bool, typer.Option("--unblind", help="Show and write observed counts; is recorded.")
     ] = False,

@@ -7,27 +7,44 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.options import (
+    Features,
+    File,
+    Id,
+    Mass,
+    Preset,
+    Scan,
+    Simulation,
+    SimulationWeight,
+    SimulationWhere,
+    Tree,
+    Unit,
+    Weight,
+    Where,
+    Width,
+    Window,
+)
+
 __all__ = ["tune"]
 
 
 def tune(
-    file: Annotated[
-        Path, typer.Argument(help="Event table (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings.")
-    ],
+    file: File,
     out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
-    mass: Annotated[
-        str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")
-    ] = None,
-    features: Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")] = None,
-    where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
-    id: Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")] = None,
-    tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
-    preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")] = None,
-    window: Annotated[str | None, typer.Option(help="One signal region, LO:HI.")] = None,
-    scan: Annotated[str | None, typer.Option(help="Scan of windows from LO to HI, LO:HI.")] = None,
-    width: Annotated[float | None, typer.Option(help="Relative width of each window of a scan.")] = None,
+    mass: Mass = None,
+    features: Features = None,
+    where: Where = None,
+    weight: Weight = None,
+    id: Id = None,
+    tree: Tree = None,
+    preset: Preset = None,
+    simulation: Simulation = None,
+    simulation_weight: SimulationWeight = None,
+    simulation_where: SimulationWhere = None,
+    unit: Unit = None,
+    window: Window = None,
+    scan: Scan = None,
+    width: Width = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds of the search; default 10.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search and the tuning; default 1.")] = None,
@@ -70,6 +87,9 @@ def tune(
         "id": id,
         "tree": tree,
         "preset": preset,
+        "simulation": simulation,
+        "simulation_weight": simulation_weight,
+        "simulation_where": simulation_where,
         "unit": unit,
         "window": window,
         "scan": scan,

@@ -1,0 +1,65 @@
+"""Flags that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Background", "Features", "File", "Id", "Jobs", "Label", "Mass", "MassRange", "Preset", "Scan", "Seed",
+    "SetOption", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Tree", "Unit", "Weight",
+    "Where", "Width", "Window", "WorkingPoints",
+]  # fmt: skip
+
+File = Annotated[
+    Path, typer.Argument(help="Event table (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings.")
+]
+Mass = Annotated[str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")]
+Features = Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")]
+Where = Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")]
+Weight = Annotated[str | None, typer.Option(help="Column with event weights.")]
+Label = Annotated[
+    str | None, typer.Option(help="Column with the truth; only for references and the truth panel.")
+]
+Id = Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")]
+Tree = Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")]
+Preset = Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")]
+Unit = Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")]
+Simulation = Annotated[
+    str | None,
+    typer.Option(help="Simulated background with the same columns, for methods that start from it."),
+]
+SimulationWeight = Annotated[
+    str | None, typer.Option("--simulation-weight", help="Column with the weights of the simulation.")
+]
+SimulationWhere = Annotated[
+    str | None,
+    typer.Option("--simulation-where", help="Cut on the simulation; default: the one of --where."),
+]
+Window = Annotated[str | None, typer.Option(help="One signal region, LO:HI.")]
+Scan = Annotated[str | None, typer.Option(help="Scan of windows from LO to HI, LO:HI.")]
+Width = Annotated[float | None, typer.Option(help="Relative width of each window of a scan, e.g. 0.1.")]
+Step = Annotated[
+    float | None,
+    typer.Option(help="Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping."),
+]
+WorkingPoints = Annotated[str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        help="Background of the spectrum: exppoly (default), exppoly:DEGREE, dijet, dijet:N, poly:DEGREE."
+    ),
+]
+MassRange = Annotated[
+    str | None,
+    typer.Option("--range", help="Mass range of the background fit, LO:HI; default: chosen per window."),
+]
+SqrtS = Annotated[float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
+]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")]
