@@ -147,7 +147,7 @@ def main() -> None:
     )
     parser.add_argument("file", type=Path)
     parser.add_argument("--signal", type=int, default=250)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--scan", action="store_true")
     arguments = parser.parse_args()
@@ -160,7 +160,7 @@ def main() -> None:
             if arguments.reference:
                 one_window(table, "maf", PAPER, seed)
         if arguments.scan:
-            scan(table)
+            scan(inject(arguments.file, Path(folder) / "scan.parquet", arguments.signal, 0))
 
 
 if __name__ == "__main__":
