@@ -42,8 +42,8 @@ def demo(
             "width": _WIDTH,
             "method": ["cwola", "cathode"],
             "folds": 5,
-            # a short training, so that the demo ends within a minute or two
-            "options": {"cathode": {"steps": 600, "members": 10, "oversample": 3.0}},
+            # one density for all windows and few trees, so that the demo ends within a minute or two
+            "options": {"cathode": {"background": "shared", "members": 10, "oversample": 3.0}},
         }
     )
     events = read_events(config)
@@ -53,7 +53,7 @@ def demo(
         f"2. The search: {len(config.windows)} mass windows from {_SCAN[0]:g} to {config.windows[-1].high:.0f} GeV. In each, boosted "
         "trees learn from four jet\n"
         "   features to tell the events of the window from background: from the events beside it (CWoLa), and from a\n"
-        "   template that a density, trained beside the window, predicts inside it (CATHODE).\n"
+        "   template that a density, interpolated across the window, predicts inside it (CATHODE).\n"
         "   Each event is judged only by models that never saw it. Then: cut, fit the background, count, ask 1000 toys."
     )
     with TerminalProgress() as progress:
