@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
@@ -90,6 +90,7 @@ def toys(monkeypatch):
 # The map
 
 
+@example(score=[0.0, 6.99297237144072e-153], new=[-1.0, -2.0], seed=0)
 @given(
     score=st.lists(st.floats(-50, 50), min_size=2, max_size=60),
     new=st.lists(st.floats(-80, 80), min_size=2, max_size=20),
@@ -101,7 +102,8 @@ def test_the_map_never_swaps_two_events(score, new, seed):
     grid = np.sort(np.array(new + score))
     y = rank(grid)
     assert np.all(np.isfinite(y))
-    assert np.all(np.diff(y) >= 0)
+    # scores that differ by less than the rounding of the map may come out equal, or apart by that rounding
+    assert np.all(np.diff(y) >= -4 * np.spacing(np.abs(y).max()))
     wide = np.diff(grid) > 1e-3
     assert np.all(np.diff(y)[wide] > 0)
 

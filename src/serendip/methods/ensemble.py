@@ -76,7 +76,10 @@ class EfficiencyMap:
         scale = float(np.average(score[tail] - threshold, weights=weights[tail]))
         # a classifier that saturates has no tail to measure
         fallback = float(knots[-1] - knots[0]) or 1.0
-        return cls(knots, -np.log10(above / above[0]), scale if scale > 1e-9 * fallback else fallback)
+        # of scores that differ by less than rounding no tail can be continued: the map would end flat
+        least = 1e-6 * max(1.0, float(np.abs(knots).max()))
+        scale = max(scale if scale > 1e-9 * fallback else fallback, least)
+        return cls(knots, -np.log10(above / above[0]), scale)
 
     def __call__(self, score: Array) -> Array:
         """Apply the map to scores, shape ``(n,)``."""
