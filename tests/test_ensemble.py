@@ -90,6 +90,7 @@ def toys(monkeypatch):
 # The map
 
 
+@example(score=[-12.25, 1.0, 1.0, 3.032118637159008e-125], new=[0.0, 0.0], seed=0)
 @example(score=[0.0, 6.99297237144072e-153], new=[-1.0, -2.0], seed=0)
 @given(
     score=st.lists(st.floats(-50, 50), min_size=2, max_size=60),
@@ -102,8 +103,7 @@ def test_the_map_never_swaps_two_events(score, new, seed):
     grid = np.sort(np.array(new + score))
     y = rank(grid)
     assert np.all(np.isfinite(y))
-    # scores that differ by less than the rounding of the map may come out equal, or apart by that rounding
-    assert np.all(np.diff(y) >= -4 * np.spacing(np.abs(y).max()))
+    assert np.all(np.diff(y) >= 0)
     wide = np.diff(grid) > 1e-3
     assert np.all(np.diff(y)[wide] > 0)
 

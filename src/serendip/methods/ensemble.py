@@ -83,7 +83,11 @@ class EfficiencyMap:
 
     def __call__(self, score: Array) -> Array:
         """Apply the map to scores, shape ``(n,)``."""
+        # between its two knots also after rounding: otherwise neighbours could be swapped at a knot
+        upper = np.clip(np.searchsorted(self.score, score, side="right"), 1, len(self.score) - 1)
         y: Array = np.interp(score, self.score, self.value)
+        if len(self.score) > 1:
+            y = np.clip(y, self.value[upper - 1], self.value[upper])
         y += np.maximum(score - self.score[-1], 0.0) / (np.log(10) * self.scale)
         # no efficiency is above 1: below the lowest knot the order is kept within one event's worth
         below = np.maximum(self.score[0] - score, 0.0)
