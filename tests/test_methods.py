@@ -384,3 +384,17 @@ def test_a_method_without_a_score_cannot_be_made():
 
     with pytest.raises(TypeError, match="score"):
         Silent(MethodConfig())
+
+
+@pytest.mark.parametrize("name", ["cwola", "cathode", "supervised", "idealised"])
+def test_held_back_part_reaches_the_classifier(name):
+    method = get_method(name)
+    assert method(method.Config(validation_fraction=0.2)).classifier().validation_fraction == 0.2
+    network = method(method.Config(validation_fraction=0.3, classifier="network")).classifier()
+    assert network.validation_fraction == 0.3
+    assert method().classifier().validation_fraction == 0.5
+
+
+def test_nested_validation_has_no_held_back_part():
+    with pytest.raises(ValueError, match="belongs to validation 'random'"):
+        CwolaConfig(validation="nested", validation_fraction=0.2)

@@ -11,7 +11,13 @@ SelectBy = Literal["loss", "argos"]
 
 
 def build_classifier(
-    name: ClassifierName, *, members: int, seed: int, threads: int = 1, select_by: SelectBy = "loss"
+    name: ClassifierName,
+    *,
+    members: int,
+    seed: int,
+    threads: int = 1,
+    select_by: SelectBy = "loss",
+    validation_fraction: float = 0.5,
 ) -> Any:
     """Return an untrained ensemble with the settings that the search methods use.
 
@@ -29,11 +35,16 @@ def build_classifier(
         machine it costs a factor of ten and more, because threads spin while they wait for each other.
     select_by
         What decides on the validation part how long a classifier is trained: its loss, or ARGOS.
+    validation_fraction
+        That part of the sample.
     """
+    common = {
+        "members": members, "select_by": select_by, "validation_fraction": validation_fraction, "random_state": seed,
+    }  # fmt: skip
     if name == "trees":
         from serendip.classify.trees import TreeEnsemble
 
-        return TreeEnsemble(members=members, select_by=select_by, random_state=seed)
+        return TreeEnsemble(**common)
     from serendip.classify.networks import NetworkEnsemble
 
-    return NetworkEnsemble(members=members, threads=threads, select_by=select_by, random_state=seed)
+    return NetworkEnsemble(**common, threads=threads)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from serendip.classify.build import ClassifierName, SelectBy, build_classifier
 from serendip.classify.nested import NestedEnsemble
@@ -49,6 +49,9 @@ class CwolaConfig(MethodConfig):
         ``"random"``: every classifier holds back a random part of the sample; ``"nested"``: each of four inner folds
         judges several trainings on the three others, of which the best is kept
         (:class:`~serendip.classify.nested.NestedEnsemble`), as in the original work.
+    validation_fraction
+        The part that is held back with ``"random"``. Less than half helps with many features, most of them without
+        use (``docs/performance.md``).
     restarts
         Trainings for each inner fold of the nested validation; default: 5.
     min_events
@@ -68,6 +71,7 @@ class CwolaConfig(MethodConfig):
     members: PositiveInt = 20
     select_by: SelectBy = "loss"
     validation: Literal["random", "nested"] = "random"
+    validation_fraction: float = Field(default=0.5, gt=0.0, lt=1.0)
     restarts: PositiveInt | None = None
     min_events: PositiveInt = 10
 
@@ -75,6 +79,9 @@ class CwolaConfig(MethodConfig):
     def _restarts_need_nested(self) -> Self:
         if self.restarts is not None and self.validation != "nested":
             raise ValueError("restarts belong to the nested validation: give validation 'nested' too")
+        default = type(self).model_fields["validation_fraction"].default
+        if self.validation == "nested" and self.validation_fraction != default:
+            raise ValueError("validation_fraction belongs to validation 'random', not to 'nested'")
         return self
 
 
@@ -143,6 +150,7 @@ class Cwola(Method):
             seed=self.seed,
             threads=self.threads,
             select_by=config.select_by,
+            validation_fraction=config.validation_fraction,
         )
         if not nested:
             return classifier

@@ -36,6 +36,8 @@ class IdealisedConfig(MethodConfig):
         Draws of data and template, each with one classifier; their scores are averaged.
     data_fraction
         Part of the events that a member takes as data.
+    validation_fraction
+        Part of its sample that each classifier holds back to decide when to stop.
     min_events
         Fewest events of data, and of template, of one member.
     """
@@ -43,6 +45,7 @@ class IdealisedConfig(MethodConfig):
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
     data_fraction: float = Field(default=0.5, gt=0, lt=1)
+    validation_fraction: float = Field(default=0.5, gt=0.0, lt=1.0)
     min_events: PositiveInt = 20
 
 
@@ -107,7 +110,13 @@ class Idealised(Method):
 
     def classifier(self) -> Any:
         """Return the untrained classifier of one member; override it to use any scikit-learn estimator."""
-        return build_classifier(self.config.classifier, members=1, seed=self.seed, threads=self.threads)
+        return build_classifier(
+            self.config.classifier,
+            members=1,
+            seed=self.seed,
+            threads=self.threads,
+            validation_fraction=self.config.validation_fraction,
+        )
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Mean log-odds of data against template over the members, shape ``(n_events,)``."""

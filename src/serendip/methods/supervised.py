@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from serendip.classify.build import ClassifierName, build_classifier
 from serendip.classify.splits import SplitClassifiers, fit_splits
@@ -29,12 +29,15 @@ class SupervisedConfig(MethodConfig):
         ``"trees"`` or ``"network"``.
     members
         Classifiers that are averaged.
+    validation_fraction
+        Part of the sample that each of them holds back to decide when to stop.
     min_events
         Fewest signal events, and fewest background events, of the sample of one model.
     """
 
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
+    validation_fraction: float = Field(default=0.5, gt=0.0, lt=1.0)
     min_events: PositiveInt = 5
 
 
@@ -80,7 +83,11 @@ class Supervised(Method):
         """Return the untrained classifier; override it to use any other scikit-learn estimator."""
         config = self.config
         return build_classifier(
-            config.classifier, members=config.members, seed=self.seed, threads=self.threads
+            config.classifier,
+            members=config.members,
+            seed=self.seed,
+            threads=self.threads,
+            validation_fraction=config.validation_fraction,
         )
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from serendip.classify.build import ClassifierName, SelectBy, build_classifier
 from serendip.classify.splits import SplitClassifiers, fit_splits
@@ -36,6 +36,9 @@ class ClassifierConfig(MethodConfig):
     select_by
         What decides on events held back how long a classifier is trained: ``"loss"``, or ``"argos"``
         (:func:`serendip.classify.argos.argos`).
+    validation_fraction
+        Part of the sample that each classifier holds back to decide when to stop. Less than half helps with many
+        features, most of them without use (``docs/performance.md``).
     min_events
         Fewest events in the window, and in each sideband, of the sample of one model.
     """
@@ -43,6 +46,7 @@ class ClassifierConfig(MethodConfig):
     classifier: ClassifierName = "trees"
     members: PositiveInt = 20
     select_by: SelectBy = "loss"
+    validation_fraction: float = Field(default=0.5, gt=0.0, lt=1.0)
     min_events: PositiveInt = 20
 
 
@@ -114,6 +118,7 @@ class TemplateMethod(Method):
             seed=self.seed,
             threads=self.threads,
             select_by=config.select_by,
+            validation_fraction=config.validation_fraction,
         )
 
     def _train_classifier(
