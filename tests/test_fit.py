@@ -280,6 +280,6 @@ def test_wrong_shapes_are_a_programming_error():
 
 
 def test_no_valid_minimum_is_an_error_that_names_the_range(monkeypatch):
-    monkeypatch.setattr(fit_module, "_minimise", lambda *_: None)
+    monkeypatch.setattr(fit_module, "minimise", lambda *_: None)
     with pytest.raises(FitError, match="2600 and 6000 GeV"):
         fit_spectrum(np.ones(34), EDGES, "dijet")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.integrate import quad
 
 from serendip.errors import InputError
@@ -19,6 +20,14 @@ SHAPES = {
     "dijet:4": [np.log(0.01), 8.0, 5.0, 0.3],
     "dijet:5": [np.log(0.01), 8.0, 5.0, 0.3, 0.1],
     "dijet:6": [np.log(0.01), 8.0, 5.0, 0.3, 0.1, 2.0],
+    "turn-on:5": [np.log(0.01), -2300.0 / 200.0, 1000.0 / 200.0, 8.0, 5.0],
+    "turn-on:7": [np.log(0.01), -2300.0 / 200.0, 1000.0 / 200.0, 8.0, 5.0, 0.3, 0.1],
+    "altexp:3": [np.log(0.01), 6.0, 4.0],
+    "altexp:5": [np.log(0.01), 6.0, 4.0, 0.4, 0.1],
+    "altpower:4": [np.log(0.01), 4.0, 6.0, 3.0],
+    "altpower:5": [np.log(0.01), 4.0, 6.0, 3.0, 5.0],
+    "bernstein:1": [np.log(3000.0), np.log(200.0)],
+    "bernstein:4": list(np.log([9000.0, 700.0, 900.0, 3.0, 40.0])),
     "exppoly:3": [1.0, -3.0, -1.0, 0.4],
     "poly:2": [30.0, -7.0, 0.5],
 }
@@ -31,6 +40,21 @@ def formula(spec: str, m: float, p: list[float], sqrt_s: float = 13000.0) -> flo
         return float(np.exp(p[0] + p[1] * log_m + p[2] * log_m**2 + p[3] * log_m**3))
     if spec == "poly:2":
         return p[0] + p[1] * m / 1000.0 + p[2] * (m / 1000.0) ** 2
+    if spec.startswith("bernstein"):
+        # a Bernstein polynomial with its normalisation is a beta density
+        low, high, n = EDGES[0], EDGES[-1], len(p)
+        t = (m - low) / (high - low)
+        return sum(float(np.exp(c) * stats.beta.pdf(t, k + 1, n - k)) for k, c in enumerate(p)) / (high - low)
+    if spec.startswith("altexp"):
+        p = [*p, 0.0, 0.0]
+        return float(np.exp(p[0] - p[1] * x) / x ** (p[2] + p[3] * np.log(x) + p[4] * np.log(x) ** 2))
+    if spec.startswith("altpower"):
+        p = [*p, 0.0, 0.0]
+        return float(np.exp(p[0] - p[2] * x - p[3] * x**2 - p[4] * x**3) * x ** -p[1])
+    if spec.startswith("turn-on"):
+        width, place = 1000.0 / p[2], -1000.0 * p[1] / p[2]
+        turn_on = 0.5 * (1.0 + np.tanh((m - place) / width))
+        return turn_on * formula("dijet", m, [p[0], *p[3:]])
     p = [*p, 0.0, 0.0, 0.0]
     exponent = p[2] + p[3] * np.log(x) + p[4] * np.log(x) ** 2
     return float(np.exp(p[0]) * (1 - x) ** p[1] * x**-exponent * np.exp(-p[5] * x))
@@ -54,7 +78,7 @@ def test_bin_integrals_agree_with_adaptive_quadrature(spec):
 @pytest.mark.parametrize("spec", SHAPES)
 def test_value_is_the_documented_formula(spec):
     mass = np.array([2100.0, 3500.0, 5900.0])
-    value = get_family(spec).value(mass, np.array(SHAPES[spec]))
+    value = get_family(spec).on(EDGES).value(mass, np.array(SHAPES[spec]))
     assert value == pytest.approx([formula(spec, m, SHAPES[spec]) for m in mass], rel=1e-12)
 
 
@@ -81,6 +105,55 @@ def test_derivatives_agree_with_finite_differences(spec):
         assert jacobian[:, 0, k] == pytest.approx(
             difference[:, 0], rel=1e-6, abs=1e-8 * np.abs(jacobian).max()
         )
+
+
+@pytest.mark.parametrize("spec", ["turn-on:5", "turn-on:7", "bernstein:4"])
+def test_second_derivatives_agree_with_finite_differences(spec):
+    design = make_design(EDGES, get_family(spec))
+    theta = coefficients(design, SHAPES[spec])
+    factor = np.random.default_rng(1).normal(size=(40, 1))
+    second = design.curvature(theta, factor)[0]
+    for k in range(theta.shape[1]):
+        step = np.zeros_like(theta)
+        step[0, k] = 1e-5
+        slope = (design.expected(theta + step)[1] - design.expected(theta - step)[1])[:, 0] / 2e-5
+        assert second[k] == pytest.approx(factor[:, 0] @ slope, rel=1e-5, abs=1e-7 * np.abs(second).max())
+
+
+def test_bernstein_factors_add_up_to_the_events_in_the_range():
+    design = make_design(EDGES, get_family("bernstein:4"))
+    expected = design.expected(coefficients(design, SHAPES["bernstein:4"]))[0]
+    assert expected.sum() == pytest.approx(np.exp(SHAPES["bernstein:4"]).sum(), rel=1e-9)
+
+
+def test_bernstein_without_a_range_is_a_programming_error():
+    with pytest.raises(ValueError, match="fit range"):
+        get_family("bernstein:2").value(np.array([3000.0]), np.zeros(3))
+
+
+def test_turn_on_is_half_way_up_at_its_place():
+    p = SHAPES["turn-on:5"]
+    with_it = get_family("turn-on:5").value(np.array([2100.0, 2300.0, 2500.0, 5000.0]), np.array(p))
+    without = get_family("dijet:3").value(
+        np.array([2100.0, 2300.0, 2500.0, 5000.0]), np.array([p[0], *p[3:]])
+    )
+    assert with_it / without == pytest.approx([0.5 * (1 - np.tanh(1)), 0.5, 0.5 * (1 + np.tanh(1)), 1.0])
+
+
+def test_smallest_alternatives_are_one_function():
+    mass = np.linspace(2000.0, 6000.0, 9)
+    one = get_family("altexp:3").value(mass, np.array([1.0, 6.0, 4.0]))
+    assert get_family("altpower:3").value(mass, np.array([1.0, 4.0, 6.0])) == pytest.approx(one, rel=1e-12)
+
+
+def test_start_values_are_near_the_truth():
+    for spec, params in SHAPES.items():
+        design = make_design(EDGES, get_family(spec))
+        theta = coefficients(design, params)
+        theta[0, 0] += 6.0 if design.log_linear else 0.0
+        mu = design.expected(theta)[0]
+        started = design.expected(design.start(mu))[0]
+        assert np.abs(started - mu).sum() < 0.35 * mu.sum(), spec
 
 
 def test_standardised_basis_is_orthonormal_and_nested():
@@ -137,10 +210,34 @@ def test_parameter_counts_include_the_normalisation():
     assert get_family("exppoly:2").n_parameters == (3,)
     assert get_family("exppoly").n_parameters == tuple(range(4, 10))
     assert len(get_family("dijet").parameter_names) == 6
+    assert get_family("turn-on").n_parameters == (6, 7)
+    assert get_family("turn-on:5").parameter_names == ("ln p0", "t0", "t1", "p1", "p2")
+    assert get_family("altexp").members == ("altexp-4", "altexp-5")
+    assert get_family("altpower:3").n_parameters == (3,)
+    assert get_family("bernstein:3").n_parameters == (4,)
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "cubic", "dijet:2", "dijet:7", "poly", "poly:9", "poly:-1", "exppoly:0", "dijet:x"]
+    "spec",
+    [
+        "",
+        "cubic",
+        "dijet:2",
+        "dijet:7",
+        "poly",
+        "poly:9",
+        "poly:-1",
+        "exppoly:0",
+        "dijet:x",
+        "turn-on:4",
+        "turn-on:8",
+        "altexp:2",
+        "altpower:6",
+        "bernstein",
+        "bernstein:0",
+        "bernstein:9",
+        "dijet:²",
+    ],
 )
 def test_unknown_names_list_the_choices(spec):
     with pytest.raises(InputError, match="dijet:N") as error:

@@ -38,7 +38,7 @@ def build_classifier(
     validation_fraction
         That part of the sample.
     """
-    common = {
+    common: dict[str, Any] = {
         "members": members, "select_by": select_by, "validation_fraction": validation_fraction, "random_state": seed,
     }  # fmt: skip
     if name == "trees":

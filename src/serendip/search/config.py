@@ -32,6 +32,8 @@ TuneOn = Literal["untested", "all"]
 
 _FOLD_KEYS = ("folds", "seed", "id", "where", "tree", "preset")
 
+_PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
+
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 Config = TypeVar("Config", bound="SearchConfig")
@@ -109,6 +111,8 @@ class SearchConfig(BaseModel):
     working_points: tuple[float, ...] = (1e-2, 1e-3)
     folds: int = Field(default=10, ge=2, le=100)
     combination: Combination = "sequential"
+    calibration: str | None = None
+    counting: Literal["fit", "template"] = "fit"
     background: str = "exppoly"
     range: tuple[float, float] | None = None
     sqrt_s: float = Field(default=13.0, gt=0)
@@ -181,6 +185,19 @@ class SearchConfig(BaseModel):
                 raise ValueError(
                     f"options are given for '{name}', which is not among the methods {self.method}"
                 )
+        if self.calibration is not None and self.combination != "kfold-summed":
+            raise ValueError(
+                f"a calibration belongs to the combination 'kfold-summed'; '{self.combination}' needs none"
+            )
+        if self.counting == "template":
+            from serendip.search.template_curves import can_count
+
+            for name in self.method:
+                if not can_count(get_method(name)):
+                    raise ValueError(
+                        f"counting 'template' needs a method whose background template depends on the mass (cathode, lacathode, "
+                        f"curtains, feta, salad), and '{name}' is none; use counting 'fit'"
+                    )
         needs_label = [name for name in self.method if get_method(name).uses_labels]
         if needs_label and self.label is None and self.preset is None:
             raise ValueError(
@@ -230,6 +247,13 @@ class SearchConfig(BaseModel):
             return None
         bounds = Window(self.range[0] * _GEV[self.unit], self.range[1] * _GEV[self.unit])
         return bounds.low, bounds.high
+
+    @property
+    def template_draws(self) -> int | None:
+        """Events to draw from each template for a template count: a hundred pass the tightest cut; None: fits count."""
+        if self.counting == "fit":
+            return None
+        return round(min(max(_PASSING_DRAWS / min(self.working_points), _FEWEST_DRAWS), _MOST_DRAWS))
 
     def method_config(self, name: str) -> Any:
         """Validated configuration of one method."""

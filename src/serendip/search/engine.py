@@ -278,7 +278,8 @@ def plan_training(
             region = [window.low, window.high]
             simulated = get_method(name).uses_simulation(config.method_config(name))
             inputs = [digest, simulation_digest] if simulated else digest
-            key = run.task_key(inputs, name, options, region, *common)
+            counted = [] if config.template_draws is None else ["template count", config.template_draws]
+            key = run.task_key(inputs, name, options, region, *common, *counted)
             tasks.append(
                 Task(
                     key,
@@ -290,6 +291,7 @@ def plan_training(
                     config.seed,
                     threads,
                     bounds=config.mass_range,
+                    template_draws=config.template_draws,
                 )
             )
     return TrainingPlan(tuple(tasks), {where: backgrounds[request] for where, request in wanted.items()})

@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.registry import get_method
+from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
 from serendip.search.folds import background_efficiency, tie_breaker
 from serendip.search.rundir import TaskResult
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
-from serendip.statistics.looks import SINGLE, LookResult, analyse_look, fit_inclusive, fit_range, make_edges
+from serendip.statistics.looks import (
+    SINGLE,
+    LookResult,
+    analyse_look,
+    calibrate_look,
+    fit_inclusive,
+    fit_range,
+    make_edges,
+)
+from serendip.statistics.pvalues import z_value
+from serendip.statistics.template_count import count_look
 from serendip.statistics.trials import GlobalResult, global_p_value
 
 __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
@@ -105,7 +116,8 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
     Raises
     ------
     InputError
-        If the window lies outside the data or is empty, or its sidebands hold too few events.
+        If the window lies outside the data or is empty, its sidebands hold too few events, or the calibration was
+        not made for such a search.
     """
     mass, weights = events.m, events.weights
     low, high = float(mass.min()), float(mass.max())
@@ -137,6 +149,10 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
             f"too few sideband events: {found} around the window {window} (range {bounds[0]:g}-{bounds[1]:g} GeV), at least "
             f"{_MIN_SIDEBAND_EVENTS} are needed; widen --range or give more data"
         )
+    if (calibration := read_calibration(config)) is not None:
+        for method, points in _calibrated_looks(config).items():
+            for point in points:
+                calibration.check(config, method, window, point, found)
     family = get_family(config.background, config.sqrt_s * 1000)
     inclusive = fit_inclusive(mass, window, edges, family, weights=None if events.weight is None else weights)
     return WindowFit(window, edges, inside, counts, inclusive)
@@ -159,35 +175,57 @@ def measure(
     """
     mass, weights = events.m, events.weights
     ties = tie_breaker(events.ids, config.seed)
+    calibration, calibrated = read_calibration(config), _calibrated_looks(config)
     looks, efficiencies = [], {}
     for method in config.method:
         trains, points = get_method(method).trains, get_method(method).working_points
         counted = fold if trains else np.zeros_like(fold)
         for window_fit in windows:
             window = window_fit.window
-            score = tasks[method, window].scores
-            efficiency = (
-                np.ones(len(mass))
-                if points == (1.0,)
-                else background_efficiency(score, counted, window_fit.sideband(mass), weights, ties)
-            )
+            task = tasks[method, window]
+            score = task.scores
+            by_template = config.counting == "template"
+            if by_template:
+                efficiency = _known(task.efficiency)
+            elif points == (1.0,):
+                efficiency = np.ones(len(mass))
+            else:
+                efficiency = background_efficiency(score, counted, window_fit.sideband(mass), weights, ties)
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
             for working_point in points or config.working_points:
-                result = analyse_look(
-                    mass[used],
-                    counted[used],
-                    efficiency[used] <= working_point,
-                    window,
-                    window_fit.edges,
-                    window_fit.inclusive,
-                    combination=config.combination if trains else SINGLE,
-                    n_folds=config.folds,
-                    weights=None if events.weight is None else weights[used],
-                    blinded=blinded,
-                    method=method,
-                    working_point=working_point,
-                )
+                common: dict[str, Any] = {
+                    "working_point": working_point,
+                    "combination": config.combination if trains else SINGLE,
+                    "n_folds": config.folds,
+                    "weights": None if events.weight is None else weights[used],
+                    "blinded": blinded,
+                    "method": method,
+                }
+                if by_template:
+                    assert task.curves is not None
+                    result = count_look(
+                        mass[used],
+                        counted[used],
+                        efficiency[used],
+                        window,
+                        window_fit.inclusive,
+                        task.curves,
+                        **common,
+                    )
+                else:
+                    result = analyse_look(
+                        mass[used],
+                        counted[used],
+                        efficiency[used] <= working_point,
+                        window,
+                        window_fit.edges,
+                        window_fit.inclusive,
+                        **common,
+                    )
+                if calibration is not None and working_point in calibrated.get(method, ()):
+                    null = calibration.null(config, method, window, working_point)
+                    result = calibrate_look(result, null, str(config.calibration))
                 if notes := _reservations(config, method):
                     notes += [result.warning] if result.warning else []
                     result = replace(result, warning="; ".join(notes))
@@ -199,7 +237,40 @@ def measure(
         rng = np.random.default_rng([config.seed, 0x70795])
         overall = global_p_value([looks[i].result for i in searched], config.toys, rng)
         overall = replace(overall, best_look=searched[overall.best_look])
+        if any(looks[i].result.calibration is not None for i in searched):
+            overall = _not_below_bonferroni(overall)
     return Measurement(tuple(looks), overall, efficiencies)
+
+
+def _known(efficiency: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    if efficiency is None:
+        raise InputError(
+            "a training of this run has no template count: it was made with counting 'fit'; choose another folder"
+        )
+    return efficiency
+
+
+def _calibrated_looks(config: SearchConfig) -> dict[str, tuple[float, ...]]:
+    """Working points of the methods whose looks a calibration is about: those that train, without the truth."""
+    methods = {name: get_method(name) for name in config.method}
+    return {
+        name: method.working_points or config.working_points
+        for name, method in methods.items()
+        if method.trains and not method.uses_labels
+    }
+
+
+def _not_below_bonferroni(overall: GlobalResult) -> GlobalResult:
+    """Toys draw independent folds; only the calibration of each look knows of more, so that its bound is kept."""
+    bound = overall.bonferroni
+    p, (low, high) = max(overall.p, bound), overall.p_interval_68
+    return replace(
+        overall,
+        p=p,
+        z=float(z_value(p)),
+        p_interval_68=(max(low, bound), max(high, bound)),
+        trials=f"{overall.trials}, and not below Bonferroni over calibrated looks",
+    )
 
 
 def _reservations(config: SearchConfig, method: str) -> list[str]:

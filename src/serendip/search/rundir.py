@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import psutil
@@ -26,10 +27,12 @@ from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.files import atomic_write
 from serendip.search.config import SearchConfig
+from serendip.statistics.template_count import TemplateCurves
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
 
 _ARRAYS = ("scores", "template", "template_weights", "signal", "signal_size")
+_CURVES = "template_curves.npz"
 _PACKAGES = ("numpy", "scipy", "iminuit", "scikit-learn", "torch", "zuko", "pyarrow")
 
 
@@ -74,6 +77,9 @@ class TaskResult:
         among the facts, which anybody reads: it says what lies in the window.
     facts
         JSON-able: method, window, timing, closure.
+    efficiency, curves
+        Template efficiency of every score, shape ``(n,)``, and what templates of bootstrap samples make of it, for
+        template counting; None without.
     model
         Files of the last model by path, see :mod:`serendip.search.models`; None if it cannot be saved, and for a
         training that was read back.
@@ -86,6 +92,8 @@ class TaskResult:
     signal_size: NDArray[np.float64]
     facts: dict[str, Any]
     model: dict[str, bytes] | None = None
+    efficiency: NDArray[np.float64] | None = None
+    curves: TemplateCurves | None = None
 
 
 class RunDirectory:
@@ -230,6 +238,9 @@ class RunDirectory:
         def fill(folder: Path) -> None:
             for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(result, name), allow_pickle=False)
+            if result.curves is not None and result.efficiency is not None:
+                arrays = {"efficiency": result.efficiency} | result.curves.arrays()
+                np.savez(folder / _CURVES, allow_pickle=False, **arrays)
             for name, content in (result.model or {}).items():
                 path = folder / "model" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -287,9 +298,16 @@ class RunDirectory:
                 np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS
             )
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, EOFError) as error:
+            efficiency, curves = None, None
+            if (folder / _CURVES).exists():
+                with np.load(folder / _CURVES, allow_pickle=False) as stored:
+                    arrays = dict(stored)
+                efficiency, curves = arrays.pop("efficiency"), TemplateCurves.from_arrays(arrays)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise _damaged(folder, error) from None
-        return TaskResult(scores, template, weights, signal, size, facts)
+        return TaskResult(
+            scores, template, weights, signal, size, facts, efficiency=efficiency, curves=curves
+        )
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""

@@ -22,9 +22,11 @@ from serendip.events.events import Events, Window
 from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
+from serendip.methods.template_method import TemplateMethod
 from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.models import pack_model
 from serendip.search.rundir import TaskResult
+from serendip.search.template_curves import template_curves
 from serendip.statistics.looks import SINGLE, fit_range
 
 __all__ = ["BackgroundTask", "Task", "run_background", "run_task"]
@@ -36,7 +38,7 @@ _CLOSURE_COPIES = 10
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know besides the events."""
+    """What a worker needs to know besides the events; ``template_draws`` asks for a template count."""
 
     key: str
     method: str
@@ -48,6 +50,7 @@ class Task:
     threads: int
     background: ConditionalDensity | None = None
     bounds: tuple[float, float] | None = None
+    template_draws: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,20 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     rng = np.random.default_rng([task.seed, last_fold])
     template = _template(method, last_model, len(events.features), rng)
     closure = _closure(method, events, task.window, fold == last_fold, last_model, rng)
+    efficiency, curves = None, None
+    if task.template_draws is not None:
+        assert isinstance(method, TemplateMethod)
+        efficiency, curves = template_curves(
+            method,
+            events,
+            task.window,
+            plan,
+            fold,
+            scores,
+            bounds=bounds,
+            draws=task.template_draws,
+            seed=task.seed,
+        )
     facts = {
         "method": task.method,
         "window": [task.window.low, task.window.high],
@@ -152,7 +169,7 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
         "closure": closure,
     }
     signal = _signal(method, last_model, len(events.features))
-    return TaskResult(scores, *template, *signal, facts | model_facts, files)
+    return TaskResult(scores, *template, *signal, facts | model_facts, files, efficiency, curves)
 
 
 def forget_peak_memory() -> None:

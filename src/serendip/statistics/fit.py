@@ -9,18 +9,27 @@ Weighted events: counts divided by ``scale = sum(w^2)/sum(w)`` behave like Poiss
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from iminuit import Minuit  # type: ignore[import-untyped]
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
 
 from serendip.errors import InputError, SerendipError
-from serendip.statistics.functions import BackgroundFamily, Design, get_family, make_design
+from serendip.statistics.functions import BackgroundFamily, get_family, make_design
+from serendip.statistics.minimise import Objective, fisher_information, minimise
+from serendip.statistics.order import (
+    OrderTest,
+    candidate_members,
+    choose_order,
+    deviance,
+    deviance_p_value,
+    dispersion,
+    improvement_p_value,
+)
 
 __all__ = [
     "FitError",
+    "OrderTest",
     "SpectrumFit",
     "TriedFunction",
     "candidate_members",
@@ -40,7 +49,7 @@ class FitError(SerendipError):
 
 @dataclass(frozen=True)
 class TriedFunction:
-    """One function of the family: its deviance, and the likelihood-ratio p-value against the one before."""
+    """One function of the family: its deviance, and the p-value of the test against the one before."""
 
     name: str
     n_parameters: int
@@ -75,6 +84,8 @@ class SpectrumFit:
         Poisson moments of the deviance, so that sparse bins do not distort it.
     tried
         All orders that were fitted.
+    alpha, choice
+        How the order was chosen, see :func:`fit_spectrum`.
     """
 
     family: BackgroundFamily
@@ -96,6 +107,8 @@ class SpectrumFit:
     n_dof: int
     gof_p: float
     tried: tuple[TriedFunction, ...] = field(default=())
+    alpha: float = 0.05
+    choice: OrderTest = "lrt"
 
     def window(self, low_bin: int, high_bin: int) -> tuple[float, float]:
         """Expected sum of the bins ``low_bin <= i < high_bin`` and its error from the full covariance."""
@@ -136,144 +149,13 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def deviance(counts: Array, expected: Array, axis: int = -1) -> Array:
-    """Baker-Cousins deviance ``2 sum(mu - n + n ln(n/mu))``."""
-    return np.asarray(2.0 * np.sum(special.kl_div(counts, expected), axis=axis))
-
-
-def _gof_p(value: float, expected: Array, n_parameters: int) -> float:
-    """p-value of a deviance, with a scaled chi-square that has the deviance's exact Poisson moments."""
-    n = np.arange(0, 120)[:, None]
-    mu = np.maximum(expected, 1e-12)
-    small = np.minimum(mu, 40.0)
-    pmf = stats.poisson.pmf(n, small)
-    term = 2.0 * special.kl_div(n.astype(float), small)
-    mean = np.where(mu < 40, (pmf * term).sum(axis=0), 1.0 + 1.0 / (6.0 * mu))
-    square = np.where(mu < 40, (pmf * term**2).sum(axis=0), mean**2 + 2.0 + 2.0 / (3.0 * mu))
-    total, variance = float(mean.sum()), float((square - mean**2).sum())
-    if variance <= 0 or len(mu) <= n_parameters:
-        return float("nan")
-    dof = 2.0 * total**2 / variance
-    # the fit takes one degree of freedom per parameter
-    shrink = 1.0 - n_parameters / len(mu)
-    return float(stats.chi2.sf(value * dof / total, dof * shrink))
-
-
-def candidate_members(family: BackgroundFamily, design: Design, n_fitted: int) -> list[int]:
-    """Indices of the members that the binning can tell apart; the smallest one is always tried."""
-    smallest = family.n_parameters[0]
-    if smallest > min(design.n_parameters, n_fitted):
-        raise InputError(
-            f"'{family.members[0]}' has {smallest} parameters but only {n_fitted} bins outside the "
-            "window to fit; use more bins or a wider range"
-        )
-    return [
-        k
-        for k, p in enumerate(family.n_parameters)
-        if p == smallest or (p <= design.n_parameters and p < n_fitted)
-    ]
-
-
-def choose_order(deviances: list[Array], sizes: list[int], alpha: float) -> NDArray[np.int_]:
-    """Smallest order that no larger one improves on at level ``alpha``, for each toy."""
-    n_toys = len(deviances[0])
-    choice = np.full(n_toys, len(sizes) - 1)
-    for k in reversed(range(len(sizes) - 1)):
-        better = np.zeros(n_toys, dtype=bool)
-        for j in range(k + 1, len(sizes)):
-            better |= deviances[k] - deviances[j] > stats.chi2.isf(alpha, sizes[j] - sizes[k])
-        choice[~better] = k
-    return choice
-
-
-def fisher_information(mu: Array, jacobian: Array) -> Array:
-    """Fisher information ``J^T diag(1/mu) J`` of each toy, shape ``(n_toys, p, p)``."""
-    p = jacobian.shape[-1]
-    out = np.empty((mu.shape[1], p, p))
-    scaled = jacobian / np.maximum(mu, 1e-300)[..., None]
-    for i in range(p):
-        for j in range(i + 1):
-            out[:, i, j] = out[:, j, i] = np.einsum("nt,nt->t", scaled[..., i], jacobian[..., j])
-    return out
-
-
-class _Objective:
-    """Penalised deviance and gradient of one spectrum, for Minuit."""
-
-    def __init__(self, counts: Array, fitted: Design, everywhere: Design) -> None:
-        self.counts, self.fitted, self.everywhere = counts, fitted, everywhere
-        # polynomials only: below one per cent of the mean bin the logarithm is continued smoothly
-        self.floor = 1e-2 * max(float(counts.mean()), 1e-6)
-
-    def above_floor(self, mu: Array) -> Array:
-        """Expectation used for the errors: that of an empty bin of a polynomial is not zero."""
-        return mu if self.fitted.log_linear else np.maximum(mu, self.floor)
-
-    def _safe(self, mu: Array) -> tuple[Array, Array]:
-        """Expectation kept above a small floor (smoothly), and the derivative of that map."""
-        low = mu < self.floor
-        ratio = np.where(low, np.exp(np.clip(mu / self.floor - 1.0, -600.0, 0.0)), 1.0)
-        return np.where(low, self.floor * ratio, mu), ratio
-
-    def __call__(self, theta: Array) -> float:
-        mu = self.fitted.expected(theta[None])[0][:, 0]
-        penalty = float(self.fitted.prior @ theta**2)
-        if not self.fitted.log_linear:
-            negative = np.minimum(self.everywhere.expected(theta[None])[0][:, 0], 0.0) / self.floor
-            mu, _ = self._safe(mu)
-            return float(deviance(self.counts, mu)) + float(negative @ negative)
-        return float(deviance(self.counts, mu)) + penalty
-
-    def gradient(self, theta: Array) -> Array:
-        mu, jacobian = (a[:, 0] for a in self.fitted.expected(theta[None]))
-        if not self.fitted.log_linear:
-            wide, wide_jacobian = (a[:, 0] for a in self.everywhere.expected(theta[None]))
-            safe, slope = self._safe(mu)
-            negative = np.minimum(wide, 0.0) / self.floor**2
-            return np.asarray(
-                2 * ((1 - self.counts / safe) * slope) @ jacobian + 2 * negative @ wide_jacobian
-            )
-        return np.asarray(2 * (1 - self.counts / mu) @ jacobian + 2 * self.fitted.prior * theta)
-
-
-def _minimise(objective: _Objective, start: Array) -> tuple[Array, Array, float] | None:
-    """Coefficients, covariance and deviance of an accurate minimum; None if Minuit finds none.
-
-    The covariance is the inverse Fisher information, as in the fits of toys: Minuit's own comes from finite
-    differences and is off by some per cent for these correlated parameters.
-    """
-    jitter = np.random.default_rng(12345)
-    for attempt in range(5):
-        minuit = Minuit(objective, start, grad=objective.gradient)
-        minuit.errordef = Minuit.LEAST_SQUARES
-        minuit.strategy = 1 if attempt == 0 else 2
-        # counts of 1e9 leave too few digits for the tightest tolerance
-        minuit.tol = 10.0 ** min(attempt - 5, -1)
-        minuit.print_level = 0
-        minuit.migrad(ncall=5000)
-        if minuit.valid and minuit.accurate:
-            theta = np.asarray(minuit.values)
-            penalty = float(objective.fitted.prior @ theta**2)
-            mu, jacobian = objective.fitted.expected(theta[None])
-            information = fisher_information(objective.above_floor(mu), jacobian)[0]
-            covariance = np.linalg.inv(information + np.diag(objective.fitted.prior))
-            return theta, covariance, float(minuit.fval or 0.0) - penalty
-        start = start + jitter.normal(0.0, 0.1, len(start)) * (np.abs(start) + 0.1)
-    return None
-
-
-def _start(counts: Array, design: Design) -> Array:
-    """Coefficients from a weighted linear fit of the counts (or their logarithms)."""
-    mass_weight = design.weights.sum(axis=1)
-    centre = np.einsum("ng,ngp->np", design.weights, design.basis) / mass_weight[:, None]
-    value = counts + 0.5 if design.log_linear else counts
-    weight = np.sqrt(value) if design.log_linear else mass_weight / np.sqrt(counts + 1.0)
-    target = np.log(value / mass_weight) if design.log_linear else counts / mass_weight
-    return np.asarray(np.linalg.lstsq(centre * weight[:, None], target * weight, rcond=None)[0])
-
-
 def check_input(
-    counts: Array, edges: Array, mask: NDArray[np.bool_], offset: Array | None, scale: float
+    counts: Array,
+    edges: Array,
+    mask: NDArray[np.bool_],
+    offset: Array | None,
+    scale: float,
+    choice: OrderTest,
 ) -> None:
     """Stop at shapes, counts, offsets or scales that cannot be fitted."""
     if counts.shape[-1] != len(edges) - 1 or mask.shape != (len(edges) - 1,):
@@ -286,6 +168,10 @@ def check_input(
     if not (np.isfinite(scale) and scale > 0):
         msg = f"scale must be positive, not {scale}"
         raise ValueError(msg)
+    if choice not in get_args(OrderTest):
+        raise InputError(
+            f"unknown test '{choice}' of the order; expected one of: {', '.join(get_args(OrderTest))}"
+        )
     if np.all(mask):
         raise InputError("no bin is left to fit: the window covers the whole fit range")
 
@@ -299,6 +185,7 @@ def fit_spectrum(
     offset: ArrayLike | None = None,
     scale: float = 1.0,
     alpha: float = 0.05,
+    choice: OrderTest = "lrt",
 ) -> SpectrumFit:
     """Fit a binned spectrum by maximum Poisson likelihood and choose the order of the function.
 
@@ -317,7 +204,11 @@ def fit_spectrum(
     scale
         ``sum(w^2)/sum(w)`` of weighted events.
     alpha
-        The smallest order is taken that no larger one improves on at this level (likelihood-ratio tests).
+        The smallest order is taken that no larger one improves on at this level.
+    choice
+        Test of an improvement: ``"lrt"``, the likelihood-ratio test, or ``"f-test"``, which measures it in units of the
+        deviance per degree of freedom of the larger function. The F-test takes fewer parameters where none of the
+        functions describes the spectrum.
 
     Raises
     ------
@@ -330,21 +221,23 @@ def fit_spectrum(
     edges_, n = np.asarray(edges, dtype=float), np.asarray(counts, dtype=float)
     left_out = np.zeros(len(n), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     shape = None if offset is None else np.asarray(offset, dtype=float)
-    check_input(n, edges_, left_out, shape, scale)
+    check_input(n, edges_, left_out, shape, scale, choice)
     design = make_design(edges_, family, shape)
+    family = family.on(edges_)
     keep = ~left_out
     fitted, y = design.bins(keep), n[keep] / scale
 
     if not np.any(y):
         p = family.n_parameters[0]
         nothing, zeros = np.zeros(len(n)), np.zeros((p, p))
-        empty = np.concatenate([[-np.inf if family.log_linear else 0.0], np.zeros(p - 1)])
+        empty = np.zeros(p)
+        empty[: p if family.sum_of_terms else 1] = -np.inf if family.log_linear else 0.0
         return SpectrumFit(
             family=family, function=family.members[0], n_parameters=p, params=empty, covariance=zeros,
             edges=edges_, counts=n, mask=left_out, offset=shape, scale=scale,
             expected=nothing, expected_error=nothing, jacobian=np.zeros((len(n), p)),
             coefficients=empty, coefficient_covariance=zeros,
-            deviance=0.0, n_dof=int(keep.sum()) - p, gof_p=1.0,
+            deviance=0.0, n_dof=int(keep.sum()) - p, gof_p=1.0, alpha=alpha, choice=choice,
         )  # fmt: skip
 
     results: list[tuple[int, Array, Array, float]] = []
@@ -352,8 +245,7 @@ def fit_spectrum(
     for k in candidate_members(family, design, int(keep.sum())):
         p = family.n_parameters[k]
         member = fitted.order(p)
-        guess = _start(y, member) if start is None else np.concatenate([start, np.zeros(p - len(start))])
-        minimum = _minimise(_Objective(y, member, design.order(p)), guess)
+        minimum = minimise(Objective(y, member, design.order(p)), start)
         if minimum is not None:
             results.append((k, *minimum))
             start = minimum[0]
@@ -364,23 +256,27 @@ def fit_spectrum(
             "background or range"
         )
     sizes = [family.n_parameters[k] for k, *_ in results]
-    best = int(choose_order([np.array([r[3]]) for r in results], sizes, alpha)[0])
-    tried = tuple(
-        TriedFunction(
-            family.members[k],
-            sizes[i],
-            value,
-            float(stats.chi2.sf(results[i - 1][3] - value, sizes[i] - sizes[i - 1])) if i else None,
-        )
-        for i, (k, _, _, value) in enumerate(results)
-    )
+    noise: list[tuple[Array, Array]] | None = None
+    if choice == "f-test":
+        noise = [
+            dispersion(np.array([value]), fitted.order(p).expected(theta[None])[0], p)
+            for p, (_, theta, _, value) in zip(sizes, results, strict=True)
+        ]
+    best = int(choose_order([np.array([r[3]]) for r in results], sizes, alpha, noise)[0])
+    tried = []
+    for i, (k, _, _, value) in enumerate(results):
+        p_value = None
+        if i:
+            gain, more = np.array([results[i - 1][3] - value]), sizes[i] - sizes[i - 1]
+            p_value = float(improvement_p_value(gain, more, None if noise is None else noise[i])[0])
+        tried.append(TriedFunction(family.members[k], sizes[i], value, p_value))
     k, theta, covariance, value = results[best]
     chosen = design.order(sizes[best])
     mu, jacobian = (a[:, 0] for a in chosen.expected(theta[None]))
     mu = np.maximum(mu, 0.0)
     params, to_params = chosen.to_params @ theta, chosen.to_params
     if family.log_linear:
-        params[0] += np.log(scale)
+        params[: len(params) if family.sum_of_terms else 1] += np.log(scale)
     else:
         params, to_params = params * scale, to_params * scale
     error = np.sqrt(np.maximum(np.einsum("ip,pq,iq->i", jacobian, covariance, jacobian), 0.0))
@@ -391,5 +287,5 @@ def fit_spectrum(
         expected=mu * scale, expected_error=error * scale, jacobian=jacobian * scale,
         coefficients=theta, coefficient_covariance=covariance,
         deviance=value, n_dof=int(keep.sum()) - sizes[best],
-        gof_p=_gof_p(value, mu[keep], sizes[best]), tried=tried,
+        gof_p=deviance_p_value(value, mu[keep], sizes[best]), tried=tuple(tried), alpha=alpha, choice=choice,
     )  # fmt: skip

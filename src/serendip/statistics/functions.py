@@ -1,4 +1,4 @@
-"""Smooth background functions and their bin integrals.
+"""Smooth background functions by name.
 
 Which family to choose:
 
@@ -6,11 +6,16 @@ Which family to choose:
   chosen by likelihood-ratio tests. ``dijet:N`` fixes it (N = 3 to 6).
 * ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 3 to 8 chosen by
   tests, ``exppoly:DEGREE`` fixes it. The choice for spectra with a turn-on or when ``sqrt(s)`` means nothing.
+* ``turn-on`` - a dijet function of four or five parameters times ``(1 + tanh((m - p6) / p5)) / 2``, chosen by tests;
+  ``turn-on:N`` fixes the number of all parameters (N = 5 to 7). For a fit range that begins on a trigger turn-on.
+* ``altexp`` and ``altpower`` - other functions of the same flexibility, four or five parameters chosen by tests,
+  ``altexp:N`` and ``altpower:N`` fix it (N = 3 to 5). For tests of the bias of a choice, and for an envelope.
 
 The choices start one order above the smallest function: a curvature too small for the test to see but not for
 the window would otherwise be counted as an excess (measured in ``docs/statistics.md``).
 
 * ``poly:DEGREE`` - a polynomial in ``m`` kept positive; for slowly varying spectra such as dimuon sidebands.
+* ``bernstein:DEGREE`` - a sum of Bernstein polynomials over the fit range with positive coefficients; for the same spectra.
 
 Every parameter count in this package **includes the normalisation**.
 """
@@ -18,173 +23,31 @@ Every parameter count in this package **includes the normalisation**.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from serendip.errors import InputError
+from serendip.statistics.design import BackgroundFamily, Design, make_design
 
 __all__ = ["CHOICES", "BackgroundFamily", "Design", "efficiency_family", "get_family", "make_design"]
 
 Array = NDArray[np.float64]
 
-CHOICES = "dijet, dijet:N (N = 3 to 6), exppoly, exppoly:DEGREE (1 to 8), poly:DEGREE (0 to 8)"
+CHOICES = (
+    "dijet, dijet:N (N = 3 to 6), turn-on, turn-on:N (5 to 7), exppoly, exppoly:DEGREE (1 to 8), altexp, altexp:N (3 to 5), "
+    "altpower, altpower:N (3 to 5), poly:DEGREE (0 to 8), bernstein:DEGREE (1 to 8)"
+)
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
-
-
-@dataclass(frozen=True)
-class BackgroundFamily:
-    r"""Nested functions :math:`f_k`, smallest first.
-
-    Log-linear families are :math:`\ln f(m) = \sum_j \theta_j b_j(m)`, polynomials
-    :math:`f(m) = \sum_j \theta_j b_j(m)`. The first ``n_parameters[k]`` columns make member ``k``.
-
-    Attributes
-    ----------
-    spec
-        The name on the command line.
-    members
-        Names of the functions, smallest first.
-    n_parameters
-        Their numbers of parameters, normalisation included.
-    parameter_names
-        Names of all parameters of the largest member.
-    columns
-        Basis functions: masses of shape ``s`` to an array of shape ``s + (n_parameters[-1],)``.
-    log_linear
-        False for polynomials.
-    upper
-        Masses must lie below this value (``sqrt(s)`` for the dijet functions), in GeV.
-    prior_width
-        Width of the Gaussian prior on the standardised shape coefficients (logarithms, rms over the range).
-        The default keeps fits of a handful of events finite and is otherwise without effect.
-    """
-
-    spec: str
-    members: tuple[str, ...]
-    n_parameters: tuple[int, ...]
-    parameter_names: tuple[str, ...]
-    columns: Callable[[Array], Array]
-    log_linear: bool = True
-    upper: float = float("inf")
-    prior_width: float = 30.0
-
-    def value(self, mass: Array, params: Array) -> Array:
-        """Density in events per GeV at masses of any shape, for parameters in this family's own form."""
-        linear = self.columns(np.asarray(mass, dtype=float))[..., : len(params)] @ params
-        return np.exp(linear) if self.log_linear else np.asarray(linear)
-
-
-@dataclass(frozen=True)
-class Design:
-    """A family on a binning, with basis columns made orthonormal over the bin centres.
-
-    Bin integrals are five-point Gauss-Legendre sums: exact to about 1e-12 for bins of a few per cent, where
-    the value at the bin centre is wrong by ``n (n+1) / 24 (w/m)^2`` for ``m^-n``.
-
-    Attributes
-    ----------
-    weights
-        Integration weights times offset, shape ``(n_bins, 5)``.
-    basis
-        Standardised basis at the nodes, shape ``(n_bins, 5, p)``.
-    to_params
-        Standardised coefficients to the family's own parameters, shape ``(p, p)``, upper triangular.
-    prior
-        Precision of the prior on each coefficient, shape ``(p,)``; zero for the normalisation.
-    """
-
-    weights: Array
-    basis: Array
-    to_params: Array
-    prior: Array
-    log_linear: bool
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of parameters, normalisation included."""
-        return int(self.basis.shape[-1])
-
-    def order(self, n_parameters: int) -> Design:
-        """The member with the first ``n_parameters`` columns."""
-        p = n_parameters
-        return replace(
-            self, basis=self.basis[..., :p], to_params=self.to_params[:p, :p], prior=self.prior[:p]
-        )
-
-    def bins(self, keep: NDArray[np.bool_]) -> Design:
-        """The same function on some of the bins."""
-        return replace(self, weights=self.weights[keep], basis=self.basis[keep])
-
-    def expected(self, theta: Array) -> tuple[Array, Array]:
-        """Expected counts and their derivatives for many coefficient vectors at once.
-
-        Parameters
-        ----------
-        theta
-            Standardised coefficients, shape ``(n_toys, p)``.
-
-        Returns
-        -------
-        expected
-            Shape ``(n_bins, n_toys)``.
-        jacobian
-            Derivatives by the coefficients, shape ``(n_bins, n_toys, p)``.
-        """
-        if not self.log_linear:
-            linear = np.einsum("ng,ngp->np", self.weights, self.basis)
-            return linear @ theta.T, np.broadcast_to(linear[:, None, :], (len(linear), *theta.shape))
-        exponent = theta @ self.basis.transpose(0, 2, 1)
-        np.clip(exponent, -700.0, 700.0, out=exponent)
-        np.exp(exponent, out=exponent)
-        exponent *= self.weights[:, None, :]
-        return exponent.sum(axis=2), exponent @ self.basis
-
-
-def make_design(edges: Array, family: BackgroundFamily, offset: Array | None = None) -> Design:
-    """Put a family on a binning.
-
-    Parameters
-    ----------
-    edges
-        Bin edges in GeV, shape ``(n_bins + 1,)``, rising.
-    family
-        The functions.
-    offset
-        Expected shape that multiplies the function, shape ``(n_bins,)``. Each bin is then
-        ``offset * mean of the function over the bin``; otherwise it is the integral of the function.
-
-    Raises
-    ------
-    InputError
-        If a bin lies outside the range of the functions.
-    """
-    edges = np.asarray(edges, dtype=float)
-    if np.any(np.diff(edges) <= 0) or not np.all(np.isfinite(edges)):
-        raise InputError("bin edges must be finite and rising")
-    if edges[0] <= 0 or edges[-1] >= family.upper:
-        raise InputError(
-            f"the background '{family.spec}' is defined between 0 and {family.upper:g} GeV, but the fit "
-            f"range is {edges[0]:g} to {edges[-1]:g} GeV; check the mass unit and the centre-of-mass energy"
-        )
-    half = 0.5 * np.diff(edges)
-    centre = 0.5 * (edges[1:] + edges[:-1])
-    columns = family.columns(centre[:, None] + half[:, None] * _NODES)
-    p = min(columns.shape[-1], len(centre))
-    columns = columns[..., :p]
-    _, triangle = np.linalg.qr(family.columns(centre)[:, :p])
-    diagonal = np.abs(np.diag(triangle))
-    # columns beyond the numerical rank (tiny bins or ranges) cannot be told apart from lower ones
-    p = int(np.argmax(diagonal < 1e-12 * diagonal[0])) if np.any(diagonal < 1e-12 * diagonal[0]) else p
-    to_params = np.linalg.inv(triangle[:p, :p]) * np.sqrt(len(centre)) * np.sign(triangle[0, 0])
-    weights = half[:, None] * _WEIGHTS if offset is None else np.asarray(offset)[:, None] * 0.5 * _WEIGHTS
-    # a polynomial is linear in its coefficients and needs no prior
-    prior = np.full(p, family.prior_width**-2.0 if family.log_linear else 0.0)
-    prior[0] = 0.0
-    return Design(weights, columns[..., :p] @ to_params, to_params, prior, family.log_linear)
+# Numbers of parameters of the members whose number the name leaves open.
+_OPEN = {"dijet": (4, 5, 6), "turn-on": (6, 7), "altexp": (4, 5), "altpower": (4, 5)}
+# Smallest and largest number that may follow a name.
+_NUMBERS = {
+    "dijet": (3, 6), "turn-on": (5, 7), "altexp": (3, 5), "altpower": (3, 5),
+    "exppoly": (1, 8), "poly": (0, 8), "bernstein": (1, 8),
+}  # fmt: skip
 
 
 def _dijet_columns(mass: Array, sqrt_s: float) -> Array:
@@ -197,14 +60,69 @@ def _power_columns(x: Array, n: int) -> Array:
     return np.stack([x**k for k in range(n)], axis=-1)
 
 
-def _dijet(spec: str, orders: tuple[int, ...], sqrt_s: float) -> BackgroundFamily:
+def _turn_on_columns(mass: Array, sqrt_s: float) -> Array:
+    dijet = _dijet_columns(mass, sqrt_s)
+    one = dijet[..., :1]
+    return np.concatenate([one, one, mass[..., None] / 1000.0, dijet[..., 1:5]], axis=-1)
+
+
+def _altexp_columns(mass: Array, sqrt_s: float) -> Array:
+    x = mass / sqrt_s
+    log_x = np.log(x)
+    return np.stack([np.ones_like(x), -x, -log_x, -(log_x**2), -(log_x**3)], axis=-1)
+
+
+def _altpower_columns(mass: Array, sqrt_s: float) -> Array:
+    x = mass / sqrt_s
+    return np.stack([np.ones_like(x), -np.log(x), -x, -(x**2), -(x**3)], axis=-1)
+
+
+_Columns = Callable[[Array, float], Array]
+_IN_X: dict[str, tuple[_Columns, tuple[str, ...]]] = {
+    "dijet": (_dijet_columns, ("ln p0", "p1", "p2", "p3", "p4", "p5")),
+    "turn-on": (_turn_on_columns, ("ln p0", "t0", "t1", "p1", "p2", "p3", "p4")),
+    "altexp": (_altexp_columns, ("ln p0", "a", "b", "c", "d")),
+    "altpower": (_altpower_columns, ("ln p0", "a", "b", "c", "d")),
+}
+
+
+def _in_x(spec: str, name: str, orders: tuple[int, ...], sqrt_s: float) -> BackgroundFamily:
+    columns, names = _IN_X[name]
     return BackgroundFamily(
         spec=spec,
-        members=tuple(f"dijet-{n}" for n in orders),
+        members=tuple(f"{name}-{n}" for n in orders),
         n_parameters=orders,
-        parameter_names=("ln p0", "p1", "p2", "p3", "p4", "p5")[: orders[-1]],
-        columns=lambda mass: _dijet_columns(mass, sqrt_s)[..., : orders[-1]],
-        upper=sqrt_s,
+        parameter_names=names[: orders[-1]],
+        columns=lambda mass: columns(mass, sqrt_s)[..., : orders[-1]],
+        upper=sqrt_s if name in ("dijet", "turn-on") else float("inf"),
+        turn_on=(1, 2) if name == "turn-on" else (),
+    )
+
+
+def _bernstein(spec: str, degree: int) -> BackgroundFamily:
+    k = np.arange(degree + 1)
+
+    def on_range(low: float, high: float) -> Callable[[Array], Array]:
+        norm = (degree + 1) / (high - low) * special.binom(degree, k)
+
+        def columns(mass: Array) -> Array:
+            t = np.asarray((mass - low) / (high - low))[..., None]
+            return np.asarray(norm * t**k * (1.0 - t) ** (degree - k))
+
+        return columns
+
+    def unbound(mass: Array) -> Array:
+        msg = f"'{spec}' depends on the fit range: use family.on(edges)"
+        raise ValueError(msg)
+
+    return BackgroundFamily(
+        spec=spec,
+        members=(f"bernstein-{degree}",),
+        n_parameters=(degree + 1,),
+        parameter_names=tuple(f"ln c{j}" for j in k),
+        columns=unbound,
+        sum_of_terms=True,
+        on_range=on_range,
     )
 
 
@@ -239,22 +157,33 @@ def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float
 def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     r"""Background functions by name.
 
-    ======================  ======================================================================
-    ``dijet-3``             :math:`p_0 (1-x)^{p_1} x^{-p_2}`, :math:`x = m/\sqrt{s}`
-    ``dijet-4``             :math:`p_0 (1-x)^{p_1} x^{-(p_2 + p_3 \ln x)}`
-    ``dijet-5``             :math:`p_0 (1-x)^{p_1} x^{-(p_2 + p_3 \ln x + p_4 \ln^2 x)}`
-    ``dijet-6``             ``dijet-5`` times :math:`e^{-p_5 x}`
-    ``exppoly-d``           :math:`\exp \sum_{k=0}^{d} c_k \ln^k (m / \mathrm{TeV})`
-    ``poly-d``              :math:`\sum_{k=0}^{d} c_k (m / \mathrm{TeV})^k`, kept positive
-    ======================  ======================================================================
+    ===============  ==========================================================================================
+    ``dijet-3``      :math:`p_0 (1-x)^{p_1} x^{-p_2}`, :math:`x = m/\sqrt{s}`
+    ``dijet-4``      :math:`p_0 (1-x)^{p_1} x^{-(p_2 + p_3 \ln x)}`
+    ``dijet-5``      :math:`p_0 (1-x)^{p_1} x^{-(p_2 + p_3 \ln x + p_4 \ln^2 x)}`
+    ``dijet-6``      ``dijet-5`` times :math:`e^{-p_5 x}`
+    ``turn-on-n``    ``dijet-(n-2)`` times :math:`\tfrac12 [1 + \tanh(t_0 + t_1 m/\mathrm{TeV})]`
+    ``altexp-n``     :math:`p_0 e^{-a x} x^{-(b + c \ln x + d \ln^2 x)}`; n = 3: c = d = 0; n = 4: d = 0
+    ``altpower-n``   :math:`p_0 x^{-a} e^{-b x - c x^2 - d x^3}`; n = 3: c = d = 0; n = 4: d = 0
+    ``exppoly-d``    :math:`\exp \sum_{k=0}^{d} c_k \ln^k (m / \mathrm{TeV})`
+    ``poly-d``       :math:`\sum_{k=0}^{d} c_k (m / \mathrm{TeV})^k`, kept positive
+    ``bernstein-d``  :math:`\sum_{k=0}^{d} c_k \frac{d+1}{h-l} \binom{d}{k} t^k (1-t)^{d-k}`, :math:`t = (m-l)/(h-l)` in a
+                     fit range from l to h; the positive :math:`c_k` add up to the number of events in it
+    ===============  ==========================================================================================
+
+    The turn-on is usually written :math:`\tfrac12 [1 + \tanh((m - p_6)/p_5)]`: :math:`p_5 = 1\,\mathrm{TeV}/t_1` and
+    :math:`p_6 = -t_0/t_1\,\mathrm{TeV}`. In :math:`t_0, t_1` a spectrum without a turn-on (:math:`t_1 = 0`) is no singular
+    point.
 
     Parameters
     ----------
     spec
         ``dijet`` (4 to 6 parameters, chosen by tests), ``dijet:N`` (exactly N), ``exppoly`` (degree 3 to 8,
-        chosen by tests), ``exppoly:DEGREE``, ``poly:DEGREE``.
+        chosen by tests), ``exppoly:DEGREE``, ``turn-on`` (6 or 7 parameters, chosen by tests), ``turn-on:N``, ``altexp`` and
+        ``altpower`` (4 or 5 parameters, chosen by tests), ``altexp:N``, ``altpower:N``, ``poly:DEGREE``,
+        ``bernstein:DEGREE``.
     sqrt_s
-        Centre-of-mass energy in GeV; only the dijet functions use it.
+        Centre-of-mass energy in GeV; only functions of ``x`` use it.
 
     Raises
     ------
@@ -263,16 +192,18 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     """
     name, _, number = spec.strip().lower().partition(":")
     problem = InputError(f"unknown background '{spec}'; expected one of: {CHOICES}")
-    if number and not number.isdigit():
+    if name not in _NUMBERS or (number and not number.isdecimal()):
         raise problem
-    value: Any = int(number) if number else None
-    if name == "dijet" and (value is None or 3 <= value <= 6):
+    value = int(number) if number else None
+    smallest, largest = _NUMBERS[name]
+    if value is not None and not smallest <= value <= largest:
+        raise problem
+    if name in _IN_X:
         if not (np.isfinite(sqrt_s) and sqrt_s > 0):
             raise InputError(f"the centre-of-mass energy must be positive, not {sqrt_s:g} GeV")
-        return _dijet(spec, (4, 5, 6) if value is None else (value,), sqrt_s)
-    if name == "exppoly" and (value is None or 1 <= value <= 8):
-        degrees = (3, 4, 5, 6, 7, 8) if value is None else (value,)
-        return _polynomial(spec, "exppoly", degrees, log=True)
-    if name == "poly" and value is not None and 0 <= value <= 8:
-        return _polynomial(spec, "poly", (value,), log=False)
-    raise problem
+        return _in_x(spec, name, _OPEN[name] if value is None else (value,), sqrt_s)
+    if name == "exppoly":
+        return _polynomial(spec, name, (3, 4, 5, 6, 7, 8) if value is None else (value,), log=True)
+    if value is None:
+        raise problem
+    return _bernstein(spec, value) if name == "bernstein" else _polynomial(spec, name, (value,), log=False)

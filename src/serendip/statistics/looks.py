@@ -8,7 +8,7 @@ selected. The window's bins are masked in both fits, so an observed count never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,8 +18,10 @@ from scipy.special import log_ndtr
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import fit_range, make_edges, window_bins
+from serendip.statistics.calibration import NullDistribution
 from serendip.statistics.fit import SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
+from serendip.statistics.look_result import FoldCount, LookResult
 from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import count_log_p_value, count_p_value, stouffer, z_value
 
@@ -30,13 +32,17 @@ __all__ = [
     "FoldCount",
     "LookResult",
     "analyse_look",
+    "calibrate_look",
     "combined_log_p",
+    "event_weights",
     "fit_inclusive",
     "fit_range",
     "fold_expectations",
     "fold_fits",
+    "fold_sums",
     "folds_fitted",
     "make_edges",
+    "poisson_scale",
     "shape_error",
     "tested_folds",
     "window_bins",
@@ -57,81 +63,8 @@ SUMMED_WARNING = (
 )
 
 
-@dataclass(frozen=True)
-class FoldCount:
-    """Count of one fold in the window; ``observed`` and ``p`` are None while blinded."""
-
-    fold: int
-    observed: float | None
-    expected: float
-    expected_error: float
-    p: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class LookResult:
-    """Outcome of one look. Counts are sums of weights.
-
-    Attributes
-    ----------
-    method, working_point
-        What made the selection; they group looks for the trials factor.
-    window, combination
-        Where, and how folds are combined.
-    observed, p_local, log_p_local, z_local
-        None while blinded. ``log_p_local`` is the natural logarithm.
-    expected, expected_error
-        Background in the window over the tested folds.
-    shape_error
-        The part of the relative error that comes from the inclusive spectrum.
-    folds
-        Per tested fold.
-    spectrum
-        The fitted spectrum of selected events; its window counts are zero while blinded.
-    warning
-        Why this number must not be quoted as it is, or None.
-    """
-
-    method: str
-    working_point: float | None
-    window: Window
-    combination: str
-    observed: float | None
-    expected: float
-    expected_error: float
-    shape_error: float
-    p_local: float | None
-    log_p_local: float | None
-    z_local: float | None
-    folds: tuple[FoldCount, ...]
-    spectrum: SpectrumFit
-    warning: str | None = None
-
-    @property
-    def blinded(self) -> bool:
-        """Whether the observed count was withheld."""
-        return self.observed is None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The look as plain numbers for JSON."""
-        return {
-            "method": self.method,
-            "window": [self.window.low, self.window.high],
-            "working_point": self.working_point,
-            "statistic": "bump-fit",
-            "observed": self.observed,
-            "expected": self.expected,
-            "expected_error": self.expected_error,
-            "p_local": self.p_local,
-            "z_local": self.z_local,
-            "combination": self.combination,
-            "folds": [vars(fold).copy() for fold in self.folds],
-            "fit": self.spectrum.to_dict(),
-            "warning": self.warning,
-        }
-
-
-def _weights(weights: ArrayLike | None, n: int) -> Array:
+def event_weights(weights: ArrayLike | None, n: int) -> Array:
+    """Weights of ``n`` events, ones by default; InputError if one is negative or not finite."""
     if weights is None:
         return np.ones(n)
     w = np.asarray(weights, dtype=float)
@@ -143,7 +76,8 @@ def _weights(weights: ArrayLike | None, n: int) -> Array:
     return w
 
 
-def _scale(weights: Array) -> float:
+def poisson_scale(weights: Array) -> float:
+    """``sum(w^2)/sum(w)``: counts divided by it are Poisson-like (1309.1287)."""
     total = float(weights.sum())
     return float((weights**2).sum()) / total if total > 0 else 1.0
 
@@ -165,7 +99,7 @@ def fit_inclusive(
         If fewer than ``min_events`` events lie in the sidebands, or none on one side.
     """
     m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
-    w = _weights(weights, len(m))
+    w = event_weights(weights, len(m))
     low, high = window_bins(grid, window)
     mask = np.zeros(len(grid) - 1, dtype=bool)
     mask[low:high] = True
@@ -183,7 +117,7 @@ def fit_inclusive(
         )
     counts = np.histogram(m[use], grid, weights=w[use])[0]
     family = get_family(family) if isinstance(family, str) else family
-    return fit_spectrum(counts, grid, family, mask=mask, scale=_scale(w[side]))
+    return fit_spectrum(counts, grid, family, mask=mask, scale=poisson_scale(w[side]))
 
 
 def tested_folds(combination: str, n_folds: int) -> list[int]:
@@ -375,7 +309,7 @@ def analyse_look(
     """
     m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
     which, chosen = np.asarray(fold), np.asarray(selected, dtype=bool)
-    w = _weights(weights, len(m))
+    w = event_weights(weights, len(m))
     if not which.shape == chosen.shape == m.shape:
         msg = f"mass {m.shape}, fold {which.shape} and selection {chosen.shape} differ in shape"
         raise ValueError(msg)
@@ -389,7 +323,7 @@ def analyse_look(
     use = chosen & np.isin(which, folds) & (m >= grid[0]) & (m < grid[-1])
     inside = use & window.contains(m)
     side = use & ~inside
-    scale = _scale(w[side]) if np.any(w[side] > 0) else _scale(w)
+    scale = poisson_scale(w[side]) if np.any(w[side] > 0) else poisson_scale(w)
 
     counted = side if blinded else use
     counts = np.histogram(m[counted], grid, weights=w[counted])[0]
@@ -415,9 +349,9 @@ def analyse_look(
         )
         b_fold, s_fold, shared = fold_fits(side_counts / scale, spectrum, relative)
     else:
-        side_sums = _fold_sums(which[side], w[side], folds) / scale
+        side_sums = fold_sums(which[side], w[side], folds) / scale
         b_fold, s_fold, shared = fold_expectations(side_sums, np.asarray(b), np.asarray(fit_error), relative)
-    n_fold = _fold_sums(which[inside], w[inside], folds) / scale if not blinded else None
+    n_fold = fold_sums(which[inside], w[inside], folds) / scale if not blinded else None
     log_p = None
     p_fold = None
     if n_fold is not None:
@@ -454,5 +388,39 @@ def analyse_look(
     )
 
 
-def _fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
+def calibrate_look(look: LookResult, null: NullDistribution, source: str) -> LookResult:
+    """Replace the p-value of a look by the calibrated one; the counts stay as they are.
+
+    Parameters
+    ----------
+    look
+        A look whose p-value is naive.
+    null
+        Naive significances of the same look in background-only experiments.
+    source
+        Where they come from, for the warning that cites them.
+    """
+    text = f"{look.combination}, calibrated with {len(null.z)} background-only experiments of the whole chain ({source})"
+    if look.z_local is None:
+        return replace(look, warning=text)
+    found = null.p_value(look.z_local)
+    if found.extrapolated:
+        text += (
+            f"; none of them reached this excess, and p is extrapolated: without that, only p < {1 / (len(null.z) + 1):.2g} "
+            "is known"
+        )
+    elif found.n_reached == 0:
+        text += "; none of them reached this excess: p is an upper bound, which more experiments would lower"
+    return replace(
+        look,
+        p_local=found.p,
+        log_p_local=float(np.log(found.p)),
+        z_local=found.z,
+        warning=text,
+        calibration=found,
+    )
+
+
+def fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
+    """Sum of weights in each fold."""
     return np.array([weights[fold == f].sum() for f in folds])

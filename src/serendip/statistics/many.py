@@ -11,15 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serendip.statistics.fit import (
-    candidate_members,
-    check_input,
-    choose_order,
-    deviance,
-    fisher_information,
-    fit_spectrum,
-)
+from serendip.statistics.fit import FitError, SpectrumFit, check_input, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, Design, get_family, make_design
+from serendip.statistics.minimise import fisher_information, score
+from serendip.statistics.order import OrderTest, candidate_members, choose_order, deviance, dispersion
 
 __all__ = ["ManyFits", "fit_many"]
 
@@ -37,7 +32,7 @@ class ManyFits:
     n_parameters
         Chosen number of parameters, shape ``(n_toys,)``.
     window, window_error
-        Expected sum over the masked bins and its error, shape ``(n_toys,)``.
+        Expected sum over the window and its error, shape ``(n_toys,)``.
     deviance
         Shape ``(n_toys,)``.
     """
@@ -54,10 +49,12 @@ def fit_many(
     edges: ArrayLike,
     family: BackgroundFamily | str,
     *,
-    mask: ArrayLike,
+    mask: ArrayLike | None = None,
     offset: ArrayLike | None = None,
     scale: float = 1.0,
     alpha: float = 0.05,
+    choice: OrderTest = "lrt",
+    window: ArrayLike | None = None,
 ) -> ManyFits:
     """Fit many spectra on one binning, with the result of :func:`fit_spectrum` for each.
 
@@ -65,16 +62,32 @@ def fit_many(
     ----------
     counts
         Shape ``(n_toys, n_bins)``.
-    edges, family, mask, offset, scale, alpha
-        As in :func:`fit_spectrum`, shared by all spectra; ``mask`` marks the window.
+    edges, family, mask, offset, scale, alpha, choice
+        As in :func:`fit_spectrum`, shared by all spectra.
+    window
+        True for the bins whose expected sum is asked for, shape ``(n_bins,)``. Default: the masked ones.
+
+    Raises
+    ------
+    FitError
+        If a spectrum has no minimum.
+    InputError
+        If bins or counts cannot be fitted.
     """
     family = get_family(family) if isinstance(family, str) else family
     edges_, n = np.asarray(edges, dtype=float), np.atleast_2d(np.asarray(counts, dtype=float))
-    left_out = np.asarray(mask, dtype=bool)
+    left_out = np.zeros(n.shape[1], dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    inside = left_out if window is None else np.asarray(window, dtype=bool)
     shape = None if offset is None else np.asarray(offset, dtype=float)
-    check_input(n, edges_, left_out, shape, scale)
+    check_input(n, edges_, left_out, shape, scale, choice)
     if not family.log_linear:
-        return _fit_one_by_one(n, edges_, family, left_out, shape, scale, alpha)
+        fits = [
+            fit_spectrum(
+                row, edges_, family, mask=left_out, offset=shape, scale=scale, alpha=alpha, choice=choice
+            )
+            for row in n
+        ]
+        return _gather(fits, inside)
     design = make_design(edges_, family, shape)
     keep = ~left_out
     fitted, y = design.bins(keep), n[:, keep].T / scale
@@ -87,108 +100,74 @@ def fit_many(
     start: Array | None = None
     for p in sizes:
         member = fitted.order(p)
-        if start is None:
-            start = np.zeros((y.shape[1], p))
-            start[:, 0] = (
-                np.log(np.maximum(y.sum(axis=0), 1e-3) / member.weights.sum()) / member.basis[0, 0, 0]
-            )
-        guess = np.pad(start, ((0, 0), (0, p - start.shape[1])))
-        theta, value = guess.copy(), np.zeros(y.shape[1])
-        theta[filled], value[filled] = _fisher_scoring(y[:, filled], member, guess[filled])
+        if start is None and not member.curved:
+            start = _constant(y, member)
+        theta, value = np.zeros((y.shape[1], p)), np.zeros(y.shape[1])
+        theta[filled], value[filled] = _minimise(
+            y[:, filled], member, None if start is None else start[filled], family
+        )
         start = theta
         thetas.append(theta)
         deviances.append(value)
-    choice = choose_order(deviances, sizes, alpha)
+    noise = None
+    if choice == "f-test":
+        noise = [
+            dispersion(value, fitted.order(p).expected(theta)[0], p)
+            for p, theta, value in zip(sizes, thetas, deviances, strict=True)
+        ]
+    chosen = choose_order(deviances, sizes, alpha, noise)
 
     n_toys = y.shape[1]
-    expected, window, error = np.zeros((n_toys, len(left_out))), np.zeros(n_toys), np.zeros(n_toys)
+    expected, error = np.zeros((n_toys, len(left_out))), np.zeros(n_toys)
     for index, p in enumerate(sizes):
-        rows = np.flatnonzero((choice == index) & filled)
+        rows = np.flatnonzero((chosen == index) & filled)
         if not len(rows):
             continue
         mu, jacobian = design.order(p).expected(thetas[index][rows])
         information = fisher_information(mu[keep], jacobian[keep]) + np.diag(fitted.prior[:p])
-        gradient = jacobian[left_out].sum(axis=0)
+        gradient = jacobian[inside].sum(axis=0)
         expected[rows] = mu.T
-        window[rows] = mu[left_out].sum(axis=0)
         solved = np.linalg.solve(information, gradient[..., None])[..., 0]
         error[rows] = np.sqrt(np.maximum(np.einsum("tp,tp->t", gradient, solved), 0.0))
     if shape is not None:
-        error[~filled] = shape[left_out].sum() / shape[keep].sum()
+        error[~filled] = shape[inside].sum() / shape[keep].sum()
     return ManyFits(
         expected=expected * scale,
-        n_parameters=np.asarray(sizes)[choice],
-        window=window * scale,
+        n_parameters=np.asarray(sizes)[chosen],
+        window=expected[:, inside].sum(axis=1) * scale,
         window_error=error * scale,
-        deviance=np.asarray(deviances)[choice, np.arange(n_toys)],
+        deviance=np.asarray(deviances)[chosen, np.arange(n_toys)],
     )
 
 
-def _fisher_scoring(y: Array, design: Design, theta: Array) -> tuple[Array, Array]:
-    """Minimise the penalised deviance of each column of ``y``; returns coefficients and deviances."""
-    prior = design.prior
-    theta = theta.copy()
-    value = np.full(len(theta), np.inf)
-    active = np.arange(len(theta))
-    for _ in range(200):
-        mu, jacobian = design.expected(theta[active])
-        counts = y[:, active]
-        value[active] = deviance(counts, mu, axis=0) + theta[active] ** 2 @ prior
-        gradient = np.einsum("nt,ntp->tp", 1.0 - counts / mu, jacobian) + prior * theta[active]
-        step = -np.linalg.solve(fisher_information(mu, jacobian) + np.diag(prior), gradient[..., None])[
-            ..., 0
-        ]
-        decrement = -np.einsum("tp,tp->t", step, gradient)
-        going = decrement > 1e-9
-        active, step = active[going], step[going]
-        if not len(active):
-            break
-        # a factor e^5 per step at most: far from the minimum the quadratic model promises too much
-        length = np.abs(step).max(axis=1)
-        step *= np.minimum(1.0, 5.0 / length)[:, None]
-        trial = _halve_until_better(y[:, active], design, theta[active], step, value[active], prior)
-        stuck = np.all(trial == theta[active], axis=1)
-        theta[active] = trial
-        active = active[~stuck]
-        if not len(active):
-            break
-    mu, _ = design.expected(theta)
-    return theta, deviance(y, mu, axis=0)
+def _constant(y: Array, design: Design) -> Array:
+    """A constant: where the problem is convex, any start ends in the same minimum."""
+    start = np.zeros((y.shape[1], design.n_parameters))
+    level = np.log(np.maximum(y.sum(axis=0), 1e-3) / design.weights.sum())
+    start[:, 0] = level / design.basis[0, 0, 0]
+    return start
 
 
-def _halve_until_better(
-    y: Array, design: Design, theta: Array, step: Array, before: Array, prior: Array
-) -> Array:
-    """``theta + step / 2^k`` with the smallest ``k`` that does not raise the objective."""
-    out = theta.copy()
-    todo = np.arange(len(theta))
-    slack = 1e-12 * (1.0 + y.sum(axis=0))
-    for _ in range(30):
-        trial = theta[todo] + step[todo]
-        mu, _ = design.expected(trial)
-        after = deviance(y[:, todo], mu, axis=0) + trial**2 @ prior
-        good = after <= before[todo] + slack[todo]
-        out[todo[good]] = trial[good]
-        todo = todo[~good]
-        if not len(todo):
-            break
-        step[todo] *= 0.5
-    return out
+def _minimise(y: Array, design: Design, start: Array | None, family: BackgroundFamily) -> tuple[Array, Array]:
+    """Coefficients and deviances at the minimum for each column of ``y``."""
+    theta, solved = score(y, design, start)
+    if not np.all(solved):
+        raise FitError(
+            f"'{family.spec}' with {design.n_parameters} parameters has no minimum for {np.count_nonzero(~solved)} of "
+            f"{y.shape[1]} spectra of about {np.median(y.sum(axis=0)):.4g} events; try another background or range"
+        )
+    return theta, deviance(y, design.expected(theta)[0], axis=0)
 
 
-def _fit_one_by_one(
-    n: Array, edges: Array, family: BackgroundFamily, mask: NDArray[np.bool_], offset: Array | None,
-    scale: float, alpha: float,
-) -> ManyFits:  # fmt: skip
-    fits = [fit_spectrum(row, edges, family, mask=mask, offset=offset, scale=scale, alpha=alpha) for row in n]
-    gradients = [fit.jacobian[mask].sum(axis=0) for fit in fits]
+def _gather(fits: list[SpectrumFit], window: NDArray[np.bool_]) -> ManyFits:
+    gradients = [fit.jacobian[window].sum(axis=0) for fit in fits]
     error = [
         np.sqrt(max(g @ f.coefficient_covariance @ g, 0.0)) for g, f in zip(gradients, fits, strict=True)
     ]
     return ManyFits(
         expected=np.array([fit.expected for fit in fits]),
         n_parameters=np.array([fit.n_parameters for fit in fits]),
-        window=np.array([fit.expected[mask].sum() for fit in fits]),
+        window=np.array([fit.expected[window].sum() for fit in fits]),
         window_error=np.array(error),
         deviance=np.array([fit.deviance for fit in fits]),
     )

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.statistics.look_result import TEMPLATE_COUNT
 from serendip.statistics.looks import (
     EFFICIENCY,
     EFFICIENCY_ALPHA,
@@ -166,9 +168,12 @@ class _Toys:
         self.window_mean: Any = 0.0
         self.side_folds: Any = 0.0
         self.window_folds: Any = 0.0
+        self.template_pull = rng.standard_normal(n_toys)
 
     def tighten_to(self, look: LookResult, pull: Array) -> Array:
         """``ln p`` of the next looser look, shape ``(n_toys,)``."""
+        if look.statistic == TEMPLATE_COUNT:
+            return self._template_count(look)
         side_mean, b = _expectation(look)
         share = np.array([fold.expected for fold in look.folds])
         share = share / share.sum() if share.sum() > 0 else np.full(len(share), 1.0 / len(share))
@@ -201,6 +206,36 @@ class _Toys:
             expected, errors, shared = fold_expectations(side, fits.window, fits.window_error, shape_error)
         return combined_log_p(
             look.combination, self.window_folds.astype(float), expected, errors, shared, fits.window, error
+        )
+
+    def _template_count(self, look: LookResult) -> Array:
+        """The same for a look whose count the template predicts: its prediction is measured anew, as in its p-value."""
+        scale = look.spectrum.scale
+        b, sigma = look.expected / scale, look.expected_error / scale
+        means, errors = (
+            np.array([getattr(fold, name) for fold in look.folds]) / scale
+            for name in ("expected", "expected_error")
+        )
+        more = np.maximum(means - self.window_mean, 0.0)
+        self.window_folds = self.window_folds + self.rng.poisson(more, (self.n_toys, len(more)))
+        self.window_mean = means
+        # all working points err together: they are cuts on one template
+        side = stats.poisson.ppf(stats.norm.cdf(self.template_pull), (b / sigma) ** 2)
+        total = side * sigma**2 / b
+        # without any side event the error is what one would have meant
+        total_error = np.sqrt(np.maximum(side, 1.0)) * sigma**2 / b
+        # what the mean over folds and the single folds say of the covariance between them
+        n, single = len(means), float(np.mean((errors / means) ** 2))
+        between = (n * (sigma / b) ** 2 - single) / max(n - 1, 1)
+        shared = np.full(self.n_toys, np.sqrt(max(between, 0.0)))
+        return combined_log_p(
+            look.combination,
+            self.window_folds.astype(float),
+            means * (total / b)[:, None],
+            errors * (total_error / sigma)[:, None],
+            shared,
+            total,
+            total_error,
         )
 
 

@@ -1,0 +1,145 @@
+"""The settings of a measurement of the signal strength."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from serendip.events.expressions import split_expressions
+from serendip.methods.ranode import RanodeConfig
+from serendip.methods.signal_family import FamilyConfig
+from serendip.search.config import SearchConfig
+
+__all__ = ["InferConfig"]
+
+_IDLE = (
+    "scan",
+    "width",
+    "step",
+    "working_points",
+    "simulation",
+    "simulation_weight",
+    "simulation_where",
+    "tuned",
+)
+_IDLE_OPTIONS = ("fraction", "scan_points", "spectrum", "spectrum_range")
+
+
+class InferConfig(SearchConfig):
+    """Everything that decides the numbers of a measurement: the keys of a search with one window, and these.
+
+    Options of the densities are those of R-ANODE, under ``options: {ranode: ...}``; the mass fit is that of
+    ``background`` and ``range``.
+
+    Attributes
+    ----------
+    combination
+        ``"kfold"``: each fold of the window is judged by a signal that was learnt on all others; ``"sequential"``: on
+        the earlier ones, and the first fold is not judged. Of no effect with a simulated signal.
+    signal, signal_weight, signal_where
+        File of simulated signal with the columns of the data, its weight and a cut. Default: the signal is
+        learnt from the data.
+    parameters
+        Columns of that file with parameters of the signal, e.g. masses of new particles.
+    grid_points
+        Values of each parameter at which the likelihood is evaluated.
+    family
+        Options of the density of the simulated signal.
+    normalisation
+        ``"constrained"``: the background in the window is what the mass fit expects, within its error;
+        ``"floating"``: only the shapes count.
+    half_samples
+        Pairs of halves of the sidebands that the background is trained on again, for its systematic error; 0: none.
+    spurious
+        Standard deviation of the spurious signal in events: ``"measured"`` (from the half samples and the control
+        windows), or a number.
+    scan_points
+        Fractions of signal from 1e-4 to 0.1 at which the learnt signal is trained anew, each with the likelihood of the
+        held-out events (arXiv:2506.00119); 0: none.
+    toys
+        Toys at each tested signal strength.
+    retrain
+        Pseudo-experiments without signal and with the measured one, in which the signal is learnt anew; 0: none.
+    draws
+        Events drawn from each density to know what the toys expect.
+    """
+
+    combination: Literal["kfold", "sequential"] = "kfold"  # type: ignore[assignment]
+    method: tuple[str, ...] = ("ranode",)
+    folds: int = Field(default=5, ge=2, le=100)
+    toys: int = Field(default=500, ge=100)
+    signal: str | None = None
+    signal_weight: str | None = None
+    signal_where: str | None = None
+    parameters: tuple[str, ...] = ()
+    grid_points: int = Field(default=12, ge=3, le=100)
+    family: FamilyConfig = Field(default_factory=FamilyConfig)
+    normalisation: Literal["constrained", "floating"] = "constrained"
+    half_samples: int = Field(default=2, ge=0, le=20)
+    spurious: Literal["measured"] | float = "measured"
+    scan_points: int = Field(default=6, ge=0, le=50)
+    retrain: int = Field(default=0, ge=0)
+    draws: int = Field(default=50_000, ge=1000)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _names(cls, value: Any, info: ValidationInfo) -> Any:
+        del info
+        return [part.strip() for part in split_expressions(value)] if isinstance(value, str) else value
+
+    @field_validator("spurious")
+    @classmethod
+    def _not_negative(cls, value: Any) -> Any:
+        if value != "measured" and not 0 <= value < float("inf"):
+            raise ValueError("'measured' or a number of events that is not negative is expected")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _family_options(cls, given: Any) -> Any:
+        """``--set family.steps=500`` arrives among the options of methods."""
+        if not isinstance(given, dict) or "family" not in (given.get("options") or {}):
+            return given
+        options = dict(given["options"])
+        own = options.pop("family")
+        return given | {"options": options, "family": {**(given.get("family") or {}), **own}}
+
+    @model_validator(mode="after")
+    def _one_measurement(self) -> Self:
+        if self.window is None:
+            raise ValueError("a measurement has one window (LO:HI), not a scan")
+        for name in _IDLE:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to a search and means nothing here; leave it away")
+        if self.method != ("ranode",):
+            raise ValueError(
+                "the densities are those of R-ANODE: leave method away, and set options under 'ranode'"
+            )
+        for name in _IDLE_OPTIONS:
+            if getattr(self.ranode, name) != RanodeConfig.model_fields[name].default:
+                raise ValueError(f"ranode.{name} means nothing here; see scan_points, background and range")
+        if self.ranode.background == "shared":
+            raise ValueError(
+                "a background that is shared by windows saw the events of this one; use ranode.background 'window'"
+            )
+        if self.signal is None:
+            for name in ("signal_weight", "signal_where", "parameters", "grid_points", "family"):
+                field = type(self).model_fields[name]
+                if getattr(self, name) != field.get_default(call_default_factory=True):
+                    raise ValueError(f"{name} belongs to a simulated signal, and none is given (signal)")
+        else:
+            if self.scan_points not in (0, type(self).model_fields["scan_points"].default):
+                raise ValueError(
+                    "scan_points belongs to a signal that is learnt from the data, and a simulated one is given"
+                )
+            if self.retrain:
+                raise ValueError(
+                    "retrain belongs to a signal that is learnt from the data, and a simulated one is given"
+                )
+        return self
+
+    @property
+    def ranode(self) -> RanodeConfig:
+        """Options of the densities."""
+        return self.method_config("ranode")  # type: ignore[no-any-return]

@@ -1,0 +1,193 @@
+"""Minima of the Poisson likelihood of spectra: one with Minuit, many with Fisher scoring."""
+
+from __future__ import annotations
+
+import numpy as np
+from iminuit import Minuit  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from serendip.statistics.design import Design
+from serendip.statistics.order import deviance
+from serendip.statistics.scoring import fisher_scoring
+
+__all__ = ["Objective", "PoissonObjective", "fisher_information", "minimise", "observed_information", "score"]
+
+Array = NDArray[np.float64]
+
+# Expected gain in half the deviance of one more step of Fisher scoring, above which a spectrum has no minimum.
+_UNSOLVED = 1e-4
+
+
+def fisher_information(mu: Array, jacobian: Array) -> Array:
+    """Fisher information ``J^T diag(1/mu) J`` of each toy, shape ``(n_toys, p, p)``."""
+    p = jacobian.shape[-1]
+    out = np.empty((mu.shape[1], p, p))
+    scaled = jacobian / np.maximum(mu, 1e-300)[..., None]
+    for i in range(p):
+        for j in range(i + 1):
+            out[:, i, j] = out[:, j, i] = np.einsum("nt,nt->t", scaled[..., i], jacobian[..., j])
+    return out
+
+
+class PoissonObjective:
+    """Penalised deviance of many spectra under a function that is positive for any coefficients.
+
+    See :func:`~serendip.statistics.scoring.fisher_scoring`.
+    """
+
+    def __init__(self, counts: Array, design: Design) -> None:
+        self.counts, self.design = counts, design
+        self.slack = 1e-12 * (1.0 + counts.sum(axis=0))
+
+    def value(self, params: Array, rows: NDArray[np.int_]) -> Array:
+        """Penalised deviance, shape ``(len(rows),)``."""
+        mu, _ = self.design.expected(params)
+        return deviance(self.counts[:, rows], mu, axis=0) + params**2 @ self.design.prior
+
+    def slope(self, params: Array, rows: NDArray[np.int_]) -> tuple[Array, Array]:
+        """Half the gradient, and the Fisher information or, for curved functions, the observed one made positive."""
+        mu, jacobian = self.design.expected(params)
+        ratio = self.counts[:, rows] / mu
+        gradient = np.einsum("nt,ntp->tp", 1.0 - ratio, jacobian)
+        gradient += self.design.prior * params
+        if not self.design.curved:
+            return gradient, fisher_information(mu, jacobian) + np.diag(self.design.prior)
+        return gradient, observed_information(self.design, params, mu, ratio, jacobian, self.design.prior)
+
+
+def observed_information(
+    design: Design, theta: Array, mu: Array, ratio: Array, jacobian: Array, prior: Array
+) -> Array:
+    """Half the second derivatives of the penalised deviance, made positive: Newton's step for curved functions.
+
+    Their Fisher information leaves out what residuals add, and steps by it take for ever along flat directions.
+
+    Parameters
+    ----------
+    design
+        The function.
+    theta
+        Its coefficients, shape ``(n_toys, p)``.
+    mu, ratio
+        Expected counts, and observed over expected ones, shape ``(n_bins, n_toys)``.
+    jacobian
+        Derivatives of ``mu``, those by the coefficients first, shape ``(n_bins, n_toys, q)``.
+    prior
+        Precision of the prior on each parameter, shape ``(q,)``.
+    """
+    p = theta.shape[1]
+    information = fisher_information(mu / np.maximum(ratio, 1e-12), jacobian) + np.diag(prior)
+    information[:, :p, :p] += design.curvature(theta, 1.0 - ratio)
+    values, vectors = np.linalg.eigh(information)
+    values = np.maximum(np.abs(values), 1e-9 * design.prior.max())
+    return np.asarray((vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1))
+
+
+def score(y: Array, design: Design, start: Array | None = None) -> tuple[Array, NDArray[np.bool_]]:
+    """Minimum of the penalised deviance of each column of ``y``, and whether there is one.
+
+    Parameters
+    ----------
+    y
+        Poisson-like counts, shape ``(n_bins, n_toys)``.
+    design
+        A function that is positive for any coefficients.
+    start
+        Coefficients, shape ``(n_toys, p)``, or of a smaller order. Default: found from the counts; those of a turn-on from
+        its smallest order, for which they are found most reliably.
+    """
+    p = design.n_parameters
+    if start is None and design.turn_on and p > 5:
+        start, _ = score(y, design.order(p - 1))
+    theta = design.start(y) if start is None else np.pad(start, ((0, 0), (0, p - start.shape[1])))
+    solved = np.zeros(len(theta), dtype=bool)
+    # a valley that is narrow and bent, for a turn-on that is not in the data, takes many steps
+    for _ in range(6):
+        rows = np.flatnonzero(~solved)
+        if not len(rows):
+            break
+        objective = PoissonObjective(y[:, rows], design)
+        theta[rows], decrement = fisher_scoring(objective, theta[rows], objective.slack)
+        solved[rows] = decrement < _UNSOLVED + 10.0 * objective.slack
+    return theta, solved
+
+
+class Objective:
+    """Penalised deviance and gradient of one spectrum, for Minuit."""
+
+    def __init__(self, counts: Array, fitted: Design, everywhere: Design) -> None:
+        self.counts, self.fitted, self.everywhere = counts, fitted, everywhere
+        # polynomials only: below one per cent of the mean bin the logarithm is continued smoothly
+        self.floor = 1e-2 * max(float(counts.mean()), 1e-6)
+
+    def above_floor(self, mu: Array) -> Array:
+        """Expectation used for the errors: that of an empty bin of a polynomial is not zero."""
+        return mu if self.fitted.log_linear else np.maximum(mu, self.floor)
+
+    def _safe(self, mu: Array) -> tuple[Array, Array]:
+        """Expectation kept above a small floor (smoothly), and the derivative of that map."""
+        low = mu < self.floor
+        ratio = np.where(low, np.exp(np.clip(mu / self.floor - 1.0, -600.0, 0.0)), 1.0)
+        return np.where(low, self.floor * ratio, mu), ratio
+
+    def __call__(self, theta: Array) -> float:
+        """Penalised deviance at coefficients of shape ``(p,)``."""
+        mu = self.fitted.expected(theta[None])[0][:, 0]
+        penalty = float(self.fitted.prior @ theta**2)
+        if not self.fitted.log_linear:
+            negative = np.minimum(self.everywhere.expected(theta[None])[0][:, 0], 0.0) / self.floor
+            mu, _ = self._safe(mu)
+            return float(deviance(self.counts, mu)) + float(negative @ negative)
+        return float(deviance(self.counts, mu)) + penalty
+
+    def gradient(self, theta: Array) -> Array:
+        """Its derivatives, shape ``(p,)``."""
+        mu, jacobian = (a[:, 0] for a in self.fitted.expected(theta[None]))
+        if not self.fitted.log_linear:
+            wide, wide_jacobian = (a[:, 0] for a in self.everywhere.expected(theta[None]))
+            safe, slope = self._safe(mu)
+            negative = np.minimum(wide, 0.0) / self.floor**2
+            return np.asarray(
+                2 * ((1 - self.counts / safe) * slope) @ jacobian + 2 * negative @ wide_jacobian
+            )
+        return np.asarray(2 * (1 - self.counts / mu) @ jacobian + 2 * self.fitted.prior * theta)
+
+
+def minimise(objective: Objective, start: Array | None) -> tuple[Array, Array, float] | None:
+    """Coefficients, covariance and deviance of an accurate minimum; None if there is none.
+
+    The covariance is the inverse Fisher information, as in the fits of toys: Minuit's own comes from finite
+    differences and is off by some per cent for these correlated parameters.
+    """
+    design, y = objective.fitted, objective.counts[:, None]
+    first = design.start(y)[0] if start is None else np.pad(start, (0, design.n_parameters - len(start)))
+    theta = None if design.curved else _migrad(objective, first, 0)
+    if theta is None and design.log_linear:
+        # found also where Minuit's numerical Hessian lacks the digits or the events
+        scored, solved = score(y, design, None if start is None else start[None])
+        theta = scored[0] if solved[0] else None
+    jitter = np.random.default_rng(12345)
+    for attempt in range(1, 5):
+        if theta is None:
+            first = first + jitter.normal(0.0, 0.1, len(first)) * (np.abs(first) + 0.1)
+            theta = _migrad(objective, first, attempt)
+    return None if theta is None else _at_minimum(objective, theta)
+
+
+def _migrad(objective: Objective, start: Array, attempt: int) -> Array | None:
+    minuit = Minuit(objective, start, grad=objective.gradient)
+    minuit.errordef = Minuit.LEAST_SQUARES
+    minuit.strategy = 1 if attempt == 0 else 2
+    # counts of 1e9 leave too few digits for the tightest tolerance
+    minuit.tol = 10.0 ** min(attempt - 5, -1)
+    minuit.print_level = 0
+    minuit.migrad(ncall=5000)
+    return np.asarray(minuit.values) if minuit.valid and minuit.accurate else None
+
+
+def _at_minimum(objective: Objective, theta: Array) -> tuple[Array, Array, float]:
+    mu, jacobian = objective.fitted.expected(theta[None])
+    information = fisher_information(objective.above_floor(mu), jacobian)[0]
+    covariance = np.linalg.inv(information + np.diag(objective.fitted.prior))
+    penalty = float(objective.fitted.prior @ theta**2)
+    return theta, covariance, objective(theta) - penalty
