@@ -17,3 +17,5 @@ exclude_patterns = ["_build"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 nitpicky = False
+# results of several functions are called p
+suppress_warnings = ["ref.python"]

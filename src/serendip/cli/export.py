@@ -1,37 +1,153 @@
-"""``serendip export-onnx RUN``: the models of a finished search as ONNX files."""
+"""``serendip export KIND RUN --out ...``: a finished search in the formats of others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["export_onnx"]
+__all__ = ["app", "export_onnx"]
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+Run = Annotated[
+    Path, typer.Argument(help="Run directory written by 'serendip search --out RUN'.", metavar="RUN")
+]
+Folder = Annotated[Path, typer.Option("--out", help="Folder, new or empty, or a name that ends in .zip.")]
+Method = Annotated[str | None, typer.Option(help="Only the models of this method; default: all of the run.")]
+ModelWindow = Annotated[
+    str | None, typer.Option(help="Only the models of this window, LO:HI in the unit of the run.")
+]
+Look = Annotated[
+    int | None, typer.Option(min=0, help="Only this look, by its place in results.json; default: all.")
+]
+Asimov = Annotated[
+    bool,
+    typer.Option("--asimov", help="Take the expected background for the data; the only way while blinded."),
+]
+SignalEvents = Annotated[
+    float | None,
+    typer.Option(help="Signal events in the window at mu = 1; default: twice the error of the count."),
+]
+SignalMass = Annotated[
+    float | None,
+    typer.Option(help="Mass of the signal in the unit of the run; default: centre of the window."),
+]
+SignalSigma = Annotated[
+    float | None,
+    typer.Option(
+        help="Gaussian width of the signal in the unit of the run; default: a quarter of the window."
+    ),
+]
 
 
+@app.command()
+def pyhf(
+    run: Run,
+    out: Folder,
+    look: Look = None,
+    asimov: Asimov = False,
+    signal_events: SignalEvents = None,
+    signal_mass: SignalMass = None,
+    signal_sigma: SignalSigma = None,
+) -> None:
+    """Write pyhf workspaces: the count of each look with its measured background, and the spectrum in its window."""
+    from serendip.report.exports import export_pyhf
+
+    _likelihood(export_pyhf, run, out, look, asimov, signal_events, signal_mass, signal_sigma)
+
+
+@app.command()
+def combine(
+    run: Run,
+    out: Folder,
+    look: Look = None,
+    asimov: Asimov = False,
+    signal_events: SignalEvents = None,
+    signal_mass: SignalMass = None,
+    signal_sigma: SignalSigma = None,
+) -> None:
+    """Write datacards for the Combine tool, with their histograms in ROOT files: the same models as for pyhf."""
+    from serendip.report.exports import export_combine
+
+    _likelihood(export_combine, run, out, look, asimov, signal_events, signal_mass, signal_sigma)
+
+
+def _likelihood(
+    export: Callable[..., list[Path]],
+    run: Path,
+    out: Path,
+    look: int | None,
+    asimov: bool,
+    events: float | None,
+    mass: float | None,
+    sigma: float | None,
+) -> None:
+    from serendip.report.exports import SignalShape
+
+    to_gev = _to_gev(run) if mass is not None or sigma is not None else 1.0
+    shape = SignalShape(events, *(None if value is None else value * to_gev for value in (mass, sigma)))
+    for path in export(run, out, look=look, asimov=asimov, signal=shape):
+        typer.echo(path)
+
+
+def _to_gev(run: Path) -> float:
+    from serendip.events.read import UNITS
+    from serendip.search.models import run_config
+
+    return UNITS[run_config(run).unit]
+
+
+@app.command()
+def hepdata(run: Run, out: Folder) -> None:
+    """Write a HEPData submission: all looks, the scan, the global p-value, spectra, features of the selected events."""
+    from serendip.report.exports import export_hepdata
+
+    tables = export_hepdata(run, out)
+    typer.echo(f"{out}: submission.yaml with {len(tables)} tables")
+
+
+@app.command()
+def root(run: Run, out: Annotated[Path, typer.Option("--out", help="ROOT file to write.")]) -> None:
+    """Write a ROOT file: histograms of all spectra, a tree of the looks, and trees with the score of each event."""
+    from serendip.report.exports import export_root
+
+    names = export_root(run, out)
+    typer.echo(f"{out}: {len(names)} histograms and trees")
+
+
+@app.command()
+def bundle(run: Run, out: Folder, method: Method = None, window: ModelWindow = None) -> None:
+    """Write the models as ONNX with their selection, thresholds and a script that scores events without this package."""
+    from serendip.report.exports import export_bundle
+
+    for name in export_bundle(run, out, method=method, window=_window(run, window)):
+        typer.echo(f"{out}: models/{name}")
+
+
+@app.command("onnx")
 def export_onnx(
-    run: Annotated[
-        Path, typer.Argument(help="Run directory written by 'serendip search --out RUN'.", metavar="RUN")
-    ],
+    run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the ONNX files; new or empty.")],
-    method: Annotated[
-        str | None, typer.Option(help="Only the models of this method; default: all of the run.")
-    ] = None,
-    window: Annotated[
-        str | None, typer.Option(help="Only the models of this window, LO:HI in the unit of the run.")
-    ] = None,
+    method: Method = None,
+    window: ModelWindow = None,
 ) -> None:
     """Write the models of a finished search as ONNX files, to use them without this package.
 
     One folder for each method and window: classifier.onnx (features to score), for methods with a density also
     density.onnx and density-latent.onnx, and model.json with the names and ranges of the features and the window.
     """
-    from serendip.cli.parsing import parse_window
-    from serendip.search.models import run_config
     from serendip.search.onnx_export import export_run
 
-    region = None if window is None else parse_window(window, run_config(run).unit)
-    for folder, files in export_run(run, out, method=method, window=region).items():
+    for folder, files in export_run(run, out, method=method, window=_window(run, window)).items():
         size = sum(path.stat().st_size for path in files) / 1e6
         typer.echo(f"{folder}: {', '.join(path.name for path in files)} ({size:.2f} MB)")
+
+
+def _window(run: Path, text: str | None) -> Any:
+    from serendip.cli.parsing import parse_window
+    from serendip.search.models import run_config
+
+    return None if text is None else parse_window(text, run_config(run).unit)

@@ -58,26 +58,40 @@ def _root(
 
 
 def _register() -> None:
+    from serendip.cli.abcd import abcd
     from serendip.cli.bump import bump
     from serendip.cli.compare import compare
     from serendip.cli.demo import demo
+    from serendip.cli.export import app as export
     from serendip.cli.export import export_onnx
+    from serendip.cli.fit import fit
+    from serendip.cli.infer import infer
     from serendip.cli.inspect import inspect
+    from serendip.cli.limit import limit
     from serendip.cli.report import report
     from serendip.cli.score import score
     from serendip.cli.search import search
     from serendip.cli.simulate import app as simulate
     from serendip.cli.tune import tune
+    from serendip.cli.validate import validate
 
     app.command()(search)
     app.command()(tune)
     app.command()(compare)
+    app.command()(validate)
+    app.command()(infer)
+    app.command()(limit)
     app.command()(bump)
+    app.command()(fit)
+    app.command()(abcd)
     app.command()(inspect)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
     app.command()(report)
     app.command()(score)
-    app.command("export-onnx")(export_onnx)
+    app.add_typer(
+        export, name="export", help="A finished search in other formats: pyhf, Combine, HEPData, ROOT, ONNX."
+    )
+    app.command("export-onnx", hidden=True)(export_onnx)
     app.command()(demo)
 
 

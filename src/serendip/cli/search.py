@@ -66,6 +66,18 @@ def search(
             help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."
         ),
     ] = None,
+    counting: Annotated[
+        str | None,
+        typer.Option(
+            help="What predicts a count: fit of the selected spectrum (default), or template, for very tight cuts."
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Full-chain calibration of kfold-summed: the calibration.json that serendip validate null writes."
+        ),
+    ] = None,
     background: Background = None,
     range: MassRange = None,
     sqrt_s: SqrtS = None,
@@ -110,6 +122,8 @@ def search(
         "working_points": working_points,
         "folds": folds,
         "combination": combination,
+        "counting": counting,
+        "calibration": calibration,
         "background": background,
         "range": range,
         "sqrt_s": sqrt_s,

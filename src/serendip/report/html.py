@@ -21,8 +21,8 @@ __all__ = ["write_report"]
 def write_report(run: Path) -> Path:
     """Write ``report.html`` and the ``figures`` folder of a run directory.
 
-    Reads ``results.json``, ``diagnostics.json``, ``manifest.json`` and ``config.yaml`` only; the page carries
-    all it needs and loads nothing.
+    Reads ``results.json``, ``diagnostics.json``, ``manifest.json``, ``config.yaml`` and the outcome of validations only;
+    the page carries all it needs and loads nothing.
 
     Parameters
     ----------
@@ -57,6 +57,9 @@ def _maths(text: str) -> Markup:
 
 
 def _render(page: Page) -> str:
+    # the page of a validation uses this module
+    from serendip.report.validation import lights
+
     run = page.run
     spectra, more_spectra = panels.spectra(page)
     scores, more_scores = panels.scores(page)
@@ -77,6 +80,7 @@ def _render(page: Page) -> str:
         manifest=run.manifest,
         unit=run.diagnostics.unit,
         notes=words.notes(run),
+        validation=lights(run.path),
         scan=panels.scan(page),
         spectra=spectra,
         more_spectra=more_spectra,

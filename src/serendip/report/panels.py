@@ -126,7 +126,7 @@ def scan(page: Page) -> Panel | None:
     results, unit = page.run.results, page.run.diagnostics.unit
     if results.best is None or len(results.windows) < 2:
         return None
-    files = page.static("p-value-scan", results.looks, lambda: figures.p_value_scan(results, unit))
+    files = page.static("p-value-scan", results, lambda: figures.p_value_scan(results, unit))
     return page.panel(
         plots.p_value_scan(results, unit),
         "Local p-value of every window",

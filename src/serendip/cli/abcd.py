@@ -1,0 +1,185 @@
+"""``serendip abcd``: background of a region from three others that two independent variables make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from serendip.cli.options import Preset, Tree, Weight, Where
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from serendip.events.events import Events
+    from serendip.statistics.abcd import ClosureTable
+
+__all__ = ["abcd"]
+
+
+def abcd(
+    file: Annotated[Path, typer.Argument(help="Event table: Parquet, CSV, HDF5 or ROOT.")],
+    x: Annotated[str, typer.Option("--x", help="First score or feature, larger = more signal-like: EXPR.")],
+    y: Annotated[str, typer.Option("--y", help="Second one, independent of the first for background: EXPR.")],
+    cut_x: Annotated[float, typer.Option("--cut-x", help="Cut on x; events at or above it are in A or B.")],
+    cut_y: Annotated[float, typer.Option("--cut-y", help="Cut on y; events at or above it are in A or C.")],
+    signal: Annotated[
+        Path | None,
+        typer.Option(help="Simulated signal with the same columns: its sums of weights are mu = 1."),
+    ] = None,
+    signal_weight: Annotated[
+        str | None, typer.Option("--signal-weight", help="Weight of the simulated signal.")
+    ] = None,
+    signal_label: Annotated[
+        str | None,
+        typer.Option("--signal-label", help="Column with the truth: the labelled events of FILE are mu = 1."),
+    ] = None,
+    closure: Annotated[
+        float | None,
+        typer.Option(help="Relative uncertainty of the prediction; default: measured in B, C and D."),
+    ] = None,
+    validation_x: Annotated[
+        float | None, typer.Option("--validation-x", help="Cut below --cut-x that tests the closure.")
+    ] = None,
+    validation_y: Annotated[
+        float | None, typer.Option("--validation-y", help="Cut below --cut-y that tests the closure.")
+    ] = None,
+    where: Where = None,
+    weight: Weight = None,
+    tree: Tree = None,
+    preset: Preset = None,
+    unblind: Annotated[bool, typer.Option("--unblind", help="Count the events in A.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Predict the count of a region from three others, and measure a signal in it.
+
+    A = both variables at or above their cuts, B = only x, C = only y, D = neither: background in A is B C / D. Events in A are
+    not counted without --unblind; whether the prediction holds is tested inside B, C and D.
+    """
+    from serendip.errors import InputError
+    from serendip.statistics.abcd import abcd_counts
+    from serendip.statistics.abcd import closure as measure_closure
+    from serendip.statistics.abcd_fit import abcd_limit, expected_z, fit_abcd
+
+    if signal is not None and signal_label is not None:
+        raise InputError("give either --signal (a file) or --signal-label (a column of the data), not both")
+    if signal is None and signal_weight is not None:
+        raise InputError("--signal-weight belongs to --signal FILE")
+    events = _read(file, x, y, weight, where, tree, preset, signal_label)
+    columns = (events[x], events[y], cut_x, cut_y)
+    weights = None if events.weight is None else events.weights
+    counts = abcd_counts(*columns, weights=weights, hidden=not unblind)
+    tested = measure_closure(*columns, weights=weights, validation_x=validation_x, validation_y=validation_y)
+    delta = tested.uncertainty if closure is None else closure
+
+    yields, effective = None, None
+    if signal is not None:
+        sample = _read(signal, x, y, signal_weight, where, tree, preset, None)
+        yields, effective = _yields(sample, x, y, cut_x, cut_y)
+    elif signal_label is not None:
+        yields, effective = _yields(events.select(events.labels), x, y, cut_x, cut_y)
+    model = (1.0, 0.0, 0.0, 0.0) if yields is None else tuple(float(value) for value in yields)
+
+    limit = abcd_limit(counts, model, closure=delta)
+    fit = fit_abcd(counts, model, closure=delta) if unblind else None
+    content: dict[str, Any] = {
+        "n_events": len(events),
+        "x": x,
+        "y": y,
+        "cut_x": cut_x,
+        "cut_y": cut_y,
+        "blinded": not unblind,
+        "counts": counts.to_dict(),
+        "expected": counts.expected,
+        "expected_error": counts.expected_error(delta),
+        "statistical_error": counts.expected_error(),
+        "closure": tested.to_dict() | {"used": delta, "measured": closure is None},
+        "signal": None if yields is None else model,
+        "signal_effective_events": effective,
+        "expected_z": None if yields is None else expected_z(counts, model, closure=delta),
+        "fit": None if fit is None else fit.to_dict(),
+        "limit": limit.to_dict(),
+    }
+    typer.echo(json.dumps(content, indent=1) if as_json else _text(content, tested.tables))
+
+
+def _read(
+    file: Path,
+    x: str,
+    y: str,
+    weight: str | None,
+    where: str | None,
+    tree: str | None,
+    preset: str | None,
+    label: str | None,
+) -> Events:
+    from serendip.events.read import read
+
+    # a table of events has a mass; here none is needed
+    mass = None if preset is not None else f"0*({x})+1"
+    return read(
+        file,
+        mass=mass,
+        features=[x, y],
+        weight=weight,
+        label=label,
+        where=where,
+        tree=tree,
+        preset=preset,
+        for_training=False,
+    )
+
+
+def _yields(
+    sample: Events, x: str, y: str, cut_x: float, cut_y: float
+) -> tuple[NDArray[np.float64], float | None]:
+    """Signal in the four regions, and the number of unweighted events that would be as precise in A."""
+    from serendip.statistics.abcd import abcd_regions, region_sums
+
+    total, square = region_sums(abcd_regions(sample[x], sample[y], cut_x, cut_y), sample.weights)
+    return total, float(total[0] ** 2 / square[0]) if square[0] > 0 else None
+
+
+def _text(content: dict[str, Any], tables: tuple[ClosureTable, ...]) -> str:
+    counts, tested, limit, fit = (content[key] for key in ("counts", "closure", "limit", "fit"))
+    shown = {name: "hidden" if counts[name] is None else f"{counts[name]:g}" for name in "ABCD"}
+    b, stat = content["expected"], content["statistical_error"]
+    lines = [
+        f"{content['n_events']} events; A: {content['x']} >= {content['cut_x']:g} and {content['y']} >= {content['cut_y']:g}",
+        "counts: " + ", ".join(f"{name} {value}" for name, value in shown.items()),
+        *(
+            f"closure in {t.name} (x at {t.cut_x:.4g}, y at {t.cut_y:.4g}): {t.observed:g} against {t.predicted:.5g}, "
+            f"ratio {t.ratio:.3f} +- {t.ratio * t.error:.3f} ({t.pull:+.1f} sigma)"
+            for t in tables
+        ),
+        f"closure uncertainty {100 * tested['used']:.1f} % "
+        + ("(measured)" if tested["measured"] else f"(given; measured {100 * tested['uncertainty']:.1f} %)"),
+        f"expected in A: {b:.5g} +- {stat:.2g} (statistics of B, C, D) +- {b * tested['used']:.2g} (closure)",
+    ]
+    unit = "signal events in A"
+    if content["signal"] is not None:
+        unit = "times the signal"
+        parts = ", ".join(
+            f"{name} {value:.4g}" for name, value in zip("ABCD", content["signal"], strict=True)
+        )
+        lines.append(
+            f"signal for mu = 1: {parts} ({content['signal_effective_events']:.0f} effective events in A)"
+        )
+        lines.append(f"expected significance {content['expected_z']:.2f} sigma")
+    if fit is None:
+        lines.append("A is not counted: add --unblind")
+    else:
+        low, high = ("open" if end is None else f"{end:.4g}" for end in fit["mu_interval"])
+        lines.append(f"observed {shown['A']}: mu = {fit['mu']:.4g} (68 %: {low} to {high}) {unit}")
+        kind = "excess" if fit["z"] > 0 else "deficit"
+        lines.append(f"p = {fit['p']:.3g}, {abs(fit['z']):.2f} sigma {kind}")
+    low2, low1, median, high1, high2 = limit["expected"]
+    lines.append(
+        f"95 % CLs limit: expected {median:.4g} (68 %: {low1:.4g} to {high1:.4g}; 95 %: {low2:.4g} to {high2:.4g})"
+        + ("" if limit["observed"] is None else f", observed {limit['observed']:.4g}")
+        + f" {unit}"
+    )
+    return "\n".join(lines)

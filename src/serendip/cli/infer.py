@@ -1,0 +1,115 @@
+"""``serendip infer``: the strength of a signal in one window, with learnt densities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serendip.cli.options import (
+    Background,
+    Features,
+    File,
+    Id,
+    Mass,
+    MassRange,
+    Preset,
+    Seed,
+    SetOption,
+    SqrtS,
+    Tree,
+    Unit,
+    Weight,
+    Where,
+    Window,
+)  # fmt: skip
+
+__all__ = ["infer"]
+
+
+def infer(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
+    mass: Mass = None,
+    features: Features = None,
+    where: Where = None,
+    weight: Weight = None,
+    id: Id = None,
+    tree: Tree = None,
+    preset: Preset = None,
+    unit: Unit = None,
+    window: Window = None,
+    signal: Annotated[
+        str | None,
+        typer.Option(help="Simulated signal with the same columns; default: learnt from the data."),
+    ] = None,
+    signal_weight: Annotated[
+        str | None, typer.Option("--signal-weight", help="Column with the weights of the simulated signal.")
+    ] = None,
+    signal_where: Annotated[
+        str | None, typer.Option("--signal-where", help="Cut on the simulated signal, e.g. 'truth==1'.")
+    ] = None,
+    parameters: Annotated[
+        str | None, typer.Option(help="Columns of the simulated signal with its parameters, e.g. mx,my.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds; default 5.")] = None,
+    combination: Annotated[
+        str | None, typer.Option(help="kfold (default), or sequential: fold 0 is not judged.")
+    ] = None,
+    normalisation: Annotated[
+        str | None,
+        typer.Option(help="constrained (default): the mass fit says how much background; or floating."),
+    ] = None,
+    scan_points: Annotated[
+        int | None,
+        typer.Option("--scan-points", help="Fractions at which the signal is trained anew; default 6."),
+    ] = None,
+    half_samples: Annotated[
+        int | None,
+        typer.Option("--half-samples", help="Pairs of halves for the error of the background; default 2."),
+    ] = None,
+    toys: Annotated[int | None, typer.Option(help="Toys at each tested strength; default 500.")] = None,
+    retrain: Annotated[
+        int | None, typer.Option(help="Pseudo-experiments that learn the signal anew; default 0.")
+    ] = None,
+    background: Background = None,
+    range: MassRange = None,
+    sqrt_s: SqrtS = None,
+    seed: Seed = None,
+    set_: SetOption = None,
+    unblind: Annotated[bool, typer.Option("--unblind", help="Look at the window; is recorded.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a training; default: all cores.")
+    ] = None,
+) -> None:
+    """Measure how much signal there is in a window: generator-based inference with intervals, a limit and toys.
+
+    Repeating the command continues an interrupted run.
+    """
+    from serendip.cli.parsing import assign_option
+    from serendip.cli.progress import TerminalProgress
+    from serendip.report.infer import summary, write_infer_report
+    from serendip.search.config import load_config, parse_settings
+    from serendip.search.infer import run_infer
+    from serendip.search.infer_config import InferConfig
+
+    is_config = file.suffix.lower() in {".yaml", ".yml"}
+    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
+    flags = {
+        "mass": mass, "features": features, "where": where, "weight": weight, "id": id, "tree": tree, "preset": preset,
+        "unit": unit, "window": window, "signal": signal, "signal_weight": signal_weight, "signal_where": signal_where,
+        "parameters": parameters, "folds": folds, "combination": combination, "normalisation": normalisation,
+        "scan_points": scan_points, "half_samples": half_samples, "toys": toys, "retrain": retrain,
+        "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
+    }  # fmt: skip
+    settings |= {key: value for key, value in flags.items() if value is not None}
+    for assignment in set_ or []:
+        assign_option(settings, assignment)
+    config = parse_settings(InferConfig, settings, str(file) if is_config else "infer")
+    with TerminalProgress() as progress:
+        result = run_infer(config, out, unblind=unblind, threads=jobs, progress=progress)
+        progress.start("report", 1)
+        page = write_infer_report(result.path)
+        progress.advance("report")
+    typer.echo("\n".join([*summary(result.results), f"report: {page}"]))

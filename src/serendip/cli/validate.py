@@ -1,0 +1,189 @@
+"""``serendip validate``: whether the tool is right on these data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serendip.cli.options import (
+    Background,
+    Features,
+    File,
+    Id,
+    Jobs,
+    Label,
+    Mass,
+    MassRange,
+    Preset,
+    Scan,
+    Seed,
+    Simulation,
+    SimulationWeight,
+    SimulationWhere,
+    SqrtS,
+    Step,
+    Tree,
+    Unit,
+    Weight,
+    Where,
+    Width,
+    Window,
+    WorkingPoints,
+)
+from serendip.cli.parsing import assign_option
+from serendip.errors import InputError
+
+__all__ = ["validate"]
+
+
+def validate(
+    kinds: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND[,KIND...]",
+            help="closure, sculpting, control, null, bias, coverage, injection, simulation, or all.",
+        ),
+    ],
+    file: File,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder: new, one to continue, or the run directory of a search.")
+    ],
+    mass: Mass = None,
+    features: Features = None,
+    where: Where = None,
+    weight: Weight = None,
+    label: Label = None,
+    id: Id = None,
+    tree: Tree = None,
+    preset: Preset = None,
+    simulation: Simulation = None,
+    simulation_weight: SimulationWeight = None,
+    simulation_where: SimulationWhere = None,
+    unit: Unit = None,
+    window: Window = None,
+    scan: Scan = None,
+    width: Width = None,
+    step: Step = None,
+    method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
+    working_points: WorkingPoints = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
+    combination: Annotated[
+        str | None,
+        typer.Option(help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed."),
+    ] = None,
+    background: Background = None,
+    range: MassRange = None,
+    sqrt_s: SqrtS = None,
+    toys: Annotated[int | None, typer.Option(help="Toys for a global p-value; default 1000.")] = None,
+    seed: Seed = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="KIND.OPTION=VALUE of a validation or METHOD.OPTION=VALUE; may be repeated."
+        ),
+    ] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Validate a search on its own data, with pass or fail for each question and a page of traffic lights.
+
+    The windows of the search stay closed. Exit code 1 if a check fails. Repeating the command skips what is finished.
+    """
+    from serendip.cli.progress import TerminalProgress
+    from serendip.report.validation import write_validation_page
+    from serendip.search.config import load_config
+    from serendip.validate.config import parse_validation
+    from serendip.validate.engine import run_validations
+    from serendip.validate.registry import KINDS, kind_names, load_kind
+
+    names = kind_names(kinds)
+    everything = "all" in [part.strip() for part in kinds.split(",")]
+    is_config = file.suffix.lower() in {".yaml", ".yml"}
+    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
+    flags = {
+        "mass": mass,
+        "features": features,
+        "where": where,
+        "weight": weight,
+        "label": label,
+        "id": id,
+        "tree": tree,
+        "preset": preset,
+        "simulation": simulation,
+        "simulation_weight": simulation_weight,
+        "simulation_where": simulation_where,
+        "unit": unit,
+        "window": window,
+        "scan": scan,
+        "width": width,
+        "step": step,
+        "method": method,
+        "working_points": working_points,
+        "folds": folds,
+        "combination": combination,
+        "background": background,
+        "range": range,
+        "sqrt_s": sqrt_s,
+        "toys": toys,
+        "seed": seed,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "scan" in given and "window" not in given:
+        settings.pop("window", None)
+    if "window" in given and "scan" not in given:
+        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
+    settings |= given
+    for assignment in set_ or []:
+        if assignment.partition(".")[0] in KINDS:
+            nested = {"options": settings.get("validate")}
+            assign_option(nested, assignment)
+            settings["validate"] = nested["options"]
+        else:
+            assign_option(settings, assignment)
+    missing = {}
+    if everything:
+        for name in names:
+            try:
+                load_kind(name)
+            except InputError as error:
+                missing[name] = str(error)
+        names = tuple(name for name in names if name not in missing)
+    config, options = parse_validation(settings, names, str(file) if is_config else "validate")
+    with TerminalProgress() as progress:
+        found = run_validations(config, options, out, strict=not everything, jobs=jobs, progress=progress)
+        progress.start("page", 1)
+        page = write_validation_page(out)
+        progress.advance("page")
+    for name, reason in missing.items():
+        typer.echo(f"left out: {name}: {reason}", err=True)
+    _print(out, found, page)
+    if any(validation.failed for validation in found):
+        raise typer.Exit(1)
+
+
+def _print(out: Path, found: list[Any], page: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from serendip.report.words import with_error
+    from serendip.validate.engine import read_state
+
+    console = Console()
+    words = {True: "pass", None: "undecided", False: "FAIL"}
+    table = Table(title="validation", title_justify="left")
+    for head in ("kind", "check", "value", "result"):
+        table.add_column(head)
+    for validation in found:
+        for check in validation.checks:
+            style = {True: None, None: "yellow", False: "bold red"}[check.passed]
+            value = with_error(check.value, check.error)
+            table.add_row(validation.kind, check.name, value, words[check.passed], style=style)
+    console.print(table)
+    for validation in found:
+        for check in validation.checks:
+            if not check.passed:
+                typer.echo(f"{words[check.passed]}: {check.name} (limit: {check.limit}). {check.meaning}")
+    for kind, reason in read_state(out)["left_out"].items():
+        typer.echo(f"left out: {kind}: {reason}", err=True)
+    typer.echo(f"page: {page}")

@@ -1,0 +1,179 @@
+r"""The background of a look bin by bin, with the covariance of its fits.
+
+A run directory keeps the counts outside the window and the fitted spectra with the error of each bin. The fits are
+repeated from these counts, which gives the covariance of the window's bins; they are accepted only if they reproduce
+what the run says. With selected expectation :math:`\mu_i = B_i \varepsilon_i`, its derivatives :math:`J` by the
+coefficients of the efficiency (covariance :math:`C_\varepsilon`) and :math:`L = \partial \ln B` by those of the
+inclusive spectrum (:math:`C_B`),
+
+.. math:: C = J C_\varepsilon J^T + G C_B G^T, \qquad G_i = \mu_i L_i - J_i C_\varepsilon \sum_k J_k^T L_k
+
+where :math:`k` runs over the fitted bins: the efficiency fit follows most changes of the spectrum. The sum over the
+window is the ``expected_error`` of the look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError, SerendipError
+from serendip.report.load import Look, Run, Spectrum
+from serendip.search.rundir import RunDirectory
+from serendip.statistics.fit import SpectrumFit, fit_spectrum
+from serendip.statistics.functions import BackgroundFamily, get_family
+from serendip.statistics.looks import EFFICIENCY
+
+__all__ = ["NotReproducedError", "WindowBackground", "is_weighted", "window_background"]
+
+Array = NDArray[np.float64]
+
+# the fits are those of the run if they differ by less than this part of their errors
+_TOLERANCE = 1e-3
+_STEPS = 50
+
+
+class NotReproducedError(InputError):
+    """The fits of a look cannot be repeated from its run directory."""
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBackground:
+    """Bins of a window, in units of event weight.
+
+    Attributes
+    ----------
+    edges
+        Bin edges in GeV, shape ``(n + 1,)``.
+    observed
+        Selected events, shape ``(n,)``; None while blinded.
+    expected
+        Expected background, shape ``(n,)``.
+    covariance
+        Its covariance from both fits, shape ``(n, n)``.
+    scale
+        ``sum(w^2)/sum(w)`` of the selected events: counts divided by it are Poisson-like.
+    """
+
+    edges: Array
+    observed: Array | None
+    expected: Array
+    covariance: Array
+    scale: float
+
+
+def window_background(run: Run, index: int) -> WindowBackground:
+    """Repeat the fits of look ``index`` of a run.
+
+    Raises
+    ------
+    NotReproducedError
+        If they cannot be repeated, with the reason.
+    """
+    look = run.results.looks[index]
+    if look.statistic != "bump-fit":
+        raise NotReproducedError(f"its background is a '{look.statistic}', not a fit of the spectrum")
+    before = _record(run, look, None)
+    after = _record(run, look, index)
+    edges = np.asarray(after.edges)
+    window = (edges[:-1] >= look.window[0]) & (edges[1:] <= look.window[1])
+    weighted = is_weighted(run)
+    inclusive = _refit(before, window, _family(run), None, weighted=weighted)
+    if after.fit is not None and before.fit is not None and after.fit.function == before.fit.function:
+        spectrum, jacobian = inclusive, inclusive.jacobian[window]
+        covariance = jacobian @ inclusive.coefficient_covariance @ jacobian.T
+    else:
+        offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
+        if not any(after.expected):
+            raise NotReproducedError("no sideband event passes the cut, so there is no shape to fit")
+        spectrum = _refit(after, window, EFFICIENCY, offset, weighted=weighted)
+        covariance = _covariance(inclusive, spectrum, window)
+    total = float(np.sqrt(covariance.sum()))
+    if abs(total / look.expected_error - 1) > _TOLERANCE:
+        raise NotReproducedError(
+            f"the repeated fits give an error of {total:.4g}, the run says {look.expected_error:.4g}"
+        )
+    counts = np.array([np.nan if n is None else n for n in after.observed])[window]
+    return WindowBackground(
+        edges=edges[np.append(window, False) | np.append(False, window)],
+        observed=None if np.isnan(counts).any() else counts,
+        expected=np.asarray(after.expected)[window],
+        covariance=covariance,
+        scale=spectrum.scale,
+    )
+
+
+def is_weighted(run: Run) -> bool:
+    """Whether the events of a run had weights."""
+    return RunDirectory(run.path).manifest().get("input", {}).get("weight") is not None
+
+
+def _record(run: Run, look: Look, index: int | None) -> Spectrum:
+    for record in run.diagnostics.spectra:
+        if record.look == index and record.window == look.window:
+            return record
+    raise NotReproducedError("diagnostics.json holds no spectrum of it")
+
+
+def _family(run: Run) -> BackgroundFamily:
+    try:
+        return get_family(str(run.config["background"]), 1000.0 * float(run.config["sqrt_s"]))
+    except (KeyError, TypeError, ValueError):
+        raise NotReproducedError("config.yaml does not name the background function (background)") from None
+
+
+def _refit(
+    record: Spectrum,
+    window: NDArray[np.bool_],
+    family: BackgroundFamily,
+    offset: Array | None,
+    *,
+    weighted: bool,
+) -> SpectrumFit:
+    """The fit behind a spectrum, with the function that the run chose."""
+    if record.fit is None or record.fit.function not in family.members:
+        name = None if record.fit is None else record.fit.function
+        raise NotReproducedError(f"its function '{name}' is not one of '{family.spec}'")
+    k = family.members.index(record.fit.function)
+    chosen = replace(family, members=(family.members[k],), n_parameters=(family.n_parameters[k],))
+    hidden = np.array([n is None for n in record.observed])
+    if (hidden & ~window).any():
+        raise NotReproducedError(
+            "counts beside its window are hidden, because they lie in other blinded windows"
+        )
+    counts = np.array([0.0 if n is None else n for n in record.observed])
+    expected, errors = np.asarray(record.expected), np.asarray(record.expected_error)
+
+    def fit(scale: float) -> SpectrumFit:
+        try:
+            return fit_spectrum(counts, record.edges, chosen, mask=window, offset=offset, scale=scale)
+        except SerendipError as error:
+            raise NotReproducedError(f"its fit fails when repeated ({error})") from None
+
+    found = fit(1.0)
+    # a run does not say how its weights spread; the errors of a fit grow with the root of the scale
+    for _ in range(_STEPS if weighted else 0):
+        ratio = float(np.median(errors[~window] / found.expected_error[~window])) ** 2
+        if abs(ratio - 1) < 1e-7:
+            break
+        found = fit(found.scale * ratio)
+    if not (
+        np.all(np.abs(found.expected - expected) <= _TOLERANCE * errors)
+        and np.all(np.abs(found.expected_error - errors) <= _TOLERANCE * errors)
+    ):
+        raise NotReproducedError(f"the fit of '{record.fit.function}' gives other numbers when repeated")
+    return found
+
+
+def _covariance(inclusive: SpectrumFit, spectrum: SpectrumFit, window: NDArray[np.bool_]) -> Array:
+    """Covariance of the window's bins from the fits of spectrum and efficiency, shape ``(n, n)``."""
+    log_change = inclusive.jacobian / np.maximum(inclusive.expected, 1e-300)[:, None]
+    mu, jacobian, own = spectrum.expected, spectrum.jacobian, spectrum.coefficient_covariance
+    response = own @ (jacobian[~window].T @ log_change[~window]) / spectrum.scale
+    change: Any = mu[window, None] * log_change[window] - jacobian[window] @ response
+    return np.asarray(
+        jacobian[window] @ own @ jacobian[window].T + change @ inclusive.coefficient_covariance @ change.T
+    )

@@ -1,0 +1,287 @@
+"""A HEPData submission: every look, the scan, the global p-value, the spectra, and the events of the best look."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from serendip.errors import InputError
+from serendip.report.counting import poisson_errors
+from serendip.report.exports.target import export_folder
+from serendip.report.load import Look, Run, Spectrum, read_run
+
+__all__ = ["export_hepdata"]
+
+_RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    description: str
+    independent: list[dict[str, Any]]
+    dependent: list[dict[str, Any]]
+
+
+def export_hepdata(run: Path | str, out: Path | str) -> list[str]:
+    """Write a submission in the format of HEPData (``submission.yaml``, one YAML file for each table).
+
+    Parameters
+    ----------
+    run, out
+        The run directory, and a folder that is new or empty, or a name that ends in ``.zip`` (what HEPData takes).
+
+    Returns
+    -------
+    Names of the tables.
+
+    Raises
+    ------
+    InputError
+        If the run is blinded or damaged, or ``out`` cannot be used.
+    """
+    content = read_run(Path(run))
+    if content.results.blinded:
+        raise InputError(
+            f"{run}: is blinded, and a submission publishes observed counts; unblind it first (serendip search … --unblind)"
+        )
+    tables = [_looks(content), *_global(content), *_scans(content), *_spectra(content), *_selected(content)]
+    with export_folder(Path(out)) as folder:
+        documents: list[dict[str, Any]] = [_cover(content)]
+        for i, table in enumerate(tables, start=1):
+            file = f"table{i}.yaml"
+            documents.append(
+                {
+                    "name": table.name,
+                    "location": "Data from a serendip search",
+                    "description": table.description,
+                    "keywords": _keywords(),
+                    "data_file": file,
+                }
+            )
+            data = {"independent_variables": table.independent, "dependent_variables": table.dependent}
+            (folder / file).write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
+        (folder / "submission.yaml").write_text(text, encoding="utf-8")
+        shutil.copyfile(content.path / _RESULTS, folder / _RESULTS)
+    return [table.name for table in tables]
+
+
+def _cover(run: Run) -> dict[str, Any]:
+    overall = run.results.overall
+    said = "" if overall is None else f" The global p-value is {overall.p:.3g} ({overall.trials})."
+    return {
+        "comment": f"Model-agnostic search for a resonance in {run.diagnostics.mass_name} with the methods "
+        f"{', '.join(run.results.methods)}: {len(run.results.looks)} looks.{said} Made with serendip "
+        f"{run.manifest.serendip}.",
+        "additional_resources": [
+            {
+                "location": _RESULTS,
+                "description": "All numbers of the search in the format of serendip (schema 1)",
+            }
+        ],
+    }
+
+
+def _keywords() -> list[dict[str, Any]]:
+    """What is true of any search; beams and energy are not known to a run, the submitter adds them."""
+    return [
+        {"name": "observables", "values": ["N"]},
+        {"name": "phrases", "values": ["anomaly detection", "model-agnostic search", "bump hunt"]},
+    ]
+
+
+def _number(value: float) -> float:
+    return float(f"{value:.7g}")
+
+
+def _column(name: str, values: Sequence[Any], units: str | None = None) -> dict[str, Any]:
+    header = {"name": name} if units is None else {"name": name, "units": units}
+    return {
+        "header": header,
+        "values": [value if isinstance(value, dict) else {"value": value} for value in values],
+    }
+
+
+def _bins(name: str, edges: Sequence[tuple[float, float]], units: str | None = None) -> dict[str, Any]:
+    return _column(name, [{"low": _number(low), "high": _number(high)} for low, high in edges], units)
+
+
+def _value(value: float | None, *errors: tuple[str, float | None, float | None]) -> dict[str, Any]:
+    """A number with errors (label, below, above); a dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return {"value": "-"}
+    entry: dict[str, Any] = {"value": _number(value)}
+    known: list[dict[str, Any]] = []
+    for label, below, above in errors:
+        if below is None or above is None or not (below > 0 or above > 0):
+            continue
+        if below == above:
+            known.append({"symerror": _number(above), "label": label})
+        else:
+            known.append({"asymerror": {"minus": -_number(below), "plus": _number(above)}, "label": label})
+    return entry | ({"errors": known} if known else {})
+
+
+def _described(look: Look) -> list[dict[str, Any]]:
+    qualifiers: list[dict[str, Any]] = [{"name": "method", "value": look.method}]
+    if look.working_point is not None:
+        qualifiers.append({"name": "background efficiency", "value": look.working_point})
+    return qualifiers
+
+
+def _looks(run: Run) -> _Table:
+    looks, unit = run.results.looks, run.diagnostics.unit
+    return _Table(
+        "Looks",
+        "Observed and expected events in each window after the cut on the anomaly score. The error of the expectation is that "
+        "of the background fits. The local p-value is one-sided and has no trials factor.",
+        [
+            _column("look", list(range(len(looks)))),
+            _column("method", [look.method for look in looks]),
+            _bins("window", [look.window for look in looks], unit),
+            _column(
+                "background efficiency", ["-" if x.working_point is None else x.working_point for x in looks]
+            ),
+        ],
+        [
+            _column("observed events", [_value(look.observed) for look in looks]),
+            _column(
+                "expected background events",
+                [_value(look.expected, ("fit", look.expected_error, look.expected_error)) for look in looks],
+            ),
+            _column("local p-value", [_value(look.p_local) for look in looks]),
+            _column("local significance", [_value(look.z_local) for look in looks]),
+            _column("note", [look.warning or "-" for look in looks]),
+        ],
+    )
+
+
+def _global(run: Run) -> list[_Table]:
+    overall = run.results.overall
+    if overall is None:
+        return []
+    low, high = overall.p_interval_68 or (overall.p, overall.p)
+    error = ("68% interval of the toys", max(overall.p - low, 0.0), max(high - overall.p, 0.0))
+    return [
+        _Table(
+            "Global p-value",
+            f"p-value of the most significant look among all ({overall.trials}); with no toy as extreme as the data it is an "
+            "upper bound.",
+            [_column("number of looks", [overall.n_looks or len(run.results.looks)])],
+            [
+                _column("global p-value", [_value(overall.p, error)]),
+                _column("global significance", [_value(overall.z)]),
+                _column("Bonferroni bound", [_value(overall.bonferroni)]),
+            ],
+        )
+    ]
+
+
+def _scans(run: Run) -> list[_Table]:
+    results, tables = run.results, []
+    if len(results.windows) < 2:
+        return []
+    for method in results.methods:
+        for point in results.working_points:
+            looks = [x for x in results.looks if (x.method, x.working_point) == (method, point)]
+            if not looks:
+                continue
+            columns = [
+                _column("local p-value", [_value(look.p_local) for look in looks]),
+                _column("local significance", [_value(look.z_local) for look in looks]),
+            ]
+            for column in columns:
+                column["qualifiers"] = _described(looks[0])
+            tables.append(
+                _Table(
+                    _short(f"p-value scan, {method}", point),
+                    "Local p-value against the window.",
+                    [_bins("window", [look.window for look in looks], run.diagnostics.unit)],
+                    columns,
+                )
+            )
+    return tables
+
+
+def _short(text: str, point: float | None) -> str:
+    """Name of a table, at most 64 characters."""
+    end = "" if point is None else f", eps {point:g}"
+    return text[: 64 - len(end)] + end
+
+
+def _spectra(run: Run) -> list[_Table]:
+    return [_spectrum(run, record) for record in run.diagnostics.spectra]
+
+
+def _spectrum(run: Run, record: Spectrum) -> _Table:
+    low, high = record.window
+    if record.look is None:
+        name = f"Spectrum before the cut, {low:.7g}-{high:.7g} {run.diagnostics.unit}"
+        qualifiers = []
+    else:
+        name = f"Spectrum of look {record.look}, {record.method}"
+        qualifiers = _described(run.results.looks[record.look])
+    function = "" if record.fit is None else f" ({record.fit.function})"
+    counts = []
+    for n in record.observed:
+        below, above = (None, None) if n is None else (float(v[0]) for v in poisson_errors([n]))
+        counts.append(_value(n, ("stat", below, above)))
+    expected = [
+        _value(b, ("fit", error, error))
+        for b, error in zip(record.expected, record.expected_error, strict=True)
+    ]
+    columns = [_column("observed events", counts), _column("expected background events", expected)]
+    for column in columns:
+        column["qualifiers"] = [
+            *qualifiers,
+            {"name": "window", "value": f"{low:.7g}-{high:.7g}", "units": run.diagnostics.unit},
+        ]
+    return _Table(
+        _short(name, None),
+        f"Events per bin of {run.diagnostics.mass_name} and the background fit{function}, which did not see the window. Errors of "
+        "the data are central 68.3% Poisson intervals; those of the fit are correlated between bins.",
+        [
+            _bins(
+                run.diagnostics.mass_name,
+                list(zip(record.edges, record.edges[1:], strict=False)),
+                run.diagnostics.unit,
+            )
+        ],
+        columns,
+    )
+
+
+def _selected(run: Run) -> list[_Table]:
+    """Features of the events of the most significant look."""
+    best, tables = run.results.best, []
+    for record in run.diagnostics.selected:
+        if record.look is None or run.results.looks[record.look] is not best:
+            continue
+        for feature in record.features:
+            if feature.selected is None:
+                continue
+            columns = [_column("fraction of selected events", [_value(v) for v in feature.selected])]
+            if feature.template is not None:
+                columns.append(
+                    _column("fraction of the background template", [_value(v) for v in feature.template])
+                )
+            for column in columns:
+                column["qualifiers"] = _described(best)
+            units = run.diagnostics.unit if feature.name == run.diagnostics.mass_name else None
+            tables.append(
+                _Table(
+                    _short(f"Selected events of look {record.look}: {feature.name}", None),
+                    f"Distribution of {feature.name} for the {record.n} events that pass the cut; events beyond the outer bins "
+                    "are counted in them.",
+                    [_bins(feature.name, list(zip(feature.edges, feature.edges[1:], strict=False)), units)],
+                    columns,
+                )
+            )
+    return tables

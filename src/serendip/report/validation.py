@@ -1,0 +1,176 @@
+"""The page of a validation, from ``validation.json`` and the files of ``validation/`` only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+from pydantic import ValidationError
+
+from serendip.errors import InputError
+from serendip.events.files import atomic_write
+from serendip.report import figures, plots, words
+from serendip.report.html import _maths
+from serendip.report.panels import Panel
+from serendip.report.validation_plots import draw, interactive
+from serendip.validate.base import Check, Validation, read_validations
+from serendip.validate.engine import read_state
+from serendip.validate.pictures import Picture
+from serendip.validate.registry import KINDS
+
+__all__ = ["PAGE", "Lights", "lights", "write_validation_page"]
+
+PAGE = "validation.html"
+COLOURS = {True: "green", None: "amber", False: "red"}
+_WORDS = (
+    "window",
+    "sideband",
+    "working point",
+    "AUC",
+    "template",
+    "closure",
+    "pull",
+    "distance correlation",
+    "σ",
+)
+
+
+@dataclass(frozen=True)
+class Lights:
+    """How many checks of one kind are green, amber and red."""
+
+    kind: str
+    question: str
+    green: int
+    amber: int
+    red: int
+
+    @property
+    def colour(self) -> str:
+        """The worst light."""
+        return "red" if self.red else "amber" if self.amber or not self.green else "green"
+
+
+def lights(folder: Path) -> tuple[Lights, ...]:
+    """Traffic lights of all validations of a folder; empty if there are none.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged.
+    """
+    return tuple(_lights(found) for found in _ordered(folder))
+
+
+def write_validation_page(folder: Path | str) -> Path:
+    """Write ``validation.html`` and the figures of the validations of a folder.
+
+    Returns
+    -------
+    Path of the page.
+
+    Raises
+    ------
+    InputError
+        If nothing was validated, a file is damaged, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    state, found = read_state(folder), _ordered(folder)
+    if not found and not state.get("left_out"):
+        raise InputError(f"{folder}: holds no validation; run 'serendip validate'")
+    try:
+        (folder / "validation" / "figures").mkdir(parents=True, exist_ok=True)
+        page = _render(folder, state, found)
+        with atomic_write(folder / PAGE) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: the page cannot be written ({error.strerror or error})") from None
+    return folder / PAGE
+
+
+def headline(found: list[Validation]) -> str:
+    """Say the outcome in one sentence."""
+    checks = [check for validation in found for check in validation.checks]
+    failed = sum(check.passed is False for check in checks)
+    undecided = sum(check.passed is None for check in checks)
+    if not checks:
+        return "No check was made."
+    parts = [f"{failed} of {len(checks)} checks failed" if failed else f"None of {len(checks)} checks failed"]
+    if undecided:
+        parts.append(f"{undecided} {'is' if undecided == 1 else 'are'} undecided")
+    return ", ".join(parts) + "."
+
+
+def _ordered(folder: Path) -> list[Validation]:
+    order = list(KINDS)
+    found = read_validations(folder)
+    return sorted(found, key=lambda one: order.index(one.kind) if one.kind in order else len(order))
+
+
+def _lights(found: Validation) -> Lights:
+    counts = [sum(check.passed is state for check in found.checks) for state in (True, None, False)]
+    question = KINDS[found.kind].question if found.kind in KINDS else ""
+    return Lights(found.kind, question, *counts)
+
+
+def _sorted_checks(found: Validation) -> list[Check]:
+    """Red ones first."""
+    return sorted(found.checks, key=lambda check: {False: 0, None: 1, True: 2}[check.passed])
+
+
+def _panels(folder: Path, found: Validation, specs: dict[str, plots.Spec]) -> list[Panel]:
+    panels = []
+    for content in found.facts.get("figures") or []:
+        try:
+            picture = Picture.model_validate(content)
+        except ValidationError as error:
+            raise InputError(
+                f"{folder / 'validation' / found.kind}.json: a figure is damaged ({error.errors()[0]['msg']}); delete the file "
+                "and run again"
+            ) from None
+        if not picture.series:
+            continue
+        name = f"plot-{len(specs) + 1}"
+        specs[name] = interactive(picture)
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "-", picture.name).strip("-.")
+        if not stem.startswith(found.kind):
+            stem = f"{found.kind}-{stem}"
+        figures.save(draw(picture), picture, folder / "validation" / "figures" / stem)
+        files = tuple(f"validation/figures/{stem}.{suffix}" for suffix in ("pdf", "png", "json"))
+        panels.append(Panel(name, picture.title, picture.caption, files))
+    return panels
+
+
+def _value(check: Check) -> str:
+    return words.with_error(check.value, check.error)
+
+
+def _render(folder: Path, state: dict[str, Any], found: list[Validation]) -> str:
+    specs: dict[str, plots.Spec] = {}
+    sections = [(one, _lights(one), _sorted_checks(one), _panels(folder, one, specs)) for one in found]
+    environment = Environment(
+        loader=PackageLoader("serendip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(w=words, value=_value, colours=COLOURS)
+    environment.filters["maths"] = _maths
+    return environment.get_template("validation.html.j2").render(
+        name=folder.resolve().name,
+        state=state,
+        config=state["config"],
+        headline=headline(found),
+        sections=sections,
+        left_out=state.get("left_out") or {},
+        has_report=(folder / "report.html").exists(),
+        glossary={word: words.GLOSSARY[word] for word in _WORDS if word in words.GLOSSARY},
+        specs=specs,
+        plotlyjs=Markup(get_plotlyjs()),
+    )

@@ -1,0 +1,103 @@
+"""Settings of a validation: those of a search, and options and thresholds of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from serendip.errors import InputError
+from serendip.events.events import Window
+from serendip.search.config import SearchConfig, _explain, parse_settings
+from serendip.validate.registry import KINDS, check_kind, load_kind
+
+__all__ = ["KindOptions", "Sample", "ValidateConfig", "parse_validation"]
+
+Sample = Literal["auto", "data", "label", "simulation"]
+"""What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
+
+_PLACEHOLDER = (1.0, 2.0)
+
+
+# pydantic hands out a decorated validator as a plain function
+_check_search = cast("Callable[[SearchConfig], SearchConfig]", SearchConfig._consistent)
+
+
+class KindOptions(BaseModel):
+    """Base of the options of a kind; an unknown option is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ValidateConfig(SearchConfig):
+    """The keys of a search. A simulation may be given to be compared with, and a window be missing where none is needed."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        changes: dict[str, Any] = {}
+        if self.window is None and self.scan is None and self.width is None:
+            changes["window"] = _PLACEHOLDER
+        try:
+            _check_search(self.model_copy(update=changes))
+        except ValueError as error:
+            if self.simulation is None:
+                raise
+            # a search refuses a simulation that no method starts from; anything else is wrong with or without one
+            changes |= {"simulation": None, "simulation_weight": None, "simulation_where": None}
+            try:
+                _check_search(self.model_copy(update=changes))
+            except ValueError:
+                raise error from None
+        return self
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The signal regions in GeV; none if neither a window nor a scan was given."""
+        return () if self.window is None and self.scan is None else super().windows
+
+
+def parse_validation(
+    settings: dict[str, Any], kinds: Sequence[str], source: str
+) -> tuple[ValidateConfig, dict[str, BaseModel]]:
+    """Validate the settings of a search with a key ``validate: {KIND: {OPTION: VALUE}}``.
+
+    Parameters
+    ----------
+    settings
+        As a YAML file has them.
+    kinds
+        The kinds to run.
+    source
+        Begins error messages.
+
+    Returns
+    -------
+    The configuration, and the options of each kind of ``kinds``.
+
+    Raises
+    ------
+    InputError
+        Naming the key, what was given and what is allowed.
+    """
+    settings = dict(settings)
+    given = settings.pop("validate", None) or {}
+    if not isinstance(given, dict) or not all(isinstance(value or {}, dict) for value in given.values()):
+        raise InputError(
+            f"{source}: expected validate: {{KIND: {{OPTION: VALUE}}}}, with KIND of {', '.join(KINDS)}"
+        )
+    for kind in given:
+        check_kind(str(kind))
+    config = parse_settings(ValidateConfig, settings, source)
+    options = {}
+    for kind in dict.fromkeys(kinds):
+        module = load_kind(kind)
+        try:
+            options[kind] = module.Options(**(given.get(kind) or {}))
+        except ValidationError as error:
+            raise InputError(f"{source}: validate.{kind}: {_explain(error, module.Options)}") from None
+        if KINDS[kind].needs_window and not config.windows:
+            raise InputError(
+                f"{source}: '{kind}' needs a window (LO:HI) or a scan: the signal region of the search"
+            )
+    return config, options

@@ -1,0 +1,219 @@
+"""Control: a search where no signal is expected must find none, and a known peak must be found.
+
+Windows beside the signal region (:func:`~serendip.validate.regions.validation_regions`) are searched as if they were
+it, up to the global p-value over methods and cuts. If a known resonance is named, its window is searched as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from serendip.errors import InputError
+from serendip.events.events import Window
+from serendip.search.config import SearchConfig
+from serendip.search.engine import Progress
+from serendip.validate.base import Check, Validation
+from serendip.validate.config import KindOptions, Sample
+from serendip.validate.pictures import Picture, Series
+from serendip.validate.regions import Searched, background_sample, facts_of, search_region, validation_regions
+
+__all__ = ["Options", "run"]
+
+_GEV = {"GeV": 1.0, "TeV": 1000.0}
+
+
+class Options(KindOptions):
+    """Options and thresholds.
+
+    Attributes
+    ----------
+    sample
+        What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"``.
+    per_side, gap
+        Control windows on each side of the signal region, and the distance of the first in widths.
+    windows
+        Control windows to search instead, ``(LO, HI)`` each, in the unit of the search.
+    min_p
+        Smallest global p-value, divided by the number of control windows.
+    peak
+        Windows of known resonances, ``(LO, HI)`` each, in the unit of the search.
+    peak_z
+        Least global significance of a known resonance.
+    """
+
+    sample: Sample = "auto"
+    per_side: int = Field(default=2, ge=1, le=10)
+    gap: float = Field(default=0.5, ge=0.0, le=10.0)
+    windows: tuple[tuple[float, float], ...] = ()
+    min_p: float = Field(default=0.01, gt=0.0, lt=1.0)
+    peak: tuple[tuple[float, float], ...] = ()
+    peak_z: float = Field(default=3.0, gt=0.0)
+
+    @field_validator("windows", "peak", mode="before")
+    @classmethod
+    def _intervals(cls, value: Any) -> Any:
+        """``LO:HI[,LO:HI...]`` and a single pair count as well."""
+        if isinstance(value, str):
+            value = [part.split(":") for part in value.split(",")]
+        if (
+            isinstance(value, list | tuple)
+            and len(value) == 2
+            and not isinstance(value[0], list | tuple | str)
+        ):
+            value = [value]
+        return [part.split(":") if isinstance(part, str) else part for part in value]
+
+    @field_validator("windows", "peak")
+    @classmethod
+    def _positive(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        for low, high in value:
+            if not 0 < low < high < np.inf:
+                raise ValueError(f"{low:g}:{high:g} is no mass interval; expected LO:HI with 0 < LO < HI")
+        return value
+
+
+def run(
+    config: SearchConfig,
+    options: Options,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Validation:
+    """Search windows in which there is no signal, and known peaks.
+
+    Parameters
+    ----------
+    config
+        The search.
+    options
+        Where, and thresholds.
+    out
+        Trainings are kept in ``OUT/tasks``.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Receives what is being done.
+
+    Raises
+    ------
+    InputError
+        If no window can be searched, or the window of a known peak cannot be.
+    """
+    background = background_sample(config, options.sample)
+    scale = _GEV[config.unit]
+
+    def in_gev(intervals: tuple[tuple[float, float], ...]) -> list[Window]:
+        return [Window(low * scale, high * scale) for low, high in intervals]
+
+    regions, left_out = validation_regions(
+        config, background, per_side=options.per_side, gap=options.gap, wanted=in_gev(options.windows)
+    )
+    if options.windows and left_out:
+        raise InputError("; ".join(f"control window {where}: {why}" for where, why in left_out.items()))
+    peaks = []
+    for window in in_gev(options.peak):
+        found, _ = validation_regions(config, background, per_side=1, gap=0.0, wanted=[window])
+        peaks.append(found[0])
+    searched = [search_region(region, out, trials=True, jobs=jobs, progress=progress) for region in regions]
+    known = [search_region(region, out, trials=True, jobs=jobs, progress=progress) for region in peaks]
+    limit = options.min_p / len(searched)
+    checks = [_quiet(done, limit, options.min_p, len(searched)) for done in searched]
+    checks += [_rediscovered(done, options.peak_z) for done in known]
+    return Validation(
+        "control",
+        tuple(checks),
+        facts_of(background, regions, left_out)
+        | {
+            "searches": [_facts(done) for done in searched],
+            "peaks": [_facts(done) for done in known],
+            "figures": [_picture(searched, known).model_dump(mode="json")],
+        },
+    )
+
+
+def _best(done: Searched) -> str:
+    overall = done.measurement.overall
+    assert overall is not None
+    look = done.measurement.looks[overall.best_look]
+    cut = "no cut" if look.working_point == 1 else f"ε_B = {look.working_point:g}"
+    result = look.result
+    return f"{look.method}, {cut}: {result.observed:.4g} events, {result.expected:.4g} ± {result.expected_error:.2g} expected"
+
+
+def _quiet(done: Searched, limit: float, level: float, n: int) -> Check:
+    overall = done.measurement.overall
+    assert overall is not None
+    low, high = overall.p_interval_68
+    return Check(
+        f"global p-value, {done.region.window}",
+        bool(overall.p >= limit),
+        overall.p,
+        0.5 * (high - low),
+        f"at least {limit:.3g} ({level:g} / {n} windows)",
+        f"A small p-value is an excess where nothing is expected ({_best(done)}): the search would make one out of background "
+        "in the signal region too.",
+    )
+
+
+def _rediscovered(done: Searched, least: float) -> Check:
+    overall = done.measurement.overall
+    assert overall is not None
+    # with no toy above, the number of toys bounds the significance; Bonferroni over the looks bounds it from the counts
+    z = max(overall.z, _bonferroni_z(overall.bonferroni))
+    return Check(
+        f"known peak, {done.region.window}",
+        bool(z >= least),
+        z,
+        None,
+        f"at least {least:g} sigma (global)",
+        f"A search that misses a peak which is known to be there would miss a new one ({_best(done)}).",
+    )
+
+
+def _bonferroni_z(p: float) -> float:
+    from serendip.statistics.pvalues import z_value
+
+    return float(z_value(p))
+
+
+def _facts(done: Searched) -> dict[str, Any]:
+    overall = done.measurement.overall
+    assert overall is not None
+    return {
+        "window": [done.region.window.low, done.region.window.high],
+        "global": overall.to_dict(),
+        "looks": [look.to_dict() | {"folds": None} for look in done.measurement.looks],
+    }
+
+
+def _picture(searched: list[Searched], known: list[Searched]) -> Picture:
+    series = []
+    for name in searched[0].region.config.method:
+        points = dict.fromkeys(
+            look.working_point for look in searched[0].measurement.looks if look.method == name
+        )
+        for point in points:
+            rows = [
+                (done.region.window.centre, look.result.z_local)
+                for done in (*searched, *known)
+                for look in done.measurement.looks
+                if (look.method, look.working_point) == (name, point)
+            ]
+            cut = "no cut" if point == 1 else f"ε_B = {point:g}"
+            # a window without a single selected event has no finite significance
+            y = tuple(z if z is not None and np.isfinite(z) else None for _, z in rows)
+            series.append(Series(name=f"{name}, {cut}", x=tuple(centre for centre, _ in rows), y=y))
+    return Picture(
+        name="control-z",
+        title="Local significance in the control windows" + (" and of known peaks" if known else ""),
+        caption="One point for each look. Without signal they scatter around 0 with a width of 1.",
+        x_label="centre of the window [GeV]",
+        y_label="local Z [σ]",
+        series=tuple(series),
+        level=0.0,
+    )

@@ -1,0 +1,172 @@
+r"""Coverage: whether intervals and limits contain the true signal strength, and p-values fluctuate, as often as they say.
+
+Pseudo-spectra are drawn from the function that fits the sidebands, with signals of several strengths, and everything is
+repeated in each: choice of the function's order, fit, interval, limit.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, PositiveInt, field_validator
+from scipy import stats
+
+from serendip.search.config import SearchConfig
+from serendip.search.engine import Progress
+from serendip.statistics.inference import likelihood_ratio
+from serendip.statistics.limits import cls_asymptotic
+from serendip.statistics.many import fit_many
+from serendip.statistics.model import Choice
+from serendip.statistics.pvalues import count_p_value, wilson_interval
+from serendip.validate.base import Check, Validation
+from serendip.validate.config import KindOptions
+from serendip.validate.spectra import Spectrum, spectra
+
+__all__ = ["Options", "run"]
+
+
+class Options(KindOptions):
+    """Options and thresholds.
+
+    Attributes
+    ----------
+    strengths
+        Injected signals, in standard deviations of the fitted signal without any.
+    levels
+        Confidence levels of the intervals.
+    rates
+        Nominal false-positive rates of the counting p-value.
+    choice
+        How the order of the fitted function is chosen: ``"envelope"`` (as ``serendip fit``) or ``"lrt"``.
+    share
+        Share of the peak in the window.
+    toys
+        Pseudo-spectra of each strength.
+    errors
+        Binomial standard errors by which a fraction may miss.
+    slack
+        Fraction by which it may miss besides.
+    """
+
+    strengths: tuple[float, ...] = (0.0, 2.0, 5.0)
+    levels: tuple[float, ...] = (0.6827, 0.95)
+    rates: tuple[float, ...] = (0.05, 0.003)
+    choice: Choice = "envelope"
+    share: float = Field(default=0.8, gt=0.1, lt=0.99)
+    toys: PositiveInt = 400
+    errors: float = Field(default=3.0, gt=0.0)
+    slack: float = Field(default=0.01, ge=0.0, lt=0.5)
+
+    @field_validator("strengths", "levels", "rates", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",")]
+        return [value] if isinstance(value, int | float) else value
+
+    @field_validator("levels", "rates")
+    @classmethod
+    def _fractions(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < v < 1 for v in value):
+            raise ValueError("each value lies between 0 and 1")
+        return value
+
+
+def run(
+    config: SearchConfig,
+    options: Options,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Validation:
+    """Count how often the truth is inside.
+
+    Parameters
+    ----------
+    config
+        The search.
+    options
+        Strengths and thresholds.
+    out, jobs
+        Not needed: nothing is trained.
+    progress
+        Receives what is being done.
+    """
+    started = time.perf_counter()
+    cases = list(spectra(config, options.share))
+    if progress is not None:
+        progress.start("coverage", len(cases))
+    checks: list[Check] = []
+    for case in cases:
+        rng = np.random.default_rng([config.seed, 0xC0BE])
+        checks += _intervals(case, config.background, options, rng)
+        checks += _false_positives(case, config.background, options, rng)
+        if progress is not None:
+            progress.advance(case.name)
+    return Validation("coverage", tuple(checks), {"toys": options.toys}, time.perf_counter() - started)
+
+
+def _fraction(
+    name: str, hits: int, n: int, nominal: float, options: Options, *, at_least: bool, meaning: str
+) -> Check:
+    """Check of a fraction that must not be below (or above) a nominal one."""
+    error = float(np.sqrt(nominal * (1 - nominal) / n))
+    allowed = options.errors * error + options.slack * min(nominal, 1 - nominal)
+    value = hits / n
+    low, high = wilson_interval(hits, n)
+    return Check(
+        name,
+        bool(value >= nominal - allowed if at_least else value <= nominal + allowed),
+        value,
+        0.5 * (high - low),
+        f"at {'least' if at_least else 'most'} {nominal:.4g} {'-' if at_least else '+'} {allowed:.2g}",
+        meaning,
+    )
+
+
+def _intervals(case: Spectrum, background: str, options: Options, rng: np.random.Generator) -> list[Check]:
+    truth, model = case.inclusive, case.model(background, options.choice)
+    unit = float(model.fit(truth.expected / truth.scale).mu_error[0])
+    checks = []
+    for strength in options.strengths:
+        injected = strength * unit
+        data = case.toys(truth, injected, options.toys, rng)
+        ratio = likelihood_ratio(model, data, injected, model.fit(data))
+        where = f"{case.name}, {strength:g} sigma injected"
+        for level in options.levels:
+            hits = int(np.count_nonzero(ratio <= stats.chi2.ppf(level, 1)))
+            checks.append(
+                _fraction(
+                    f"{level:.1%} interval, {where}", hits, options.toys, level, options, at_least=True,
+                    meaning="An interval that contains the true strength less often than it says is too short.",
+                )
+            )  # fmt: skip
+        if injected > 0:
+            excluded, _ = cls_asymptotic(model, data, injected)
+            checks.append(
+                _fraction(
+                    f"95% CLs limit, {where}", int(np.count_nonzero(excluded > 0.05)), options.toys, 0.95, options,
+                    at_least=True, meaning="A limit below the true strength more often than it says excludes real signals.",
+                )
+            )  # fmt: skip
+    return checks
+
+
+def _false_positives(
+    case: Spectrum, background: str, options: Options, rng: np.random.Generator
+) -> list[Check]:
+    truth = case.inclusive
+    data = case.toys(truth, 0.0, options.toys, rng)
+    fits = fit_many(data, truth.edges, truth.family, mask=truth.mask)
+    p = count_p_value(data[:, truth.mask].sum(axis=1), fits.window, fits.window_error)
+    return [
+        _fraction(
+            f"rate of p < {rate:g} without signal, {case.name}", int(np.count_nonzero(p < rate)), options.toys, rate,
+            options, at_least=False, meaning="More small p-values than they say are claims of signals that are not there.",
+        )
+        for rate in options.rates
+    ]  # fmt: skip

@@ -1,0 +1,218 @@
+"""Run kinds of validation one after the other, skip what is finished, and write what the page needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+import serendip
+from serendip.errors import InputError
+from serendip.search.config import SearchConfig
+from serendip.search.engine import Progress, _Silent, read_events, read_simulation
+from serendip.search.rundir import write_json
+from serendip.validate.base import Validation, read_validations, write_validation
+from serendip.validate.registry import KINDS, load_kind
+
+__all__ = ["STATE", "read_state", "run_validations"]
+
+# what a validation may have besides the settings of the search that it is about
+_NOT_OF_THE_SEARCH = (
+    "label",
+    "simulation",
+    "simulation_weight",
+    "simulation_where",
+    "calibration",
+    "tuned",
+    "toys",
+)
+
+STATE = "validation.json"
+"""File of a folder that says which validations of which input and settings it holds."""
+
+
+def run_validations(
+    config: SearchConfig,
+    options: Mapping[str, BaseModel],
+    out: Path | str,
+    *,
+    strict: bool = True,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Validation]:
+    """Run kinds of validation and write ``OUT/validation/KIND.json`` and ``OUT/validation.json``.
+
+    A kind is skipped if it is finished with the same options, by the same version of the package.
+
+    Parameters
+    ----------
+    config
+        The search that is validated.
+    options
+        Options of each kind to run.
+    out
+        The folder: new, one of earlier validations of the same search and input, or the run directory of a search.
+    strict
+        A kind that cannot run stops everything. If False, it is left out and the reason is recorded.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Receives what is being done.
+
+    Returns
+    -------
+    All validations of the folder.
+
+    Raises
+    ------
+    InputError
+        If the input, the settings or the folder cannot be used, or nothing could be run.
+    """
+    out, progress = Path(out), progress or _Silent()
+    state = _open(out, config)
+    inputs = _inputs(config)
+    known = state.get("input") or inputs
+    if {name: entry["digest"] for name, entry in known.items()} != {
+        name: entry["digest"] for name, entry in inputs.items()
+    }:
+        raise InputError(
+            f"--out {out}: holds validations of other events: the content of {config.file} or of the simulation has changed "
+            "since; choose another folder"
+        )
+    state |= {
+        "schema": 1,
+        "serendip": serendip.__version__,
+        "config": config.resolved(),
+        "input": inputs,
+        "kinds": dict(state.get("kinds") or {}),
+        "left_out": {kind: why for kind, why in (state.get("left_out") or {}).items() if kind not in options},
+    }
+    # first of all: a folder without it would be taken for somebody else's after a kill
+    write_json(out / STATE, state)
+    for kind, chosen in options.items():
+        key = _key(config, inputs, kind, chosen)
+        path = out / "validation" / f"{kind}.json"
+        if path.exists() and (state["kinds"].get(kind) or {}).get("key") == key:
+            progress.start(kind, 1)
+            progress.advance(f"{kind} (already there)")
+            continue
+        started = time.perf_counter()
+        try:
+            found = load_kind(kind).run(config, chosen, out, jobs=jobs, progress=progress)
+        except InputError as error:
+            if strict:
+                raise InputError(f"{kind}: {error}") from None
+            state["left_out"][kind] = str(error)
+            state["kinds"].pop(kind, None)
+            path.unlink(missing_ok=True)
+            continue
+        write_validation(out, replace(found, seconds=time.perf_counter() - started))
+        state["kinds"][kind] = {
+            "key": key,
+            "options": chosen.model_dump(mode="json"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(out / STATE, state)
+    write_json(out / STATE, state)
+    validations = read_validations(out)
+    if not validations:
+        reasons = "; ".join(f"{kind}: {why}" for kind, why in state["left_out"].items())
+        raise InputError(f"no kind of validation could run ({reasons})")
+    order = list(KINDS)
+    return sorted(
+        validations, key=lambda found: order.index(found.kind) if found.kind in order else len(order)
+    )
+
+
+def read_state(out: Path) -> dict[str, Any]:
+    """Read ``OUT/validation.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    path = out / STATE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{out}: holds no validation ({STATE} is missing); run 'serendip validate'"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is damaged ({error}); choose another folder") from None
+    if not isinstance(content, dict) or content.get("schema") != 1:
+        raise InputError(f"{path}: is not the record of validations in schema 1; choose another folder")
+    return content
+
+
+def _open(out: Path, config: SearchConfig) -> dict[str, Any]:
+    """Stop if the folder cannot hold these validations; create it; return what is known of it."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file, a folder is needed")
+    state: dict[str, Any] = {}
+    if (out / STATE).exists():
+        state = read_state(out)
+        found, wanted = state.get("config") or {}, config.resolved()
+        changed = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+        if changed:
+            raise InputError(
+                f"--out {out}: holds validations of a search with other settings ({', '.join(changed)} differ); choose another "
+                "folder. Only options of the kinds of validation may change"
+            )
+    elif (out / "config.yaml").exists():
+        _check_run(out, config)
+    elif out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
+        raise InputError(
+            f"--out {out}: is not empty and holds neither validations nor the run of a search; choose another folder"
+        )
+    try:
+        (out / "validation").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+    return state
+
+
+def _check_run(out: Path, config: SearchConfig) -> None:
+    """Stop if the folder is the run directory of another search than the one that is validated."""
+    try:
+        found = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        found = None
+    wanted = config.resolved()
+    changed = (
+        sorted(key for key in wanted if key not in _NOT_OF_THE_SEARCH and found.get(key) != wanted[key])
+        if isinstance(found, dict)
+        else ["all settings"]
+    )
+    if changed:
+        raise InputError(
+            f"--out {out}: is the run of a search with other settings ({', '.join(changed)} differ); choose another folder, or "
+            f"validate {out / 'config.yaml'}"
+        )
+
+
+def _inputs(config: SearchConfig) -> dict[str, dict[str, Any]]:
+    events, simulation = read_events(config), read_simulation(config)
+    found = {"input": {"file": config.file, "digest": events.digest(), "rows_used": len(events)}}
+    if simulation is not None:
+        found["simulation"] = {
+            "file": str(config.simulation),
+            "digest": simulation.digest(),
+            "rows_used": len(simulation),
+        }
+    return found
+
+
+def _key(config: SearchConfig, inputs: Mapping[str, Mapping[str, Any]], kind: str, options: BaseModel) -> str:
+    digests = {name: entry["digest"] for name, entry in inputs.items()}
+    parts = [serendip.__version__, config.resolved(), digests, kind, options.model_dump(mode="json")]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=10).hexdigest()

@@ -1,0 +1,250 @@
+r"""More and more signal is injected, and what is found is compared with it.
+
+The ladder is a comparison of one configuration (:func:`serendip.search.compare.run_compare`): labelled background with a
+random part of the labelled signal, several repeats each, trained anew every time. Two curves come out of it.
+
+* Significance out against significance in, :math:`S/\sqrt{B}` of the window before any cut.
+* :math:`\hat\mu` against :math:`\mu`, in units of the largest injection. The search measures the selected signal, so that
+  :math:`\hat\mu = (n - b) / (\varepsilon S_\mathrm{max})` with the efficiency :math:`\varepsilon` of that training on the injected
+  signal, which the labels tell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from scipy import stats
+
+from serendip.errors import InputError
+from serendip.search.compare import run_compare
+from serendip.search.compare_config import CompareConfig
+from serendip.search.config import SearchConfig
+from serendip.search.engine import Progress
+from serendip.statistics.pvalues import asimov_z
+from serendip.validate.base import Check, Validation
+
+__all__ = ["Options", "run"]
+
+Array = NDArray[np.float64]
+
+
+class Options(BaseModel):
+    r"""Options of the injection ladder.
+
+    Attributes
+    ----------
+    injections
+        Signal events in the window; 0 is always among them.
+    repeats
+        Random parts of the signal for each, with folds and seeds of their own.
+    max_pull
+        Largest mean of ``(n - b - s) / error`` over all steps with signal, besides two of its errors; ``s`` is the
+        selected signal.
+    max_bias
+        Largest distance of the slope of :math:`\hat\mu` against :math:`\mu` from 1, besides two of its errors.
+    min_gain
+        The largest injection is found with at least this many times the significance of a count in the window
+        without any cut.
+    max_null_z
+        Largest mean significance without signal, besides two of its errors. All repeats see the same background, of
+        which one fluctuation is in all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    injections: tuple[PositiveInt, ...] = (100, 250, 500, 1000)
+    repeats: int = Field(default=5, ge=2)
+    max_pull: PositiveFloat = 0.5
+    max_bias: PositiveFloat = 0.3
+    min_gain: PositiveFloat = 1.0
+    max_null_z: PositiveFloat = 2.0
+
+    @field_validator("injections")
+    @classmethod
+    def _two_steps(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        value = tuple(sorted(set(value)))
+        if len(value) < 2:
+            raise ValueError("a ladder has at least two injections, e.g. 100,250,500")
+        return value
+
+
+def run(
+    config: SearchConfig,
+    options: Options,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Validation:
+    """Train on every injection that is missing in ``OUT/validation/injection`` and judge the ladder.
+
+    Parameters
+    ----------
+    config
+        The search: a labelled sample and one window.
+    options
+        Of the test.
+    out
+        The folder of the validation; finished trainings in it are kept.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Receives what is being done.
+
+    Raises
+    ------
+    InputError
+        If there is no label, not enough signal or more than one window.
+    """
+    clock = time.perf_counter()
+    if config.window is None:
+        raise InputError("an injection ladder has one window: give window (LO:HI) in place of the scan")
+    if config.label is None and config.preset is None:
+        raise InputError(
+            "an injection ladder needs labelled signal and background: name the label column (--label COL)"
+        )
+    settings = config.model_dump() | {"injections": (0, *options.injections), "repeats": options.repeats}
+    found = run_compare(
+        CompareConfig(**settings), Path(out) / "validation" / "injection", jobs=jobs, progress=progress
+    )
+    ladders = [
+        _ladder(found["entries"], method["name"], point, max(options.injections))
+        for method in found["methods"]
+        for point in method["working_points"]
+    ]
+    checks = [check for ladder in ladders for check in _checks(ladder, options)]
+    facts = {"sample": found["sample"], "window": found["window"], "ladders": ladders}
+    return Validation("injection", tuple(checks), facts, time.perf_counter() - clock)
+
+
+def _ladder(entries: Sequence[dict[str, Any]], method: str, point: float, largest: int) -> dict[str, Any]:
+    """All repeats of one method at one working point, and the line of mu-hat against mu."""
+    steps = []
+    for entry in entries:
+        if entry["method"] != method:
+            continue
+        (look,) = (look for look in entry["looks"] if look["working_point"] == point)
+        injected, selected = entry["signal_in_window"], look["true_signal"]
+        signal = look["observed"] - look["expected"]
+        error = float(np.sqrt(max(look["observed"], 1.0) + look["expected_error"] ** 2))
+        efficiency = selected / injected if injected else None
+        size = efficiency * largest if efficiency else None
+        steps.append(
+            {
+                "injected": entry["injection"],
+                "repeat": entry["repeat"],
+                "s_over_sqrt_b": entry["s_over_sqrt_b"],
+                "z_inclusive": float(asimov_z(injected, entry["background_in_window"])),
+                "z": look["z_local"],
+                "signal_found": signal,
+                "signal_found_error": error,
+                "signal_selected": selected,
+                "efficiency": efficiency,
+                "mu": entry["injection"] / largest,
+                "mu_hat": signal / size if size else None,
+                "mu_hat_error": error / size if size else None,
+            }
+        )
+    return {"method": method, "working_point": point, "steps": steps, "line": _line(steps)}
+
+
+def _line(steps: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """Weighted straight line through mu-hat against mu; None with fewer than two different mu."""
+    used = [step for step in steps if step["mu_hat"] is not None]
+    mu, found, error = (np.array([step[name] for step in used]) for name in ("mu", "mu_hat", "mu_hat_error"))
+    if len(np.unique(mu)) < 2:
+        return None
+    design = np.stack([np.ones_like(mu), mu], axis=1) / error[:, None]
+    covariance = np.linalg.inv(design.T @ design)
+    offset, slope = covariance @ (design.T @ (found / error))
+    return {
+        "offset": float(offset),
+        "offset_error": float(np.sqrt(covariance[0, 0])),
+        "slope": float(slope),
+        "slope_error": float(np.sqrt(covariance[1, 1])),
+    }
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    array = np.array(values, dtype=float)
+    return float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array)))
+
+
+def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
+    name = f"{ladder['method']}, working point {ladder['working_point']:g}"
+    steps = ladder["steps"]
+    null = [max(step["z"], -3.0) for step in steps if step["injected"] == 0]
+    strong = [step for step in steps if step["injected"] == max(options.injections)]
+    with_signal = [step for step in steps if step["injected"] > 0]
+    checks = []
+    if len(null) > 1:
+        mean, error = _mean(null)
+        checks.append(
+            Check(
+                f"nothing injected, nothing found, {name}",
+                mean - 2 * error < options.max_null_z,
+                mean,
+                error,
+                f"mean Z below {options.max_null_z:g} + 2 errors",
+                "an excess without signal: the background estimate or the combination of folds does not hold",
+            )
+        )
+    if len(with_signal) > 1:
+        pulls = [
+            (step["signal_found"] - step["signal_selected"]) / step["signal_found_error"]
+            for step in with_signal
+        ]
+        mean, error = _mean(pulls)
+        checks.append(
+            Check(
+                f"no more signal found than selected, {name}",
+                mean - 2 * error < options.max_pull,
+                mean,
+                error,
+                f"mean pull below {options.max_pull:g} + 2 errors",
+                "the excess holds background besides the signal: the cut shapes the background, or the fit does not hold",
+            )
+        )
+        rank = stats.spearmanr([step["injected"] for step in steps], [step["z"] for step in steps])
+        checks.append(
+            Check(
+                f"significance rises with the signal, {name}",
+                bool(rank.statistic > 0 and rank.pvalue < 0.05),
+                float(rank.statistic),
+                None,
+                "rank correlation above 0 (p < 0.05)",
+                "more signal is not found more clearly: the method does not learn it at these sizes",
+            )
+        )
+    if (line := ladder["line"]) is not None:
+        checks.append(
+            Check(
+                f"signal strength is recovered, {name}",
+                abs(line["slope"] - 1) < options.max_bias + 2 * line["slope_error"],
+                line["slope"],
+                line["slope_error"],
+                f"slope within 1 +- ({options.max_bias:g} + 2 errors)",
+                "the measured signal strength is off: below 1, signal in the sidebands raises the expected background; "
+                "above 1, background is taken for signal",
+            )
+        )
+    if len(strong) > 1:
+        mean, error = _mean([step["z"] / step["z_inclusive"] for step in strong])
+        checks.append(
+            Check(
+                f"gain over the inclusive count at {max(options.injections)} events, {name}",
+                mean + 2 * error >= options.min_gain,
+                mean,
+                error,
+                f"at least {options.min_gain:g} - 2 errors",
+                "the cut does not find more than counting all events of the window, even if their background were known "
+                "exactly",
+            )
+        )
+    return checks

@@ -1,0 +1,300 @@
+"""The whole chain on samples without signal, and how often it sees one.
+
+Every experiment draws a background-only sample (:mod:`serendip.search.pseudo_data`), trains on it anew, and goes on to the
+p-value. A rate above its level is a p-value that claims too much. As a control that the test can fail, some experiments
+also score events with models that were trained on them.
+
+With ``kfold-summed`` among the combinations the experiments become the calibration of that rule,
+``OUT/validation/null/calibration.json``, which a search uses with ``calibration: FILE``; the rates are then those of
+calibrated p-values, each experiment calibrated by others.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from serendip.errors import InputError
+from serendip.events.events import Events, Window
+from serendip.methods.background import BackgroundConfig
+from serendip.methods.registry import get_method
+from serendip.search.calibration import Calibration, Curve, search_settings
+from serendip.search.config import Combination, SearchConfig
+from serendip.search.engine import Progress, _Silent, read_events, read_simulation
+from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.measure import prepare_window
+from serendip.search.null_experiment import NullExperiment, run_null_experiment
+from serendip.search.pseudo_data import (
+    ModelBackground,
+    SampledBackground,
+    background_model,
+    without_window,
+)
+from serendip.search.rundir import RunDirectory, write_json
+from serendip.search.task import two_sample_auc
+from serendip.validate.base import Check, Validation
+from serendip.validate.null_verdict import column, judge
+
+__all__ = ["Options", "run"]
+
+_SUMMED = "kfold-summed"
+_AUC_EVENTS = 10_000
+
+
+class Options(BaseModel):
+    """Options of the null test.
+
+    Attributes
+    ----------
+    experiments
+        Samples for each window.
+    source
+        ``"model"``: drawn from what the data say outside the window; ``"labels"``: events of the file whose label is
+        0; ``"simulation"``: events of the simulation of the search.
+    events
+        Mean number of events of a sample, an excess in the window of the file not counted; default: as many as the file
+        has, and with background events at most half of them, for samples that share events are not independent.
+    combinations
+        Rules to test; default: the one of the search. All see the same samples.
+    same_data
+        Experiments with the control that trains and tests on the same events.
+    density
+        Density of the model, as the options of a method have it.
+    alarm
+        A rate fails if it, or a larger one, has a smaller probability than this at the nominal level.
+    max_auc
+        Largest AUC between pseudo-data and data beside the window.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiments: int = Field(default=200, ge=25)
+    source: Literal["model", "labels", "simulation"] = "model"
+    events: PositiveInt | None = None
+    combinations: tuple[Combination, ...] = ()
+    same_data: NonNegativeInt = 20
+    density: BackgroundConfig = BackgroundConfig(density="flow-matching")
+    alarm: float = Field(default=0.003, gt=0, lt=0.5)
+    max_auc: float = Field(default=0.53, gt=0.5, lt=1)
+
+
+def run(
+    config: SearchConfig,
+    options: Options,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Validation:
+    """Run the experiments that are missing in ``OUT/validation/null`` and judge all of them.
+
+    Parameters
+    ----------
+    config
+        The search.
+    options
+        Of the test.
+    out
+        The folder of the validation; finished experiments in it are kept.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Receives what is being done.
+
+    Raises
+    ------
+    InputError
+        If no such samples can be made of the input, or a method cannot be trained on one.
+    """
+    clock = time.perf_counter()
+    progress = progress or _Silent()
+    for name in config.method:
+        if get_method(name).uses_labels:
+            raise InputError(
+                f"method '{name}' is a reference that is trained with the truth: there is none in background-only samples; "
+                "leave it out"
+            )
+    combinations = options.combinations or (config.combination,)
+    events, simulation = read_events(config), read_simulation(config)
+    store = RunDirectory(Path(out) / "validation" / "null")
+    checks: list[Check] = []
+    facts: dict[str, Any] = {"experiments": options.experiments, "source": options.source, "windows": []}
+    curves: list[Curve] = []
+    for window in config.windows:
+        one = _in_window(config, window)
+        source = _source(one, options, events, simulation, store)
+        progress.start(f"null experiments, {window}", options.experiments)
+        found = _experiments(one, options, combinations, source, simulation, store, jobs, progress)
+        if isinstance(source, ModelBackground):
+            checks.append(_resemblance(events, source, one, options))
+        rows, more = judge(found, options.alarm, source.shared, window)
+        checks += more
+        facts["windows"].append(
+            {
+                "window": [window.low, window.high],
+                "mean_events": source.mean,
+                "shared": source.shared,
+                "looks": rows,
+            }
+        )
+        if _SUMMED in combinations:
+            curves += _curves(one, found)
+    if curves:
+        settings = search_settings(config.model_copy(update={"combination": _SUMMED}))
+        path = store.path / "calibration.json"
+        made = {"source": options.source, "file": config.file, "input": events.digest(), "seed": config.seed}
+        Calibration(settings=settings, source=made, curves=tuple(curves)).write(path)
+        facts["calibration"] = str(path)
+    return Validation("null", tuple(checks), facts, time.perf_counter() - clock)
+
+
+def _in_window(config: SearchConfig, window: Window) -> SearchConfig:
+    """The same search in one window, everything in GeV."""
+    region = (window.low, window.high)
+    changes = {
+        "window": region,
+        "scan": None,
+        "width": None,
+        "step": 1.0,
+        "unit": "GeV",
+        "range": config.mass_range,
+    }
+    return config.model_copy(update=changes)
+
+
+def _source(
+    config: SearchConfig, options: Options, events: Events, simulation: Events | None, store: RunDirectory
+) -> ModelBackground | SampledBackground:
+    if options.source == "model":
+        # the calibration is about the search itself, not about these samples
+        window_fit = prepare_window(
+            events, config.windows[0], config.model_copy(update={"calibration": None})
+        )
+        size = (options.events or len(events)) / len(events)
+        return background_model(events, window_fit, options.density, store, size=size, seed=config.seed)
+    if options.source == "labels":
+        pool = events.select(~events.labels).without_label()
+    elif simulation is None:
+        raise InputError(
+            "null.source 'simulation' needs simulated background: give a file (--simulation FILE)"
+        )
+    elif any(get_method(name).uses_simulation(config.method_config(name)) for name in config.method):
+        raise InputError(
+            "null.source 'simulation': a method starts from the same simulation, so that its samples would hold the events "
+            "it learns from; take null.source: model"
+        )
+    else:
+        pool = simulation
+    mean = options.events or min(len(events), len(pool) // 2)
+    if mean > 0.9 * len(pool):
+        raise InputError(
+            f"samples of {mean} events cannot be drawn from {len(pool)} background events without repeating some; "
+            "ask for fewer (null.events), or take null.source: model"
+        )
+    return SampledBackground(pool, float(mean))
+
+
+def _folder(
+    config: SearchConfig,
+    options: Options,
+    combinations: tuple[str, ...],
+    source: ModelBackground | SampledBackground,
+    simulation: Events | None,
+    store: RunDirectory,
+) -> Path:
+    """Where the experiments of these settings lie; more of them, or other thresholds, do not change it."""
+    origin = (
+        [source.density.name, source.size, source.beyond, source.spectrum.params]
+        if isinstance(source, ModelBackground)
+        else [source.events.digest(), source.mean]
+    )
+    settings = config.resolved()
+    for name in ("file", "toys", "calibration", "combination"):
+        del settings[name]
+    simulated = None if simulation is None else simulation.digest()
+    key = store.task_key("null", settings, origin, simulated, combinations, options.same_data)
+    return store.path / "experiments" / key
+
+
+def _experiments(
+    config: SearchConfig,
+    options: Options,
+    combinations: tuple[str, ...],
+    source: ModelBackground | SampledBackground,
+    simulation: Events | None,
+    store: RunDirectory,
+    jobs: int | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """All experiments of a window; those that are there are read."""
+    folder = _folder(config, options, combinations, source, simulation, store)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be created ({error.strerror})") from None
+    paths = [folder / f"{number:06d}.json" for number in range(options.experiments)]
+    todo = []
+    for number, path in enumerate(paths):
+        if path.exists():
+            progress.advance(f"experiment {number} (already there)")
+        else:
+            todo.append(NullExperiment(number, config, combinations, number < options.same_data))
+    with local_executor(min(jobs or available_cores(), len(todo))) as pool:
+        for job, content in as_finished(pool, run_null_experiment, todo, source, simulation):
+            write_json(paths[job.number], content)
+            progress.advance(f"experiment {job.number}")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if content["looks"] else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is damaged ({error}); delete it and run again") from None
+
+
+def _resemblance(events: Events, source: ModelBackground, config: SearchConfig, options: Options) -> Check:
+    """Train a classifier to tell pseudo-data from data beside the window."""
+    from serendip.classify import TreeEnsemble, fit_splits
+
+    (window,) = config.windows
+    rng = np.random.default_rng([config.seed, 0xA0C])
+    samples = [without_window(sample, window, rng, _AUC_EVENTS) for sample in (events, source.draw(rng))]
+    n = min(map(len, samples))
+    data, drawn = (sample.select(rng.permutation(len(sample))[:n]) for sample in samples)
+    auc, error = two_sample_auc(
+        data.x, drawn.x, np.ones(n), TreeEnsemble(members=1, random_state=0), fit_splits, rng
+    )
+    return Check(
+        f"pseudo-data resemble the data, beside {window}",
+        auc - 2 * error < options.max_auc,
+        auc,
+        error,
+        f"AUC below {options.max_auc:g} + 2 errors",
+        "a classifier tells the samples of this test from the data: they are not the background of this search",
+    )
+
+
+def _curves(config: SearchConfig, experiments: list[dict[str, Any]]) -> list[Curve]:
+    (window,) = config.windows
+    return [
+        Curve(
+            method=look["method"],
+            options=config.method_config(look["method"]).model_dump(mode="json"),
+            window=(window.low, window.high),
+            working_point=look["working_point"],
+            events=float(np.mean([found["sideband_events"] for found in experiments])),
+            **{
+                name: tuple(column(experiments, _SUMMED, i, name).tolist())
+                for name in ("z", "observed", "expected")
+            },
+        )
+        for i, look in enumerate(experiments[0]["looks"][_SUMMED])
+        if get_method(look["method"]).trains
+    ]

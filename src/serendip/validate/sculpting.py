@@ -1,0 +1,282 @@
+r"""Sculpting: a cut on the score must not make a structure in the mass spectrum of background.
+
+Every method is trained in the signal region as in a search, and then asked about background: the sidebands of the data, or
+all masses of labelled or simulated background. A score that depends smoothly on the mass is no harm by itself, because
+the search fits the efficiency of the cut, :math:`\exp(\text{polynomial in } \ln m)`, to the selected sideband
+events. What this fit cannot follow is sculpting.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.stats import norm
+
+from serendip.events.audit import distance_correlation
+from serendip.search.config import SearchConfig
+from serendip.search.engine import Progress
+from serendip.search.measure import Look
+from serendip.search.merits import mass_shape
+from serendip.validate.base import Check, Validation
+from serendip.validate.closure import pull
+from serendip.validate.config import KindOptions, Sample
+from serendip.validate.pictures import Picture, Series
+from serendip.validate.regions import (
+    Background,
+    Region,
+    Searched,
+    background_sample,
+    search_region,
+    without_references,
+)
+
+__all__ = ["Options", "run"]
+
+_CORRELATED = 2000
+_PROFILE_BINS = 20
+
+
+class Options(KindOptions):
+    """Options and thresholds.
+
+    Attributes
+    ----------
+    sample
+        What is background: ``"data"`` (outside all windows of the search), ``"label"``, ``"simulation"``, or ``"auto"``.
+        Labelled and simulated background is also what the methods are trained on.
+    max_correlation
+        Largest distance correlation of score and mass that is not a failure. Up to twice its 99 % limit for independent
+        numbers it passes; in between it is undecided.
+    min_p
+        Smallest p-value of a mass shape, and of the fit of the efficiency.
+    max_pull
+        Largest pull of the count in the window, where it may be looked at.
+    """
+
+    sample: Sample = "auto"
+    max_correlation: float = Field(default=0.3, gt=0.0, le=1.0)
+    min_p: float = Field(default=0.01, gt=0.0, lt=1.0)
+    max_pull: float = Field(default=3.0, gt=0.0)
+
+
+def run(
+    config: SearchConfig,
+    options: Options,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Validation:
+    """Ask every method in every window what its cuts do to the spectrum of background.
+
+    Parameters
+    ----------
+    config
+        The search.
+    options
+        Where to look, and thresholds.
+    out
+        Trainings are kept in ``OUT/tasks``; those of a search of the same data are used.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Receives what is being done.
+
+    Raises
+    ------
+    InputError
+        If there is no background to look at.
+    """
+    background = background_sample(config, options.sample)
+    closed = background.hidden is not None
+    own = without_references(config)
+    region = Region(config.windows[0], background.events, background.simulation, own)
+    done = search_region(region, out, blinded=closed, jobs=jobs, progress=progress)
+    checks: list[Check] = []
+    facts: list[dict[str, Any]] = []
+    figures: list[Picture] = []
+    for (name, window), efficiency in done.measurement.efficiency.items():
+        task = done.tasks[name, window]
+        where = f"{name}, {window}"
+        looks = [
+            look
+            for look in done.measurement.looks
+            if look.method == name and look.window_fit.window == window
+        ]
+        tested = ~np.isnan(task.scores) & looks[0].window_fit.in_range(background.events.m)
+        for other in config.windows if closed else ():
+            tested &= ~other.contains(background.events.m)
+        entry: dict[str, Any] = {"method": name, "window": [window.low, window.high], "cuts": []}
+        if looks[0].working_point != 1 or len(looks) > 1:
+            check, numbers = _correlation(where, efficiency, background, done, tested, looks[0], options)
+            checks.append(check)
+            entry |= numbers
+        for look in looks:
+            if look.working_point == 1:
+                continue
+            selected = efficiency <= look.working_point
+            shape = mass_shape(
+                background.events.m[tested],
+                selected[tested],
+                look.window_fit.edges,
+                background.events.weights[tested],
+            )
+            checks.append(_shape_check(where, look, shape, options))
+            cut: dict[str, Any] = {
+                "working_point": look.working_point,
+                "mass_shape": shape,
+                "efficiency_gof_p": look.result.spectrum.gof_p,
+                "pull": None if closed else pull(look),
+            }
+            if not closed:
+                checks.append(_count_check(where, look, options))
+            entry["cuts"].append(cut)
+        if any(look.working_point != 1 for look in looks):
+            figures.append(
+                _profile(
+                    where, f"{name}-{window.low:g}-{window.high:g}", background, efficiency, tested, looks
+                )
+            )
+        facts.append(entry)
+    return Validation(
+        "sculpting",
+        tuple(checks),
+        {
+            "sample": background.origin,
+            "closed": None if background.hidden is None else [background.hidden.low, background.hidden.high],
+            "results": facts,
+            "figures": [figure.model_dump(mode="json") for figure in figures],
+        },
+    )
+
+
+def _correlation(
+    where: str,
+    efficiency: NDArray[np.float64],
+    background: Background,
+    done: Searched,
+    tested: NDArray[np.bool_],
+    look: Look,
+    options: Options,
+) -> tuple[Check, dict[str, Any]]:
+    rows = np.flatnonzero(tested & look.window_fit.sideband(background.events.m))
+    rng = np.random.default_rng([done.region.config.seed, 0xDC])
+    w = background.events.weights[rows]
+    # a correlation has no weights: events are drawn by theirs
+    equal = bool(np.all(w == w[0])) if len(w) else True
+    size = min(len(rows), _CORRELATED)
+    rows = rng.choice(rows, size, replace=not equal, p=None if equal else w / w.sum())
+    value, null = distance_correlation(efficiency[rows], background.events.m[rows])
+    passed = True if value <= 2 * null else None if value <= options.max_correlation else False
+    note = (
+        " Undecided: it does, but the fit of the efficiency may follow; see the mass shapes."
+        if passed is None
+        else ""
+    )
+    check = Check(
+        f"{where}: distance correlation of score and mass",
+        passed,
+        value,
+        None,
+        f"at most {2 * null:.3f} (twice the 99 % limit of independence); fails above {options.max_correlation:g}",
+        f"A score that knows the mass changes the shape of the spectrum when it is cut on.{note}",
+    )
+    return check, {"distance_correlation": value, "null_level": null, "n_correlated": size}
+
+
+def _shape_check(where: str, look: Look, shape: dict[str, float] | None, options: Options) -> Check:
+    title = f"{where}: mass shape after the cut, ε_B = {look.working_point:g}"
+    limit = f"p at least {options.min_p:g}"
+    # what the fit says about the window was not fitted: it is tested where that may be looked at
+    smooth = look.result.spectrum.gof_p
+    followed = smooth >= options.min_p and (look.result.blinded or abs(pull(look)) <= options.max_pull)
+    if shape is None:
+        return Check(
+            title, None, None, None, limit, "Not decided: too few selected events to compare shapes."
+        )
+    ratio, error = shape["chi2"] / shape["ndf"], float(np.sqrt(2 / shape["ndf"]))
+    if shape["p"] >= options.min_p:
+        passed, note = True, "No change is seen."
+    elif followed:
+        passed, note = (
+            None,
+            f"It changes, but smoothly: the fit of the efficiency describes it (p = {smooth:.2g}).",
+        )
+    else:
+        passed, note = (
+            False,
+            f"It changes in a way that the fit of the efficiency does not describe (p = {smooth:.2g} in the sidebands).",
+        )
+    return Check(
+        title,
+        passed,
+        ratio,
+        error,
+        f"chi2/ndf of selected against all background: {limit}; or undecided if the fit of the efficiency has such a p",
+        f"A structure that the cut makes can look like a resonance (p = {shape['p']:.2g}). {note}",
+    )
+
+
+def _count_check(where: str, look: Look, options: Options) -> Check:
+    result = look.result
+    value = pull(look)
+    return Check(
+        f"{where}: background in the window, ε_B = {look.working_point:g}",
+        bool(abs(value) <= options.max_pull),
+        value,
+        1.0,
+        f"pull within ±{options.max_pull:g} (by chance outside: {2 * norm.sf(options.max_pull):.2g})",
+        f"{result.observed:.4g} background events pass the cut, {result.expected:.4g} ± {result.expected_error:.2g} are "
+        "expected: a difference is a false excess, or hides a signal.",
+    )
+
+
+def _profile(
+    where: str,
+    name: str,
+    background: Background,
+    efficiency: NDArray[np.float64],
+    tested: NDArray[np.bool_],
+    looks: list[Look],
+) -> Picture:
+    """Fraction of background that passes each cut against the mass, over the working point."""
+    m, w = background.events.m[tested], background.events.weights[tested]
+    edges = np.unique(np.quantile(m, np.linspace(0, 1, _PROFILE_BINS + 1)))
+    total = np.histogram(m, edges, weights=w)[0]
+    squared = np.histogram(m, edges, weights=w**2)[0]
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    series = []
+    for look in looks:
+        if look.working_point == 1:
+            continue
+        kept = efficiency[tested] <= look.working_point
+        passed = np.histogram(m[kept], edges, weights=w[kept])[0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = passed / total
+            effective = total**2 / squared
+            # Wilson's width, so that a bin without a selected event has an error
+            error = np.sqrt(share * (1 - share) / effective + 0.25 / effective**2) / (1 + 1 / effective)
+        usable = np.isfinite(share)
+        series.append(
+            Series(
+                name=f"ε_B = {look.working_point:g}",
+                x=tuple(centres[usable]),
+                y=tuple(share[usable] / look.working_point),
+                error=tuple(error[usable] / look.working_point),
+            )
+        )
+    return Picture(
+        name=f"sculpting-{name}",
+        title=f"Efficiency of the cut for background, {where}",
+        caption="Fraction of background that passes, divided by the working point. A slope is followed by the fit of the "
+        "efficiency; a bump near the window is not."
+        + (" Masses in the windows of the search are left out." if background.hidden is not None else ""),
+        x_label="mass [GeV]",
+        y_label="efficiency / ε_B",
+        series=tuple(series),
+        level=1.0,
+    )

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serendip.cli.main import run
+from serendip.errors import InputError
+from serendip.statistics.signals import gaussian
+from serendip.statistics.spectrum_fit import fit_resonance, scan_masses
+
+RANGE = (2400.0, 6500.0)
+
+
+def events(n: int, signal: int, seed: int) -> np.ndarray:
+    """Masses with a falling spectrum between 2.4 and 6.5 TeV, and a peak at 3.5 TeV."""
+    rng = np.random.default_rng(seed)
+    background = 2400 * (1 - rng.random(2 * n) * (1 - (2400 / 6500) ** 5)) ** (-1 / 5)
+    return np.concatenate([background[:n], rng.normal(3500, 105, signal)])
+
+
+def test_an_injected_peak_is_measured():
+    result = fit_resonance(events(20_000, 300, 1), gaussian(3500.0, 105.0), mass_range=RANGE)
+    assert abs(result.fit.mu - 300) < 3 * result.fit.mu_error
+    assert result.fit.z > 3
+    assert result.gof_p > 0.01
+    assert result.limit.observed > result.fit.mu
+    assert result.limit.observed > result.limit.expected[2]
+    assert result.counts.sum() == result.n_events
+    assert result.toy_p is None
+
+
+def test_every_option_has_an_effect():
+    mass, shape = events(4000, 60, 2), gaussian(3500.0, 105.0)
+    default = fit_resonance(mass, shape, mass_range=RANGE)
+    assert len(fit_resonance(mass, shape, mass_range=RANGE, bins=20).counts) == 20
+    assert fit_resonance(mass, shape, mass_range=(2600.0, 6000.0)).n_events < default.n_events
+    assert fit_resonance(mass, shape, mass_range=RANGE, limit=False).limit is None
+    assert (
+        fit_resonance(mass, shape, mass_range=RANGE, background=("exppoly:2",)).fit.background == "exppoly-2"
+    )
+    both = fit_resonance(mass, shape, mass_range=RANGE, background=("dijet:3", "exppoly:2"))
+    assert both.fit.background in ("dijet-3", "exppoly-2")
+    per_hundred = fit_resonance(mass, shape, mass_range=RANGE, signal_yield=100.0)
+    assert per_hundred.fit.mu == pytest.approx(default.fit.mu / 100, rel=1e-3)
+    blurred = fit_resonance(
+        mass, shape, mass_range=RANGE, yield_error=0.3, scale_error=0.02, resolution_error=0.2
+    )
+    assert set(blurred.fit.nuisance) == {"signal yield", "mass scale", "resolution"}
+    # an error of the yield changes no count, but what can be excluded
+    assert blurred.limit.observed > default.limit.observed
+    toys = fit_resonance(mass, shape, mass_range=RANGE, limit=False, toys=150)
+    assert toys.toy_p == pytest.approx(default.fit.p, abs=0.05)
+
+
+def test_common_weight_scales_the_strength_and_keeps_the_significance():
+    mass, shape = events(4000, 80, 3), gaussian(3500.0, 105.0)
+    a = fit_resonance(mass, shape, mass_range=RANGE)
+    b = fit_resonance(mass, shape, mass_range=RANGE, weights=np.full(len(mass), 2.5))
+    assert b.fit.z == pytest.approx(a.fit.z, abs=1e-3)
+    assert b.fit.mu == pytest.approx(2.5 * a.fit.mu, rel=1e-3)
+    assert b.limit.observed == pytest.approx(2.5 * a.limit.observed, rel=2e-3)
+
+
+def test_scan_finds_the_peak():
+    found = scan_masses(events(8000, 250, 4), (2900.0, 4800.0), 0.03, toys=40, mass_range=RANGE, bins=60)
+    assert found.scan.mass[found.scan.best] == pytest.approx(3500, rel=0.03)
+    assert found.scan.p_global == pytest.approx(1 / 41)
+    assert found.to_dict()["background"] == ["dijet"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mass_range": (9000.0, 9900.0)}, "0 of 500 events have a mass between 9000 and 9900"),
+        ({"bins": 3}, "too few to fit"),
+        ({"yield_error": 2.0}, "relative error of the yield"),
+        ({"signal_yield": 0.0}, "must be positive"),
+        ({"weights": -np.ones(500)}, "not negative"),
+        ({"background": ("nothing",)}, "unknown background"),
+        ({"shape": gaussian(9000.0, 10.0)}, "outside the fitted bins"),
+    ],
+)
+def test_bad_input_is_explained(change, message):
+    arguments = {"mass": events(500, 0, 5), "shape": gaussian(3500.0, 105.0), "mass_range": RANGE, **change}
+    with pytest.raises(InputError, match=message):
+        fit_resonance(arguments.pop("mass"), arguments.pop("shape"), **arguments)
+
+
+def test_command_prints_the_fit_and_the_scan(tmp_path, capsys):
+    table = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"mjj": events(4000, 120, 6)}), table)
+    peak = tmp_path / "signal.parquet"
+    pq.write_table(pa.table({"mjj": np.random.default_rng(7).normal(3500, 105, 2000)}), peak)
+    base = ["fit", str(table), "--mass", "mjj", "--range", "2400:6500"]
+    assert run([*base, "--signal", "gauss:3500:0.03", "--json"]) == 0
+    analytic = json.loads(capsys.readouterr().out)
+    assert run([*base, "--signal-file", str(peak), "--json"]) == 0
+    sampled = json.loads(capsys.readouterr().out)
+    assert sampled["mu"] == pytest.approx(analytic["mu"], rel=0.15)
+    assert sampled["limit"]["observed"] == pytest.approx(analytic["limit"]["observed"], rel=0.15)
+    assert run([*base, "--signal", "gauss:3500:0.03"]) == 0
+    text = capsys.readouterr().out
+    assert "signal strength" in text
+    assert "CLs upper limit" in text
+    assert run([*base, "--scan", "3200:3800", "--bins", "40"]) == 0
+    assert "global p" in capsys.readouterr().out
+    assert run(base) == 2
+    assert "give one of --signal" in capsys.readouterr().err
