@@ -1,9 +1,9 @@
 """CATHODE on LHC Olympics R&D events: time, memory and SIC of one window and of a scan.
 
-    python benchmarks/cathode.py FEATURES.h5 [--signal 250] [--seeds 0 1 2] [--reference] [--scan]
+    python benchmarks/cathode.py FEATURES.h5 [--signal 250] [--seeds 0 1 2] [--folds 5] [--reference] [--scan]
 
 FEATURES.h5 is a file in the layout of the LHC Olympics features (preset ``lhco``). All background events and a random
-subset of the signal with the given number of events in the window 3300-3700 GeV are searched with 5 folds, on all
+subset of the signal with the given number of events in the window 3300-3700 GeV are searched with ``--folds`` folds, on all
 cores of this process. Printed for every configuration and injection: wall and CPU seconds of the density, of drawing the
 template and of the classifiers, all folds; peak memory; the AUC of a classifier between the template of the
 last model and the true background in the window (0.5 is perfect); SIC.
@@ -73,12 +73,12 @@ class TimedCathode(Cathode):
         self.clock("classifier", super()._train_classifier, *args)
 
 
-def one_window(table: Path, kind: str, options: dict[str, Any], seed: int) -> None:
+def one_window(table: Path, kind: str, options: dict[str, Any], seed: int, folds: int) -> None:
     events = read(table, mass="mjj", features=FEATURES, id="event", label="truth")
     events = events.select(np.argsort(events.ids, kind="stable"))
     hidden = events.without_label()
-    fold = assign_folds(events.ids, FOLDS, seed)
-    plan = cross_training_plan(fold, FOLDS, "kfold-bonferroni")
+    fold = assign_folds(events.ids, folds, seed)
+    plan = cross_training_plan(fold, folds, "kfold-bonferroni")
     clock, threads = Clock(), available_cores()
     outside = ~WINDOW.contains(events.m)
     density = make_density(kind, seed=seed, **options)
@@ -104,7 +104,7 @@ def one_window(table: Path, kind: str, options: dict[str, Any], seed: int) -> No
     best, loose = max_sic(curve), sic_at(curve, 1e-2)
     background = events.x[inside & ~events.labels]
     rng = np.random.default_rng(seed)
-    drawn = rng.permutation(method.template(FOLDS - 1).x)[: len(background)]
+    drawn = rng.permutation(method.template(folds - 1).x)[: len(background)]
     auc, error = two_sample_auc(
         background, drawn, np.ones(len(background)), TreeEnsemble(members=3, random_state=0), fit_splits, rng
     )
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--signal", type=int, default=250)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--scan", action="store_true")
     arguments = parser.parse_args()
@@ -156,9 +157,9 @@ def main() -> None:
         for seed in arguments.seeds:
             table = inject(arguments.file, Path(folder) / f"{seed}.parquet", arguments.signal, seed)
             options = {"steps": defaults.steps, "batch_size": defaults.batch_size}
-            one_window(table, defaults.density, options, seed)
+            one_window(table, defaults.density, options, seed, arguments.folds)
             if arguments.reference:
-                one_window(table, "maf", PAPER, seed)
+                one_window(table, "maf", PAPER, seed, arguments.folds)
         if arguments.scan:
             scan(inject(arguments.file, Path(folder) / "scan.parquet", arguments.signal, 0))
 
