@@ -233,6 +233,7 @@ def test_expected_count_is_yield_times_fraction():
     assert [f.observed for f in look.folds] == [np.count_nonzero(selected & (fold == f)) for f in (1, 2, 3)]
     assert sum(f.expected for f in look.folds) == pytest.approx(look.expected)
     assert look.statistic == "template-count"
+    assert "null test" in str(look.warning)
     assert look.shape_error == pytest.approx(error / n)
     assert look.expected_error == pytest.approx(
         look.expected * np.sqrt(look.template.training**2 + look.template.drawing**2 + (error / n) ** 2)
@@ -434,8 +435,9 @@ def test_every_method_gives_curves(name):
     assert np.mean(ratio) == pytest.approx(1.0, abs=0.7)
     tested = ~np.isnan(result.scores)
     assert np.array_equal(tested, ~np.isnan(result.efficiency))
-    order = np.argsort(result.scores[tested])
-    assert np.all(np.diff(result.efficiency[tested][order]) < 0.05)
+    score, efficiency = result.scores[tested], result.efficiency[tested]
+    # between two neighbouring scores of the template the rank is random
+    assert np.all(np.diff(efficiency[np.lexsort((-efficiency, score))]) <= 1 / 2001)
     again = run_task(task, events, simulation if method.needs_simulation else None)
     assert np.array_equal(again.curves.window, result.curves.window)
 

@@ -10,8 +10,9 @@ fitted yield :math:`N` of the window before any cut, ``k`` folds of which F are 
 :math:`R_f` are ratios of true to predicted fractions in trainings on bootstrap samples, for which the real template is the truth:
 their mean corrects for what a classifier gains by selecting where its template has too little, their covariance ``C`` is
 that of the statistics of the data that trained the template (the number of events drawn from it is free, and says
-nothing). The closure :math:`\kappa` is the count of held-out sideband events that pass the cut over what the template
-predicts at their masses, corrected in the same way, and the non-closure beyond its own error is the systematic
+nothing). Errors of the model itself are not in them. The closure :math:`\kappa` is the count of held-out sideband
+events that pass the cut over what the template predicts at their masses, corrected in the same way, and the non-closure
+beyond its own error is the systematic
 
 .. math:: \delta^2 = \max\bigl((\kappa - 1)^2 - \sigma_\kappa^2,\, 0\bigr).
 
@@ -41,6 +42,7 @@ from serendip.statistics.looks import (
 from serendip.statistics.pvalues import count_p_value, z_value
 
 __all__ = [
+    "COUNT_WARNING",
     "GRID",
     "TemplateCurves",
     "count_look",
@@ -53,6 +55,11 @@ Array = NDArray[np.float64]
 
 GRID: Array = 10.0 ** (-np.arange(61) / 10.0)
 """Efficiencies at which :class:`TemplateCurves` are known, 1 to 1e-6."""
+
+COUNT_WARNING = (
+    "a template count is too small where the classifier exploits errors of the template itself, which bootstrap samples do not "
+    "show; quote it only with a null test of the full chain at this cut"
+)
 
 MIN_REPLICAS = 5
 # fewest held-out events that a test of closure is made with
@@ -345,7 +352,9 @@ def count_look(
             for i, f in enumerate(folds)
         ),
         spectrum=spectrum,
-        warning=SUMMED_WARNING if combination == "kfold-summed" else None,
+        warning="; ".join(
+            [COUNT_WARNING, SUMMED_WARNING] if combination == "kfold-summed" else [COUNT_WARNING]
+        ),
         statistic=TEMPLATE_COUNT,
         template=errors,
     )
