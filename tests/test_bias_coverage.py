@@ -101,3 +101,17 @@ def test_bad_options_are_refused(given):
 def test_levels_are_fractions():
     with pytest.raises(ValidationError, match="between 0 and 1"):
         coverage.Options(levels=68)
+
+
+@pytest.mark.parametrize("kind", [bias, coverage])
+def test_the_choice_of_the_order_reaches_the_fit(tmp_path, kind):
+    settings = config(tmp_path, "exppoly", n=8000)
+    given = {"toys": 40, "strengths": 0.0} | (
+        {"truths": "exppoly:3", "estimators": "fit", "min_gof": 0.0} if kind is bias else {}
+    )
+    values = [
+        [check.value for check in kind.run(settings, kind.Options(choice=choice, **given), tmp_path).checks]
+        for choice in ("envelope", "lrt")
+    ]
+    assert None not in values[0]
+    assert values[0] != values[1]

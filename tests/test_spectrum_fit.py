@@ -110,3 +110,14 @@ def test_command_prints_the_fit_and_the_scan(tmp_path, capsys):
     assert "global p" in capsys.readouterr().out
     assert run(base) == 2
     assert "give one of --signal" in capsys.readouterr().err
+
+
+def test_toys_follow_the_seed():
+    mass, shape = events(600, 12, 8), gaussian(3500.0, 105.0)
+    p = [
+        fit_resonance(
+            mass, shape, mass_range=RANGE, background=("dijet:3",), limit=False, toys=300, seed=seed
+        ).toy_p
+        for seed in (1, 1, 2)
+    ]
+    assert p[0] == p[1] != p[2]

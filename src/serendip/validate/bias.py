@@ -23,7 +23,7 @@ from serendip.statistics.functions import get_family
 from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.validate.base import Check, Validation
-from serendip.validate.config import KindOptions
+from serendip.validate.config import KindOptions, listed
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.spectra import Spectrum, spectra
 
@@ -72,9 +72,7 @@ class Options(KindOptions):
     @field_validator("truths", "fits", "estimators", "strengths", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",")]
-        return [value] if isinstance(value, int | float) else value
+        return listed(value)
 
     @field_validator("truths", "fits")
     @classmethod

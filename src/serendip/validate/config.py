@@ -12,7 +12,7 @@ from serendip.events.events import Window
 from serendip.search.config import SearchConfig, _explain, parse_settings
 from serendip.validate.registry import KINDS, check_kind, load_kind
 
-__all__ = ["KindOptions", "Sample", "ValidateConfig", "parse_validation"]
+__all__ = ["KindOptions", "Sample", "ValidateConfig", "listed", "parse_validation"]
 
 Sample = Literal["auto", "data", "label", "simulation"]
 """What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
@@ -28,6 +28,13 @@ class KindOptions(BaseModel):
     """Base of the options of a kind; an unknown option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def listed(value: Any) -> Any:
+    """Text with commas, as on the command line, or a single number, as a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return [value] if isinstance(value, int | float) else value
 
 
 class ValidateConfig(SearchConfig):

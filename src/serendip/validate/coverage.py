@@ -22,7 +22,7 @@ from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.statistics.pvalues import count_p_value, wilson_interval
 from serendip.validate.base import Check, Validation
-from serendip.validate.config import KindOptions
+from serendip.validate.config import KindOptions, listed
 from serendip.validate.spectra import Spectrum, spectra
 
 __all__ = ["Options", "run"]
@@ -63,9 +63,7 @@ class Options(KindOptions):
     @field_validator("strengths", "levels", "rates", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",")]
-        return [value] if isinstance(value, int | float) else value
+        return listed(value)
 
     @field_validator("levels", "rates")
     @classmethod
