@@ -143,6 +143,55 @@ def test_alpha_sets_how_often_an_unneeded_order_is_taken():
     assert taken[0.3] > 3 * taken[0.05]
 
 
+def test_average_over_orders_is_the_weighted_sum_of_fixed_orders():
+    counts = pseudo_data(1, seed=5, spec="dijet:5", total=50_000)[0]
+    fit = fit_spectrum(counts, EDGES, "dijet", mask=MASK, choice="average")
+    single = [fit_spectrum(counts, EDGES, f"dijet:{p}", mask=MASK) for p in (4, 5, 6)]
+    chosen = fit_spectrum(counts, EDGES, "dijet", mask=MASK).n_parameters
+    aic = np.array([f.deviance + 2 * f.n_parameters for f in single])
+    weights = np.exp(-0.5 * (aic - aic.min())) * [p <= chosen + 1 for p in (4, 5, 6)]
+    weights /= weights.sum()
+    assert [t.weight for t in fit.tried] == pytest.approx(weights, rel=1e-3)
+    assert fit.averaged
+    assert fit.function == single[int(weights.argmax())].function
+    mixed = sum(w * f.expected for w, f in zip(weights, single, strict=True))
+    assert fit.expected == pytest.approx(mixed, rel=1e-4)
+    b, sigma = np.array([f.window(10, 15) for f in single]).T
+    mean = weights @ b
+    assert fit.window(10, 15) == pytest.approx(
+        (mean, np.sqrt(weights @ (sigma**2 + (b - mean) ** 2))), rel=1e-3
+    )
+    assert not fit_spectrum(counts, EDGES, "dijet:4", mask=MASK, choice="average").averaged
+
+
+@pytest.mark.parametrize(
+    ("spec", "total"), [("dijet", 20_000), ("exppoly", 3000), ("exppoly", 40), ("turn-on", 20_000)]
+)
+def test_averages_of_many_fits_agree_with_minuit(spec, total):
+    toys = np.vstack([pseudo_data(4, seed=2, total=total), np.zeros((1, 34))])
+    many = fit_many(toys, EDGES, spec, mask=MASK, choice="average")
+    for i, counts in enumerate(toys):
+        one = fit_spectrum(counts, EDGES, spec, mask=MASK, choice="average")
+        assert (many.window[i], many.window_error[i]) == pytest.approx(one.window(10, 15), rel=0.03, abs=1e-9)
+        assert many.expected[i] == pytest.approx(one.expected, rel=0.02, abs=1e-9)
+
+
+@pytest.mark.parametrize("degree", [3, 4])
+def test_an_average_fluctuates_as_it_says_where_a_chosen_order_does_not(degree):
+    # half a standard deviation of curvature: too little for a test to see, and too much for the window
+    smooth = fit_spectrum(truth("dijet:5", 60_000), EDGES, f"exppoly:{degree}").expected
+    toys = np.random.default_rng(degree).poisson(smooth, (1500, 34)).astype(float)
+
+    def pulls(choice):
+        fits = fit_many(toys, EDGES, "exppoly", mask=MASK, choice=choice)
+        return (toys[:, MASK].sum(axis=1) - fits.window) / np.sqrt(fits.window + fits.window_error**2)
+
+    average, chosen = pulls("average"), pulls("lrt")
+    assert np.mean(average**2) < 1.06
+    assert np.mean(chosen**2) > 1.05 * np.mean(average**2)
+    assert 0.01 < np.mean(average > 1.645) < 0.06
+
+
 @given(factor=st.floats(1e-3, 1e3))
 @settings(max_examples=15, deadline=None)
 def test_common_weight_scales_everything_and_changes_no_choice(factor):

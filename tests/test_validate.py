@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+import yaml
 from run_factory import write_run
 from samples import FEATURES, make_columns
 from scipy import stats
@@ -145,6 +146,15 @@ def test_a_simulation_may_be_compared_that_no_method_starts_from(data):
     assert config.simulation == "s.parquet"
     assert config.windows == ()
     assert options["simulation"].folds == 5
+
+
+def test_the_kind_null_needs_no_quotes_in_yaml(data):
+    given = yaml.safe_load("validate: {null: {experiments: 40}}")
+    _, options = parse_validation(settings(data) | given, ["null"], "test")
+    assert options["null"].experiments == 40
+    given["validate"]["null"] = {"same_data": 3}
+    _, options = parse_validation(settings(data) | given, ["null"], "test")
+    assert (options["null"].experiments, options["null"].same_data) == (40, 3)
 
 
 # where background is tested ------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 
 from serendip.errors import InputError, SerendipError
-from serendip.statistics.functions import BackgroundFamily, get_family, make_design
+from serendip.statistics.functions import BackgroundFamily, Design, get_family, make_design
 from serendip.statistics.minimise import Objective, fisher_information, minimise
 from serendip.statistics.order import (
-    OrderTest,
+    OrderChoice,
+    average_weights,
     candidate_members,
     choose_order,
     deviance,
@@ -29,7 +31,7 @@ from serendip.statistics.order import (
 
 __all__ = [
     "FitError",
-    "OrderTest",
+    "OrderChoice",
     "SpectrumFit",
     "TriedFunction",
     "candidate_members",
@@ -49,12 +51,13 @@ class FitError(SerendipError):
 
 @dataclass(frozen=True)
 class TriedFunction:
-    """One function of the family: its deviance, and the p-value of the test against the one before."""
+    """One function of the family: its deviance, the p-value of the test against the one before, its weight in an average."""
 
     name: str
     n_parameters: int
     deviance: float
     p: float | None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ class SpectrumFit:
     family
         The functions it was chosen from.
     function
-        Name of the chosen function.
+        Name of the chosen function; in an average, of the one with the largest weight.
     n_parameters
         Its parameters, normalisation included.
     params, covariance
@@ -75,10 +78,11 @@ class SpectrumFit:
         The input; ``mask`` is True for bins that the fit did not see.
     expected, expected_error
         Per bin, masked ones included, shape ``(n_bins,)``.
-    jacobian
-        Derivatives of ``expected`` by the standardised coefficients, shape ``(n_bins, p)``.
-    coefficients, coefficient_covariance
-        Those coefficients (numerically well behaved) and their covariance.
+    jacobian, coefficient_covariance
+        Derivatives of ``expected`` by standardised coefficients, shape ``(n_bins, p)``, and the covariance of these. In an
+        average every function has columns of its own, and one more for its distance from the average.
+    coefficients
+        The coefficients (numerically well behaved) of ``function``.
     deviance, n_dof, gof_p
         Baker-Cousins deviance over the fitted bins, degrees of freedom, and its p-value from the exact
         Poisson moments of the deviance, so that sparse bins do not distort it.
@@ -108,7 +112,12 @@ class SpectrumFit:
     gof_p: float
     tried: tuple[TriedFunction, ...] = field(default=())
     alpha: float = 0.05
-    choice: OrderTest = "lrt"
+    choice: OrderChoice = "lrt"
+
+    @property
+    def averaged(self) -> bool:
+        """Whether more than one order has a say in the expectation."""
+        return self.choice == "average" and len(self.tried) > 1
 
     def window(self, low_bin: int, high_bin: int) -> tuple[float, float]:
         """Expected sum of the bins ``low_bin <= i < high_bin`` and its error from the full covariance."""
@@ -155,7 +164,7 @@ def check_input(
     mask: NDArray[np.bool_],
     offset: Array | None,
     scale: float,
-    choice: OrderTest,
+    choice: OrderChoice,
 ) -> None:
     """Stop at shapes, counts, offsets or scales that cannot be fitted."""
     if counts.shape[-1] != len(edges) - 1 or mask.shape != (len(edges) - 1,):
@@ -168,9 +177,9 @@ def check_input(
     if not (np.isfinite(scale) and scale > 0):
         msg = f"scale must be positive, not {scale}"
         raise ValueError(msg)
-    if choice not in get_args(OrderTest):
+    if choice not in get_args(OrderChoice):
         raise InputError(
-            f"unknown test '{choice}' of the order; expected one of: {', '.join(get_args(OrderTest))}"
+            f"unknown test '{choice}' of the order; expected one of: {', '.join(get_args(OrderChoice))}"
         )
     if np.all(mask):
         raise InputError("no bin is left to fit: the window covers the whole fit range")
@@ -185,9 +194,13 @@ def fit_spectrum(
     offset: ArrayLike | None = None,
     scale: float = 1.0,
     alpha: float = 0.05,
-    choice: OrderTest = "lrt",
+    choice: OrderChoice = "lrt",
 ) -> SpectrumFit:
-    """Fit a binned spectrum by maximum Poisson likelihood and choose the order of the function.
+    r"""Fit a binned spectrum by maximum Poisson likelihood and choose the order of the function, or average over orders.
+
+    An order that a test has chosen is not the true one, and its error does not know: counts in a window then fluctuate more
+    than they should. The average :math:`b = \sum_k w_k b_k` has an error that does,
+    :math:`\sigma^2 = \sum_k w_k [\sigma_k^2 + (b_k - b)^2]`.
 
     Parameters
     ----------
@@ -204,11 +217,12 @@ def fit_spectrum(
     scale
         ``sum(w^2)/sum(w)`` of weighted events.
     alpha
-        The smallest order is taken that no larger one improves on at this level.
+        The smallest order is taken that no larger one improves on at this level. An average ends one order above it.
     choice
         Test of an improvement: ``"lrt"``, the likelihood-ratio test, or ``"f-test"``, which measures it in units of the
         deviance per degree of freedom of the larger function. The F-test takes fewer parameters where none of the
-        functions describes the spectrum.
+        functions describes the spectrum. ``"average"``: orders up to one above that of the likelihood-ratio test, with the weights of
+        :func:`~serendip.statistics.order.average_weights`.
 
     Raises
     ------
@@ -262,30 +276,60 @@ def fit_spectrum(
             dispersion(np.array([value]), fitted.order(p).expected(theta[None])[0], p)
             for p, (_, theta, _, value) in zip(sizes, results, strict=True)
         ]
-    best = int(choose_order([np.array([r[3]]) for r in results], sizes, alpha, noise)[0])
+    deviances = [np.array([r[3]]) for r in results]
+    averaged = choice == "average"
+    weights = average_weights(deviances, sizes, alpha)[:, 0]
+    best = int(weights.argmax()) if averaged else int(choose_order(deviances, sizes, alpha, noise)[0])
     tried = []
     for i, (k, _, _, value) in enumerate(results):
         p_value = None
         if i:
             gain, more = np.array([results[i - 1][3] - value]), sizes[i] - sizes[i - 1]
             p_value = float(improvement_p_value(gain, more, None if noise is None else noise[i])[0])
-        tried.append(TriedFunction(family.members[k], sizes[i], value, p_value))
+        tried.append(
+            TriedFunction(
+                family.members[k], sizes[i], value, p_value, float(weights[i]) if averaged else None
+            )
+        )
     k, theta, covariance, value = results[best]
     chosen = design.order(sizes[best])
-    mu, jacobian = (a[:, 0] for a in chosen.expected(theta[None]))
-    mu = np.maximum(mu, 0.0)
+    mu, jacobian = _curve(design, sizes[best], theta)
+    gof_p = deviance_p_value(value, mu[keep], sizes[best])
+    spread = covariance
+    if averaged:
+        used = [i for i, w in enumerate(weights) if w > 0]
+        curves = [_curve(design, sizes[i], results[i][1]) for i in used]
+        mu, jacobian, spread = _average(curves, [results[i][2] for i in used], weights[used])
     params, to_params = chosen.to_params @ theta, chosen.to_params
     if family.log_linear:
         params[: len(params) if family.sum_of_terms else 1] += np.log(scale)
     else:
         params, to_params = params * scale, to_params * scale
-    error = np.sqrt(np.maximum(np.einsum("ip,pq,iq->i", jacobian, covariance, jacobian), 0.0))
+    error = np.sqrt(np.maximum(np.einsum("ip,pq,iq->i", jacobian, spread, jacobian), 0.0))
     return SpectrumFit(
         family=family, function=family.members[k], n_parameters=sizes[best],
         params=params, covariance=to_params @ covariance @ to_params.T,
         edges=edges_, counts=n, mask=left_out, offset=shape, scale=scale,
         expected=mu * scale, expected_error=error * scale, jacobian=jacobian * scale,
-        coefficients=theta, coefficient_covariance=covariance,
+        coefficients=theta, coefficient_covariance=spread,
         deviance=value, n_dof=int(keep.sum()) - sizes[best],
-        gof_p=deviance_p_value(value, mu[keep], sizes[best]), tried=tuple(tried), alpha=alpha, choice=choice,
+        gof_p=gof_p, tried=tuple(tried), alpha=alpha, choice=choice,
     )  # fmt: skip
+
+
+def _curve(design: Design, n_parameters: int, theta: Array) -> tuple[Array, Array]:
+    """Expectation and its derivatives, shapes ``(n_bins,)`` and ``(n_bins, p)``."""
+    mu, jacobian = (a[:, 0] for a in design.order(n_parameters).expected(theta[None]))
+    return np.maximum(mu, 0.0), jacobian
+
+
+def _average(
+    curves: list[tuple[Array, Array]], covariances: list[Array], weights: Array
+) -> tuple[Array, Array, Array]:
+    """Average of curves, and the directions and their covariance that span its error."""
+    mu = np.asarray(sum(w * curve for w, (curve, _) in zip(weights, curves, strict=True)))
+    columns, blocks = [], []
+    for w, (curve, jacobian), covariance in zip(weights, curves, covariances, strict=True):
+        columns += [jacobian, (curve - mu)[:, None]]
+        blocks += [w * covariance, np.array([[w]])]
+    return mu, np.hstack(columns), np.asarray(linalg.block_diag(*blocks))

@@ -91,7 +91,7 @@ def fit_inclusive(
     weights: ArrayLike | None = None,
     min_events: int = 20,
 ) -> SpectrumFit:
-    """Fit the spectrum of all events with the window masked.
+    """Fit the spectrum of all events with the window masked, averaged over the orders of the functions.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def fit_inclusive(
         )
     counts = np.histogram(m[use], grid, weights=w[use])[0]
     family = get_family(family) if isinstance(family, str) else family
-    return fit_spectrum(counts, grid, family, mask=mask, scale=poisson_scale(w[side]))
+    return fit_spectrum(counts, grid, family, mask=mask, scale=poisson_scale(w[side]), choice="average")
 
 
 def tested_folds(combination: str, n_folds: int) -> list[int]:

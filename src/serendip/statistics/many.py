@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from serendip.statistics.fit import FitError, SpectrumFit, check_input, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, Design, get_family, make_design
 from serendip.statistics.minimise import fisher_information, score
-from serendip.statistics.order import OrderTest, candidate_members, choose_order, deviance, dispersion
+from serendip.statistics.order import (
+    OrderChoice,
+    average_weights,
+    candidate_members,
+    choose_order,
+    deviance,
+    dispersion,
+)
 
 __all__ = ["ManyFits", "fit_many"]
 
@@ -30,11 +37,11 @@ class ManyFits:
     expected
         Shape ``(n_toys, n_bins)``, masked bins included.
     n_parameters
-        Chosen number of parameters, shape ``(n_toys,)``.
+        Of the chosen function (in an average, of the one with the largest weight), shape ``(n_toys,)``.
     window, window_error
         Expected sum over the window and its error, shape ``(n_toys,)``.
     deviance
-        Shape ``(n_toys,)``.
+        Of that function, shape ``(n_toys,)``.
     """
 
     expected: Array
@@ -53,7 +60,7 @@ def fit_many(
     offset: ArrayLike | None = None,
     scale: float = 1.0,
     alpha: float = 0.05,
-    choice: OrderTest = "lrt",
+    choice: OrderChoice = "lrt",
     window: ArrayLike | None = None,
 ) -> ManyFits:
     """Fit many spectra on one binning, with the result of :func:`fit_spectrum` for each.
@@ -115,20 +122,34 @@ def fit_many(
             dispersion(value, fitted.order(p).expected(theta)[0], p)
             for p, theta, value in zip(sizes, thetas, deviances, strict=True)
         ]
-    chosen = choose_order(deviances, sizes, alpha, noise)
+    # a column for each order and a row for each toy: one 1 in each row, or the weights of an average
+    weights = average_weights(deviances, sizes, alpha).T
+    if choice == "average":
+        chosen = weights.argmax(axis=1)
+    else:
+        chosen = choose_order(deviances, sizes, alpha, noise)
+        weights = np.eye(len(sizes))[chosen]
 
     n_toys = y.shape[1]
-    expected, error = np.zeros((n_toys, len(left_out))), np.zeros(n_toys)
+    expected, inner, variance = (
+        np.zeros((n_toys, len(left_out))),
+        np.zeros((n_toys, len(sizes))),
+        np.zeros(n_toys),
+    )
     for index, p in enumerate(sizes):
-        rows = np.flatnonzero((chosen == index) & filled)
+        rows = np.flatnonzero((weights[:, index] > 0) & filled)
         if not len(rows):
             continue
         mu, jacobian = design.order(p).expected(thetas[index][rows])
         information = fisher_information(mu[keep], jacobian[keep]) + np.diag(fitted.prior[:p])
         gradient = jacobian[inside].sum(axis=0)
-        expected[rows] = mu.T
         solved = np.linalg.solve(information, gradient[..., None])[..., 0]
-        error[rows] = np.sqrt(np.maximum(np.einsum("tp,tp->t", gradient, solved), 0.0))
+        share = weights[rows, index]
+        expected[rows] += share[:, None] * mu.T
+        inner[rows, index] = mu[inside].sum(axis=0)
+        variance[rows] += share * np.maximum(np.einsum("tp,tp->t", gradient, solved), 0.0)
+    apart = inner - expected[:, inside].sum(axis=1)[:, None]
+    error = np.sqrt(variance + (weights * apart**2 * filled[:, None]).sum(axis=1))
     if shape is not None:
         error[~filled] = shape[inside].sum() / shape[keep].sum()
     return ManyFits(

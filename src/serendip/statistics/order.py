@@ -1,4 +1,4 @@
-"""Deviance of counts, and the choice of the order of a function by it."""
+"""Deviance of counts, and the choice of the order of a function, or the weights of all orders, by it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from serendip.errors import InputError
 from serendip.statistics.design import BackgroundFamily, Design
 
 __all__ = [
-    "OrderTest",
+    "OrderChoice",
+    "average_weights",
     "candidate_members",
     "choose_order",
     "deviance",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-OrderTest = Literal["lrt", "f-test"]
+OrderChoice = Literal["average", "lrt", "f-test"]
 
 
 def deviance(counts: Array, expected: Array, axis: int = -1) -> Array:
@@ -122,6 +123,20 @@ def choose_order(
                 better |= improvement_p_value(gain, more, noise[j]) < alpha
         choice[~better] = k
     return choice
+
+
+def average_weights(deviances: list[Array], sizes: list[int], alpha: float) -> Array:
+    r"""Weights of the orders in an average, shape ``(n_orders, n_toys)``.
+
+    :math:`w_k \propto \exp(-\mathrm{AIC}_k / 2)`, :math:`\mathrm{AIC}_k = D_k + 2 p_k` with deviance D and p parameters (Buckland,
+    Burnham and Augustin, Biometrics 53 (1997) 603), up to one order above that of :func:`choose_order`. Still larger ones add
+    nothing but errors, without limit where a window lies at the end of the spectrum.
+    """
+    largest = choose_order(deviances, sizes, alpha) + 1
+    aic = np.stack(deviances) + 2.0 * np.array(sizes)[:, None]
+    aic[np.arange(len(sizes))[:, None] > largest] = np.inf
+    weights = np.exp(-0.5 * (aic - aic.min(axis=0)))
+    return np.asarray(weights / weights.sum(axis=0))
 
 
 def improvement_p_value(gain: Array, more: int, noise: tuple[Array, Array] | None) -> Array:

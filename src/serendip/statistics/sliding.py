@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
-from serendip.statistics.fit import FitError, OrderTest
+from serendip.statistics.fit import FitError, OrderChoice
 from serendip.statistics.functions import BackgroundFamily, get_family
 from serendip.statistics.many import fit_many
 
@@ -127,7 +127,7 @@ def sliding_window_fits(
     min_events_per_side: float = 5.0,
     scale: float = 1.0,
     alpha: float = 0.05,
-    choice: OrderTest = "lrt",
+    choice: OrderChoice = "lrt",
     windows: NDArray[np.int_] | None = None,
 ) -> SlidingFits:
     """Expected count of every bin from a fit of the bins around it (as in the dijet searches of ATLAS, 1703.09127).

@@ -197,6 +197,7 @@ class _Toys:
             mask=spectrum.mask,
             offset=spectrum.offset,
             alpha=EFFICIENCY_ALPHA,
+            choice=spectrum.choice,
         )
         error = np.hypot(fits.window_error, fits.window * shape_error)
         if folds_fitted(look.combination):

@@ -146,7 +146,7 @@ def estimate(
         found = case.model(background, choice).fit(data)
         return found.mu, found.mu_error
     fit = case.inclusive
-    many = fit_many(data, fit.edges, get_family(background, case.sqrt_s), mask=fit.mask)
+    many = fit_many(data, fit.edges, get_family(background, case.sqrt_s), mask=fit.mask, choice=fit.choice)
     count = data[:, fit.mask].sum(axis=1)
     inside = case.shape.fractions(fit.edges)[fit.mask].sum()
     # the variance of the count: what is expected of background plus what was seen of signal

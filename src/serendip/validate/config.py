@@ -93,6 +93,10 @@ def parse_validation(
         raise InputError(
             f"{source}: expected validate: {{KIND: {{OPTION: VALUE}}}}, with KIND of {', '.join(KINDS)}"
         )
+    # the kind `null` without quotes is no value, not a word, to YAML
+    if None in given:
+        given = dict(given)
+        given["null"] = (given.pop(None) or {}) | (given.get("null") or {})
     for kind in given:
         check_kind(str(kind))
     config = parse_settings(ValidateConfig, settings, source)

@@ -159,7 +159,7 @@ def _false_positives(
 ) -> list[Check]:
     truth = case.inclusive
     data = case.toys(truth, 0.0, options.toys, rng)
-    fits = fit_many(data, truth.edges, truth.family, mask=truth.mask)
+    fits = fit_many(data, truth.edges, truth.family, mask=truth.mask, choice=truth.choice)
     p = count_p_value(data[:, truth.mask].sum(axis=1), fits.window, fits.window_error)
     return [
         _fraction(

@@ -48,7 +48,9 @@ class Spectrum:
         fit = self.inclusive
         family = get_family(background, self.sqrt_s)
         try:
-            return fit_spectrum(fit.counts, fit.edges, family, mask=fit.mask, scale=fit.scale)
+            return fit_spectrum(
+                fit.counts, fit.edges, family, mask=fit.mask, scale=fit.scale, choice=fit.choice
+            )
         except FitError:
             return None
 

@@ -133,12 +133,18 @@ def _refit(
     *,
     weighted: bool,
 ) -> SpectrumFit:
-    """The fit behind a spectrum, with the function that the run chose."""
+    """The fit behind a spectrum, with the functions of the run."""
     if record.fit is None or record.fit.function not in family.members:
         name = None if record.fit is None else record.fit.function
         raise NotReproducedError(f"its function '{name}' is not one of '{family.spec}'")
     k = family.members.index(record.fit.function)
-    chosen = replace(family, members=(family.members[k],), n_parameters=(family.n_parameters[k],))
+    # the spectrum averages over the orders, the efficiency takes one
+    average = offset is None
+    chosen = (
+        family
+        if average
+        else replace(family, members=(family.members[k],), n_parameters=(family.n_parameters[k],))
+    )
     hidden = np.array([n is None for n in record.observed])
     if (hidden & ~window).any():
         raise NotReproducedError(
@@ -149,7 +155,15 @@ def _refit(
 
     def fit(scale: float) -> SpectrumFit:
         try:
-            return fit_spectrum(counts, record.edges, chosen, mask=window, offset=offset, scale=scale)
+            return fit_spectrum(
+                counts,
+                record.edges,
+                chosen,
+                mask=window,
+                offset=offset,
+                scale=scale,
+                choice="average" if average else "lrt",
+            )
         except SerendipError as error:
             raise NotReproducedError(f"its fit fails when repeated ({error})") from None
 
