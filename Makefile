@@ -7,7 +7,12 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint types layers docs clean
+# Files and folder of the long studies; without DATA, events are simulated first.
+DATA ?=
+PYTHIA ?=
+STUDIES ?= validation-run
+
+.PHONY: demo test slow validate lint types layers docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/serendip demo --out demo-run
@@ -17,6 +22,9 @@ test: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+validate: $(VENV)/.dev
+	$(BIN)/python benchmarks/studies.py --out $(STUDIES) $(if $(DATA),--data $(DATA)) $(if $(PYTHIA),--pythia $(PYTHIA))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

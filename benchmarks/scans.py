@@ -67,9 +67,7 @@ def look_elsewhere(
     for _ in range(4):
         scan = q0_scan(expected + events * bump, edges, background, shapes, n_toys=1, rng=rng)
         events *= 3.0 / scan.z[scan.best]
-    scan = q0_scan(
-        expected + events * bump, edges, background, shapes, n_toys=arguments.scan_toys, rng=rng
-    )
+    scan = q0_scan(expected + events * bump, edges, background, shapes, n_toys=arguments.scan_toys, rng=rng)
     low_p, high_p = scan.p_interval_68
     return {
         "z": float(scan.z[scan.best]),
@@ -128,11 +126,11 @@ def main() -> None:
         found["look-elsewhere"] = look_elsewhere(expected, edges, background, arguments)
     path.write_text(json.dumps(found))
     lee = found["look-elsewhere"]
-    lines += [
-        "",
-        f"Largest local Z above {lee['z']:.2f} among {lee['masses']:g} masses: toys {lee['toys']:.4f} ± {lee['toys_error']:.4f}, "
-        f"Gross-Vitells {lee['gross_vitells']:.4f}, ratio {lee['gross_vitells'] / lee['toys']:.2f}.",
-    ]
+    text = (
+        f"Local Z of {lee['z']:.2f} among {lee['masses']:g} masses: toys {lee['toys']:.4f} ± {lee['toys_error']:.4f}, "
+        f"Gross-Vitells {lee['gross_vitells']:.4f}, ratio {lee['gross_vitells'] / lee['toys']:.2f}."
+    )
+    lines += ["", text]
     (arguments.out / "scans.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

@@ -80,6 +80,12 @@ def test_coverage_holds_for_the_right_function(tmp_path):
     assert {"68.3% interval", "95.0% interval", "95% CLs limit"} <= kinds
     intervals = [check for check in found.checks if check.name.startswith("68.3%")]
     assert all(abs(check.value - 0.6827) < 0.1 for check in intervals)
+    (picture,) = found.facts["figures"]
+    drawn = {series["name"]: series for series in picture["series"]}
+    assert drawn["68.3% interval"]["x"] == [0.0, 3.0]
+    assert drawn["68.3% interval"]["y"] == [check.value for check in intervals]
+    # without signal there is nothing that a limit could exclude
+    assert drawn["95% CLs limit"]["x"] == [3.0]
 
 
 def test_coverage_notices_intervals_that_are_too_short(tmp_path, monkeypatch):

@@ -201,6 +201,13 @@ def test_null_test_passes_and_its_control_fails(finished):
         count = row(validation, rule)["count"]
         assert count["mean_ratio"] == pytest.approx(1.0, abs=4 * count["mean_ratio_error"] + 0.02)
         assert 0.3 < count["variance_ratio"] < 2.5
+    (picture,) = validation.facts["figures"]
+    lines = {series["name"]: series for series in picture["series"]}
+    assert set(lines) == {"nominal", "same-data", *RULES}
+    for rule in RULES:
+        assert lines[rule]["y"][-1] == 1.0
+        p = np.array(row(validation, rule)["p"])
+        assert lines[rule]["y"][-5] == pytest.approx(np.mean(p <= lines[rule]["x"][-5]))
     # two thirds of the events are tested by the sequential rule, all by the other
     ratio = (
         row(validation, "sequential")["count"]["mean_expected"]
@@ -438,6 +445,12 @@ def test_ladder_finds_what_was_injected(ladder):
     weak = found["steps"][2]
     assert weak["mu"] == pytest.approx(100 / 350)
     assert weak["s_over_sqrt_b"] == pytest.approx(strong["s_over_sqrt_b"] * 100 / 350, rel=1e-6)
+    significance, strength = ladder.facts["figures"]
+    line, points = significance["series"]
+    assert line["x"] == line["y"]
+    assert points["y"][2] == pytest.approx(np.mean([step["z"] for step in found["steps"][4:]]))
+    # without signal there is no strength to measure
+    assert strength["series"][1]["x"] == pytest.approx([100 / 350, 1.0])
     line = found["line"]
     assert line["slope"] == pytest.approx(1.0, abs=4 * line["slope_error"])
 

@@ -8,10 +8,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_factory import HARD_NAME, write_run
 
+from serendip.events.events import Window
 from serendip.report import figures, write_report
+from serendip.report import validation as validation_page
+from serendip.search.rundir import write_json
+from serendip.validate.base import Check, Validation, write_validation
+from serendip.validate.curves import coverage_picture, ladder_pictures, rate_pictures
 
 pytestmark = pytest.mark.browser
 
@@ -133,3 +139,48 @@ def test_printed_page_keeps_every_plot_within_the_paper(browser, page):
     assert (
         browser.execute_script("return +document.querySelector('svg.main-svg').getAttribute('width')") > 800
     )
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("validated")
+    p = np.sort(np.random.default_rng(1).random(200))
+    rows = [
+        {"method": HARD_NAME, "working_point": point, "combination": rule, "n": 200, "p": list(p)}
+        for point in (0.01, 0.001)
+        for rule in ("sequential", "kfold-summed")
+    ]
+    steps = [
+        {"injected": s, "z_inclusive": s / 50, "z": s / 20, "mu": s / 200, "mu_hat": s / 210}
+        for s in (0, 100, 100, 200)
+    ]
+    pictures = {
+        "null": rate_pictures(rows, Window(3300.0, 3700.0)),
+        "injection": ladder_pictures([{"method": HARD_NAME, "working_point": 0.01, "steps": steps}]),
+        "coverage": [coverage_picture("3300-3700 GeV", {"95% interval": [(0.0, 0.94, 0.01), (2.0, 0.96, 0.01)]})],
+    }  # fmt: skip
+    for kind, found in pictures.items():
+        checks = (Check(f"{kind} of {HARD_NAME}", kind != "null", 0.5, 0.1, "at most 1", "It means this."),)
+        facts = {"figures": [picture.model_dump(mode="json") for picture in found]}
+        write_validation(out, Validation(kind, checks, facts))
+    config = {"file": "e.parquet", "method": ["cwola"], "features": [HARD_NAME], "folds": 3, "combination": "sequential", "seed": 1}  # fmt: skip
+    state = {"schema": 1, "serendip": "0", "config": config, "input": {}, "kinds": {}, "left_out": {}}
+    write_json(out / "validation.json", state)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation_page.figures, "save", lambda *_: None)
+        return validation_page.write_validation_page(out).rename(out / "moved.html")
+
+
+@pytest.mark.parametrize("width", [1400, 375])
+def test_the_page_of_a_validation_is_drawn_without_a_message(browser, validated, width):
+    resize(browser, width)
+    browser.get(validated.as_uri())
+    wait(browser)
+    assert browser.execute_script("return document.querySelectorAll('.chart').length") == 5
+    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    time.sleep(0.3)
+    wait(browser)
+    assert undrawn(browser) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return document.querySelectorAll('main b').length") == 0
+    assert browser.get_log("browser") == []

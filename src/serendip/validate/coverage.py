@@ -23,6 +23,7 @@ from serendip.statistics.model import Choice
 from serendip.statistics.pvalues import count_p_value, wilson_interval
 from serendip.validate.base import Check, Validation
 from serendip.validate.config import KindOptions, listed
+from serendip.validate.curves import coverage_picture
 from serendip.validate.spectra import Spectrum, spectra
 
 __all__ = ["Options", "run"]
@@ -99,13 +100,17 @@ def run(
     if progress is not None:
         progress.start("coverage", len(cases))
     checks: list[Check] = []
+    figures = []
     for case in cases:
         rng = np.random.default_rng([config.seed, 0xC0BE])
-        checks += _intervals(case, config.background, options, rng)
+        found, held = _intervals(case, config.background, options, rng)
+        checks += found
+        figures.append(coverage_picture(case.name, held).model_dump(mode="json"))
         checks += _false_positives(case, config.background, options, rng)
         if progress is not None:
             progress.advance(case.name)
-    return Validation("coverage", tuple(checks), {"toys": options.toys}, time.perf_counter() - started)
+    facts = {"toys": options.toys, "figures": figures}
+    return Validation("coverage", tuple(checks), facts, time.perf_counter() - started)
 
 
 def _fraction(
@@ -126,32 +131,37 @@ def _fraction(
     )
 
 
-def _intervals(case: Spectrum, background: str, options: Options, rng: np.random.Generator) -> list[Check]:
+def _intervals(
+    case: Spectrum, background: str, options: Options, rng: np.random.Generator
+) -> tuple[list[Check], dict[str, list[tuple[float, float, float]]]]:
+    """Checks, and for the figure strengths and fractions with their errors by level."""
     truth, model = case.inclusive, case.model(background, options.choice)
     unit = float(model.fit(truth.expected / truth.scale).mu_error[0])
-    checks = []
+    checks: list[Check] = []
+    held: dict[str, list[tuple[float, float, float]]] = {}
+
+    def add(what: str, strength: float, hits: int, level: float, meaning: str) -> None:
+        name = f"{what}, {case.name}, {strength:g} sigma injected"
+        check = _fraction(name, hits, options.toys, level, options, at_least=True, meaning=meaning)
+        checks.append(check)
+        held.setdefault(what, []).append((strength, check.value or 0.0, check.error or 0.0))
+
     for strength in options.strengths:
         injected = strength * unit
         data = case.toys(truth, injected, options.toys, rng)
         ratio = likelihood_ratio(model, data, injected, model.fit(data))
-        where = f"{case.name}, {strength:g} sigma injected"
         for level in options.levels:
-            hits = int(np.count_nonzero(ratio <= stats.chi2.ppf(level, 1)))
-            checks.append(
-                _fraction(
-                    f"{level:.1%} interval, {where}", hits, options.toys, level, options, at_least=True,
-                    meaning="An interval that contains the true strength less often than it says is too short.",
-                )
+            add(
+                f"{level:.1%} interval", strength, int(np.count_nonzero(ratio <= stats.chi2.ppf(level, 1))), level,
+                "An interval that contains the true strength less often than it says is too short.",
             )  # fmt: skip
         if injected > 0:
             excluded, _ = cls_asymptotic(model, data, injected)
-            checks.append(
-                _fraction(
-                    f"95% CLs limit, {where}", int(np.count_nonzero(excluded > 0.05)), options.toys, 0.95, options,
-                    at_least=True, meaning="A limit below the true strength more often than it says excludes real signals.",
-                )
+            add(
+                "95% CLs limit", strength, int(np.count_nonzero(excluded > 0.05)), 0.95,
+                "A limit below the true strength more often than it says excludes real signals.",
             )  # fmt: skip
-    return checks
+    return checks, held
 
 
 def _false_positives(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from scipy import stats
 
 from serendip.errors import InputError
@@ -28,13 +28,15 @@ from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress
 from serendip.statistics.pvalues import asimov_z
 from serendip.validate.base import Check, Validation
+from serendip.validate.config import KindOptions, listed
+from serendip.validate.curves import ladder_pictures
 
 __all__ = ["Options", "run"]
 
 Array = NDArray[np.float64]
 
 
-class Options(BaseModel):
+class Options(KindOptions):
     r"""Options of the injection ladder.
 
     Attributes
@@ -56,14 +58,17 @@ class Options(BaseModel):
         which one fluctuation is in all of them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     injections: tuple[PositiveInt, ...] = (100, 250, 500, 1000)
     repeats: int = Field(default=5, ge=2)
     max_pull: PositiveFloat = 0.5
     max_bias: PositiveFloat = 0.3
     min_gain: PositiveFloat = 1.0
     max_null_z: PositiveFloat = 2.0
+
+    @field_validator("injections", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return listed(value)
 
     @field_validator("injections")
     @classmethod
@@ -119,7 +124,8 @@ def run(
         for point in method["working_points"]
     ]
     checks = [check for ladder in ladders for check in _checks(ladder, options)]
-    facts = {"sample": found["sample"], "window": found["window"], "ladders": ladders}
+    figures = [picture.model_dump(mode="json") for picture in ladder_pictures(ladders)]
+    facts = {"sample": found["sample"], "window": found["window"], "ladders": ladders, "figures": figures}
     return Validation("injection", tuple(checks), facts, time.perf_counter() - clock)
 
 

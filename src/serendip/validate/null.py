@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -38,6 +38,8 @@ from serendip.search.pseudo_data import (
 from serendip.search.rundir import RunDirectory, write_json
 from serendip.search.task import two_sample_auc
 from serendip.validate.base import Check, Validation
+from serendip.validate.config import KindOptions, listed
+from serendip.validate.curves import rate_pictures
 from serendip.validate.null_verdict import column, judge
 
 __all__ = ["Options", "run"]
@@ -46,7 +48,7 @@ _SUMMED = "kfold-summed"
 _AUC_EVENTS = 10_000
 
 
-class Options(BaseModel):
+class Options(KindOptions):
     """Options of the null test.
 
     Attributes
@@ -71,8 +73,6 @@ class Options(BaseModel):
         Largest AUC between pseudo-data and data beside the window.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     experiments: int = Field(default=200, ge=25)
     source: Literal["model", "labels", "simulation"] = "model"
     events: PositiveInt | None = None
@@ -81,6 +81,11 @@ class Options(BaseModel):
     density: BackgroundConfig = BackgroundConfig(density="flow-matching")
     alarm: float = Field(default=0.003, gt=0, lt=0.5)
     max_auc: float = Field(default=0.53, gt=0.5, lt=1)
+
+    @field_validator("combinations", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return listed(value)
 
 
 def run(
@@ -124,6 +129,7 @@ def run(
     store = RunDirectory(Path(out) / "validation" / "null")
     checks: list[Check] = []
     facts: dict[str, Any] = {"experiments": options.experiments, "source": options.source, "windows": []}
+    figures = []
     curves: list[Curve] = []
     for window in config.windows:
         one = _in_window(config, window)
@@ -134,6 +140,7 @@ def run(
             checks.append(_resemblance(events, source, one, options))
         rows, more = judge(found, options.alarm, source.shared, window)
         checks += more
+        figures += [picture.model_dump(mode="json") for picture in rate_pictures(rows, window)]
         facts["windows"].append(
             {
                 "window": [window.low, window.high],
@@ -150,7 +157,7 @@ def run(
         made = {"source": options.source, "file": config.file, "input": events.digest(), "seed": config.seed}
         Calibration(settings=settings, source=made, curves=tuple(curves)).write(path)
         facts["calibration"] = str(path)
-    return Validation("null", tuple(checks), facts, time.perf_counter() - clock)
+    return Validation("null", tuple(checks), facts | {"figures": figures}, time.perf_counter() - clock)
 
 
 def _in_window(config: SearchConfig, window: Window) -> SearchConfig:
