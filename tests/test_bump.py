@@ -209,6 +209,38 @@ def test_command_line_options_have_an_effect(table, capfd):
     assert other["fit"]["function"] == "exppoly-2"
 
 
+def test_command_line_order_and_toys_have_an_effect(table, capfd):
+    def numbers(*args):
+        code, out, err = run(capfd, table, "--mass", "mjj", "--window", "3300:3700", *args, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    average, chosen = numbers(), numbers("--order", "lrt", "--toys", "80")
+    assert average["fit"]["tried"][0]["weight"] > 0
+    assert chosen["fit"]["tried"][0]["weight"] is None
+    assert chosen["expected_error"] < average["expected_error"]
+    assert "goodness" not in average
+    assert chosen["goodness"]["deviance"]["n_toys"] == 80
+    other = numbers("--order", "lrt", "--toys", "80", "--seed", "2")
+    assert other["goodness"]["runs"] != chosen["goodness"]["runs"]
+    _, out, _ = run(capfd, table, "--mass", "mjj", "--window", "3300:3700", "--toys", "50")
+    assert "average of dijet-4" in out
+    assert "from 50 toys" in out
+
+
+def test_without_a_window_the_bump_is_found_where_it_is(table, capfd):
+    code, out, _ = run(capfd, table, "--mass", "mjj", "--range", "2500:6000", "--toys", "99", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["window"][0] < 3500 < found["window"][1]
+    assert found["p_global"] == 0.01
+    assert found["mass_range"] == [2500.0, 6000.0]
+    code, out, _ = run(capfd, table, "--mass", "mjj", "--toys", "50", "--where", "quality<0.05")
+    assert code == 0
+    assert "global p" in out
+    assert "50 toys" in out
+
+
 def test_command_line_text_is_for_people(table, capfd):
     code, out, _ = run(capfd, table, "--mass", "mjj", "--window", "3300:3700")
     assert code == 0
@@ -228,6 +260,9 @@ def test_command_line_text_is_for_people(table, capfd):
         (["--mass", "mjj", "--window", "3300:3700", "--background", "poly"], ["poly:DEGREE"]),
         (["--mass", "mjj", "--window", "3300:3700", "--bins", "1"], ["bins"]),
         (["--mass", "mjj", "--window", "3300:3700", "--unit", "MeV"], ["MeV"]),
+        (["--mass", "mjj", "--window", "3300:3700", "--order", "bic"], ["bic", "average, lrt, f-test"]),
+        (["--mass", "mjj", "--window", "3300:3700", "--toys", "-1"], ["-1"]),
+        (["--mass", "mjj", "--toys", "0"], ["at least one toy"]),
     ],
 )
 def test_command_line_mistakes_end_with_code_two(table, capfd, args, words):

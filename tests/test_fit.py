@@ -13,6 +13,7 @@ from serendip.errors import InputError
 from serendip.statistics.fit import FitError, deviance, fit_spectrum
 from serendip.statistics.functions import efficiency_family, get_family, make_design
 from serendip.statistics.many import fit_many
+from serendip.statistics.pvalues import count_p_value
 
 EDGES = np.geomspace(2600.0, 6000.0, 35)
 MASK = np.zeros(34, dtype=bool)
@@ -332,3 +333,32 @@ def test_no_valid_minimum_is_an_error_that_names_the_range(monkeypatch):
     monkeypatch.setattr(fit_module, "minimise", lambda *_: None)
     with pytest.raises(FitError, match="2600 and 6000 GeV"):
         fit_spectrum(np.ones(34), EDGES, "dijet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("total", [1_000, 10_000, 100_000])
+def test_rates_of_the_count_by_choice_of_the_order(total):
+    """Rate of p < 0.05 and 0.01 and variance of the pulls of a masked window; printed for docs/statistics.md."""
+    shapes = {
+        "dijet-4, p = (10, 5, 0.5)": ("dijet:4", [0.0, 10.0, 5.0, 0.5]),
+        "dijet-4, p = (0, 8, 2)": ("dijet:4", [0.0, 0.0, 8.0, 2.0]),
+        "dijet-5, p = (10, 5, 1, 1)": ("dijet:5", [0.0, 10.0, 5.0, 1.0, 1.0]),
+    }
+    rng = np.random.default_rng(total)
+    for name, (spec, params) in shapes.items():
+        design = make_design(EDGES, get_family(spec))
+        mu = design.expected(np.linalg.solve(design.to_params, np.array(params))[None])[0][:, 0]
+        toys = rng.poisson(mu * total / mu.sum(), (4000, 34)).astype(float)
+        observed, cells = toys[:, MASK].sum(axis=1), []
+        for family in ("dijet", "exppoly"):
+            for choice in ("lrt", "average"):
+                fits = fit_many(toys, EDGES, family, mask=MASK, choice=choice)
+                p = count_p_value(observed, fits.window, fits.window_error)
+                variance = np.mean((observed - fits.window) ** 2 / (fits.window + fits.window_error**2))
+                rates = np.mean(p < 0.05), np.mean(p < 0.01)
+                cells.append("{:.3f} / {:.3f}, {:.2f}".format(*rates, variance))
+                if choice == "average":
+                    assert rates[0] < 0.06
+                    assert rates[1] < 0.016
+                    assert variance < 1.12
+        print(f"| {total:,} | {name} | {' | '.join(cells)} |")

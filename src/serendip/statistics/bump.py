@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import fit_range, make_edges, window_bins
-from serendip.statistics.fit import SpectrumFit
+from serendip.statistics.fit import OrderChoice, SpectrumFit
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import fit_inclusive
 from serendip.statistics.pvalues import count_log_p_value, z_value
@@ -73,6 +73,7 @@ def bump_hunt(
     background: str = "dijet",
     weights: ArrayLike | None = None,
     sqrt_s: float = 13000.0,
+    choice: OrderChoice = "average",
 ) -> BumpResult:
     r"""Count the events in a window and compare with a smooth fit of the spectrum outside it.
 
@@ -96,6 +97,9 @@ def bump_hunt(
         Event weights, shape ``(n,)``.
     sqrt_s
         Centre-of-mass energy in GeV.
+    choice
+        ``"average"`` over the orders of the function, or the test that chooses one
+        (:func:`~serendip.statistics.fit.fit_spectrum`).
 
     Raises
     ------
@@ -125,7 +129,7 @@ def bump_hunt(
     # the dijet functions end at sqrt(s), beyond which there is no event to fit anyway
     limits = (limits[0], min(limits[1], 0.999 * family.upper)) if mass_range is None else limits
     edges = make_edges(limits, window, bins)
-    spectrum = fit_inclusive(m, window, edges, family, weights=weights)
+    spectrum = fit_inclusive(m, window, edges, family, weights=weights, choice=choice)
     first, last = window_bins(edges, window)
     expected, error = spectrum.window(first, last)
     observed = float(spectrum.counts[first:last].sum())

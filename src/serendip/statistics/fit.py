@@ -9,7 +9,7 @@ Weighted events: counts divided by ``scale = sum(w^2)/sum(w)`` behave like Poiss
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +35,7 @@ __all__ = [
     "SpectrumFit",
     "TriedFunction",
     "candidate_members",
+    "check_choice",
     "check_input",
     "choose_order",
     "deviance",
@@ -158,6 +159,15 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def check_choice(name: str) -> OrderChoice:
+    """The way to treat the orders of a function, by its name; InputError lists the names."""
+    if name not in get_args(OrderChoice):
+        raise InputError(
+            f"unknown choice '{name}' of the order; expected one of: {', '.join(get_args(OrderChoice))}"
+        )
+    return cast(OrderChoice, name)
+
+
 def check_input(
     counts: Array,
     edges: Array,
@@ -177,10 +187,7 @@ def check_input(
     if not (np.isfinite(scale) and scale > 0):
         msg = f"scale must be positive, not {scale}"
         raise ValueError(msg)
-    if choice not in get_args(OrderChoice):
-        raise InputError(
-            f"unknown test '{choice}' of the order; expected one of: {', '.join(get_args(OrderChoice))}"
-        )
+    check_choice(choice)
     if np.all(mask):
         raise InputError("no bin is left to fit: the window covers the whole fit range")
 

@@ -1,9 +1,10 @@
 """Smooth background functions by name.
 
-Which family to choose:
+Which family to choose (where the number of parameters is open, tests choose it, or a count averages over it, see
+:func:`~serendip.statistics.fit.fit_spectrum`):
 
-* ``dijet`` - the dijet functions of ATLAS and CMS in ``x = m / sqrt(s)``; four to six parameters, the number
-  chosen by likelihood-ratio tests. ``dijet:N`` fixes it (N = 3 to 6).
+* ``dijet`` - the dijet functions of ATLAS and CMS in ``x = m / sqrt(s)``; four to six parameters. ``dijet:N`` fixes
+  it (N = 3 to 6).
 * ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 3 to 8 chosen by
   tests, ``exppoly:DEGREE`` fixes it. The choice for spectra with a turn-on or when ``sqrt(s)`` means nothing.
 * ``turn-on`` - a dijet function of four or five parameters times ``(1 + tanh((m - p6) / p5)) / 2``, chosen by tests;

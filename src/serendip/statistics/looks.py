@@ -19,7 +19,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import fit_range, make_edges, window_bins
 from serendip.statistics.calibration import NullDistribution
-from serendip.statistics.fit import SpectrumFit, fit_spectrum
+from serendip.statistics.fit import OrderChoice, SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
 from serendip.statistics.look_result import FoldCount, LookResult
 from serendip.statistics.many import fit_many
@@ -90,8 +90,9 @@ def fit_inclusive(
     *,
     weights: ArrayLike | None = None,
     min_events: int = 20,
+    choice: OrderChoice = "average",
 ) -> SpectrumFit:
-    """Fit the spectrum of all events with the window masked, averaged over the orders of the functions.
+    """Fit the spectrum of all events with the window masked, by default averaged over the orders of the functions.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def fit_inclusive(
         )
     counts = np.histogram(m[use], grid, weights=w[use])[0]
     family = get_family(family) if isinstance(family, str) else family
-    return fit_spectrum(counts, grid, family, mask=mask, scale=poisson_scale(w[side]), choice="average")
+    return fit_spectrum(counts, grid, family, mask=mask, scale=poisson_scale(w[side]), choice=choice)
 
 
 def tested_folds(combination: str, n_folds: int) -> list[int]:

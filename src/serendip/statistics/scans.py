@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from serendip.errors import InputError
-from serendip.statistics.fit import fit_spectrum
+from serendip.statistics.fit import OrderChoice, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, get_family
 from serendip.statistics.inference import likelihood_ratio
 from serendip.statistics.many import fit_many
@@ -41,8 +41,10 @@ class BumpHunterResult:
 
     Attributes
     ----------
+    mass_range
+        Range of the scan in GeV.
     window
-        Its edges in GeV.
+        Edges of the window in GeV.
     observed, expected
         Events (sums of weights) in it.
     p_window
@@ -55,6 +57,7 @@ class BumpHunterResult:
         The background function of the data.
     """
 
+    mass_range: tuple[float, float]
     window: tuple[float, float]
     observed: float
     expected: float
@@ -115,6 +118,7 @@ def bump_hunter(
     reference: ArrayLike | None = None,
     n_toys: int = 1000,
     scale: float = 1.0,
+    choice: OrderChoice = "lrt",
     rng: np.random.Generator,
 ) -> BumpHunterResult:
     """Look for the most significant window of a spectrum.
@@ -135,6 +139,8 @@ def bump_hunter(
         Toys for the global p-value.
     scale
         ``sum(w^2)/sum(w)`` of weighted events.
+    choice
+        Of the order, see :func:`~serendip.statistics.fit.fit_spectrum`.
     rng
         Source of randomness.
 
@@ -153,12 +159,12 @@ def bump_hunter(
     family = get_family(background) if isinstance(background, str) else background
     fit: Callable[[Array], Array]
     if reference is None:
-        spectrum = fit_spectrum(n, grid, family, scale=scale)
+        spectrum = fit_spectrum(n, grid, family, scale=scale, choice=choice)
         expected, function = spectrum.expected, spectrum.function
         nothing = np.zeros(len(n), dtype=bool)
 
         def fit(toys: Array) -> Array:
-            return fit_many(toys, grid, family, mask=nothing).expected
+            return fit_many(toys, grid, family, mask=nothing, choice=choice).expected
     else:
         expected, function = np.asarray(reference, dtype=float), "given"
 
@@ -172,7 +178,7 @@ def bump_hunter(
     reached = int(np.count_nonzero(toy_log_p <= log_p[0] + 1e-9 * abs(log_p[0])))
     p, interval = toy_p_value(reached, n_toys)
     return BumpHunterResult(
-        (float(grid[low]), float(grid[high])), float(n[low:high].sum()), float(expected[low:high].sum()),
+        (float(grid[0]), float(grid[-1])), (float(grid[low]), float(grid[high])), float(n[low:high].sum()), float(expected[low:high].sum()),
         float(np.exp(log_p[0])), p, float(z_value(p)), interval, n_toys, function,
     )  # fmt: skip
 

@@ -18,13 +18,14 @@ from serendip.statistics.model import BinnedModel
 from serendip.statistics.scans import Q0Scan, q0_scan
 from serendip.statistics.signals import SignalShape, gaussian
 
-__all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses"]
+__all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses", "spectrum_histogram"]
 
 Array = NDArray[np.float64]
 
 _BINS_PER_WIDTH = 3.0
 _MOST_BINS = 400
 _FEWEST_EVENTS = 20
+_DEFAULT_BIN = 0.025
 _STEPS_PER_WIDTH = 2.0
 
 
@@ -146,7 +147,7 @@ def fit_resonance(
             raise InputError(f"the relative error of the {name} lies between 0 and 1, not {value:g}")
     if not signal_yield > 0 or toys < 0:
         raise InputError("the expected signal yield must be positive, and the number of toys not negative")
-    edges, counts, scale, n_events = _histogram(
+    edges, counts, scale, n_events = spectrum_histogram(
         mass, weights, mass_range, bins, shape.width, background, sqrt_s
     )
     model = BinnedModel.spectrum(
@@ -207,7 +208,9 @@ def scan_masses(
     low, high = masses
     n_steps = int(np.ceil(np.log(high / low) / np.log1p(width / _STEPS_PER_WIDTH))) + 1
     shapes = [gaussian(m, width * m) for m in np.geomspace(low, high, n_steps)]
-    edges, counts, scale, _ = _histogram(mass, weights, mass_range, bins, width * low, background, sqrt_s)
+    edges, counts, scale, _ = spectrum_histogram(
+        mass, weights, mass_range, bins, width * low, background, sqrt_s
+    )
     scan = q0_scan(
         counts, edges, _families(background, sqrt_s), shapes, n_toys=toys, scale=scale,
         choice="envelope", rng=np.random.default_rng(seed),
@@ -219,16 +222,39 @@ def _families(background: Sequence[str], sqrt_s: float) -> list[BackgroundFamily
     return [get_family(name, sqrt_s) for name in background]
 
 
-def _histogram(
+def spectrum_histogram(
     mass: ArrayLike,
     weights: ArrayLike | None,
     mass_range: tuple[float, float] | None,
     bins: int | None,
-    width: float,
+    width: float | None,
     background: Sequence[str],
     sqrt_s: float,
 ) -> tuple[Array, Array, float, int]:
-    """Bin edges, counts, ``sum(w^2)/sum(w)`` and the number of events in the range."""
+    """Histogram of all masses in a range.
+
+    Parameters
+    ----------
+    mass, weights
+        Masses in GeV and event weights, shape ``(n,)``.
+    mass_range
+        In GeV; default: that of the data, below the end of the functions.
+    bins
+        Number of bins of equal relative width; default: a third of ``width`` each, or 2.5 % of the mass without one.
+    width
+        Of the signal in GeV.
+    background, sqrt_s
+        Functions, which end at the collision energy in GeV.
+
+    Returns
+    -------
+    Bin edges, counts, ``sum(w^2)/sum(w)`` and the number of events in the range.
+
+    Raises
+    ------
+    InputError
+        If there are too few events or bins.
+    """
     m = np.asarray(mass, dtype=float)
     w = np.ones(len(m)) if weights is None else np.asarray(weights, dtype=float)
     if not np.isfinite(w).all() or np.any(w < 0):
@@ -250,7 +276,8 @@ def _histogram(
         )
     if bins is None:
         middle = np.sqrt(low * high)
-        bins = int(np.clip(np.log(high / low) * middle / width * _BINS_PER_WIDTH, 12, _MOST_BINS))
+        per_bin = _DEFAULT_BIN if width is None else width / middle / _BINS_PER_WIDTH
+        bins = int(np.clip(np.log(high / low) / per_bin, 12, _MOST_BINS))
     if bins < 6:
         raise InputError(f"{bins} bins are too few to fit signal and background; at least 6 are needed")
     edges = np.geomspace(low, high, bins + 1)
