@@ -1,0 +1,114 @@
+"""``serendip limit --inject``: data and simulated signal of each mass, and the command that trains on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from samples import FEATURES, make_columns
+
+from serendip.cli.main import run
+from serendip.errors import InputError
+from serendip.events.events import Events
+from serendip.events.read import read
+from serendip.search.signal_points import STRENGTHS, signal_points
+
+
+def sample(n_background: int, n_signal: int, *, seed: int = 0, weight: bool = False) -> Events:
+    columns = make_columns(n_background, n_signal, seed)
+    columns["f2/(f1+9)"] = columns["f2"] / (columns["f1"] + 9)
+    columns["w"] = np.full(len(columns["mjj"]), 0.5)
+    return Events(columns, mass="mjj", features=("f1", "f2/(f1+9)"), weight="w" if weight else None)
+
+
+def test_one_labelled_sample_for_each_mass(tmp_path):
+    data, signal = sample(6000, 0), sample(0, 600, seed=1)
+    generated = np.where(np.arange(600) < 400, 3500.0, 3400.0)
+    points = signal_points(data, signal, generated, [3400.0, 3500.0], 0.12, tmp_path)
+    assert [(p.window.low, p.window.high) for p in points] == [(3196.0, 3604.0), (3290.0, 3710.0)]
+    for point, n in zip(points, (200, 400), strict=True):
+        events = read(point.file, mass="mass", features=point.features, label="signal", id="event")
+        assert events.labels.sum() == n
+        assert len(events) == 6000 + n
+        assert np.array_equal(np.sort(events.m[~events.labels]), np.sort(data.m))
+        root = np.sqrt(np.count_nonzero(point.window.contains(data.m)))
+        assert point.injections == tuple(round(s * root) for s in STRENGTHS)
+        assert point.weight is None
+    # names that were expressions are columns now
+    assert points[0].features == ("f1", "f2__f1_9_")
+    chosen = read(points[1].file, mass="mass", features=points[1].features, label="signal", id="event")
+    assert chosen.x[chosen.labels, 1] == pytest.approx(signal.x[generated == 3500.0, 1])
+
+
+def test_weights_of_the_data_are_kept_and_those_of_the_signal_refused(tmp_path):
+    (point,) = signal_points(
+        sample(3000, 0, weight=True), sample(0, 100), None, [3500.0], 0.12, tmp_path, [40]
+    )
+    assert point.injections == (40,)
+    events = read(
+        point.file, mass="mass", features=point.features, label="signal", id="event", weight=point.weight
+    )
+    assert set(events.weights[events.labels]) == {1.0}
+    assert set(events.weights[~events.labels]) == {0.5}
+    with pytest.raises(InputError, match="must not have weights"):
+        signal_points(sample(3000, 0), sample(0, 100, weight=True), None, [3500.0], 0.12, tmp_path)
+
+
+def test_what_cannot_be_injected_is_explained(tmp_path):
+    data, signal = sample(3000, 0), sample(0, 100)
+    with pytest.raises(InputError, match="--signal-mass"):
+        signal_points(data, signal, None, [3400.0, 3500.0], 0.12, tmp_path)
+    with pytest.raises(
+        InputError, match=r"0 of 0 signal events of 4000.*generated masses in the file: 3500 GeV"
+    ):
+        signal_points(data, signal, np.full(100, 3500.0), [4000.0], 0.12, tmp_path)
+    with pytest.raises(InputError, match="0 of 100 signal events"):
+        signal_points(data, signal, None, [5000.0], 0.12, tmp_path)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        signal_points(data, signal, None, [3500.0], 1.2, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("limit")
+    data = {key: value for key, value in make_columns(6000, 0, 3).items() if key != "truth"}
+    pq.write_table(pa.table(data), folder / "data.parquet")
+    signal = make_columns(0, 900, 4) | {"generated": np.repeat([3400.0, 3500.0, 9000.0], 300)}
+    pq.write_table(pa.table(signal), folder / "signal.parquet")
+    return folder / "data.parquet", folder / "signal.parquet"
+
+
+def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
+    data, signal = files
+    columns = ["--mass", "mjj", "--features", ",".join(FEATURES)]
+    command = [
+        "limit", str(data), "--inject", str(signal), "--signal-mass", "generated", "--masses", "3500", "--width", "0.12",
+        *columns, "--injections", "20,200", "--repeats", "1", "--folds", "3", "--set", "cwola.members=1",
+        "--working-points", "0.02", "--jobs", "1", "--out", str(tmp_path / "limits"),
+    ]  # fmt: skip
+    assert run(command) == 0
+    text = capsys.readouterr().out
+    assert "| 3290-3710 | cwola | 0.02 |" in text
+    content = json.loads((tmp_path / "limits" / "limits.json").read_text())
+    found = {(round(limit["window"][0]), limit["method"]): limit for limit in content["limits"]}
+    assert set(found) == {(3290, "cwola"), (3290, "bump-hunt")}
+    cwola, inclusive = found[3290, "cwola"], found[3290, "bump-hunt"]
+    assert [rung["injected"] for rung in cwola["rungs"]] == [20, 200]
+    # what is learnt from 200 events is kept, where chance would keep a fiftieth
+    assert cwola["rungs"][1]["efficiency"] > 0.4
+    assert 0 < cwola["expected"][2] <= 200
+    assert inclusive["rungs"][0]["efficiency"] == 1.0
+    for flags, message in (
+        (["--masses", "3400,3500"], "--signal-mass"),
+        (["--masses", "x"], "--masses x"),
+        ([], "--masses M"),
+    ):
+        given = ["limit", str(data), "--inject", str(signal), *columns, *flags, "--out", str(tmp_path / "o")]
+        assert run(given) == 2
+        assert message in capsys.readouterr().err
+    assert run(["limit", str(data), "--masses", "3500", "--out", str(tmp_path / "o")]) == 2
+    assert "belong to --inject" in capsys.readouterr().err
