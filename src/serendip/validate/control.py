@@ -19,7 +19,14 @@ from serendip.search.engine import Progress
 from serendip.validate.base import Check, Validation
 from serendip.validate.config import KindOptions, Sample
 from serendip.validate.pictures import Picture, Series
-from serendip.validate.regions import Searched, background_sample, facts_of, search_region, validation_regions
+from serendip.validate.regions import (
+    Region,
+    Searched,
+    background_sample,
+    facts_of,
+    search_region,
+    validation_regions,
+)
 
 __all__ = ["Options", "run"]
 
@@ -40,7 +47,7 @@ class Options(KindOptions):
     min_p
         Smallest global p-value, divided by the number of control windows.
     peak
-        Windows of known resonances, ``(LO, HI)`` each, in the unit of the search.
+        Windows of known resonances, ``(LO, HI)`` each, in the unit of the search. They are no control windows, unless ``windows`` names them.
     peak_z
         Least global significance of a known resonance.
     """
@@ -115,6 +122,9 @@ def run(
     )
     if options.windows and left_out:
         raise InputError("; ".join(f"control window {where}: {why}" for where, why in left_out.items()))
+    if not options.windows:
+        regions, overlapping = _beside(regions, in_gev(options.peak))
+        left_out |= overlapping
     peaks = []
     for window in in_gev(options.peak):
         found, _ = validation_regions(config, background, per_side=1, gap=0.0, wanted=[window])
@@ -134,6 +144,22 @@ def run(
             "figures": [_picture(searched, known).model_dump(mode="json")],
         },
     )
+
+
+def _beside(regions: tuple[Region, ...], peaks: list[Window]) -> tuple[tuple[Region, ...], dict[str, str]]:
+    """Control windows without those that a known peak reaches into, and the reasons."""
+    kept, left_out = [], {}
+    for region in regions:
+        reaching = [p for p in peaks if p.low < region.window.high and region.window.low < p.high]
+        if reaching:
+            left_out[str(region.window)] = f"the known peak {reaching[0]} reaches into it"
+        else:
+            kept.append(region)
+    if not kept:
+        raise InputError(
+            "known peaks reach into every control window: name some beside them (control.windows)"
+        )
+    return tuple(kept), left_out
 
 
 def _best(done: Searched) -> str:
