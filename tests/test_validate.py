@@ -416,10 +416,7 @@ def test_a_known_peak_is_no_control_window(tmp_path):
     # the windows beside 3300-3700 are 2780-3117 and 3918-4393
     path = write(tmp_path / "p.parquet", change=lambda columns: peak(columns, 2900, 400))
     found = run_kind(control, tmp_path, path, {"peak": "2800:3000"}, **bump())
-    assert [check.name.split(",")[0] for check in found.checks] == [
-        "control: global p-value",
-        "control: known peak",
-    ]
+    assert [check.name.split(",")[0] for check in found.checks] == ["global p-value", "known peak"]
     assert found.facts["left_out"] == {"2780-3117 GeV": "the known peak 2800-3000 GeV reaches into it"}
     with pytest.raises(InputError, match="reach into every control window"):
         run_kind(control, tmp_path, path, {"peak": "2000:5000"}, **bump())
