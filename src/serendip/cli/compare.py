@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ from serendip.cli.options import (
     Window,
     WorkingPoints,
 )
-from serendip.cli.parsing import assign_option
+from serendip.cli.parsing import gather_settings, is_settings
 from serendip.errors import InputError
 
 __all__ = ["compare"]
@@ -99,50 +99,20 @@ def compare(
     Numbers of signal events are those in the window. Repeating the command continues an interrupted comparison; methods,
     numbers and repeats can be added to a finished one, and only what is new is trained.
     """
+    flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare import print_table, write_comparison
     from serendip.search.compare import run_compare
     from serendip.search.compare_config import CompareConfig, choose_methods, method_names
-    from serendip.search.config import load_config, parse_settings
+    from serendip.search.config import parse_settings
 
-    is_config = file.suffix.lower() in {".yaml", ".yml"}
-    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
-    flags = {
-        "mass": mass,
-        "features": features,
-        "where": where,
-        "weight": weight,
-        "label": label,
-        "id": id,
-        "tree": tree,
-        "preset": preset,
-        "simulation": simulation,
-        "simulation_weight": simulation_weight,
-        "simulation_where": simulation_where,
-        "unit": unit,
-        "window": window,
-        "method": methods,
-        "injections": injections,
-        "repeats": repeats,
-        "noise": noise,
-        "working_points": working_points,
-        "min_background": min_background,
-        "folds": folds,
-        "combination": combination,
-        "background": background,
-        "range": range,
-        "sqrt_s": sqrt_s,
-        "seed": seed,
-    }
-    settings |= {key: value for key, value in flags.items() if value is not None}
+    settings = gather_settings(file, flags | {"method": methods, "correlate": None}, CompareConfig, set_)
     if correlate:
         settings["correlate"] = dict(_coefficient(text) for text in correlate)
-    for assignment in set_ or []:
-        assign_option(settings, assignment)
     names = method_names(settings.get("method"))
     chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
     settings["method"] = chosen
-    config = parse_settings(CompareConfig, settings, str(file) if is_config else "compare")
+    config = parse_settings(CompareConfig, settings, str(file) if is_settings(file) else "compare")
     with TerminalProgress() as progress:
         run_compare(config, out, left_out=left_out, strict="all" not in names, jobs=jobs, progress=progress)
         progress.start("report", 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from serendip.cli.options import (
     Where,
     Window,
 )  # fmt: skip
+from serendip.cli.parsing import gather_settings, is_settings
 
 __all__ = ["infer"]
 
@@ -87,26 +88,15 @@ def infer(
 
     Repeating the command continues an interrupted run.
     """
-    from serendip.cli.parsing import assign_option
+    flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.infer import summary, write_infer_report
-    from serendip.search.config import load_config, parse_settings
+    from serendip.search.config import parse_settings
     from serendip.search.infer import run_infer
     from serendip.search.infer_config import InferConfig
 
-    is_config = file.suffix.lower() in {".yaml", ".yml"}
-    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
-    flags = {
-        "mass": mass, "features": features, "where": where, "weight": weight, "id": id, "tree": tree, "preset": preset,
-        "unit": unit, "window": window, "signal": signal, "signal_weight": signal_weight, "signal_where": signal_where,
-        "parameters": parameters, "folds": folds, "combination": combination, "normalisation": normalisation,
-        "scan_points": scan_points, "half_samples": half_samples, "toys": toys, "retrain": retrain,
-        "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
-    }  # fmt: skip
-    settings |= {key: value for key, value in flags.items() if value is not None}
-    for assignment in set_ or []:
-        assign_option(settings, assignment)
-    config = parse_settings(InferConfig, settings, str(file) if is_config else "infer")
+    settings = gather_settings(file, flags, InferConfig, set_)
+    config = parse_settings(InferConfig, settings, str(file) if is_settings(file) else "infer")
     with TerminalProgress() as progress:
         result = run_infer(config, out, unblind=unblind, threads=jobs, progress=progress)
         progress.start("report", 1)

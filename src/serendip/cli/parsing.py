@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 
-__all__ = ["assign_option", "parse_interval", "parse_window"]
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["assign_option", "gather_settings", "is_settings", "parse_interval", "parse_window"]
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
@@ -67,3 +72,45 @@ def assign_option(settings: dict[str, Any], assignment: str) -> None:
             f"--set {assignment}: options in the file must have the form 'options: {{METHOD: {{OPTION: VALUE}}}}'"
         )
     settings["options"] = options | {method: options.get(method, {}) | {option: parsed}}
+
+
+def is_settings(file: Path) -> bool:
+    """Whether an input is a YAML file with all settings, and not a table of events."""
+    return file.suffix.lower() in {".yaml", ".yml"}
+
+
+def gather_settings(
+    file: Path, flags: Mapping[str, Any], model: type[BaseModel], assignments: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Settings of a command: those of its YAML file, the flags that were given, and ``--set``, each over the one before.
+
+    Parameters
+    ----------
+    file
+        The YAML file, or the table of events.
+    flags
+        All flags by name, ``locals()`` of the command; None are those that were not given.
+    model
+        Its fields say which flags are settings.
+    assignments
+        Texts ``METHOD.OPTION=VALUE``.
+
+    Raises
+    ------
+    InputError
+        If the file or an assignment cannot be read.
+    """
+    from serendip.search.config import load_config
+
+    settings = load_config(file) if is_settings(file) else {"file": str(file)}
+    names = model.model_fields.keys() - {"file"}
+    given = {name: value for name, value in flags.items() if name in names and value is not None}
+    # a flag wins over the file, so a window there takes the place of a scan here, and the other way round
+    if "scan" in given and "window" not in given:
+        settings.pop("window", None)
+    if "window" in given and "scan" not in given:
+        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
+    settings |= given
+    for assignment in assignments or []:
+        assign_option(settings, assignment)
+    return settings

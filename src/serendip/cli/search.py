@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ from serendip.cli.options import (
     Window,
     WorkingPoints,
 )
-from serendip.cli.parsing import assign_option
+from serendip.cli.parsing import gather_settings, is_settings
 
 __all__ = ["search"]
 
@@ -94,52 +94,14 @@ def search(
     Blind by default: expected counts and closure are shown, observed counts in the windows are not. Repeating the
     command continues an interrupted run; adding --unblind to it opens the box.
     """
+    flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report import write_report
-    from serendip.search.config import load_config, parse_config
+    from serendip.search.config import SearchConfig, parse_config
     from serendip.search.engine import run_search
 
-    is_config = file.suffix.lower() in {".yaml", ".yml"}
-    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
-    flags = {
-        "mass": mass,
-        "features": features,
-        "where": where,
-        "weight": weight,
-        "label": label,
-        "id": id,
-        "tree": tree,
-        "preset": preset,
-        "simulation": simulation,
-        "simulation_weight": simulation_weight,
-        "simulation_where": simulation_where,
-        "unit": unit,
-        "window": window,
-        "scan": scan,
-        "width": width,
-        "step": step,
-        "method": method,
-        "working_points": working_points,
-        "folds": folds,
-        "combination": combination,
-        "counting": counting,
-        "calibration": calibration,
-        "background": background,
-        "range": range,
-        "sqrt_s": sqrt_s,
-        "toys": toys,
-        "seed": seed,
-    }
-    given = {key: value for key, value in flags.items() if value is not None}
-    # a flag wins over the file, so a window there takes the place of a scan here, and the other way round
-    if "scan" in given and "window" not in given:
-        settings.pop("window", None)
-    if "window" in given and "scan" not in given:
-        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
-    settings |= given
-    for assignment in set_ or []:
-        assign_option(settings, assignment)
-    config = parse_config(settings, str(file) if is_config else "search")
+    settings = gather_settings(file, flags, SearchConfig, set_)
+    config = parse_config(settings, str(file) if is_settings(file) else "search")
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=unblind, jobs=jobs, progress=progress)
         progress.start("report", 1)

@@ -24,6 +24,7 @@ from serendip.cli.options import (
     Width,
     Window,
 )
+from serendip.cli.parsing import gather_settings, is_settings
 
 __all__ = ["tune"]
 
@@ -70,45 +71,17 @@ def tune(
 
     Repeating the command continues it. Afterwards: serendip search OUT/best.yaml --out RUN.
     """
-    from serendip.cli.parsing import assign_option
+    flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.errors import InputError
-    from serendip.search.config import SearchConfig, load_config, parse_config
+    from serendip.search.config import SearchConfig, parse_config
     from serendip.search.executor import available_cores
     from serendip.search.tune import tune as run_tune
 
-    is_config = file.suffix.lower() in {".yaml", ".yml"}
-    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
-    flags = {
-        "mass": mass,
-        "features": features,
-        "where": where,
-        "weight": weight,
-        "id": id,
-        "tree": tree,
-        "preset": preset,
-        "simulation": simulation,
-        "simulation_weight": simulation_weight,
-        "simulation_where": simulation_where,
-        "unit": unit,
-        "window": window,
-        "scan": scan,
-        "width": width,
-        "method": method,
-        "folds": folds,
-        "seed": seed,
-    }
-    given = {key: value for key, value in flags.items() if value is not None}
-    if "scan" in given and "window" not in given:
-        settings.pop("window", None)
-    if "window" in given and "scan" not in given:
-        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
-    settings |= given
-    for assignment in set_ or []:
-        assign_option(settings, assignment)
+    settings = gather_settings(file, flags, SearchConfig, set_)
     if on not in ("untested", "all"):
         raise InputError(f"--on {on}: 'untested' or 'all' is expected")
-    config: SearchConfig = parse_config(settings, str(file) if is_config else "tune")
+    config: SearchConfig = parse_config(settings, str(file) if is_settings(file) else "tune")
     with TerminalProgress() as progress:
         result = run_tune(
             config,

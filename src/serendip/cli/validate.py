@@ -32,7 +32,7 @@ from serendip.cli.options import (
     Window,
     WorkingPoints,
 )
-from serendip.cli.parsing import assign_option
+from serendip.cli.parsing import assign_option, gather_settings, is_settings
 from serendip.errors import InputError
 
 __all__ = ["validate"]
@@ -90,50 +90,16 @@ def validate(
 
     The windows of the search stay closed. Exit code 1 if a check fails. Repeating the command skips what is finished.
     """
+    flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.validation import write_validation_page
-    from serendip.search.config import load_config
-    from serendip.validate.config import parse_validation
+    from serendip.validate.config import ValidateConfig, parse_validation
     from serendip.validate.engine import run_validations
     from serendip.validate.registry import KINDS, kind_names, load_kind
 
     names = kind_names(kinds)
     everything = "all" in [part.strip() for part in kinds.split(",")]
-    is_config = file.suffix.lower() in {".yaml", ".yml"}
-    settings: dict[str, Any] = load_config(file) if is_config else {"file": str(file)}
-    flags = {
-        "mass": mass,
-        "features": features,
-        "where": where,
-        "weight": weight,
-        "label": label,
-        "id": id,
-        "tree": tree,
-        "preset": preset,
-        "simulation": simulation,
-        "simulation_weight": simulation_weight,
-        "simulation_where": simulation_where,
-        "unit": unit,
-        "window": window,
-        "scan": scan,
-        "width": width,
-        "step": step,
-        "method": method,
-        "working_points": working_points,
-        "folds": folds,
-        "combination": combination,
-        "background": background,
-        "range": range,
-        "sqrt_s": sqrt_s,
-        "toys": toys,
-        "seed": seed,
-    }
-    given = {key: value for key, value in flags.items() if value is not None}
-    if "scan" in given and "window" not in given:
-        settings.pop("window", None)
-    if "window" in given and "scan" not in given:
-        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
-    settings |= given
+    settings = gather_settings(file, flags, ValidateConfig)
     for assignment in set_ or []:
         if assignment.partition(".")[0] in KINDS:
             nested = {"options": settings.get("validate")}
@@ -149,7 +115,7 @@ def validate(
             except InputError as error:
                 missing[name] = str(error)
         names = tuple(name for name in names if name not in missing)
-    config, options = parse_validation(settings, names, str(file) if is_config else "validate")
+    config, options = parse_validation(settings, names, str(file) if is_settings(file) else "validate")
     with TerminalProgress() as progress:
         found = run_validations(config, options, out, strict=not everything, jobs=jobs, progress=progress)
         progress.start("page", 1)
