@@ -127,7 +127,7 @@ def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Fi
         _window_band(bottom, record.window)
         lower = np.maximum(expected - error, 1e-9)
         top.stairs(expected + error, edges, baseline=lower, fill=True, color=FIT, alpha=0.3, lw=0)
-        label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.function)}"
+        label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
         top.stairs(expected, edges, color=FIT, lw=1.8, label=label, baseline=None)
         seen = observed > 0  # a log axis has no place for an empty bin; the lower panel shows it
         top.errorbar(

@@ -60,10 +60,16 @@ class Fit(_Record):
     """The background fit behind a look or a spectrum."""
 
     function: str
+    averaged: bool = False
     n_parameters: int | None = None
     gof_p: float | None = None
     efficiency_order: int | None = None
     efficiency_gof_p: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What was fitted, for people."""
+        return f"average of orders around {self.function}" if self.averaged else self.function
 
 
 class Look(_Record):

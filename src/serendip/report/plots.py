@@ -130,7 +130,7 @@ def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
     _, lower = _steps(edges, np.maximum(expected - error, 1e-9).tolist())
     highest = max(float(np.nanmax(np.append(observed, expected))), 1.0)
     lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
-    name = "background fit" if record.fit is None else f"fit: {_plain(record.fit.function)}"
+    name = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
     blinded = bool(np.isnan(observed).any())
     significance = bin_significance(observed, expected)
     reach = max(3.5, 1.15 * float(np.nan_to_num(np.abs(significance)).max()))

@@ -97,7 +97,12 @@ def _spectrum(
         "observed": _shown(counts, window_fit.edges, hidden),
         "expected": fit.expected,
         "expected_error": fit.expected_error,
-        "fit": {"function": fit.function, "n_parameters": fit.n_parameters, "gof_p": fit.gof_p},
+        "fit": {
+            "function": fit.function,
+            "averaged": fit.averaged,
+            "n_parameters": fit.n_parameters,
+            "gof_p": fit.gof_p,
+        },
     }
 
 

@@ -86,6 +86,7 @@ class Look:
         inclusive, efficiency = self.window_fit.inclusive, self.result.spectrum
         fit = {
             "function": inclusive.function,
+            "averaged": inclusive.averaged,
             "n_parameters": inclusive.n_parameters,
             "gof_p": inclusive.gof_p,
             "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,

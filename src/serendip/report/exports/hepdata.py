@@ -228,7 +228,7 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
     else:
         name = f"Spectrum of look {record.look}, {record.method}"
         qualifiers = _described(run.results.looks[record.look])
-    function = "" if record.fit is None else f" ({record.fit.function})"
+    function = "" if record.fit is None else f" ({record.fit.name})"
     counts = []
     for n in record.observed:
         below, above = (None, None) if n is None else (float(v[0]) for v in poisson_errors([n]))

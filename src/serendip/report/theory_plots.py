@@ -1,0 +1,423 @@
+"""The pictures of a study of many theories: models in the plane of total improvements, signals, saturation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict
+
+from serendip.errors import InputError
+from serendip.report import figures
+from serendip.report.compare_plots import _mathtext
+from serendip.report.figures import COLOURS
+from serendip.theories.merit_summary import TotalImprovement, best_per_signal
+from serendip.theories.merits import significance_improvement
+from serendip.theories.published import ModelImprovement, ResultTable
+
+__all__ = [
+    "ImprovementPlane",
+    "Marked",
+    "ModelPoint",
+    "Saturation",
+    "SaturationCurve",
+    "SignalBox",
+    "SignalBoxes",
+    "draw_improvement_plane",
+    "draw_saturation",
+    "draw_signal_boxes",
+    "improvement_plane",
+    "model_family",
+    "saturation_curve",
+    "signal_boxes",
+]
+
+# Beginnings of the names of the published models, the longer ones first.
+_FAMILIES = (
+    ("Combined", "flow with Deep SVDD or VAE"),
+    ("Flow", "spline flow"),
+    ("DeepSetVAE", "DeepSet VAE"),
+    ("DeepSVDD", "Deep SVDD"),
+    ("DAGMM", "DAGMM"),
+    ("ALAD", "ALAD"),
+    ("LS_", "in the latent space of a VAE"),
+    ("KDE", "KDE"),
+    ("SimpleAE", "autoencoder"),
+    ("CNN", "convolutional VAE"),
+    ("VAE_", "convolutional VAE"),
+    ("VAE-", "β-VAE"),
+)
+_MARKERS = "osD^vP*X<>"
+_LINEAR = 0.1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelPoint(_Record):
+    """Minimum, median and maximum TI of a model over its signals; errors where they are known."""
+
+    model: str
+    family: str
+    minimum: float
+    median: float
+    maximum: float
+    minimum_error: float | None = None
+    median_error: float | None = None
+    maximum_error: float | None = None
+
+
+class ImprovementPlane(_Record):
+    """Published models, and the ones to compare with them."""
+
+    published: tuple[ModelPoint, ...]
+    ours: tuple[ModelPoint, ...]
+
+
+class Marked(_Record):
+    """Significance improvement of one model for one signal."""
+
+    model: str
+    value: float
+    error: float | None = None
+
+
+class SignalBox(_Record):
+    """Spread of the models for one signal: 5, 25, 50, 75 and 95 % quantiles, the best one, and marked models."""
+
+    signal: str
+    n_models: int
+    quantiles: tuple[float, float, float, float, float]
+    best: float
+    best_model: str
+    marked: tuple[Marked, ...]
+
+
+class SignalBoxes(_Record):
+    """Largest significance improvement per signal, in one channel or (None) over all."""
+
+    channel: str | None
+    signals: tuple[SignalBox, ...]
+
+
+class SaturationCurve(_Record):
+    """A quantity against the number of theories: median and central 68 % over random orders."""
+
+    name: str
+    x: tuple[float, ...]
+    median: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n_orders: int
+
+
+class Saturation(_Record):
+    """Curves on common axes; ``levels`` are horizontal lines, such as the best unsupervised model."""
+
+    x_label: str
+    y_label: str
+    curves: tuple[SaturationCurve, ...]
+    levels: dict[str, float] = {}
+
+
+def model_family(model: str) -> str:
+    """Kind of a published model, from its name; ``"other"`` if it is none of the challenge."""
+    return next((family for start, family in _FAMILIES if model.startswith(start)), "other")
+
+
+def improvement_plane(
+    published: Iterable[ModelImprovement], ours: Mapping[str, TotalImprovement]
+) -> ImprovementPlane:
+    """Collect the points of the plane.
+
+    Parameters
+    ----------
+    published
+        As read by :func:`serendip.theories.merit_tables.read_improvements`.
+    ours
+        Models by name, with errors.
+    """
+    return ImprovementPlane(
+        published=tuple(
+            ModelPoint(
+                model=entry.model,
+                family=model_family(entry.model),
+                minimum=entry.minimum,
+                median=entry.median,
+                maximum=entry.maximum,
+            )
+            for entry in published
+        ),
+        ours=tuple(
+            ModelPoint(
+                model=name,
+                family="this study",
+                minimum=entry.minimum,
+                median=entry.median,
+                maximum=entry.maximum,
+                minimum_error=entry.minimum_error,
+                median_error=entry.median_error,
+                maximum_error=entry.maximum_error,
+            )
+            for name, entry in ours.items()
+        ),
+    )
+
+
+def signal_boxes(
+    table: ResultTable,
+    ours: Mapping[str, TotalImprovement],
+    *,
+    channel: str | None = None,
+    highlight: Sequence[str] = (),
+) -> SignalBoxes:
+    """Compare models signal by signal.
+
+    Parameters
+    ----------
+    table
+        Published results.
+    ours
+        Models by name. For a channel, join only results of that channel.
+    channel
+        Use the results of this channel only; default: the largest over the channels.
+    highlight
+        Models of the table to mark as well.
+
+    Raises
+    ------
+    InputError
+        If the table has no rows in the channel, or lacks a highlighted model.
+    """
+    missing = [model for model in highlight if model not in table.models]
+    if missing:
+        raise InputError(f"the table has no model '{missing[0]}'; it has {len(table.models)} others")
+    if channel is not None:
+        table = table.select(table.channel == channel)
+    if len(table) == 0:
+        raise InputError(f"the table has no rows in channel {channel}")
+    keys = np.char.add(np.char.add(table.signal, "\n"), table.model)
+    names, best = best_per_signal(keys, significance_improvement(table.eps_s, table.targets))
+    signal, model = (np.array(part) for part in zip(*(name.split("\n") for name in names), strict=True))
+    boxes = []
+    for name in np.unique(signal):
+        here = signal == name
+        values, models = best[here], model[here].tolist()
+        known = dict(zip(models, values.tolist(), strict=True))
+        marked = [Marked(model=m, value=known[m]) for m in highlight if m in known]
+        marked += [
+            Marked(model=m, value=entry.value, error=entry.error)
+            for m, result in ours.items()
+            for entry in result.signals
+            if entry.signal == name
+        ]
+        boxes.append(
+            SignalBox(
+                signal=str(name),
+                n_models=len(values),
+                quantiles=tuple(np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()),
+                best=float(values.max()),
+                best_model=models[int(np.argmax(values))],
+                marked=tuple(marked),
+            )
+        )
+    return SignalBoxes(channel=channel, signals=tuple(sorted(boxes, key=lambda box: -box.quantiles[2])))
+
+
+def saturation_curve(name: str, n_theories: ArrayLike, values: ArrayLike) -> SaturationCurve:
+    """Summarise random orders.
+
+    Parameters
+    ----------
+    name
+        In the legend.
+    n_theories
+        Theories (or families) in the mixture, shape ``(n_steps,)``, rising.
+    values
+        The quantity, shape ``(n_orders, n_steps)``.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit or a value is not finite.
+    """
+    x, y = np.asarray(n_theories, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or y.ndim != 2 or y.shape[1] != len(x) or len(y) == 0 or np.any(np.diff(x) <= 0):
+        raise InputError(
+            f"saturation curve '{name}': numbers of theories must rise, with one column of values each; the shapes are "
+            f"{x.shape} and {y.shape}"
+        )
+    if not np.isfinite(y).all():
+        order, step = np.argwhere(~np.isfinite(y))[0]
+        raise InputError(
+            f"saturation curve '{name}': order {order} has no finite value at {x[step]:g} theories"
+        )
+    low, median, high = np.quantile(y, [0.16, 0.5, 0.84], axis=0)
+    return SaturationCurve(
+        name=name,
+        x=tuple(x.tolist()),
+        median=tuple(median.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        n_orders=len(y),
+    )
+
+
+def draw_improvement_plane(plane: ImprovementPlane) -> Figure:
+    """Draw minimum and maximum TI against the median; the axes are linear below 0.1, so that zero has a place."""
+    if not plane.published and not plane.ours:
+        raise InputError("there is no model to draw")
+    with figures._styled():
+        figure, panels = figures._figure(1, 2, size=(12.4, 7.0))
+        figure.subplots_adjust(bottom=0.28)
+        names = dict.fromkeys(family for _, family in (*_FAMILIES, ("", "other")))
+        present = [name for name in names if any(point.family == name for point in plane.published)]
+        for axes, side in zip(panels, ("minimum", "maximum"), strict=True):
+            for i, family in enumerate(present):
+                points = [point for point in plane.published if point.family == family]
+                axes.plot(
+                    [point.median for point in points],
+                    [getattr(point, side) for point in points],
+                    _MARKERS[i % len(_MARKERS)],
+                    ms=4.5,
+                    mfc="none",
+                    mew=0.9,
+                    color=COLOURS[i % (len(COLOURS) - 1)],
+                    alpha=0.75,
+                    label=f"{family} ({len(points)})",
+                )
+            for i, point in enumerate(plane.ours):
+                axes.errorbar(
+                    point.median,
+                    getattr(point, side),
+                    xerr=point.median_error,
+                    yerr=getattr(point, f"{side}_error"),
+                    fmt=_MARKERS[i % len(_MARKERS)],
+                    ms=10,
+                    lw=1.5,
+                    color="black",
+                    mfc=COLOURS[(i + 1) % (len(COLOURS) - 1)],
+                    label=figures._plain(point.model),
+                    zorder=5,
+                )
+            for axis, name in (("x", "median"), ("y", side)):
+                values = [getattr(point, name) for point in (*plane.published, *plane.ours)]
+                _log_above_zero(axes, axis, max(values))
+            axes.set_xlabel("median TI")
+            axes.set_ylabel(f"{side} TI")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=10.5, frameon=False
+        )
+    return figure
+
+
+def draw_signal_boxes(boxes: SignalBoxes) -> Figure:
+    """Draw a box (25 to 75 %) with whiskers (5 to 95 %) per signal, the best model as a bar, and the marked models."""
+    rows = boxes.signals
+    with figures._styled():
+        height = 1.9 + 0.42 * len(rows)
+        figure, axes = figures._figure(size=(9.0, height))
+        figure.subplots_adjust(left=0.34, right=0.97, top=1 - 0.95 / height, bottom=0.75 / height)
+        for y, row in enumerate(rows):
+            q05, q25, q50, q75, q95 = row.quantiles
+            axes.plot([q05, q95], [y, y], color="#888888", lw=1.2, zorder=1)
+            axes.barh(y, q75 - q25, left=q25, height=0.6, color="#9ecae1", zorder=2)
+            axes.plot([q50, q50], [y - 0.3, y + 0.3], color="black", lw=1.8, zorder=3)
+            axes.plot(row.best, y, "|", color="#666666", ms=13, mew=1.8, zorder=3)
+        n = max(row.n_models for row in rows)
+        axes.barh([0], [0], color="#9ecae1", label=f"{n} published: 25–75 %, line 5–95 %")
+        axes.plot([], [], "|", color="#666666", ms=13, mew=1.8, label="best published")
+        models = list(dict.fromkeys(mark.model for row in rows for mark in row.marked))
+        for i, model in enumerate(models):
+            found = [(mark, y) for y, row in enumerate(rows) for mark in row.marked if mark.model == model]
+            # Models stand a little apart, so that equal values do not hide each other.
+            shift = 0.5 * ((i + 0.5) / len(models) - 0.5)
+            axes.errorbar(
+                [mark.value for mark, _ in found],
+                [y + shift for _, y in found],
+                xerr=None
+                if all(mark.error is None for mark, _ in found)
+                else [m.error or 0.0 for m, _ in found],
+                fmt=_MARKERS[i % len(_MARKERS)],
+                ms=6,
+                lw=1.2,
+                color=COLOURS[(i + 1) % len(COLOURS)],
+                label=figures._plain(model),
+                zorder=4,
+            )
+        highest = max([row.best for row in rows] + [mark.value for row in rows for mark in row.marked])
+        _log_above_zero(axes, "x", highest)
+        axes.set_yticks(range(len(rows)), [figures._plain(row.signal) for row in rows], fontsize=11)
+        axes.tick_params(axis="y", which="minor", left=False, right=False)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel("total improvement" if boxes.channel is None else f"max SI, channel {boxes.channel}")
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.5, 1.0),
+            ncols=3,
+            fontsize=10,
+            frameon=False,
+            borderaxespad=0.3,
+        )
+    return figure
+
+
+def draw_saturation(record: Saturation) -> Figure:
+    """Draw the curves with their bands."""
+    if not record.curves:
+        raise InputError("there is no saturation curve to draw")
+    with figures._styled():
+        figure, axes = figures._figure()
+        for i, curve in enumerate(record.curves):
+            colour = COLOURS[i % len(COLOURS)]
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
+            axes.plot(
+                curve.x,
+                curve.median,
+                "-" + _MARKERS[i % len(_MARKERS)],
+                ms=5,
+                lw=1.8,
+                color=colour,
+                label=figures._plain(curve.name),
+            )
+        for i, (name, level) in enumerate(record.levels.items()):
+            axes.axhline(
+                level,
+                color="#444444",
+                ls=("--", ":", "-.")[i % 3],
+                lw=1.4,
+                label=figures._plain(name),
+                zorder=1,
+            )
+        drawn = [v for curve in record.curves for v in (*curve.low, *curve.high)] + list(
+            record.levels.values()
+        )
+        low, high = min(drawn), max(drawn)
+        reach = max(high - low, 1e-3)
+        axes.set_ylim(low - 0.1 * reach, high + 0.1 * reach)
+        axes.set_xlabel(_mathtext(record.x_label))
+        axes.set_ylabel(_mathtext(record.y_label))
+        orders = sorted({curve.n_orders for curve in record.curves})
+        title = f"median and 68 % of {' or '.join(map(str, orders))} orders" if orders != [1] else "one order"
+        axes.legend(fontsize=10.5, loc="best", title=title, title_fontsize=10.5)
+    return figure
+
+
+def _log_above_zero(axes: Axes, axis: str, highest: float) -> None:
+    scale: Any = {"linthresh": _LINEAR, "linscale": 0.4}
+    limits = (-0.01, max(1.0, 1.6 * highest))
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    if axis == "x":
+        axes.set_xscale("symlog", **scale)
+        axes.set_xlim(*limits)
+        axes.xaxis.set_major_formatter(plain)
+    else:
+        axes.set_yscale("symlog", **scale)
+        axes.set_ylim(*limits)
+        axes.yaxis.set_major_formatter(plain)
