@@ -64,6 +64,7 @@ def _register() -> None:
     from serendip.cli.demo import demo
     from serendip.cli.export import app as export
     from serendip.cli.export import export_onnx
+    from serendip.cli.fetch import fetch
     from serendip.cli.fit import fit
     from serendip.cli.infer import infer
     from serendip.cli.inspect import inspect
@@ -85,6 +86,7 @@ def _register() -> None:
     app.command()(fit)
     app.command()(abcd)
     app.command()(inspect)
+    app.command()(fetch)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
     app.command()(report)
     app.command()(score)
