@@ -230,7 +230,7 @@ def _script(script: str, file: str, name: str, *more: str) -> Callable[[Paths], 
 
 _NULL = ("events=26400", "same_data=20")
 _GBI = (
-    "--preset", "lhco", "--strengths", "0", "1", "2", "4", "--repeats", "3", "--source", "simulation", "kfold",
+    "--preset", "lhco", "--strengths", "0", "1", "2", "4", "--repeats", "2", "--source", "simulation", "kfold",
     "--scan-points", "0", "--set", "ranode.members=3",
 )  # fmt: skip
 
