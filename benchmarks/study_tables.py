@@ -204,8 +204,13 @@ def _gbi(folder: Path) -> Iterator[Row]:
 
 def _limit(folder: Path) -> Iterator[Row]:
     for limit in _read(folder / "limits.json")["limits"]:
-        low, middle, high = limit["expected"][1:4]
-        text = f"{middle:.0f} [{low:.0f}, {high:.0f}], {limit['observed']:.0f}"
+        largest = limit["rungs"][-1]["injected"]
+
+        def events(value: float | None, largest: float = largest) -> str:
+            return f"> {largest:.0f}" if value is None else f"{value:.0f}"
+
+        low, middle, high = (events(value) for value in limit["expected"][1:4])
+        text = f"{middle} [{low}, {high}], {events(limit['observed'])}"
         gain = f", gain {limit['gain']:.1f}" if limit.get("gain") else ""
         name = f"{limit['method']}, ε_B = {limit['working_point']:g}: 95 % limit in signal events of the window, expected [68 %], observed"
         yield name, text + gain, ""
@@ -214,7 +219,7 @@ def _limit(folder: Path) -> Iterator[Row]:
 def _limit_commands(p: Paths) -> list[list[str]]:
     return [
         ["serendip", "limit", p.data, "--preset", "lhco", "--where", "label<0.5", "--inject", p.data, "--inject-where", "label>0.5",
-         "--masses", "3500", "--width", "0.115", "--methods", "cwola,cathode,bump-hunt", "--jobs", p.jobs, "--out", f"{p.out}/limit"],
+         "--masses", "3500", "--width", "0.115", "--methods", "cwola,bump-hunt", "--jobs", p.jobs, "--out", f"{p.out}/limit"],
     ]  # fmt: skip
 
 
