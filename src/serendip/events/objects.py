@@ -52,8 +52,8 @@ class ObjectEvents:
         If lengths do not fit, the offsets fall, or a code is not one of :data:`KINDS`.
     """
 
-    event_id: NDArray[np.str_]
-    process: NDArray[np.str_]
+    event_id: NDArray[Any]
+    process: NDArray[Any]
     weight: Array
     met: Array
     met_phi: Array
