@@ -73,6 +73,7 @@ def _register() -> None:
     from serendip.cli.score import score
     from serendip.cli.search import search
     from serendip.cli.simulate import app as simulate
+    from serendip.cli.theories import app as theories
     from serendip.cli.tune import tune
     from serendip.cli.validate import validate
 
@@ -88,6 +89,7 @@ def _register() -> None:
     app.command()(inspect)
     app.command()(fetch)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
+    app.add_typer(theories, name="theories", help="Mixtures of theories: audit of samples.")
     app.command()(report)
     app.command()(score)
     app.add_typer(

@@ -1,0 +1,81 @@
+"""``serendip theories``: mixtures of theories on samples in the Dark Machines format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serendip.errors import CheckFailedError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _root() -> None:
+    """Samples of many theories against the Standard Model, in the Dark Machines format."""
+
+
+@app.command()
+def audit(
+    background: Annotated[
+        Path, typer.Argument(help="Background: CSV of the Dark Machines format, or Parquet.")
+    ],
+    signal: Annotated[list[Path], typer.Argument(help="Signal files, each compared with the background.")],
+    channel: Annotated[str, typer.Option(help="1, 2a, 2b or 3: what both samples are harmonised to.")] = "1",
+    strict: Annotated[
+        bool, typer.Option("--strict/--skip", help="Stop at a malformed line, or leave it out and count it.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Find what separates two samples by construction and not by physics, as they are and harmonised.
+
+    Every single number of an event is looked at: hard edges in one sample that the other does not have, numbers of
+    digits, constants. Exit code 1 if something is left after harmonising.
+    """
+    from serendip.theories.harmonise import harmonise
+    from serendip.theories.leaks import audit as compare
+
+    events = _read(background, strict=strict)
+    clean, report = harmonise(events, channel)
+    found: dict[str, Any] = {
+        "background": {"file": str(background), "harmonise": report.to_dict()},
+        "signals": [],
+    }
+    left = []
+    for path in signal:
+        other = _read(path, strict=strict)
+        cleaned, kept = harmonise(other, channel)
+        reports = {"as published": compare(events, other), "harmonised": compare(clean, cleaned)}
+        if not reports["harmonised"].clean:
+            left.append(path.name)
+        found["signals"].append(
+            {"file": str(path), "harmonise": kept.to_dict()}
+            | {name.replace(" ", "_"): one.to_dict() for name, one in reports.items()}
+        )
+        if not as_json:
+            for name, one in reports.items():
+                typer.echo(f"{path.name}, {name}\n{one}\n")
+            typer.echo(f"{kept}\n")
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    if left:
+        raise CheckFailedError(
+            f"samples differ by construction after harmonising: {', '.join(left)}; do not train on them before the cause is removed"
+        )
+
+
+def _read(path: Path, *, strict: bool) -> Any:
+    from serendip.events.darkmachines import read_events
+    from serendip.events.objects_parquet import read_parquet
+
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        return read_parquet(path)
+    events, report = read_events(path, strict=strict)
+    if report.skipped:
+        typer.echo(report.describe(), err=True)
+    return events
