@@ -205,12 +205,11 @@ def _gbi(folder: Path) -> Iterator[Row]:
 def _limit(folder: Path) -> Iterator[Row]:
     for limit in _read(folder / "limits.json")["limits"]:
         largest = limit["rungs"][-1]["injected"]
-
-        def events(value: float | None, largest: float = largest) -> str:
-            return f"> {largest:.0f}" if value is None else f"{value:.0f}"
-
-        low, middle, high = (events(value) for value in limit["expected"][1:4])
-        text = f"{middle} [{low}, {high}], {events(limit['observed'])}"
+        values = [
+            f"> {largest:.0f}" if value is None else f"{'< ' if bound else ''}{value:.0f}"
+            for value, bound in zip([limit["observed"], *limit["expected"]], limit["bounds"], strict=True)
+        ]
+        text = f"{values[3]} [{values[2]}, {values[4]}], {values[0]}"
         gain = f", gain {limit['gain']:.1f}" if limit.get("gain") else ""
         name = f"{limit['method']}, ε_B = {limit['working_point']:g}: 95 % limit in signal events of the window, expected [68 %], observed"
         yield name, text + gain, ""

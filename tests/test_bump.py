@@ -239,6 +239,21 @@ def test_without_a_window_the_bump_is_found_where_it_is(table, capfd):
     assert code == 0
     assert "global p" in out
     assert "50 toys" in out
+    assert "goodness of fit" in out
+
+
+def test_without_a_window_a_turn_on_is_left_out_and_a_bad_fit_is_named(tmp_path, capfd):
+    rng = np.random.default_rng(4)
+    mass = falling(20_000, rng)
+    # nine of ten events below 2600 GeV are lost
+    mass = mass[(mass > 2600) | (rng.random(len(mass)) < 0.1)]
+    pq.write_table(pa.table({"m": mass}), tmp_path / "t.parquet")
+    code, out, _ = run(capfd, tmp_path / "t.parquet", "--mass", "m", "--toys", "20", "--json")
+    assert code == 0
+    assert json.loads(out)["mass_range"][0] > 2550
+    code, out, _ = run(capfd, tmp_path / "t.parquet", "--mass", "m", "--toys", "20", "--range", "2100:6000")
+    assert code == 0
+    assert "warning: the function does not describe the spectrum" in out
 
 
 def test_command_line_text_is_for_people(table, capfd):

@@ -15,7 +15,7 @@ from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.read import read
-from serendip.search.signal_points import STRENGTHS, signal_points
+from serendip.search.signal_points import ID, LABEL, MASS, STRENGTHS, signal_points
 
 
 def sample(n_background: int, n_signal: int, *, seed: int = 0, weight: bool = False) -> Events:
@@ -31,7 +31,7 @@ def test_one_labelled_sample_for_each_mass(tmp_path):
     points = signal_points(data, signal, generated, [3400.0, 3500.0], 0.12, tmp_path)
     assert [(p.window.low, p.window.high) for p in points] == [(3196.0, 3604.0), (3290.0, 3710.0)]
     for point, n in zip(points, (200, 400), strict=True):
-        events = read(point.file, mass="mass", features=point.features, label="signal", id="event")
+        events = read(point.file, mass=MASS, features=point.features, label=LABEL, id=ID)
         assert events.labels.sum() == n
         assert len(events) == 6000 + n
         assert np.array_equal(np.sort(events.m[~events.labels]), np.sort(data.m))
@@ -40,18 +40,16 @@ def test_one_labelled_sample_for_each_mass(tmp_path):
         assert point.weight is None
     # names that were expressions are columns now
     assert points[0].features == ("f1", "f2__f1_9_")
-    chosen = read(points[1].file, mass="mass", features=points[1].features, label="signal", id="event")
+    chosen = read(points[1].file, mass=MASS, features=points[1].features, label=LABEL, id=ID)
     assert chosen.x[chosen.labels, 1] == pytest.approx(signal.x[generated == 3500.0, 1])
 
 
 def test_weights_of_the_data_are_kept_and_those_of_the_signal_refused(tmp_path):
     (point,) = signal_points(
-        sample(3000, 0, weight=True), sample(0, 100), None, [3500.0], 0.12, tmp_path, [40]
+        sample(3000, 0, weight=True), sample(0, 100), None, [3500.0], 0.12, tmp_path, [20, 40]
     )
-    assert point.injections == (40,)
-    events = read(
-        point.file, mass="mass", features=point.features, label="signal", id="event", weight=point.weight
-    )
+    assert point.injections == (20, 40)
+    events = read(point.file, mass=MASS, features=point.features, label=LABEL, id=ID, weight=point.weight)
     assert set(events.weights[events.labels]) == {1.0}
     assert set(events.weights[~events.labels]) == {0.5}
     with pytest.raises(InputError, match="must not have weights"):
@@ -70,6 +68,34 @@ def test_what_cannot_be_injected_is_explained(tmp_path):
         signal_points(data, signal, None, [5000.0], 0.12, tmp_path)
     with pytest.raises(InputError, match="between 0 and 1"):
         signal_points(data, signal, None, [3500.0], 1.2, tmp_path)
+    with pytest.raises(InputError, match="at least two yields"):
+        signal_points(data, signal, None, [3500.0], 0.12, tmp_path, [40])
+    with pytest.raises(InputError, match=r"at least 500 are needed for the ladder 20, 500"):
+        signal_points(data, signal, None, [3500.0], 0.12, tmp_path, [20, 500])
+    with pytest.raises(InputError, match="the same to six digits"):
+        signal_points(data, signal, np.full(100, 3500.0), [3500.0, 3500.0001], 0.12, tmp_path, [20, 40])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_ladder_follows_the_spread_of_weighted_data(tmp_path):
+    signal = sample(0, 400)
+    heavy, light = (
+        signal_points(sample(6000, 0, weight=w), signal, None, [3500.0], 0.12, tmp_path)[0]
+        for w in (False, True)
+    )
+    assert light.injections == pytest.approx([0.5 * n for n in heavy.injections], abs=1)
+
+
+def test_features_with_the_names_of_the_new_columns_or_of_each_other_stay_apart(tmp_path):
+    columns = make_columns(3000, 0)
+    columns |= {"a-b": columns["f1"], "a+b": columns["f2"], "limit_mass": columns["f3"]}
+    signal = make_columns(0, 100)
+    signal |= {"a-b": signal["f1"], "a+b": signal["f2"], "limit_mass": signal["f3"]}
+    data, other = (Events(c, mass="mjj", features=("a-b", "a+b", "limit_mass")) for c in (columns, signal))
+    (point,) = signal_points(data, other, None, [3500.0], 0.12, tmp_path, [20, 40])
+    assert len({*point.features, MASS, LABEL, ID}) == 6
+    events = read(point.file, mass=MASS, features=point.features, label=LABEL, id=ID)
+    assert events.x[~events.labels] == pytest.approx(data.x)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +131,13 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     for flags, message in (
         (["--masses", "3400,3500"], "--signal-mass"),
         (["--masses", "x"], "--masses x"),
+        (["--masses", "nan"], "--masses nan"),
+        (["--masses", "3500", "--unit", "TeV", "--range", "2600:"], "in TeV"),
         ([], "--masses M"),
     ):
         given = ["limit", str(data), "--inject", str(signal), *columns, *flags, "--out", str(tmp_path / "o")]
         assert run(given) == 2
         assert message in capsys.readouterr().err
-    assert run(["limit", str(data), "--masses", "3500", "--out", str(tmp_path / "o")]) == 2
-    assert "belong to --inject" in capsys.readouterr().err
+    ladder = ["limit", str(tmp_path), "--width", "0.3", "--where", "a>0", "--set", "cwola.members=1"]
+    assert run([*ladder, "--out", str(tmp_path / "o")]) == 2
+    assert "--width, --where, --set: only with --inject" in capsys.readouterr().err

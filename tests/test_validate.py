@@ -428,6 +428,8 @@ def test_control_intervals():
     assert control.Options(peak=["80:100"]).peak == ((80, 100),)
     with pytest.raises(ValueError, match="is no mass interval"):
         control.Options(windows="100:80")
+    with pytest.raises(ValueError, match="in quotes"):
+        control.Options(peak=184)
 
 
 # the folder ----------------------------------------------------------------------------------------------------------

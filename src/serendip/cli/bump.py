@@ -24,7 +24,10 @@ def bump(
     mass: Annotated[str | None, typer.Option(help="Mass: a column or an expression of columns.")] = None,
     range: Annotated[
         str | None,
-        typer.Option("--range", help="Mass range of the fit, LO:HI; default: chosen from the data."),
+        typer.Option(
+            "--range",
+            help="Mass range of the fit, LO:HI; default: chosen from the data, where the spectrum falls.",
+        ),
     ] = None,
     bins: Annotated[int | None, typer.Option(help="Number of bins; default: 2.5 % of the mass each.")] = None,
     background: Annotated[
@@ -62,6 +65,7 @@ def bump(
 
     from serendip.cli.parsing import parse_interval, parse_window
     from serendip.events.read import read
+    from serendip.statistics.binning import falling_range
     from serendip.statistics.bump import bump_hunt
     from serendip.statistics.fit import check_choice
     from serendip.statistics.functions import get_family
@@ -80,6 +84,7 @@ def bump(
     weights = None if events.weight is None else events.weights
     rng = np.random.default_rng(seed)
     if region is None:
+        limits = limits or falling_range(events.m, family.upper)
         edges, counts, scale, n_used = spectrum_histogram(
             events.m, weights, limits, bins, None, [background], sqrt_s * 1000.0
         )
@@ -113,7 +118,12 @@ def _anywhere(n_events: int, found: Any) -> str:
         f"global p = {found.p_global:.3g}, {found.z_global:.2f} sigma; {found.n_toys} toys repeat fit and search",
         f"68 % interval of the fraction of toys that reach it: {low_p:.2g} to {high_p:.2g}",
         f"p of this window alone {found.p_window:.3g}, if its background were known",
+        f"goodness of fit p = {found.gof_p:.2g}",
     ]
+    if found.gof_p < 0.01:
+        lines.append(
+            "warning: the function does not describe the spectrum, and the p-value means nothing; try --background exppoly or --range"
+        )
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from serendip.cli.options import (
     Where,
     WorkingPoints,
 )
-from serendip.cli.parsing import assign_option
+from serendip.cli.parsing import assign_option, parse_interval
 from serendip.errors import InputError
 
 __all__ = ["limit"]
@@ -49,17 +50,22 @@ def limit(
         str | None, typer.Option(help="Column of the signal with the generated mass in GeV.")
     ] = None,
     inject_where: Annotated[str | None, typer.Option(help="Cut on the signal; default: none.")] = None,
-    width: Annotated[float, typer.Option(help="Relative width of the windows.")] = 0.12,
+    width: Annotated[float | None, typer.Option(help="Relative width of the windows; default 0.12.")] = None,
     injections: Annotated[
         str | None,
         typer.Option(
-            help="Yields in the window, N[,N...]; default: six from 0.5 to 3.5 times the root of its events."
+            help="Yields in the window, N[,N...]; default: seven from 0.5 to 5 times the root of its events."
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Random parts of the signal for each yield.")] = 3,
+    repeats: Annotated[
+        int | None, typer.Option(help="Random parts of the signal for each yield; default 3.")
+    ] = None,
     methods: Annotated[
-        str, typer.Option("--methods", "--method", help="Methods; bump-hunt is the inclusive reference.")
-    ] = "cwola,bump-hunt",
+        str | None,
+        typer.Option(
+            "--methods", "--method", help="Default cwola,bump-hunt; bump-hunt is the inclusive reference."
+        ),
+    ] = None,
     mass: Mass = None,
     features: Features = None,
     where: Where = None,
@@ -68,7 +74,7 @@ def limit(
     preset: Preset = None,
     unit: Unit = None,
     working_points: WorkingPoints = None,
-    folds: Annotated[int, typer.Option(help="Number of folds.")] = 10,
+    folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
     background: Background = None,
     range: MassRange = None,
     sqrt_s: SqrtS = None,
@@ -89,6 +95,7 @@ def limit(
     signal is put into the data for each mass, everything is trained anew, and the limit is where it meets the injected yield.
     Repeating the command continues. Ladders that were made with `serendip compare` can be given instead.
     """
+    flags = locals()
     from serendip.report.limits import print_limits, write_limits
 
     if not 0 < level < 1:
@@ -105,17 +112,29 @@ def limit(
             raise InputError(
                 "--inject needs one event table and the masses of the signal (--masses M[,M...])"
             )
+        if range is not None:
+            range = ":".join(repr(value) for value in parse_interval(range, unit or "GeV", option="range"))
         samples = {"mass": mass, "features": features, "tree": tree, "unit": unit or "GeV", "preset": preset}
         cuts = {"where": where, "inject_where": inject_where, "weight": weight, "signal_mass": signal_mass}
         search = {
-            "method": methods, "repeats": repeats, "working_points": working_points, "folds": folds,
-            "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
+            "method": methods or "cwola,bump-hunt", "repeats": repeats or 3, "working_points": working_points,
+            "folds": folds or 10, "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
         }  # fmt: skip
         yields = _numbers("injections", injections) if injections else []
-        points = _points(inputs[0], inject, samples, cuts, _numbers("masses", masses), width, out, yields)
-        ladders = [_ladder(point, search, set_ or [], out, jobs) for point in points]
-    elif masses or signal_mass or inject_where or injections:
-        raise InputError("--masses, --signal-mass, --inject-where and --injections belong to --inject FILE")
+        points = _points(
+            inputs[0], inject, samples, cuts, _numbers("masses", masses), width or 0.12, out, yields
+        )
+        ladders = _ladders(points, search, set_ or [], jobs)
+    else:
+        not_here = [
+            name for name, value in flags.items()
+            if value is not None and name not in ("inputs", "out", "level", "luminosity", "acceptance")
+        ]  # fmt: skip
+        if not_here:
+            names = ", ".join("--" + name.rstrip("_").replace("_", "-") for name in not_here)
+            raise InputError(
+                f"{names}: only with --inject FILE, which makes the ladders; finished ladders are taken as they are"
+            )
     limits = write_limits(ladders, out, level=level, luminosity=luminosity, acceptance=acceptance)
     print_limits(limits)
     typer.echo(f"figures: {out / 'figures'}")
@@ -123,9 +142,12 @@ def limit(
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        return sorted({float(part) for part in text.split(",")})
+        values = sorted({float(part) for part in text.split(",")})
     except ValueError:
-        raise InputError(f"--{option} {text}: expected numbers with commas, e.g. 3000,3500") from None
+        values = []
+    if not values or not all(map(math.isfinite, values)):
+        raise InputError(f"--{option} {text}: expected numbers with commas, e.g. 3000,3500")
+    return values
 
 
 def _points(
@@ -160,25 +182,33 @@ def _points(
     )
 
 
-def _ladder(point: Any, search: dict[str, Any], assignments: list[str], out: Path, jobs: int | None) -> Path:
+def _ladders(
+    points: list[Any], search: dict[str, Any], assignments: list[str], jobs: int | None
+) -> list[Path]:
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare import write_comparison
     from serendip.search.compare import run_compare
     from serendip.search.compare_config import CompareConfig
     from serendip.search.config import parse_settings
+    from serendip.search.signal_points import ID, LABEL, MASS
 
-    folder: Path = out / "ladders" / f"{point.mass:g}" / "comparison"
-    settings = {key: value for key, value in search.items() if value is not None} | {
-        "file": str(point.file), "mass": "mass", "features": list(point.features), "label": "signal", "id": "event",
-        "window": [point.window.low, point.window.high], "injections": list(point.injections),
-        "combination": "sequential", "weight": point.weight,
-    }  # fmt: skip
-    for assignment in assignments:
-        assign_option(settings, assignment)
-    config = parse_settings(CompareConfig, settings, "limit")
+    configs = []
+    for point in points:
+        settings = {key: value for key, value in search.items() if value is not None} | {
+            "file": str(point.file), "mass": MASS, "features": list(point.features), "label": LABEL, "id": ID,
+            "window": [point.window.low, point.window.high], "injections": list(point.injections),
+            "combination": "sequential", "weight": point.weight,
+        }  # fmt: skip
+        for assignment in assignments:
+            assign_option(settings, assignment)
+        configs.append(parse_settings(CompareConfig, settings, "limit"))
+    folders = []
     with TerminalProgress() as progress:
-        run_compare(config, folder, jobs=jobs, progress=progress)
-        progress.start(f"report, {point.mass:g} GeV", 1)
-        write_comparison(folder)
-        progress.advance("report")
-    return folder
+        for point, config in zip(points, configs, strict=True):
+            folder = point.file.parent / "comparison"
+            run_compare(config, folder, jobs=jobs, progress=progress)
+            progress.start(f"report, {point.mass:g} GeV", 1)
+            write_comparison(folder)
+            progress.advance("report")
+            folders.append(folder)
+    return folders

@@ -14,11 +14,16 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.write import write
 
-__all__ = ["STRENGTHS", "SignalPoint", "signal_points"]
+__all__ = ["ID", "LABEL", "MASS", "STRENGTHS", "SignalPoint", "signal_points"]
 
-STRENGTHS = (0.5, 0.8, 1.15, 1.6, 2.2, 3.5)
-"""Injected signal of a ladder in units of the root of the events in the window."""
+STRENGTHS = (0.5, 0.8, 1.15, 1.6, 2.2, 3.5, 5.0)
+"""Injected signal of a ladder in units of the root of the events (of the sum of squared weights) in the window."""
 
+MASS, LABEL, ID = "limit_mass", "limit_signal", "limit_event"
+"""Columns of the samples beside the features."""
+
+_WEIGHT = "limit_weight"
+_ROLES = (MASS, LABEL, ID, _WEIGHT)
 _FEWEST_EVENTS = 20
 # features are stored with seven digits
 _SAME = 1e-5
@@ -82,12 +87,14 @@ def signal_points(
     Raises
     ------
     InputError
-        If a mass has no signal events, the signal has weights, or names of features collide.
+        If a mass has too few signal events, the signal has weights, or there is nothing to make a ladder of.
     """
     if signal.weight is not None:
         raise InputError(
             "the injected signal must not have weights: parts of it are added to the data event by event"
         )
+    if not data.features:
+        raise InputError("a search needs features: name them (--features EXPR[,EXPR...])")
     if generated is None and len(masses) != 1:
         raise InputError(
             f"{len(masses)} masses, but nothing says which signal events belong to which: name the column with the generated "
@@ -95,27 +102,50 @@ def signal_points(
         )
     if not masses or min(masses) <= 0 or not 0 < width < 1:
         raise InputError("masses must be positive, and the relative width of the window between 0 and 1")
-    names = tuple(re.sub(r"\W", "_", name) for name in data.features)
-    if len(set(names)) != len(names):
-        raise InputError(f"features have the same name once special characters are gone: {', '.join(names)}")
-    weight = None if data.weight is None else "weight"
-    points = []
+    if len({_folder(mass) for mass in masses}) != len(masses):
+        raise InputError("two of the masses are the same to six digits")
+    if injections and (len(set(injections)) < 2 or min(injections) < 1):
+        raise InputError(
+            f"injections {', '.join(map(str, injections))}: a ladder has at least two yields above zero"
+        )
+    names = _plain(data.features)
+    weight = None if data.weight is None else _WEIGHT
+    points, samples = [], []
     for mass in masses:
         window = Window(mass * (1 - 0.5 * width), mass * (1 + 0.5 * width))
         chosen = signal if generated is None else signal.select(np.abs(generated - mass) <= _SAME * mass)
         inside = int(np.count_nonzero(window.contains(chosen.m)))
-        if inside < _FEWEST_EVENTS:
+        # injected events have weight one
+        spread = float(np.sqrt((data.weights[window.contains(data.m)] ** 2).sum()))
+        ladder = tuple(injections) or tuple(dict.fromkeys(max(1, round(s * spread)) for s in STRENGTHS))
+        wanted = max(_FEWEST_EVENTS, *ladder)
+        if inside < wanted:
             raise InputError(
-                f"{inside} of {len(chosen)} signal events of {mass:g} GeV lie in the window {window}; at least {_FEWEST_EVENTS} "
-                f"are needed{_known(generated)}"
+                f"{inside} of {len(chosen)} signal events of {mass:g} GeV lie in the window {window}; at least "
+                f"{wanted} are needed for the ladder {', '.join(map(str, ladder))} "
+                f"(--injections chooses another){_known(generated)}"
             )
-        root = float(np.sqrt(np.count_nonzero(window.contains(data.m))))
-        ladder = tuple(injections) or tuple(dict.fromkeys(max(1, round(s * root)) for s in STRENGTHS))
-        path = folder / f"{mass:g}" / "events.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(_together(data, chosen, names), path)
+        path = folder / _folder(mass) / "events.parquet"
         points.append(SignalPoint(mass, window, path, names, weight, ladder))
+        samples.append(chosen)
+    for point, chosen in zip(points, samples, strict=True):
+        point.file.parent.mkdir(parents=True, exist_ok=True)
+        write(_together(data, chosen, point), point.file)
     return points
+
+
+def _folder(mass: float) -> str:
+    return f"{mass:g}"
+
+
+def _plain(features: Sequence[str]) -> tuple[str, ...]:
+    """Names of features as columns: expressions lose their signs, and what is then the same gets a number."""
+    names: list[str] = []
+    for feature in features:
+        name = re.sub(r"\W", "_", feature)
+        same = sum(name == other or other.startswith(f"{name}__") for other in (*names, *_ROLES))
+        names.append(name if not same else f"{name}__{same + 1}")
+    return tuple(names)
 
 
 def _known(generated: NDArray[np.float64] | None) -> str:
@@ -126,22 +156,15 @@ def _known(generated: NDArray[np.float64] | None) -> str:
     return f"; generated masses in the file: {listed} GeV"
 
 
-def _together(data: Events, signal: Events, names: tuple[str, ...]) -> Events:
+def _together(data: Events, signal: Events, point: SignalPoint) -> Events:
     """Data first, then signal; ids are row numbers, so that no event of the one shares a fold with its copy."""
     columns = {
-        new: np.concatenate([np.asarray(sample.x[:, i], dtype=float) for sample in (data, signal)])
-        for i, new in enumerate(names)
+        name: np.concatenate([np.asarray(sample.x[:, i], dtype=float) for sample in (data, signal)])
+        for i, name in enumerate(point.features)
     }
-    columns["mass"] = np.concatenate([data.m, signal.m])
-    columns["signal"] = np.repeat([0, 1], [len(data), len(signal)])
-    columns["event"] = np.arange(len(data) + len(signal))
-    if data.weight is not None:
-        columns["weight"] = np.concatenate([data.weights, np.ones(len(signal))])
-    return Events(
-        columns,
-        mass="mass",
-        features=names,
-        label="signal",
-        id="event",
-        weight="weight" if data.weight is not None else None,
-    )
+    columns[MASS] = np.concatenate([data.m, signal.m])
+    columns[LABEL] = np.repeat([0, 1], [len(data), len(signal)])
+    columns[ID] = np.arange(len(data) + len(signal))
+    if point.weight is not None:
+        columns[point.weight] = np.concatenate([data.weights, np.ones(len(signal))])
+    return Events(columns, mass=MASS, features=point.features, label=LABEL, id=ID, weight=point.weight)

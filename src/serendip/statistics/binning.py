@@ -8,9 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from serendip.errors import InputError
 from serendip.events.events import Window
 
-__all__ = ["fit_range", "make_edges", "window_bins"]
+__all__ = ["falling_range", "fit_range", "make_edges", "window_bins"]
 
 Array = NDArray[np.float64]
+
+_COARSE = 40
 
 
 def make_edges(mass_range: tuple[float, float], window: Window, n_bins: int | None = None) -> Array:
@@ -115,3 +117,29 @@ def fit_range(
     if np.count_nonzero(m > largest / 1.03) >= 10:
         high = min(high, largest)
     return min(low, window.low / 1.04, window.low), max(high, min(window.high * 1.04, largest))
+
+
+def falling_range(mass: ArrayLike, upper: float = np.inf) -> tuple[float, float]:
+    """Masses in GeV from just above the maximum of a spectrum to its end.
+
+    Parameters
+    ----------
+    mass
+        Masses in GeV, shape ``(n,)``.
+    upper
+        Where functions end.
+
+    Raises
+    ------
+    InputError
+        If there is no event, or a mass is not positive.
+    """
+    m = np.asarray(mass, dtype=float)
+    if not len(m) or m.min() <= 0:
+        raise InputError(
+            "there are no events" if not len(m) else f"a mass of {m.min():g} GeV is not positive"
+        )
+    high = min(float(np.nextafter(m.max(), np.inf)), 0.999 * upper)
+    edges = np.geomspace(m.min(), high, _COARSE + 1)
+    top = int(np.argmax(np.histogram(m, edges)[0]))
+    return float(edges[0] if top == 0 else edges[min(top + 1, _COARSE - 1)]), high

@@ -120,6 +120,11 @@ class SpectrumFit:
         """Whether more than one order has a say in the expectation."""
         return self.choice == "average" and len(self.tried) > 1
 
+    @property
+    def name(self) -> str:
+        """What was fitted, for people."""
+        return f"average of orders around {self.function}" if self.averaged else self.function
+
     def window(self, low_bin: int, high_bin: int) -> tuple[float, float]:
         """Expected sum of the bins ``low_bin <= i < high_bin`` and its error from the full covariance."""
         gradient = self.jacobian[low_bin:high_bin].sum(axis=0)
@@ -131,11 +136,11 @@ class SpectrumFit:
         return b, float(np.sqrt(max(gradient @ self.coefficient_covariance @ gradient, 0.0)))
 
     def density(self, mass: ArrayLike) -> Array:
-        """Fitted density in events per GeV (without offset), shape of ``mass``."""
+        """Density of ``function`` in events per GeV (without offset), shape of ``mass``."""
         return self.family.value(np.asarray(mass, dtype=float), self.params)
 
     def sample(self, n: int, low: float, high: float, rng: np.random.Generator) -> Array:
-        """Masses drawn from the fitted density between two values in GeV, shape ``(n,)``."""
+        """Masses drawn from that density between two values in GeV, shape ``(n,)``."""
         grid = np.linspace(low, high, 2001)
         density = np.maximum(self.density(grid), 0.0)
         cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
@@ -146,6 +151,7 @@ class SpectrumFit:
         names = self.family.parameter_names
         return {
             "function": self.function,
+            "averaged": self.averaged,
             "n_parameters": self.n_parameters,
             "parameters": {name: _finite(value) for name, value in zip(names, self.params, strict=False)},
             "deviance": self.deviance,

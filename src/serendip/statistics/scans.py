@@ -55,6 +55,8 @@ class BumpHunterResult:
         ``n``.
     function
         The background function of the data.
+    gof_p
+        Goodness of its fit, None for a given reference.
     """
 
     mass_range: tuple[float, float]
@@ -67,6 +69,7 @@ class BumpHunterResult:
     p_interval_68: tuple[float, float]
     n_toys: int
     function: str
+    gof_p: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain numbers for JSON."""
@@ -158,15 +161,16 @@ def bump_hunter(
         raise InputError(f"at least one toy is needed for a global p-value, not {n_toys}")
     family = get_family(background) if isinstance(background, str) else background
     fit: Callable[[Array], Array]
+    gof_p: float | None
     if reference is None:
         spectrum = fit_spectrum(n, grid, family, scale=scale, choice=choice)
-        expected, function = spectrum.expected, spectrum.function
+        expected, function, gof_p = spectrum.expected, spectrum.name, spectrum.gof_p
         nothing = np.zeros(len(n), dtype=bool)
 
         def fit(toys: Array) -> Array:
             return fit_many(toys, grid, family, mask=nothing, choice=choice).expected
     else:
-        expected, function = np.asarray(reference, dtype=float), "given"
+        expected, function, gof_p = np.asarray(reference, dtype=float), "given", None
 
         def fit(toys: Array) -> Array:
             return np.broadcast_to(expected / scale, toys.shape)
@@ -179,7 +183,7 @@ def bump_hunter(
     p, interval = toy_p_value(reached, n_toys)
     return BumpHunterResult(
         (float(grid[0]), float(grid[-1])), (float(grid[low]), float(grid[high])), float(n[low:high].sum()), float(expected[low:high].sum()),
-        float(np.exp(log_p[0])), p, float(z_value(p)), interval, n_toys, function,
+        float(np.exp(log_p[0])), p, float(z_value(p)), interval, n_toys, function, gof_p,
     )  # fmt: skip
 
 

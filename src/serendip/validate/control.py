@@ -66,11 +66,12 @@ class Options(KindOptions):
         """``LO:HI[,LO:HI...]`` and a single pair count as well."""
         if isinstance(value, str):
             value = [part.split(":") for part in value.split(",")]
-        if (
-            isinstance(value, list | tuple)
-            and len(value) == 2
-            and not isinstance(value[0], list | tuple | str)
-        ):
+        if not isinstance(value, list | tuple):
+            # YAML reads 3:4 without quotes as a number
+            raise ValueError(  # noqa: TRY004  (pydantic explains only this one)
+                f"{value!r} is no list of mass intervals; expected 'LO:HI[,LO:HI...]' in quotes"
+            )
+        if len(value) == 2 and not isinstance(value[0], list | tuple | str):
             value = [value]
         return [part.split(":") if isinstance(part, str) else part for part in value]
 

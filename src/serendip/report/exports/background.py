@@ -139,7 +139,7 @@ def _refit(
         raise NotReproducedError(f"its function '{name}' is not one of '{family.spec}'")
     k = family.members.index(record.fit.function)
     # the spectrum averages over the orders, the efficiency takes one
-    average = offset is None
+    average = offset is None and record.fit.averaged
     chosen = (
         family
         if average
