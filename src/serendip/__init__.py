@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from serendip.events.read import read
     from serendip.events.write import write
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Events", "Window", "__version__", "concatenate", "read", "write"]
 
