@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Container
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self, cast
 
 import typer
 
@@ -70,6 +71,136 @@ def dijet(
         f"{path}: {background} background and {signal} signal events "
         f"(selected from {generated['background']} and {generated['signal']})"
     )
+
+
+@app.command()
+def channel(
+    *,
+    process: Annotated[
+        str, typer.Option(help="Processes, families, points, SM or BSM: NAME[,NAME...]; --list shows them.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Output folder.")] = None,
+    events: Annotated[int, typer.Option(help="Selected events of each file.")] = 1000,
+    channels: Annotated[
+        str, typer.Option("--channel", help="Keep events of these channels: 1, 2a, 2b, 3 or all.")
+    ] = "all",
+    seed: Annotated[int, typer.Option(help="Same seed, same events, whatever --jobs.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    max_generated: Annotated[
+        int, typer.Option(help="Stop a file after this many generated events and keep what it has.")
+    ] = 1_000_000,
+    met: Annotated[
+        str, typer.Option(help="Missing momentum: measured (as in the public files) or truth.")
+    ] = "measured",
+    card: Annotated[str, typer.Option(help="Jet resolution: darkmachines or atlas.")] = "darkmachines",
+    mpi: Annotated[
+        bool, typer.Option("--mpi/--no-mpi", help="Multiparton interactions: about four times slower.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--list", help="Show what can be simulated, and stop.")] = False,
+) -> None:
+    """Simulate Standard Model processes and theories of new physics in the Dark Machines format.
+
+    Each process is cut into files by decay and by pT of the hard process, whose weights add up. An interrupted
+    run is continued by the same command, and one with more events extends it.
+    """
+    from serendip.simulate.catalogue import known_samples
+    from serendip.simulate.processes import samples_named
+
+    if show:
+        typer.echo(_listing())
+        return
+    if not process or out is None:
+        raise InputError("--process and --out are needed; --list shows what can be simulated")
+    from serendip.simulate.channel import SimulateConfig, simulate_samples
+    from serendip.theories.channels import CHANNELS
+    from serendip.theories.selection import ChannelSelection
+
+    chosen = tuple(CHANNELS) if channels == "all" else tuple(part.strip() for part in channels.split(","))
+    selection = ChannelSelection(chosen)
+    known = known_samples()
+    samples = samples_named(_names(process, known), known, chosen)
+    config = SimulateConfig(events, seed, max_generated, mpi=mpi, met=cast("Any", met), card=card)
+    with _Bars() as bars:
+        results = simulate_samples(out, samples, selection, config, jobs=jobs, progress=bars.update)
+    for result in results:
+        inside = ", ".join(f"{name}: {number}" for name, number in result.selected.items())
+        typer.echo(
+            f"{result.name}: {result.events} events ({inside}) of {result.generated} generated, "
+            f"sigma {result.cross_section_pb:.4g} +- {result.cross_section_error_pb:.2g} pb, "
+            f"weight {result.weight:.4g} at 10/fb"
+        )
+    short = [result for result in results if not result.complete]
+    for result in short:
+        typer.echo(
+            f"{result.name}: stopped after {result.generated} generated events with {result.events} of {events} "
+            "selected ones; raise --max-generated, ask for other channels or leave it out",
+            err=True,
+        )
+    typer.echo(f"{out}: {len(results)} files, settings and numbers in settings.json")
+
+
+def _names(text: str, known: Container[str]) -> list[str]:
+    """Split at commas, except those inside the name of a family."""
+    parts, out = text.split(","), []
+    while parts:
+        size = next((n for n in range(len(parts), 1, -1) if ",".join(parts[:n]).strip() in known), 1)
+        out.append(",".join(parts[:size]).strip())
+        parts = parts[size:]
+    return out
+
+
+def _listing() -> str:
+    from serendip.simulate.catalogue import CATALOGUE, FAMILIES
+    from serendip.simulate.processes import NOT_IN_PYTHIA, PROCESSES
+
+    lines = ["Standard Model (a process, or one of its files)"]
+    for process in PROCESSES.values():
+        lines.append(f"  {process.name}: {process.title}")
+        lines += [
+            f"    {sample.name}  (channels {', '.join(sample.channels)})" for sample in process.samples()
+        ]
+    lines.append("  not in Pythia:")
+    lines += [f"    {name}: {why}" for name, why in NOT_IN_PYTHIA.items()]
+    lines.append(f"New physics, {len(CATALOGUE)} points in {len(FAMILIES)} families (a family, or a point)")
+    for family, points in FAMILIES.items():
+        lines.append(f"  {family}")
+        lines += [f"    {point.name}  (channels {', '.join(point.channels)})" for point in points]
+    return "\n".join(lines)
+
+
+class _Bars:
+    """One progress bar for each unfinished file on a terminal, one line for each finished file elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("of {task.fields[generated]}"),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, name: str, selected: int, wanted: int, generated: int) -> None:
+        """Show the numbers of a file."""
+        full = selected >= wanted
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=wanted, generated=generated)
+        elif self._bar.tasks[self._tasks[name]].finished:
+            return
+        self._bar.update(self._tasks[name], completed=selected, generated=generated, visible=not full)
+        if full and not sys.stderr.isatty():
+            typer.echo(f"  done: {name}, {selected} events of {generated} generated", err=True)
 
 
 def _three(text: str) -> tuple[float, float, float]:

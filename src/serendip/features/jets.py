@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 
-__all__ = ["Jets", "leading_jets", "n_subjettiness"]
+__all__ = ["Jets", "inclusive_jets", "leading_jets", "n_subjettiness"]
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +114,52 @@ def leading_jets(
         zero = np.zeros((0, n_jets))
         return Jets(zero, zero, zero, zero, np.zeros((0, n_jets, 3)), np.zeros((0, n_jets), dtype=np.int64))
     return Jets(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def inclusive_jets(
+    px: Floats,
+    py: Floats,
+    pz: Floats,
+    energy: Floats,
+    counts: NDArray[np.integer[Any]],
+    *,
+    radius: float,
+    min_pt: float,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Cluster particles with anti-kT and give all jets above a transverse momentum.
+
+    Parameters
+    ----------
+    px, py, pz, energy
+        Four-momenta of the particles of all events, one after the other, shape ``(n_particles,)``.
+    counts
+        Number of particles of each event, shape ``(n_events,)``; 0 is allowed.
+    radius
+        Radius parameter R of the anti-kT algorithm (arXiv:0802.1189), E-scheme recombination.
+    min_pt
+        Smallest transverse momentum, in the unit of the input.
+
+    Returns
+    -------
+    p4, event
+        px, py, pz, E of the jets, shape ``(4, n_jets)``, and the row of the event of each, shape ``(n_jets,)``,
+        event by event.
+
+    Raises
+    ------
+    InputError
+        If FastJet or awkward is not installed.
+    """
+    ak, fastjet = _modules()
+    sizes = np.asarray(counts, dtype=np.int64)
+    filled = np.flatnonzero(sizes)
+    if not len(filled):
+        return np.zeros((4, 0)), np.zeros(0, dtype=np.int64)
+    events = _events(ak, np.stack([px, py, pz, energy]), sizes[filled])
+    sequence = fastjet.ClusterSequence(events, fastjet.JetDefinition(fastjet.antikt_algorithm, radius))
+    jets = sequence.inclusive_jets(min_pt=min_pt)
+    p4 = np.stack([ak.to_numpy(ak.flatten(jets[name])) for name in ("px", "py", "pz", "E")])
+    return p4.astype(np.float64), np.repeat(filled, ak.to_numpy(ak.num(jets)))
 
 
 def n_subjettiness(

@@ -196,7 +196,7 @@ def harmonise(
 ) -> tuple[ObjectEvents, HarmoniseReport]:
     """Remove objects that do not meet the requirements, and select the channel again.
 
-    MET stays as it is: in the public files it is computed from invisible particles, not from the objects. Electrons must be
+    MET stays as it is: what a removed object or a soft particle contributed to it is not known. Electrons must be
     inside 2.5 (documented is 2.7, but the simulated detector ends there); the gap from 1.37 to 1.52 is required of
     the electron that keeps an event only, as documented.
 

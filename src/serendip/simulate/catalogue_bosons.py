@@ -1,0 +1,255 @@
+"""Catalogue of new gauge and Higgs bosons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serendip.simulate.pythia_lines import mass, only, only_pair
+from serendip.simulate.theory_point import TheoryPoint
+
+__all__ = ["POINTS"]
+
+
+def _z_prime() -> list[TheoryPoint]:
+    out = []
+    for m, decay, label in (
+        (1000.0, "6", "tt"),
+        (2500.0, "6", "tt"),
+        (1000.0, "15", "tautau"),
+        (1500.0, "15", "tautau"),
+        (1500.0, "13", "mumu"),
+    ):
+        out.append(
+            TheoryPoint(
+                f"zprime{m:g}_{label}",
+                f"Z' to {label}",
+                None,
+                {"Z'": m},
+                (
+                    "NewGaugeBoson:ffbar2gmZZprime = on",
+                    "Zprime:gmZmode = 3",
+                    *mass(32, m),
+                    *only(32, decay),
+                ),
+                None,
+            )
+        )
+    for m in (1500.0,):
+        out.append(
+            TheoryPoint(
+                f"zprime{m:g}_WW",
+                "Z' to WW",
+                None,
+                {"Z'": m},
+                (
+                    "NewGaugeBoson:ffbar2gmZZprime = on",
+                    "Zprime:gmZmode = 3",
+                    "Zprime:coup2WW = 1.",
+                    *mass(32, m),
+                    *only(32, "24"),
+                ),
+                None,
+            )
+        )
+    return out
+
+
+def _w_prime() -> list[TheoryPoint]:
+    out = []
+    for m, decays, label in (
+        (1000.0, "-5 6", "tb"),
+        (2000.0, "-5 6", "tb"),
+        (600.0, "24 23", "WZ"),
+        (1500.0, "24 23", "WZ"),
+        (2000.0, "-15 16", "taunu"),
+    ):
+        extra = ("Wprime:coup2WZ = 1.",) if label == "WZ" else ()
+        out.append(
+            TheoryPoint(
+                f"wprime{m:g}_{label}",
+                f"W' to {label}",
+                "wprime{A,V}{m}",
+                {"W'": m},
+                (
+                    "NewGaugeBoson:ffbar2Wprime = on",
+                    *extra,
+                    *mass(34, m),
+                    *only_pair(34, decays),
+                ),
+                None,
+            )
+        )
+    return out
+
+
+def _left_right() -> list[TheoryPoint]:
+    out = []
+    for w_r, n_r in ((2000.0, 1000.0), (3000.0, 500.0), (1500.0, 200.0)):
+        masses = {"W_R": w_r, "N_R": n_r}
+        heavy = [(9900012, n_r), (9900014, n_r)]
+        out.append(
+            TheoryPoint(
+                f"lr_wr{w_r:g}_n{n_r:g}",
+                "left-right W_R",
+                "LReff_mW_mZ",
+                masses,
+                (
+                    "LeftRightSymmmetry:ffbar2WR = on",
+                    *mass(9900024, w_r),
+                    *(line for code, m in heavy for line in (f"{code}:m0 = {m:g}",)),
+                    "9900016:m0 = 20000.",
+                    *only(9900024, "9900012 9900014"),
+                ),
+                None,
+            )
+        )
+    masses = {"Z_R": 2500.0, "N_R": 700.0, "W_R": 2200.0}
+    out.append(
+        TheoryPoint(
+            "lr_zr2500_n700",
+            "left-right Z_R",
+            "LReff_mW_mZ",
+            masses,
+            (
+                "LeftRightSymmmetry:ffbar2ZR = on",
+                *mass(9900023, 2500.0),
+                "9900024:m0 = 2200.",
+                "9900012:m0 = 700.",
+                "9900014:m0 = 700.",
+                "9900016:m0 = 20000.",
+                *only(9900023, "9900012 9900014"),
+            ),
+            None,
+        )
+    )
+    for m, products, label in (
+        (200.0, "-15 -15", "tautau"),
+        (400.0, "-15 -15", "tautau"),
+        (300.0, "24 24", "WW"),
+        (500.0, "-13 -15", "mutau"),
+    ):
+        out.append(
+            TheoryPoint(
+                f"hpp{m:g}_{label}",
+                "doubly charged Higgs",
+                "type2seesaw_mH_mS",
+                {"H++": m},
+                (
+                    "LeftRightSymmmetry:ffbar2HLHL = on",
+                    *mass(9900041, m),
+                    *only_pair(9900041, products),
+                ),
+                None,
+            )
+        )
+    return out
+
+
+def _large_tan_beta(code: int) -> tuple[str, ...]:
+    """Couplings of a heavy Higgs boson of type II, aligned, with tan beta = 30."""
+    name = {35: "HiggsH2", 36: "HiggsA3"}[code]
+    couplings = {"coup2d": 30.0, "coup2l": 30.0, "coup2u": 1 / 30, "coup2W": 0.0, "coup2Z": 0.0}
+    return tuple(f"{name}:{key} = {value:.4g}" for key, value in couplings.items())
+
+
+def _higgs() -> list[TheoryPoint]:
+    out = []
+    h2, a3, hc = 35, 36, 37
+    use = "Higgs:useBSM = on"
+    tan = "HiggsHchg:tanBeta = 30."
+    single: Sequence[tuple[str, str, str | None, dict[str, float], tuple[str, ...]]] = (
+        (
+            "hc300_taunu",
+            "charged Higgs with top",
+            None,
+            {"H+": 300.0},
+            ("HiggsBSM:bg2H+-t = on", tan, *mass(hc, 300.0), *only(hc, "15")),
+        ),
+        (
+            "hc600_tb",
+            "charged Higgs with top",
+            None,
+            {"H+": 600.0},
+            ("HiggsBSM:bg2H+-t = on", tan, *mass(hc, 600.0), *only(hc, "6")),
+        ),
+        (
+            "hchc250_taunu",
+            "charged Higgs pair",
+            None,
+            {"H+": 250.0},
+            ("HiggsBSM:ffbar2H+H- = on", tan, *mass(hc, 250.0), *only(hc, "15")),
+        ),
+        (
+            "hh_h400_WW",
+            "heavy Higgs to WW, ZZ",
+            "HH_",
+            {"H": 400.0},
+            ("HiggsBSM:gg2H2 = on", *mass(h2, 400.0), *only(h2, "24")),
+        ),
+        (
+            "hh_h800_ZZ",
+            "heavy Higgs to WW, ZZ",
+            "HH_",
+            {"H": 800.0},
+            ("HiggsBSM:gg2H2 = on", *mass(h2, 800.0), *only_pair(h2, "23 23")),
+        ),
+        (
+            "hh_h900_hh",
+            "heavy Higgs to hh",
+            "hh_",
+            {"H": 900.0},
+            (
+                "HiggsBSM:gg2H2 = on",
+                "HiggsH2:coup2H1H1 = 5.",
+                *mass(h2, 900.0),
+                *only_pair(h2, "25 25"),
+            ),
+        ),
+        (
+            "aa_a400_tt",
+            "heavy pseudoscalar",
+            "AA_",
+            {"A": 400.0},
+            ("HiggsBSM:gg2A3 = on", *mass(a3, 400.0), *only(a3, "6")),
+        ),
+        (
+            "aa_a500_Zh",
+            "heavy pseudoscalar",
+            "AA_",
+            {"A": 500.0},
+            ("HiggsBSM:gg2A3 = on", *mass(a3, 500.0), *only_pair(a3, "23 25")),
+        ),
+        (
+            "bbh800_tautau",
+            "heavy Higgs with b quarks",
+            None,
+            {"H": 800.0},
+            ("HiggsBSM:gg2H2bbbar = on", *_large_tan_beta(h2), *mass(h2, 800.0), *only(h2, "15")),
+        ),
+        (
+            "ha_h300_a300_tautau",
+            "heavy Higgs pair",
+            None,
+            {"H": 300.0, "A": 300.0},
+            (
+                "HiggsBSM:ffbar2A3H2 = on",
+                *_large_tan_beta(h2),
+                *_large_tan_beta(a3),
+                *mass(h2, 300.0),
+                *mass(a3, 300.0),
+                *only(h2, "15"),
+                *only(a3, "15"),
+            ),
+        ),
+    )
+    for name, family, paper, masses, lines in single:
+        out.append(TheoryPoint(name, family, paper, masses, (use, *lines), None))
+    return out
+
+
+POINTS: tuple[TheoryPoint, ...] = (
+    *_z_prime(),
+    *_w_prime(),
+    *_left_right(),
+    *_higgs(),
+)

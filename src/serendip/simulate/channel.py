@@ -1,0 +1,417 @@
+"""Simulated samples of the Dark Machines format: Standard Model processes and theories of new physics.
+
+Events are made in chunks of a fixed number of generated events. Chunk *k* of a sample is a function of the settings and *k* alone
+and is kept in the hidden folder ``.parts`` of the output; so the result depends neither on the number of processes nor on
+interruptions, and more events can be asked for later.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import serendip
+from serendip.errors import InputError
+from serendip.events.darkmachines_write import write_events
+from serendip.events.files import atomic_write
+from serendip.events.objects import ObjectEvents, concatenate
+from serendip.events.objects_parquet import read_parquet, write_parquet
+from serendip.simulate.chunks import Counted, run_chunks
+from serendip.simulate.fast_detector import CARDS, MET_KINDS, MetKind, measure
+from serendip.simulate.processes import Sample
+from serendip.simulate.pythia import make_pythia, pythia_version
+from serendip.simulate.record import generate_record
+from serendip.simulate.slha import slha_file
+from serendip.statistics.pvalues import binomial_interval
+
+__all__ = ["LUMINOSITY", "SampleResult", "Selection", "SimulateConfig", "read_settings", "simulate_samples"]
+
+Mask = NDArray[np.bool_]
+Progress = Callable[[str, int, int, int], None]
+
+LUMINOSITY = 10.0
+"""Integrated luminosity (1/fb) to which the weights belong (arXiv:2105.14027, equation 2.6)."""
+
+_BATCH = 250
+_PB_PER_MB = 1e9
+_FB_PER_PB = 1e3
+
+
+class Selection(Protocol):
+    """Cleans objects and says which events are in which channel; must survive the way to another process."""
+
+    def __call__(self, events: ObjectEvents) -> tuple[ObjectEvents, Mapping[str, Mask]]:
+        """Events with clean objects (all events, in order) and a mask ``(n_events,)`` for each channel."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it asks for, as JSON-able values."""
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """How samples are made.
+
+    Attributes
+    ----------
+    events
+        Selected events of each sample.
+    seed
+        Same seed, same events.
+    max_generated
+        A sample stops after this many generated events with what it has.
+    chunk
+        Generated events of the largest chunks; the first ones are smaller, so that a short run is fast.
+    mpi
+        Multiparton interactions.
+    met
+        See :func:`serendip.simulate.fast_detector.measure`.
+    card
+        One of :data:`serendip.simulate.fast_detector.CARDS`.
+    """
+
+    events: int
+    seed: int = 1
+    max_generated: int = 1_000_000
+    chunk: int = 2000
+    mpi: bool = False
+    met: MetKind = "measured"
+    card: str = "darkmachines"
+
+    def __post_init__(self) -> None:
+        for name, least in (("events", 1), ("seed", 0), ("max_generated", 1), ("chunk", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if self.met not in MET_KINDS:
+            raise InputError(f"met '{self.met}'; expected {' or '.join(MET_KINDS)}")
+        if self.card not in CARDS:
+            raise InputError(f"card '{self.card}'; expected {' or '.join(CARDS)}")
+
+    def chunk_size(self, index: int) -> int:
+        """Generated events of chunk ``index``."""
+        return min(self.chunk, _BATCH << min(index, 30))
+
+    def first_event(self, index: int) -> int:
+        """Number of the first event of chunk ``index``."""
+        return sum(self.chunk_size(k) for k in range(index))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What events depend on; more events can be asked for later."""
+        return {
+            "seed": self.seed,
+            "chunk": self.chunk,
+            "mpi": self.mpi,
+            "met": self.met,
+            "card": self.card,
+            "detector": asdict(CARDS[self.card]),
+        }
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """What became of a sample.
+
+    Attributes
+    ----------
+    name, process
+        Name of the file and process ID of its events.
+    events
+        Selected events in the file.
+    generated
+        Generated events up to the last selected one, or all if the sample stopped early.
+    smearings
+        How often each generated event was measured.
+    selected
+        Events of the file in each channel.
+    cross_section_pb, cross_section_error_pb
+        Before any selection, leading order, with its Monte Carlo error; branching ratios of forced decays included.
+    acceptance, acceptance_interval
+        Selected per measured event, with its 68 % interval.
+    weight
+        Weight of each event at 10/fb.
+    complete
+        False if ``max_generated`` stopped it.
+    """
+
+    name: str
+    process: str
+    events: int
+    generated: int
+    smearings: int
+    selected: Mapping[str, int]
+    cross_section_pb: float
+    cross_section_error_pb: float
+    acceptance: float
+    acceptance_interval: tuple[float, float]
+    weight: float
+    complete: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as JSON-able values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    sample: Sample
+    index: int
+    config: SimulateConfig
+    selection: Selection
+    folder: str
+
+
+def simulate_samples(
+    folder: Path | str,
+    samples: Sequence[Sample],
+    selection: Selection,
+    config: SimulateConfig,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[SampleResult]:
+    r"""Simulate samples; one CSV file of the Dark Machines format and one Parquet file for each.
+
+    The weight of every event of a sample is
+
+    .. math:: w = \frac{\sigma \, L}{N_{gen}}, \qquad L = 10/\mathrm{fb},
+
+    where :math:`N_{gen}` counts measured events, selected or not; the sum of the weights of a file is the number of events expected at
+    that luminosity (arXiv:2105.14027, equation 2.6). ``settings.json`` holds all settings, cross sections and numbers.
+
+    The same call after an interruption continues; a later call may ask for more events or more samples. The
+    same arguments give the same bytes for any ``jobs``.
+
+    Parameters
+    ----------
+    folder
+        Output folder.
+    samples
+        From :mod:`serendip.simulate.processes` or :mod:`serendip.simulate.catalogue`.
+    selection
+        An event is selected if it is in at least one of its channels.
+    config
+        How.
+    jobs
+        Number of processes.
+    progress
+        Called with the name of a sample and its numbers of selected, wanted and generated events.
+
+    Returns
+    -------
+    list of SampleResult
+        In the order of ``samples``.
+
+    Raises
+    ------
+    InputError
+        If a sample is named twice, the folder holds files of other settings or cannot be written, or Pythia or FastJet is not installed
+        or refuses a setting.
+    """
+    folder = Path(folder)
+    names = [sample.name for sample in samples]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not samples or twice:
+        raise InputError(f"samples given twice: {', '.join(twice)}" if twice else "no samples given")
+    if jobs < 1:
+        raise InputError(f"{jobs} jobs: at least 1 is needed")
+    common = {
+        **config.to_dict(),
+        "luminosity_fb": LUMINOSITY,
+        "selection": selection.to_dict(),
+        "versions": {"serendip": serendip.__version__, "pythia8mc": pythia_version()},
+    }
+    record = _open(folder, common, samples)
+
+    def make(sample: Sample, index: int) -> _Chunk:
+        return _Chunk(sample, index, config, selection, str(_parts(folder, sample)))
+
+    done = {sample.name: _finished(_parts(folder, sample)) for sample in samples}
+    report = progress or (lambda _name, _selected, _wanted, _generated: None)
+    out: dict[str, SampleResult] = {}
+
+    def finish(sample: Sample, chunks: int) -> None:
+        out[sample.name] = _merge(folder, sample, chunks, selection, config)
+        record["samples"][sample.name] |= out[sample.name].to_dict()
+        _write_json(folder / "settings.json", record)
+
+    run_chunks(
+        samples,
+        make,
+        _make_chunk,
+        done,
+        finish,
+        wanted=config.events,
+        max_generated=config.max_generated,
+        jobs=jobs,
+        progress=report,
+    )
+    return [out[sample.name] for sample in samples]
+
+
+def read_settings(folder: Path | str) -> dict[str, Any]:
+    """Read ``settings.json`` of a folder of :func:`simulate_samples`.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    path = Path(folder) / "settings.json"
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; expected a folder of 'serendip simulate channel'") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error}); restore it or choose another folder") from error
+    return settings
+
+
+def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
+    """The record of the folder, with the samples added."""
+    common = json.loads(json.dumps(common))
+    path = folder / "settings.json"
+    record: dict[str, Any] = {"schema": 1, "settings": common, "samples": {}}
+    if path.exists():
+        record = read_settings(folder)
+        wrong = [key for key in common if record["settings"].get(key) != common[key]]
+        if wrong:
+            raise InputError(
+                f"{folder}: holds samples made with other settings ({', '.join(wrong)}); "
+                "repeat those, choose another folder or delete it"
+            )
+    for sample in samples:
+        facts = json.loads(
+            json.dumps({"pythia": sample.settings, "slha": sample.slha, "smearings": sample.smearings})
+        )
+        known = record["samples"].setdefault(sample.name, facts)
+        if any(known[key] != value for key, value in facts.items()):
+            raise InputError(
+                f"{folder}: sample '{sample.name}' was made with other Pythia settings; choose another folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    _write_json(path, record)
+    for sample in samples:
+        _parts(folder, sample).mkdir(parents=True, exist_ok=True)
+    return record
+
+
+def _parts(folder: Path, sample: Sample) -> Path:
+    return folder / ".parts" / sample.name
+
+
+def _finished(parts: Path) -> dict[int, Counted]:
+    """Chunks that an earlier call finished; damaged ones are made again."""
+    out = {}
+    for path in parts.glob("*.json"):
+        try:
+            facts = json.loads(path.read_text())
+            out[int(path.stem)] = Counted(int(facts["generated"]), int(facts["selected"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return out
+
+
+def _make_chunk(chunk: _Chunk) -> Counted:
+    sample, config = chunk.sample, chunk.config
+    started = time.process_time()
+    sequence = np.random.SeedSequence([config.seed, zlib.crc32(sample.name.encode()), chunk.index])
+    with slha_file(sample.slha) as lines:
+        pythia = make_pythia([*lines, *sample.settings], int(sequence.generate_state(1)[0]), mpi=config.mpi)
+    rng = np.random.default_rng(sequence.spawn(1)[0])
+    first, wanted = config.first_event(chunk.index), config.chunk_size(chunk.index)
+    generated = tried = 0
+    parts: list[ObjectEvents] = []
+    while tried < wanted:
+        size = min(_BATCH, wanted - tried)
+        record = generate_record(pythia, size)
+        for _ in range(sample.smearings):
+            events = measure(
+                record,
+                rng,
+                process=sample.process,
+                first_id=first + generated,
+                met=config.met,
+                detector=CARDS[config.card],
+            )
+            cleaned, masks = chunk.selection(events)
+            parts.append(cleaned.select(np.logical_or.reduce(list(masks.values()))))
+        tried += size
+        generated += len(record)
+    info = pythia.infoPython()
+    events = concatenate(parts)
+    # by generated event, so that a sample can end after any of them
+    events = events.select(np.argsort(events.event_id.astype(np.int64), kind="stable"))
+    path = Path(chunk.folder) / f"{chunk.index:06d}.parquet"
+    write_parquet(events, path)
+    facts = {
+        "generated": generated,
+        "failed": tried - generated,
+        "selected": len(events),
+        "cross_section_pb": info.sigmaGen() * _PB_PER_MB,
+        "cross_section_error_pb": info.sigmaErr() * _PB_PER_MB,
+        "cpu_s": round(time.process_time() - started, 3),
+    }
+    # its presence says that the chunk is complete
+    _write_json(path.with_suffix(".json"), facts)
+    return Counted(generated, len(events))
+
+
+def _merge(
+    folder: Path, sample: Sample, chunks: int, selection: Selection, config: SimulateConfig
+) -> SampleResult:
+    parts = _parts(folder, sample)
+    facts = [json.loads((parts / f"{k:06d}.json").read_text()) for k in range(chunks)]
+    events = concatenate([read_parquet(parts / f"{k:06d}.parquet") for k in range(chunks)])
+    numbers = np.array([fact["generated"] for fact in facts], dtype=np.int64)
+    generated = int(numbers.sum())
+    complete = len(events) >= config.events
+    if complete:
+        events = events.select(np.arange(config.events))
+        # numbers of events skip those that Pythia failed to make
+        last = int(events.event_id[-1])
+        firsts = np.array([config.first_event(k) for k in range(chunks)])
+        place = int(np.searchsorted(firsts, last, side="right")) - 1
+        generated = int(numbers[:place].sum()) + last - int(firsts[place]) + 1
+    share = numbers / max(numbers.sum(), 1)
+    sigma = float(np.sum(share * [fact["cross_section_pb"] for fact in facts]))
+    error = float(np.sqrt(np.sum((share * [fact["cross_section_error_pb"] for fact in facts]) ** 2)))
+    measured = generated * sample.smearings
+    weight = sigma * _FB_PER_PB * LUMINOSITY / measured if measured else 0.0
+    events = ObjectEvents(**{**_columns(events), "weight": np.full(len(events), weight)})
+    write_events(events, folder / f"{sample.name}.csv")
+    write_parquet(events, folder / f"{sample.name}.parquet")
+    _, masks = selection(events)
+    low, high = binomial_interval(len(events), measured) if measured else (0.0, 1.0)
+    return SampleResult(
+        name=sample.name,
+        process=sample.process,
+        events=len(events),
+        generated=generated,
+        smearings=sample.smearings,
+        selected={name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
+        cross_section_pb=sigma,
+        cross_section_error_pb=error,
+        acceptance=len(events) / measured if measured else 0.0,
+        acceptance_interval=(float(low), float(high)),
+        weight=weight,
+        complete=complete,
+    )
+
+
+def _columns(events: ObjectEvents) -> dict[str, Any]:
+    return {name: getattr(events, name) for name in ObjectEvents.__dataclass_fields__}
+
+
+def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")

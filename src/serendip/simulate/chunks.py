@@ -1,0 +1,161 @@
+"""Run chunks of several samples in one pool of processes until each sample has enough selected events.
+
+Which chunks belong to a sample is decided by their numbers alone: the shortest row 0, 1, 2, ... that holds enough. More may have been
+made at the end, because several run at a time; they are not used.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal as signals
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+from serendip.errors import SerendipError
+from serendip.simulate.processes import Sample
+
+__all__ = ["Counted", "run_chunks"]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Numbers of generated and selected events of a chunk."""
+
+    generated: int
+    selected: int
+
+
+@dataclass
+class _State:
+    sample: Sample
+    done: dict[int, Counted]
+    running: set[int] = field(default_factory=set)
+    written: bool = False
+
+    def row(self, wanted: int, max_generated: int) -> tuple[int, int, int, bool]:
+        """Chunks, selected and generated events of the row from 0, and whether it is long enough."""
+        chunks = selected = generated = 0
+        while chunks in self.done:
+            selected += self.done[chunks].selected
+            generated += self.done[chunks].generated
+            chunks += 1
+            if selected >= wanted or generated >= max_generated or generated == 0:
+                return chunks, selected, generated, True
+        return chunks, selected, generated, False
+
+    def next_index(self, wanted: int, max_generated: int) -> int | None:
+        """Chunk to start now, or None if those made and running are expected to be enough."""
+        if self.written or self.row(wanted, max_generated)[3]:
+            return None
+        index = 0
+        while index in self.done or index in self.running:
+            index += 1
+        if not self.done:
+            # one chunk tells the acceptance
+            return None if self.running else index
+        made = sum(counted.generated for counted in self.done.values())
+        rate = sum(counted.selected for counted in self.done.values()) / len(self.done)
+        size = made / len(self.done)
+        chunks = len(self.done) + len(self.running)
+        enough = rate * chunks >= wanted or size * chunks >= max_generated
+        # the row may still lack a chunk in the middle, or fall short of the expectation
+        return None if enough and self.running else index
+
+
+def run_chunks(
+    samples: Sequence[Sample],
+    make: Callable[[Sample, int], Any],
+    work: Callable[[Any], Counted],
+    done: dict[str, dict[int, Counted]],
+    finish: Callable[[Sample, int], None],
+    *,
+    wanted: int,
+    max_generated: int,
+    jobs: int,
+    progress: Callable[[str, int, int, int], None],
+) -> None:
+    """Make chunks until every sample has enough.
+
+    Parameters
+    ----------
+    samples
+        In this order.
+    make, work
+        ``work(make(sample, index))`` makes a chunk and saves it, in another process if ``jobs > 1``.
+    done
+        Finished chunks of each sample.
+    finish
+        Called once for each sample with the number of chunks that belong to it.
+    wanted, max_generated
+        A sample ends with this many selected, or after this many generated events.
+    jobs
+        Number of processes.
+    progress
+        Called with the name of a sample and its selected, wanted and generated events.
+
+    Raises
+    ------
+    SerendipError
+        If a worker process died.
+    """
+    states = [_State(sample, done[sample.name]) for sample in samples]
+
+    def settle() -> None:
+        for state in states:
+            chunks, selected, generated, enough = state.row(wanted, max_generated)
+            if enough and not state.written:
+                finish(state.sample, chunks)
+                state.written = True
+                progress(state.sample.name, min(selected, wanted), wanted, generated)
+
+    def start() -> tuple[_State, int] | None:
+        for state in states:
+            index = state.next_index(wanted, max_generated)
+            if index is not None:
+                return state, index
+        return None
+
+    def store(state: _State, index: int, counted: Counted) -> None:
+        state.done[index] = counted
+        _, selected, generated, _ = state.row(wanted, max_generated)
+        progress(state.sample.name, min(selected, wanted), wanted, generated)
+
+    settle()
+    if jobs == 1:
+        while (next_one := start()) is not None:
+            state, index = next_one
+            store(state, index, work(make(state.sample, index)))
+            settle()
+        return
+    # spawn: Pythia and FastJet keep state in C++ that a forked child would share
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_die_quietly)
+    running: dict[Future[Counted], tuple[_State, int]] = {}
+    try:
+        while True:
+            while len(running) < jobs and (next_one := start()) is not None:
+                state, index = next_one
+                state.running.add(index)
+                running[pool.submit(work, make(state.sample, index))] = (state, index)
+            if not running:
+                return
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                state, index = running.pop(future)
+                state.running.discard(index)
+                store(state, index, future.result())
+            settle()
+    except BrokenProcessPool as error:
+        raise SerendipError(
+            "a worker process died, perhaps for lack of memory; repeat the same command to continue"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _die_quietly() -> None:
+    # Ctrl-C reaches the whole process group: no worker should print a traceback or finish its chunk first
+    signals.signal(signals.SIGINT, signals.SIG_DFL)
