@@ -23,13 +23,9 @@ from serendip.events.events import Events, Window
 from serendip.methods.base import Method, MethodConfig, as_splits, require_events
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import ModuleList
+    from serendip.density.autoencoder import AutoencoderNetworks
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
-
-_REACH = 10.0
-_ROWS = 65536
 
 
 class AutoencoderConfig(MethodConfig):
@@ -93,10 +89,7 @@ class Autoencoder(Method):
         InputError
             If a split has too few events, a feature is constant or the training diverges.
         """
-        import torch
-
         from serendip.density.device import limited_threads, pick_device
-        from serendip.density.training import SplitSamples, train
 
         masks = as_splits(splits, len(events))
         self.check(events, window, masks)
@@ -113,100 +106,52 @@ class Autoencoder(Method):
                 raise InputError(
                     f"feature '{events.features[constant[0]]}' is constant: there is nothing to learn from it"
                 )
-            samples.append((self._standardised(x[use], k), np.zeros(len(w)), w))
-        device = pick_device()
-        data = SplitSamples.make(samples, seed=self.seed, validation_fraction=0.1, device=device)
-        network = self._build(len(masks), x.shape[1]).to(device)
-        batches = data.batches(config.batch_size, noise=False)
-        held_out = [
-            (data.z[torch.as_tensor(rows, device=device)][None], torch.as_tensor(w, device=device))
-            for rows, w in zip(data.validation, data.validation_weight, strict=True)
-        ]
-
-        def error(z: Tensor, only: slice = slice(None)) -> Tensor:
-            return (_reconstruct(network, z, only) - z).square().mean(-1)
-
-        def batch_loss() -> Tensor:
-            return error(next(batches)[0]).mean(1)
-
-        def validation_loss() -> Tensor:
-            values = [(error(z, slice(k, k + 1))[0] * w).sum() / w.sum() for k, (z, w) in enumerate(held_out)]
-            return torch.stack(values)
-
+            samples.append((self._standardised(x[use], k), w))
+        network = self._build(len(masks), x.shape[1])
         with limited_threads(self.threads):
-            train(
-                network, batch_loss, validation_loss, stacked=True, steps=config.steps, learning_rate=2e-3,
-                average=0.995, name="autoencoder",
-            )  # fmt: skip
-        self._network: ModuleList = network
+            network.fit(
+                samples,
+                seed=self.seed,
+                steps=config.steps,
+                batch_size=config.batch_size,
+                device=pick_device(),
+            )
+        self._network = network
         return self
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Mean squared error of reconstruction of the standardised features, shape ``(n_events,)``."""
-        import torch
-
         from serendip.density.device import limited_threads
 
-        x = events.x.astype(np.float64)
-        z, near = (x - self._centre[split]) / self._spread[split], self._standardised(x, split)
-        device = next(self._network.parameters()).device
-        back = [np.empty((0, z.shape[1]))]
-        with limited_threads(self.threads), torch.no_grad():
-            for low in range(0, len(z), _ROWS):
-                rows = torch.as_tensor(near[None, low : low + _ROWS], dtype=torch.float32, device=device)
-                part = _reconstruct(self._network, rows, slice(split, split + 1))[0]
-                back.append(part.double().cpu().numpy())
-        error: NDArray[np.float64] = ((z - np.concatenate(back)) ** 2).mean(axis=1)
-        return error
+        z = (events.x.astype(np.float64) - self._centre[split]) / self._spread[split]
+        with limited_threads(self.threads):
+            return self._network.errors(z, split)
 
     def save_model(self, folder: Path, split: int) -> None:
         """Write the standardisation and the network of model ``split``."""
         only = slice(split, split + 1)
         arrays = {"centre": self._centre[only], "spread": self._spread[only]}
-        for name, tensor in self._network.state_dict().items():
-            arrays[f"network.{name}"] = tensor[only].cpu().numpy()
+        arrays |= {f"network.{name}": array for name, array in self._network.arrays(only).items()}
         storage.write(folder / "network", {"kind": "autoencoder"}, arrays)
 
     def load_model(self, folder: Path) -> None:
         """Read them as model 0."""
-        import torch
-
         _, arrays = storage.read(folder / "network")
         self._centre, self._spread = arrays.pop("centre"), arrays.pop("spread")
         self._network = self._build(1, self._centre.shape[1])
-        self._network.load_state_dict(
-            {name.removeprefix("network."): torch.as_tensor(array) for name, array in arrays.items()}
-        )
+        self._network.restore({name.removeprefix("network."): array for name, array in arrays.items()})
 
     def _standardised(self, x: NDArray[np.float64], split: int) -> NDArray[np.float64]:
         """Features in units of their spread, kept within reach of the network; shape ``(n, d)``."""
-        z: NDArray[np.float64] = np.clip((x - self._centre[split]) / self._spread[split], -_REACH, _REACH)
+        from serendip.density.autoencoder import REACH
+
+        z: NDArray[np.float64] = np.clip((x - self._centre[split]) / self._spread[split], -REACH, REACH)
         return z
 
-    def _build(self, models: int, d: int) -> ModuleList:
-        """Encoder and decoder."""
-        import torch
-        from torch.nn import ModuleList
+    def _build(self, models: int, d: int) -> AutoencoderNetworks:
+        from serendip.density.autoencoder import AutoencoderNetworks
 
-        from serendip.density.flow_matching import BatchedMLP
-
-        hidden, narrow = [self.config.hidden] * 2, self._bottleneck(d)
-        shapes = [[d, *hidden, narrow], [narrow, *hidden, d]]
-        encoder, decoder = (BatchedMLP(models, sizes, self.seed) for sizes in shapes)
-        # both last layers start at zero, and from there no gradient would reach either
-        start = [
-            np.random.default_rng([self.seed, k, 5]).standard_normal((hidden[-1], narrow))
-            for k in range(models)
-        ]
-        with torch.no_grad():
-            encoder.weights[-1].copy_(torch.as_tensor(np.stack(start) / np.sqrt(hidden[-1])))
-        return ModuleList([encoder, decoder])
+        return AutoencoderNetworks(models, d, [self.config.hidden] * 2, self._bottleneck(d), self.seed)
 
     def _bottleneck(self, d: int) -> int:
         return max(1, d // 2) if self.config.bottleneck is None else self.config.bottleneck
-
-
-def _reconstruct(network: ModuleList, z: Tensor, only: slice = slice(None)) -> Tensor:
-    encoder, decoder = network
-    back: Tensor = decoder(encoder(z, only), only)
-    return back
