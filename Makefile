@@ -11,6 +11,7 @@ export MKL_NUM_THREADS ?= 1
 DATA ?=
 PYTHIA ?=
 STUDIES ?= validation-run
+ONLY ?=
 
 .PHONY: demo test slow validate lint types layers docs clean
 
@@ -24,7 +25,7 @@ slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 validate: $(VENV)/.dev
-	$(BIN)/python benchmarks/studies.py --out $(STUDIES) $(if $(DATA),--data $(DATA)) $(if $(PYTHIA),--pythia $(PYTHIA))
+	$(BIN)/python benchmarks/studies.py --out $(STUDIES) $(if $(DATA),--data $(DATA)) $(if $(PYTHIA),--pythia $(PYTHIA)) $(if $(ONLY),--only $(ONLY))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,7 +49,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) --only-binary pythia8mc,fastjet -e ".[hdf,simulate,onnx,tune,dev]"
+	$(PIP) --only-binary pythia8mc,fastjet -e ".[hdf,simulate,onnx,tune,theories,dev]"
 	touch $@
 
 clean:

@@ -1,0 +1,159 @@
+"""Mixture-of-theories training: the optimum, the weights of theories and events, the split, storage, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from serendip.errors import InputError
+from serendip.theories.mixture import (
+    PAPER,
+    BoostConfig,
+    MixtureClassifier,
+    MixtureConfig,
+    TheorySample,
+    train_mixture,
+)
+
+pytest.importorskip("lightgbm")
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:lightgbm")
+
+FEATURES = ("a", "b")
+FAST = BoostConfig(rounds=200, leaves=8, min_leaf=50)
+
+
+def normal(n: int, mean: tuple[float, float], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, 1.0, (n, 2))
+
+
+def theory(
+    name: str, mean: tuple[float, float], *, n: int = 6000, family: str = "", seed: int = 7
+) -> TheorySample:
+    return TheorySample(name, family or name, normal(n, mean, seed))
+
+
+BACKGROUND = normal(12_000, (0.0, 0.0), 1)
+RIGHT, UP = theory("right", (2.0, 0.0), seed=2), theory("up", (0.0, 2.0), seed=3)
+
+
+def train(theories, background=BACKGROUND, **more) -> MixtureClassifier:
+    weight = more.pop("background_weight", None)
+    config = MixtureConfig(boost=FAST, **more)
+    return train_mixture(background, theories, config, features=FEATURES, background_weight=weight)
+
+
+def ratio(x: np.ndarray, shares: dict[tuple[float, float], float]) -> np.ndarray:
+    """The true ln p_S / p_B of normal distributions."""
+    density = sum(share * stats.multivariate_normal(mean).pdf(x) for mean, share in shares.items())
+    return np.log(density / stats.multivariate_normal((0.0, 0.0)).pdf(x))
+
+
+def test_the_score_is_the_log_ratio_of_the_mixture_to_background():
+    found = train([RIGHT, UP])
+    new = np.concatenate([normal(4000, (0, 0), 11), normal(2000, (2, 0), 12), normal(2000, (0, 2), 13)])
+    true = ratio(new, {(2.0, 0.0): 0.5, (0.0, 2.0): 0.5})
+    score = found.score(new)
+    inside = np.abs(true) < 2.5
+    assert np.corrcoef(score[inside], true[inside])[0, 1] > 0.95
+    # equal totals: no offset
+    assert np.mean(score[inside] - true[inside]) == pytest.approx(0.0, abs=0.1)
+    labels = np.repeat([0, 1], 4000)
+    best = roc_auc_score(labels, true)
+    assert roc_auc_score(labels, score) == pytest.approx(best, abs=0.01)
+    assert found.validation_auc == pytest.approx(best, abs=0.02)
+    assert found.theories == ("right", "up")
+    assert next(iter(found.gains())) in FEATURES
+
+
+def test_a_mixture_finds_what_a_single_theory_does_not():
+    single, mixed = train([RIGHT]), train([RIGHT, UP])
+    up, background = normal(3000, (0, 2), 21), normal(3000, (0, 0), 22)
+    labels = np.repeat([0, 1], 3000)
+    auc = [roc_auc_score(labels, c.score(np.concatenate([background, up]))) for c in (single, mixed)]
+    assert auc[0] < 0.6
+    assert auc[1] > 0.85
+
+
+@pytest.mark.parametrize(
+    ("weights", "share"), [("theory", 1 / 3), ("family", 1 / 2), ({"right": 8.0, "up": 1.0, "up2": 1.0}, 0.8)]
+)
+def test_weights_of_theories_and_families_reach_the_score(weights, share):
+    twin = theory("up2", (0.0, 2.0), family="up", seed=4)
+    families = [theory("right", (2.0, 0.0), seed=2), theory("up", (0.0, 2.0), family="up", seed=3), twin]
+    found = train(families, weights=weights)
+    point = np.array([[2.0, 0.0]] * 1) + normal(400, (0, 0), 5) * 0.3
+    true = ratio(point, {(2.0, 0.0): share, (0.0, 2.0): 1 - share})
+    assert np.mean(found.score(point)) == pytest.approx(np.mean(true), abs=0.25)
+
+
+def test_a_small_sample_counts_as_much_as_a_large_one():
+    small = theory("right", (2.0, 0.0), n=1500, seed=2)
+    point = np.array([[2.0, 0.0]]) + normal(400, (0, 0), 5) * 0.3
+    true = ratio(point, {(2.0, 0.0): 0.5, (0.0, 2.0): 0.5})
+    assert np.mean(train([small, UP]).score(point)) == pytest.approx(np.mean(true), abs=0.3)
+    # and a limit on the events of a theory is one
+    limited = train([RIGHT, UP], events_per_theory=300)
+    assert limited.score(point).shape == (400,)
+    assert limited.model != train([RIGHT, UP]).model
+
+
+def test_weights_of_events_are_used():
+    # background that is everywhere, weighted to be only on the left
+    rng = np.random.default_rng(8)
+    everywhere = rng.uniform(-4, 4, (20_000, 2))
+    weight = stats.multivariate_normal((0.0, 0.0)).pdf(everywhere)
+    found = train([RIGHT], background=everywhere, background_weight=weight)
+    new = np.concatenate([normal(2000, (0, 0), 31), normal(2000, (2, 0), 32)])
+    true = ratio(new, {(2.0, 0.0): 1.0})
+    assert np.corrcoef(found.score(new), true)[0, 1] > 0.93
+    # twice the weights are the same training
+    twice = train([RIGHT], background=everywhere, background_weight=2 * weight)
+    assert np.array_equal(twice.score(new), found.score(new))
+
+
+def test_the_seed_decides_and_a_saved_classifier_is_the_same(tmp_path):
+    first, again, other = train([RIGHT]), train([RIGHT]), train([RIGHT], seed=2)
+    new = normal(500, (1, 0), 41)
+    assert np.array_equal(first.score(new), again.score(new))
+    assert not np.array_equal(first.score(new), other.score(new))
+    first.save(tmp_path / "one")
+    loaded = MixtureClassifier.load(tmp_path / "one")
+    assert np.array_equal(loaded.score(new), first.score(new))
+    assert loaded.config == first.config
+    assert (loaded.rounds, loaded.validation_auc) == (first.rounds, first.validation_auc)
+    (tmp_path / "one" / "mixture.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no trained mixture"):
+        MixtureClassifier.load(tmp_path / "one")
+
+
+def test_training_stops_where_held_out_events_gain_nothing():
+    noise = TheorySample("noise", "noise", normal(2000, (0, 0), 51))
+    found = train([noise], background=normal(2000, (0, 0), 52))
+    assert found.rounds < 60
+    assert abs(found.validation_auc - 0.5) < 0.08
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: train([]), "at least one theory"),
+        (lambda: train([RIGHT, RIGHT]), "twice: right"),
+        (lambda: train([RIGHT], weights={"up": 1.0}), "unknown: up, missing: right"),
+        (lambda: train([theory("few", (0, 0), n=5)]), "'few' has 5 events"),
+        (lambda: train([TheorySample("wide", "wide", np.zeros((50, 3)))]), "2 features are named"),
+        (lambda: train([TheorySample("nan", "nan", np.full((50, 2), np.nan))]), "event 0, feature 0 is nan"),
+        (lambda: train([TheorySample("neg", "neg", RIGHT.x, -np.ones(6000))]), "not negative"),
+        (lambda: train([TheorySample("none", "none", RIGHT.x, np.zeros(6000))]), "add up to nothing"),
+        (lambda: train([RIGHT], background_weight=np.ones(3)), "'background': weights"),
+        (lambda: train([RIGHT]).score(np.zeros((4, 5))), "trained on 2 features"),
+    ],
+)
+def test_bad_input_is_explained(change, message):
+    with pytest.raises(InputError, match=message):
+        change()
+
+
+def test_settings_of_the_paper():
+    assert (PAPER.rounds, PAPER.leaves, PAPER.learning_rate, PAPER.depth) == (5000, 500, 0.01, 15)
