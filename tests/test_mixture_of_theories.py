@@ -135,6 +135,24 @@ def test_training_stops_where_held_out_events_gain_nothing():
     assert abs(found.validation_auc - 0.5) < 0.08
 
 
+def test_copies_of_an_event_stand_on_one_side_of_the_split():
+    # every event eight times: held-out copies would be known, and training would never stop
+    few, background = normal(150, (0, 0), 61), normal(150, (0, 0), 62)
+    copies, numbers = np.repeat(few, 8, axis=0), np.repeat(np.arange(150), 8)
+    leaky = train([TheorySample("noise", "noise", copies)], background=np.repeat(background, 8, axis=0))
+    sample = TheorySample("noise", "noise", copies, group=numbers)
+    config = MixtureConfig(boost=FAST)
+    honest = train_mixture(
+        np.repeat(background, 8, axis=0), [sample], config, features=FEATURES, background_group=numbers
+    )
+    assert leaky.validation_auc > 0.7
+    assert abs(honest.validation_auc - 0.5) < 0.2
+    with pytest.raises(InputError, match="groups for 1200 events"):
+        train([TheorySample("short", "short", copies, group=numbers[:5])])
+    with pytest.raises(InputError, match="one group"):
+        train([TheorySample("one", "one", copies, group=np.zeros(1200, dtype=int))])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -46,12 +46,16 @@ class TheorySample:
         Features, shape ``(n, n_features)``.
     weight
         Event weights, shape ``(n,)``; None: all the same.
+    group
+        Events with the same number, shape ``(n,)``, share particles and never stand on both sides of a split (one generated
+        event that was measured several times); None: every event on its own.
     """
 
     name: str
     family: str
     x: NDArray[Any]
     weight: Array | None = None
+    group: NDArray[np.int64] | None = None
 
 
 class BoostConfig(BaseModel):
@@ -204,6 +208,7 @@ def train_mixture(
     *,
     features: Sequence[str],
     background_weight: ArrayLike | None = None,
+    background_group: NDArray[np.int64] | None = None,
 ) -> MixtureClassifier:
     """Train a classifier between background and a mixture of theories.
 
@@ -217,8 +222,8 @@ def train_mixture(
         Options.
     features
         Names of the columns.
-    background_weight
-        Event weights, shape ``(n,)``.
+    background_weight, background_group
+        Event weights and groups, shape ``(n,)``, see :class:`TheorySample`.
 
     Raises
     ------
@@ -230,16 +235,15 @@ def train_mixture(
     rng = np.random.default_rng([config.seed, 0x307])
     shares = _shares(theories, config.weights)
     x, weight, held_out = [], [], []
-    samples = [
-        (TheorySample("background", "background", np.asarray(background), _or_none(background_weight)), 1.0)
-    ]
+    standard = TheorySample(
+        "background", "background", np.asarray(background), _or_none(background_weight), background_group
+    )
+    samples = [(standard, 1.0)]
     samples += [(theory, shares[theory.name]) for theory in theories]
     for number, (sample, share) in enumerate(samples):
         w = _checked(sample, len(features))
         rows = rng.permutation(len(w))[: None if number == 0 else config.events_per_theory]
-        n_held = max(1, round(config.validation_fraction * len(rows)))
-        hold = np.zeros(len(rows), dtype=bool)
-        hold[:n_held] = True
+        hold = _held_out(sample, rows, config.validation_fraction, rng)
         for part in (hold, ~hold):
             # every sample has the same share in training and validation, whatever its events weigh
             chosen = w[rows[part]]
@@ -260,6 +264,20 @@ def train_mixture(
         config,
         features,
     )
+
+
+def _held_out(
+    sample: TheorySample, rows: NDArray[np.int64], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which of the rows decide when to stop: whole groups."""
+    group = np.arange(len(rows)) if sample.group is None else np.asarray(sample.group)[rows]
+    numbers, index = np.unique(group, return_inverse=True)
+    if len(numbers) < 2:
+        raise InputError(f"'{sample.name}': all events belong to one group, so that none can be held out")
+    chosen = np.zeros(len(numbers), dtype=bool)
+    n_held = min(max(1, round(fraction * len(numbers))), len(numbers) - 1)
+    chosen[rng.permutation(len(numbers))[:n_held]] = True
+    return np.asarray(chosen[index])
 
 
 def _boost(
@@ -355,6 +373,8 @@ def _checked(sample: TheorySample, n_features: int) -> Array:
         raise InputError(
             f"'{sample.name}': event {row}, feature {column} is {x[row, column]}, not a finite number"
         )
+    if sample.group is not None and np.shape(sample.group) != (len(x),):
+        raise InputError(f"'{sample.name}': {np.shape(sample.group)} groups for {len(x)} events")
     if sample.weight is None:
         return np.ones(len(x))
     weight = np.array(sample.weight, dtype=float)
