@@ -7,6 +7,7 @@ They have nothing to learn. On the Dark Machines data MET alone is about as good
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -50,8 +51,9 @@ class _OfColumns(OutlierScore):
 
     _wanted: ClassVar[str]
 
+    @abstractmethod
     def _uses(self, name: str) -> bool:
-        raise NotImplementedError
+        """Whether the column belongs to the sum."""
 
     def _score(self, x: Array) -> Array:
         return np.asarray(x[:, list(self.used_)].sum(axis=1), dtype=np.float64)
