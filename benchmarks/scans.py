@@ -56,7 +56,7 @@ def bump_rates(expected: np.ndarray, edges: np.ndarray, background: str, argumen
 
 def look_elsewhere(
     expected: np.ndarray, edges: np.ndarray, background: str, arguments: Any
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     rng = np.random.default_rng(0x6057)
     low, high = edges[0] * 1.1, edges[-1] / 1.15
     masses = np.geomspace(low, high, int(np.log(high / low) / (0.5 * arguments.resolution)) + 1)
@@ -74,7 +74,8 @@ def look_elsewhere(
         "masses": len(masses),
         "toys": scan.p_global,
         "toys_error": 0.5 * (high_p - low_p),
-        "gross_vitells": float(scan.gross_vitells or 0.0),
+        "gross_vitells": scan.gross_vitells,
+        "fewest_background": scan.fewest_background,
     }
 
 
@@ -126,9 +127,12 @@ def main() -> None:
         found["look-elsewhere"] = look_elsewhere(expected, edges, background, arguments)
     path.write_text(json.dumps(found))
     lee = found["look-elsewhere"]
+    estimate = f"does not hold ({lee['fewest_background']:.2g} background events under a signal)"
+    if lee["gross_vitells"] is not None:
+        estimate = f"{lee['gross_vitells']:.4f}, ratio {lee['gross_vitells'] / lee['toys']:.2f}"
     text = (
         f"Local Z of {lee['z']:.2f} among {lee['masses']:g} masses: toys {lee['toys']:.4f} ± {lee['toys_error']:.4f}, "
-        f"Gross-Vitells {lee['gross_vitells']:.4f}, ratio {lee['gross_vitells'] / lee['toys']:.2f}."
+        f"Gross-Vitells {estimate}."
     )
     lines += ["", text]
     (arguments.out / "scans.md").write_text("\n".join(lines) + "\n")

@@ -105,6 +105,21 @@ def test_gross_vitells_agrees_with_toys():
     low, high = scan.p_interval_68
     assert low / 1.5 < scan.gross_vitells < high * 1.5
     assert scan.crossings > 1
+    assert scan.fewest_background > 10
+
+
+def test_gross_vitells_is_not_given_where_single_events_decide():
+    rng = np.random.default_rng(8)
+    edges = np.geomspace(2000.0, 9000.0, 61)
+    spectrum = rng.poisson(2e5 * (edges[:-1] / 2000) ** -9 * np.diff(edges) / 2000).astype(float)
+    signals = [gaussian(m, 0.03 * m) for m in np.geomspace(2400.0, 8000.0, 30)]
+    sparse = q0_scan(spectrum, edges, "dijet:3", signals, n_toys=60, rng=rng)
+    dense = q0_scan(spectrum, edges, "dijet:3", signals[:12], n_toys=60, rng=rng)
+    assert sparse.fewest_background < 10 < dense.fewest_background
+    assert sparse.gross_vitells is None
+    # one bin after the other: the expected events under a narrow signal
+    b = 2e5 * (8000 / 2000) ** -9 * 8000 * 0.03 * np.sqrt(4 * np.pi) / 2000
+    assert sparse.fewest_background == pytest.approx(b, rel=0.5)
 
 
 def test_common_weight_keeps_p():

@@ -152,4 +152,9 @@ def _scan_text(found: MassScan) -> str:
         lines.append(
             f"Gross-Vitells estimate: p = {scan.gross_vitells:.3g} ({scan.crossings:.2f} up-crossings of 1 sigma on average)"
         )
+    elif scan.z[best] > 1:
+        lines.append(
+            f"Gross-Vitells estimate: does not hold, {scan.fewest_background:.2g} background events lie under some of the signals; "
+            "trust the toys, or end the scan earlier"
+        )
     return "\n".join(lines)

@@ -33,6 +33,7 @@ __all__ = ["BumpHunterResult", "Q0Scan", "bump_hunter", "q0_scan", "smallest_p"]
 Array = NDArray[np.float64]
 
 _LEVEL = 1.0
+_FEWEST_BACKGROUND = 10.0
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def bump_hunter(
 
 @dataclass(frozen=True, eq=False)
 class Q0Scan:
-    """Significance of a resonance against its mass.
+    r"""Significance of a resonance against its mass.
 
     Attributes
     ----------
@@ -202,9 +203,13 @@ class Q0Scan:
     p_global, z_global, p_interval_68, n_toys
         From toys.
     gross_vitells
-        Estimate of the global p-value; None below the level of the crossings, where it means nothing.
+        Estimate of the global p-value. None where it does not hold: below the level of the crossings, and where fewer than ten
+        background events lie under a signal, so that one event more is a large significance.
     crossings
         Mean number of up-crossings in the toys at ``q = 1``.
+    fewest_background
+        Smallest number of expected background events under a signal, :math:`(\sum f_i)^2 / \sum f_i^2 / b_i` with the share
+        :math:`f_i` of the signal in each bin.
     """
 
     mass: Array
@@ -217,6 +222,7 @@ class Q0Scan:
     n_toys: int
     gross_vitells: float | None
     crossings: float
+    fewest_background: float
 
     def to_dict(self) -> dict[str, Any]:
         """The scan as plain numbers for JSON."""
@@ -279,7 +285,10 @@ def q0_scan(
     above = toy_z > np.sqrt(_LEVEL)
     crossings = float(np.count_nonzero(above[1:] & ~above[:-1]) / n_toys)
     estimate = None
-    if z[top] > np.sqrt(_LEVEL):
+    share = np.stack([shape.fractions(np.asarray(edges, dtype=float)) for shape in shapes])
+    expected = np.maximum(null.expected[0], 1e-9)
+    fewest = float(np.min(share.sum(axis=1) ** 2 / (share**2 / expected).sum(axis=1)))
+    if z[top] > np.sqrt(_LEVEL) and fewest >= _FEWEST_BACKGROUND:
         more = crossings * np.exp(-0.5 * (z[top] ** 2 - _LEVEL))
         estimate = float(min(1.0, stats.norm.sf(z[top]) + more))
-    return Q0Scan(mass, mu, z, top, p, float(z_value(p)), interval, n_toys, estimate, crossings)
+    return Q0Scan(mass, mu, z, top, p, float(z_value(p)), interval, n_toys, estimate, crossings, fewest)
