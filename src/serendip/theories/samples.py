@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class ChannelSamples:
     channel: str
     features: tuple[str, ...]
     background: TheorySample
-    process: NDArray[np.str_]
+    process: NDArray[Any]
     theories: tuple[TheorySample, ...]
     kept: Mapping[str, tuple[int, int]]
     left_out: Mapping[str, int]
