@@ -49,6 +49,9 @@ class TheorySample:
     group
         Events with the same number, shape ``(n,)``, share particles and never stand on both sides of a split (one generated
         event that was measured several times); None: every event on its own.
+    fold
+        Number in [0, 1) of each event, shape ``(n,)``, by which samples are split (:func:`~serendip.theories.split.hash_fold`); None: not
+        known.
     """
 
     name: str
@@ -56,6 +59,7 @@ class TheorySample:
     x: NDArray[Any]
     weight: Array | None = None
     group: NDArray[np.int64] | None = None
+    fold: Array | None = None
 
 
 class BoostConfig(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from serendip.theories.channels import select
 from serendip.theories.encoding import encode
 from serendip.theories.harmonise import harmonise
 from serendip.theories.mixture import TheorySample
+from serendip.theories.split import hash_fold
 
 __all__ = ["ChannelSamples", "read_channel_samples"]
 
@@ -66,6 +67,7 @@ def read_channel_samples(
     photons: bool = True,
     rotate: bool = False,
     min_events: int = 200,
+    split_seed: int = 1,
 ) -> ChannelSamples:
     r"""Read, select and encode the samples of one channel.
 
@@ -83,6 +85,8 @@ def read_channel_samples(
         As in :func:`~serendip.theories.encoding.encode`.
     min_events
         Theories with fewer events in the channel are left out.
+    split_seed
+        Of the numbers by which events can be split (``fold`` of the samples).
 
     Raises
     ------
@@ -93,15 +97,24 @@ def read_channel_samples(
 
     def load(path: Path, number: int) -> tuple[ObjectEvents, TheorySample, tuple[str, ...]]:
         events = read_parquet(path) if path.suffix.lower() in _PARQUET else read_events(path)[0]
+        fold = hash_fold(events.event_id, events.process, split_seed)
+        # Row numbers take the place of IDs, so that what is left can be found in the file.
+        numbered = replace(events, event_id=np.arange(len(events)).astype(np.str_))
         if harmonised:
-            inside, _ = harmonise(events, channel)
+            inside, _ = harmonise(numbered, channel)
         else:
-            inside = events.select(select(events, channel, max_jet_eta=None))
+            inside = numbered.select(select(numbered, channel, max_jet_eta=None))
+        rows = inside.event_id.astype(np.int64)
         encoded = encode(inside, photons=photons, rotate=rotate)
         kept[path.stem] = (len(events), len(inside))
         family = CATALOGUE[path.stem].family if path.stem in CATALOGUE else path.stem
         sample = TheorySample(
-            path.stem, family, encoded.features, np.array(inside.weight), _groups(events, inside, number)
+            path.stem,
+            family,
+            encoded.features,
+            np.array(inside.weight),
+            _groups(events.event_id, rows, number),
+            fold[rows],
         )
         return inside, sample, encoded.names
 
@@ -132,6 +145,7 @@ def read_channel_samples(
             np.concatenate([sample.x for _, sample in standard]),
             np.concatenate([sample.weight for _, sample in standard if sample.weight is not None]),
             np.concatenate([sample.group for _, sample in standard if sample.group is not None]),
+            np.concatenate([sample.fold for _, sample in standard if sample.fold is not None]),
         ),
         process=np.concatenate([process for process, _ in standard]),
         theories=tuple(chosen),
@@ -157,13 +171,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _groups(events: ObjectEvents, inside: ObjectEvents, number: int) -> NDArray[np.int64]:
+def _groups(event_id: NDArray[np.str_], rows: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     """Number of each event; those that were measured several times share one.
 
     Event IDs of generated files name the generated event. In public files they are not unique, and mean nothing: one ID
     that more than a hundredth of the events carry is no group.
     """
-    _, index, counts = np.unique(inside.event_id, return_inverse=True, return_counts=True)
-    if len(counts) and counts.max() > max(8, 0.01 * len(events)):
-        index = np.arange(len(inside))
+    _, index, counts = np.unique(event_id[rows], return_inverse=True, return_counts=True)
+    if len(counts) and counts.max() > max(8, 0.01 * len(event_id)):
+        index = np.arange(len(rows))
     return np.asarray(index + number * 2**40, dtype=np.int64)
