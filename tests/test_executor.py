@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psutil
 import pytest
 
 from serendip.search.executor import as_finished, local_executor
@@ -65,3 +69,28 @@ def test_an_interrupt_while_a_worker_sends_its_result_does_not_hang(tmp_path) ->
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "end of the script\n"
+
+
+def test_workers_end_when_their_parent_is_killed():
+    code = (
+        "import os, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from serendip.simulate.workers import start_worker\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=start_worker, initargs=(os.getpid(),))\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "parent.py"
+        script.write_text(code)
+        parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+        worker = int(parent.stdout.readline())
+        assert psutil.pid_exists(worker)
+        parent.kill()
+        parent.communicate()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker)

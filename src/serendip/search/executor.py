@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -13,6 +11,8 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import psutil
+
+from serendip.simulate.workers import end_with_parent
 
 __all__ = ["as_finished", "available_cores", "local_executor"]
 
@@ -31,14 +31,7 @@ def available_cores() -> int:
 def _start_worker(parent: int) -> None:
     # Ctrl-C goes to the whole process group; the parent decides what happens to its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def end_with_parent() -> None:
-        # A parent that was killed cannot stop its workers, which would wait for work forever.
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent(parent)
 
 
 @contextmanager

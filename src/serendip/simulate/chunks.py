@@ -7,7 +7,7 @@ made at the end, because several run at a time; they are not used.
 from __future__ import annotations
 
 import multiprocessing
-import signal as signals
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +16,7 @@ from typing import Any
 
 from serendip.errors import SerendipError
 from serendip.simulate.processes import Sample
+from serendip.simulate.workers import start_worker
 
 __all__ = ["Counted", "run_chunks"]
 
@@ -132,7 +133,7 @@ def run_chunks(
         return
     # spawn: Pythia and FastJet keep state in C++ that a forked child would share
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_die_quietly)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker, initargs=(os.getpid(),))
     running: dict[Future[Counted], tuple[_State, int]] = {}
     try:
         while True:
@@ -154,8 +155,3 @@ def run_chunks(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _die_quietly() -> None:
-    # Ctrl-C reaches the whole process group: no worker should print a traceback or finish its chunk first
-    signals.signal(signals.SIGINT, signals.SIG_DFL)

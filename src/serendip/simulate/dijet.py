@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal as signals
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +30,7 @@ from serendip.features.jets import Jets, leading_jets
 from serendip.features.lhco import jet_columns
 from serendip.simulate.detector import Detector, detect
 from serendip.simulate.pythia import decay_settings, generate, make_pythia, pythia_version, qcd_settings
+from serendip.simulate.workers import start_worker
 
 __all__ = ["METADATA_KEY", "Progress", "read_settings", "simulate_dijet"]
 
@@ -247,7 +247,9 @@ def _run(chunks: list[_Chunk], jobs: int, progress: Progress | None) -> None:
         return
     # spawn: Pythia and FastJet keep state in C++ that a forked child would share
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=_die_quietly)
+    pool = ProcessPoolExecutor(
+        min(jobs, len(todo)), mp_context=context, initializer=start_worker, initargs=(os.getpid(),)
+    )
     try:
         futures: list[Future[int]] = [pool.submit(_make_chunk, chunk) for chunk in todo]
         for future in as_completed(futures):
@@ -259,11 +261,6 @@ def _run(chunks: list[_Chunk], jobs: int, progress: Progress | None) -> None:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _die_quietly() -> None:
-    # Ctrl-C reaches the whole process group: no worker should print a traceback or finish its chunk first
-    signals.signal(signals.SIGINT, signals.SIG_DFL)
 
 
 def _make_chunk(chunk: _Chunk) -> int:

@@ -138,7 +138,7 @@ _LIST = (
         "QCD jets, charm and bottom included",
         ("HardQCD:all = on",),
         _ANY_HADRONIC,
-        (250.0, 400.0, 600.0, 900.0, 1400.0),
+        (300.0, 400.0, 600.0, 900.0, 1400.0),
         (("3",),),
         smearings=8,
     ),
