@@ -14,7 +14,7 @@ from serendip.report import figures, theory_plots
 from serendip.statistics.pvalues import binomial_interval
 from serendip.theories.merit_summary import best_per_signal, total_improvement
 from serendip.theories.merit_tables import read_improvements, read_results, result_files, secret_results
-from serendip.theories.merits import TARGETS, BackgroundScores, merits
+from serendip.theories.merits import TARGETS, BackgroundScores, Merits, merits
 from serendip.theories.published import CHANNELS, challenge_improvements, clean, impossible_rows
 
 CONVENTIONS = ("strict", "interpolated", "challenge")
@@ -677,3 +677,39 @@ def test_what_is_drawn_are_the_numbers():
 )
 def test_families_of_published_models(model, family):
     assert theory_plots.model_family(model) == family
+
+
+def test_copies_of_one_event_do_not_add_statistics():
+    rng = np.random.default_rng(3)
+    base, signal = rng.normal(size=2000), rng.normal(1.0, size=2000)
+    single = BackgroundScores(base).merits(signal, targets=[0.1])
+    copies = np.repeat(base, 4) + rng.normal(0, 1e-6, 8000)
+    groups = np.repeat(np.arange(2000), 4)
+    grouped = BackgroundScores(copies, groups=groups).merits(signal, targets=[0.1])
+    naive = BackgroundScores(copies).merits(signal, targets=[0.1])
+    assert grouped.auc_error == pytest.approx(single.auc_error, rel=0.01)
+    assert grouped.points[0].background == pytest.approx(single.points[0].background, rel=0.03)
+    assert naive.points[0].background == pytest.approx(4 * single.points[0].background, rel=0.03)
+    # groups of one event each change nothing
+    alone = BackgroundScores(base, groups=np.arange(2000)).merits(signal, targets=[0.1])
+    assert alone.auc_error == pytest.approx(single.auc_error, rel=1e-12)
+    assert alone.points[0].background == pytest.approx(single.points[0].background, rel=1e-12)
+
+
+def test_the_error_with_groups_is_the_scatter_of_experiments():
+    rng = np.random.default_rng(5)
+    threshold, kept, background = 1.0, [], []
+    for _ in range(300):
+        true = rng.normal(size=400)
+        scores = np.repeat(true, 5) + rng.normal(0, 0.5, 2000)
+        weights = np.repeat(rng.uniform(0.5, 1.5, 400), 5)
+        kept.append(weights[scores > threshold].sum() / weights.sum())
+        found = BackgroundScores(scores, weights, np.repeat(np.arange(400), 5))
+        background.append(found.merits(scores, targets=[0.19]).points[0].background)
+    relative = np.std(kept) / np.mean(kept)
+    assert 1 / np.sqrt(np.mean(background)) * np.sqrt(1 - 0.19) == pytest.approx(relative, rel=0.12)
+
+
+def test_a_result_is_read_back_from_plain_numbers():
+    found = merits(range(1000), [985, 999, 2000, 2001], targets=[0.01, 1e-4])
+    assert Merits.from_dict(found.to_dict()) == found

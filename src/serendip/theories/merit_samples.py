@@ -14,6 +14,7 @@ __all__ = [
     "effective_number",
     "effective_of_fraction",
     "fraction_interval",
+    "group_squares",
     "sample",
     "share_below",
     "variance_of_mean",
@@ -105,8 +106,24 @@ def share_below(scores: Array, ordered: Array, weights: Array) -> Array:
     return np.asarray(0.5 * (sums[first] + sums[last]) / sums[-1])
 
 
-def variance_of_mean(values: Array, weights: Array) -> float:
-    """Variance of a weighted mean, from the scatter of the values."""
-    n = max(effective_number(weights), 1 + 1e-9)
+def group_squares(groups: NDArray[np.int64], weights: Array) -> Array:
+    r"""Sum over groups of the squared sum of weights, :math:`\sum_g (\sum_{i \in g} w_i)^2`, of the first 1, 2, 3 ... events."""
+    order = np.argsort(groups, kind="stable")
+    g, w = groups[order], weights[order]
+    up = np.cumsum(w)
+    first = np.append(True, g[1:] != g[:-1])
+    start = np.where(first, up - w, 0.0)[np.maximum.accumulate(np.where(first, np.arange(len(g)), 0))]
+    step = np.empty_like(w)
+    step[order] = w**2 + 2 * w * (up - w - start)
+    return np.asarray(np.cumsum(step))
+
+
+def variance_of_mean(values: Array, weights: Array, groups: NDArray[np.int64] | None = None) -> float:
+    """Variance of a weighted mean, from the scatter of the values; events of one group move together."""
     mean = np.average(values, weights=weights)
-    return float(((weights * (values - mean)) ** 2).sum() / weights.sum() ** 2 * n / (n - 1))
+    moved, size = weights * (values - mean), weights
+    if groups is not None:
+        _, index = np.unique(groups, return_inverse=True)
+        moved, size = np.bincount(index, weights=moved), np.bincount(index, weights=weights)
+    n = max(effective_number(size), 1 + 1e-9)
+    return float((moved**2).sum() / weights.sum() ** 2 * n / (n - 1))

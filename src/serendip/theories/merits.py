@@ -26,7 +26,7 @@ Equal scores cannot be told apart by a cut. Where a block of equal background sc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ from serendip.theories.merit_samples import (
     effective_number,
     effective_of_fraction,
     fraction_interval,
+    group_squares,
     sample,
     share_below,
     variance_of_mean,
@@ -179,6 +180,30 @@ class Merits:
             "max_si_reliable": None if safe is None else safe.si,
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Merits:
+        """Undo :meth:`to_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError
+            If it is something else.
+        """
+        points = []
+        for entry in content["points"]:
+            fields = {key: value for key, value in entry.items() if key != "eps_s_error"}
+            if fields["threshold"] is None:
+                fields["threshold"] = math.inf
+            points.append(WorkingPoint(**fields))
+        return cls(
+            n_signal=content["n_signal"],
+            n_background=content["n_background"],
+            auc=content["auc"],
+            auc_error=content["auc_error"],
+            convention=content["convention"],
+            points=tuple(points),
+        )
+
 
 class BackgroundScores:
     """Background scores of one channel, sorted once for all signals.
@@ -189,14 +214,23 @@ class BackgroundScores:
         Shape ``(n,)``, higher = more signal-like. Infinite scores are allowed: equal ones are a block like any other.
     weights
         Shape ``(n,)``, not negative; default 1. Events of weight zero do not count.
+    groups
+        Events of the same number, shape ``(n,)``, are no independent ones (one generated event that was measured several
+        times): in all errors the weights of those that a cut keeps add up before they are squared. Default: all independent.
 
     Raises
     ------
     InputError
-        If there are fewer than two events, a score is NaN, or a weight is negative or not finite.
+        If there are fewer than two events, a score is NaN, a weight is negative or not finite, or groups do not belong to the
+        scores.
     """
 
-    def __init__(self, scores: ArrayLike, weights: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        scores: ArrayLike,
+        weights: ArrayLike | None = None,
+        groups: NDArray[np.int64] | None = None,
+    ) -> None:
         values, w = sample("background", scores, weights)
         self.n = len(values)
         order = np.argsort(values, kind="stable")
@@ -204,6 +238,16 @@ class BackgroundScores:
         # Falling already, so that the sort inside costs nothing.
         kept = kept_sums(np.zeros(self.n, dtype=bool), self._scores[::-1], self._weights[::-1])
         self._threshold, self._sum, self._sum2 = kept.threshold, kept.negative, kept.negative2
+        self._groups: NDArray[np.int64] | None = None
+        if groups is not None:
+            counted = np.ones(np.shape(scores), dtype=bool) if weights is None else np.asarray(weights) > 0
+            if np.shape(groups) != np.shape(scores):
+                raise InputError(
+                    f"{np.shape(groups)} groups for background scores of shape {np.shape(scores)}"
+                )
+            self._groups = np.asarray(groups)[counted][order]
+            ends = np.searchsorted(-self._scores[::-1], -self._threshold, side="right") - 1
+            self._sum2 = group_squares(self._groups[::-1], self._weights[::-1])[ends]
         self._eps = self._sum / self._sum[-1]
 
     def merits(
@@ -297,7 +341,9 @@ class BackgroundScores:
         below = share_below(signal.scores, self._scores, self._weights)
         above = 1.0 - share_below(self._scores, signal.scores, signal.weights)
         area = float(np.average(below, weights=signal.weights))
-        variance = variance_of_mean(below, signal.weights) + variance_of_mean(above, self._weights)
+        variance = variance_of_mean(below, signal.weights) + variance_of_mean(
+            above, self._weights, self._groups
+        )
         if variance > 1e-24:
             return area, math.sqrt(variance)
         # All events on their side: the error of a fraction n/n of the smaller sample.
