@@ -211,7 +211,7 @@ def _errors(
         np.array([[getattr(point, name) for point in row] for row in points])
         for name in ("eps_s", "eps_s_error")
     )
-    relative = np.array([[0.5 * np.sqrt((1 - p.target) / p.background) for p in row] for row in points])
+    relative = np.array([[p.si_error_background / p.si if p.si > 0 else 0.0 for p in row] for row in points])
     channels, channel = np.unique([key[1] for key in keys], return_inverse=True)
     signals = np.array([key[0] for key in keys])
     best, three = [], []

@@ -249,6 +249,10 @@ class BackgroundScores:
             ends = np.searchsorted(-self._scores[::-1], -self._threshold, side="right") - 1
             self._sum2 = group_squares(self._groups[::-1], self._weights[::-1])[ends]
         self._eps = self._sum / self._sum[-1]
+        largest = self._weights.max()
+        if self._groups is not None:
+            largest = np.bincount(np.unique(self._groups, return_inverse=True)[1], self._weights).max()
+        self._heaviest = float(largest / self._sum[-1])
 
     def merits(
         self,
@@ -304,7 +308,9 @@ class BackgroundScores:
         eps_s, n_s = signal.efficiency(threshold, share)
         s_low, s_high = fraction_interval(eps_s, n_s)
         si = eps_s / math.sqrt(target)
-        from_background = 0.5 * si * math.sqrt((1 - target) / background)
+        # variance of a ratio of weighted sums; (1 - eps_B) / (N_B eps_B) for equal weights
+        rest2 = max(float(total2 - near2), 0.0) / float(total) ** 2
+        from_background = 0.5 * si * math.sqrt((1 - target) ** 2 / background + rest2)
         from_signal = 0.5 * (s_high - s_low) / math.sqrt(target)
         reasons = []
         # The same slack as above: 1e-3 of 10,000 events are ten.
@@ -312,6 +318,10 @@ class BackgroundScores:
             reasons.append(
                 f"{background:.3g} background events are expected behind eps_B = {target:g}, fewer than "
                 f"{min_background:g}"
+            )
+        if target < self._heaviest * (1 - 1e-9):
+            reasons.append(
+                f"one background event carries {self._heaviest:.2g} of the weight, more than all that may pass eps_B = {target:g}"
             )
         if convention == "challenge" and tied:
             reasons.append(
@@ -370,7 +380,9 @@ def merits(
     .. math:: \sigma_\mathrm{SI}^2 = \frac{\sigma_S^2}{\varepsilon_B} +
         \mathrm{SI}^2\, \frac{1 - \varepsilon_B}{4 N_B \varepsilon_B}
 
-    With weights, :math:`N` is the number of events of equal weight that would have the same variance.
+    With weights, :math:`N` is the number of events of equal weight that would have the same variance. That number knows nothing of
+    heavy events that happen not to be behind the cut: a point is not reliable either if one event more of the largest weight
+    would more than double the background there.
 
     Parameters
     ----------
