@@ -16,6 +16,7 @@ from serendip.theories.mixture import (
     TheorySample,
     train_mixture,
 )
+from serendip.theories.training_sample import SampleConfig, training_sample
 
 pytest.importorskip("lightgbm")
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:lightgbm")
@@ -151,6 +152,45 @@ def test_copies_of_an_event_stand_on_one_side_of_the_split():
         train([TheorySample("short", "short", copies, group=numbers[:5])])
     with pytest.raises(InputError, match="one group"):
         train([TheorySample("one", "one", copies, group=np.zeros(1200, dtype=int))])
+
+
+@pytest.mark.parametrize("layout", ["flat", "objects"])
+def test_the_training_sample_is_balanced_on_both_sides_of_the_split(layout):
+    rng = np.random.default_rng(71)
+    sizes = {"a": 300, "b": 900, "c": 60}
+    shape = {"flat": (2,), "objects": (4, 2)}[layout]
+    theories = [
+        TheorySample(
+            name,
+            "A" if name == "a" else "BC",
+            np.full((n, *shape), i),
+            rng.uniform(0, 5, n),
+            np.arange(n) // 3,
+        )
+        for i, (name, n) in enumerate(sizes.items(), start=1)
+    ]
+    config = SampleConfig(events_per_theory=600, weights="family", validation_fraction=0.3, seed=3)
+    weight = rng.exponential(1.0, 2000)
+    found = training_sample(
+        np.zeros((2000, *shape)), theories, config, features=FEATURES, background_weight=weight, layout=layout
+    )
+    assert found.x.shape == (2000 + 300 + 600 + 60, *shape)
+    which = found.x.reshape(len(found.x), -1)[:, 0]
+    assert np.array_equal(found.target, which > 0)
+    for part in (found.held_out, ~found.held_out):
+        shares = [found.weight[part & (which == i)].sum() for i in range(4)]
+        assert shares == pytest.approx([1.0, 0.5, 0.25, 0.25])
+    # whole events of three copies, within one of the fraction asked for
+    assert np.count_nonzero(found.held_out & (which == 1)) == 90
+    assert np.count_nonzero(found.held_out & (which == 0)) == 600
+    # inside a sample the weights keep their ratios
+    inside = found.weight[~found.held_out & (which == 0)]
+    assert np.sum(inside) ** 2 / np.sum(inside**2) == pytest.approx(1400 / 2, rel=0.1)
+
+
+def test_lists_of_objects_are_for_the_set_network():
+    with pytest.raises(InputError, match=r"one row of features for each event: .*encoding='flat'"):
+        train([TheorySample("sets", "sets", np.zeros((50, 4, 2)))])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from serendip.errors import InputError
 from serendip.events.darkmachines_write import write_events
 from serendip.events.objects import ObjectEvents
-from serendip.events.objects_parquet import write_parquet
-from serendip.theories.encoding import feature_names
+from serendip.events.objects_parquet import read_parquet, write_parquet
+from serendip.theories.encoding import encode_objects, feature_names, object_feature_names
 from serendip.theories.mixture import BoostConfig, MixtureConfig, train_mixture
 from serendip.theories.samples import read_channel_samples
+from serendip.theories.set_network import SetConfig, train_set_network
 
 
 def sample(
@@ -104,7 +106,61 @@ def test_samples_train_a_mixture(folders):
     assert next(iter(trained.gains())) == "met"
 
 
+def test_lists_of_objects_are_those_of_the_same_events(folders):
+    flat = read_channel_samples([folders[0]], [folders[1]], "1")
+    found = read_channel_samples([folders[0]], [folders[1]], "1", encoding="objects", rotate=True)
+    assert found.features == object_feature_names()
+    x = found.background.x
+    assert (x.shape, x.dtype) == ((700, 20, 13), np.float32)
+    for name in ("weight", "group", "fold"):
+        assert np.array_equal(getattr(found.background, name), getattr(flat.background, name))
+    assert (found.left_out, found.kept) == (flat.left_out, flat.kept)
+    # the first object is MET, along phi = 0
+    assert np.exp(x[:, 0, 1]) == pytest.approx(flat.background.x[:, 0], rel=1e-5)
+    assert np.all(x[:, 0, 3:5] == [0.0, 1.0])
+    (theory,) = read_channel_samples([folders[0]], [folders[1]], "1", encoding="objects").theories
+    given = read_parquet(folders[1] / "glgl1600_neutralino800.parquet")
+    assert np.array_equal(theory.x, encode_objects(given).values)
+    assert set(found.truncated.values()) == {0}
+
+
+def test_objects_without_a_place_are_counted_and_photons_can_be_left_out(folders, tmp_path):
+    events = sample(300, 7, met=900.0)
+    kind = events.kind.copy()
+    kind[4::5] = 6
+    write_parquet(replace(events, kind=kind), tmp_path / "gamma.parquet")
+    one = [tmp_path / "gamma.parquet"]
+    full = read_channel_samples([folders[0]], one, "1", encoding="objects", max_objects=5)
+    assert full.background.x.shape == (700, 5, 13)
+    assert full.truncated["gamma"] == len(full.theories[0].x) == full.kept["gamma"][1]
+    photon = object_feature_names().index("is_g")
+    longer = read_channel_samples([folders[0]], one, "1", encoding="objects", max_objects=6)
+    assert longer.truncated["gamma"] == 0
+    assert np.all(longer.theories[0].x[..., photon].sum(1) == 1)
+    without = read_channel_samples([folders[0]], one, "1", encoding="objects", max_objects=5, photons=False)
+    assert without.truncated["gamma"] == 0
+    assert not np.any(without.theories[0].x[..., photon])
+
+
+def test_lists_train_a_set_network(folders):
+    found = read_channel_samples([folders[0]], [folders[1]], "1", encoding="objects", max_objects=8)
+    standard = found.background
+    config = SetConfig(width=16, epochs=30, batch_size=64, learning_rate=0.01, device="cpu")
+    trained = train_set_network(
+        standard.x, found.theories, config, features=found.features, background_weight=standard.weight,
+        background_group=standard.group,
+    )  # fmt: skip
+    # MET alone tells them apart
+    assert trained.validation_auc > 0.95
+
+
 def test_what_is_missing_is_named(folders, tmp_path):
+    with pytest.raises(InputError, match="'flat' or 'objects', not 'sets'"):
+        read_channel_samples([folders[0]], [folders[1]], "1", encoding="sets")
+    with pytest.raises(InputError, match="max_objects is for encoding='objects'"):
+        read_channel_samples([folders[0]], [folders[1]], "1", max_objects=9)
+    with pytest.raises(InputError, match="max_objects must be at least 2"):
+        read_channel_samples([folders[0]], [folders[1]], "1", encoding="objects", max_objects=1)
     with pytest.raises(InputError, match="twice: ttbar_a"):
         read_channel_samples([folders[0]], [folders[0] / "ttbar_a.parquet"], "1")
     with pytest.raises(InputError, match=r"settings.json: missing"):

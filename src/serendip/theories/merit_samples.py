@@ -124,6 +124,7 @@ def variance_of_mean(values: Array, weights: Array, groups: NDArray[np.int64] | 
     moved, size = weights * (values - mean), weights
     if groups is not None:
         _, index = np.unique(groups, return_inverse=True)
-        moved, size = np.bincount(index, weights=moved), np.bincount(index, weights=weights)
+        moved = np.bincount(index, weights=moved).astype(np.float64)
+        size = np.bincount(index, weights=weights).astype(np.float64)
     n = max(effective_number(size), 1 + 1e-9)
     return float((moved**2).sum() / weights.sum() ** 2 * n / (n - 1))

@@ -11,10 +11,10 @@ theory it is the single-signal approach (SSA). The classifier is LightGBM; it st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
+from serendip.theories.training_sample import SampleConfig, TheorySample, TrainingSample, training_sample
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -30,36 +31,7 @@ __all__ = ["PAPER", "BoostConfig", "MixtureClassifier", "MixtureConfig", "Theory
 
 Array = NDArray[np.float64]
 
-_FEWEST_EVENTS = 20
 _MODEL, _RECORD = "model.txt", "mixture.json"
-
-
-@dataclass(frozen=True, eq=False)
-class TheorySample:
-    """Encoded events of one theory.
-
-    Attributes
-    ----------
-    name, family
-        Of the theory; a family holds the same process at other masses.
-    x
-        Features, shape ``(n, n_features)``.
-    weight
-        Event weights, shape ``(n,)``; None: all the same.
-    group
-        Events with the same number, shape ``(n,)``, share particles and never stand on both sides of a split (one generated
-        event that was measured several times); None: every event on its own.
-    fold
-        Number in [0, 1) of each event, shape ``(n,)``, by which samples are split (:func:`~serendip.theories.split.hash_fold`); None: not
-        known.
-    """
-
-    name: str
-    family: str
-    x: NDArray[Any]
-    weight: Array | None = None
-    group: NDArray[np.int64] | None = None
-    fold: Array | None = None
 
 
 class BoostConfig(BaseModel):
@@ -99,31 +71,18 @@ PAPER = BoostConfig(rounds=5000, leaves=500, depth=15, learning_rate=0.01, bins=
 """Settings of arXiv:2207.07631; patience and bins are not given there."""
 
 
-class MixtureConfig(BaseModel):
+class MixtureConfig(SampleConfig):
     """Options of a training.
 
     Attributes
     ----------
-    events_per_theory
-        Events of each theory, drawn at random; a smaller sample is taken whole, with the same total weight.
-    weights
-        ``"theory"``: every theory counts the same (the paper). ``"family"``: every family does. Or the weight of each theory
-        by name.
-    validation_fraction
-        Part of every sample that decides when to stop.
     boost
         Options of the classifier.
-    seed
-        Of the draws, the split and the classifier.
+    events_per_theory, weights, validation_fraction, seed
+        As in :class:`~serendip.theories.training_sample.SampleConfig`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    events_per_theory: PositiveInt = 10_000
-    weights: Literal["theory", "family"] | dict[str, PositiveFloat] = "theory"
-    validation_fraction: float = Field(default=0.2, gt=0.0, lt=0.9)
     boost: BoostConfig = BoostConfig()
-    seed: NonNegativeInt = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,60 +194,19 @@ def train_mixture(
         If a sample has too few events, another number of columns, or weights that are negative or add up to nothing; if a
         name is there twice, or a weight is given for a theory that is not.
     """
-    _check(theories, config)
-    rng = np.random.default_rng([config.seed, 0x307])
-    shares = _shares(theories, config.weights)
-    x, weight, held_out = [], [], []
-    standard = TheorySample(
-        "background", "background", np.asarray(background), _or_none(background_weight), background_group
-    )
-    samples = [(standard, 1.0)]
-    samples += [(theory, shares[theory.name]) for theory in theories]
-    for number, (sample, share) in enumerate(samples):
-        w = _checked(sample, len(features))
-        rows = rng.permutation(len(w))[: None if number == 0 else config.events_per_theory]
-        hold = _held_out(sample, rows, config.validation_fraction, rng)
-        for part in (hold, ~hold):
-            # every sample has the same share in training and validation, whatever its events weigh
-            chosen = w[rows[part]]
-            if not chosen.sum() > 0:
-                raise InputError(f"'{sample.name}': the weights of its events add up to nothing")
-            w[rows[part]] = chosen * share / chosen.sum()
-        x.append(sample.x[rows])
-        weight.append(w[rows])
-        held_out.append(hold)
-    sizes = [len(rows) for rows in x]
-    target = np.repeat([0.0, *[1.0] * len(theories)], sizes)
-    return _boost(
-        np.concatenate(x),
-        target,
-        np.concatenate(weight),
-        np.concatenate(held_out),
+    sample = training_sample(
+        background,
         theories,
         config,
-        features,
+        features=features,
+        background_weight=background_weight,
+        background_group=background_group,
     )
-
-
-def _held_out(
-    sample: TheorySample, rows: NDArray[np.int64], fraction: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Which of the rows decide when to stop: whole groups."""
-    group = np.arange(len(rows)) if sample.group is None else np.asarray(sample.group)[rows]
-    numbers, index = np.unique(group, return_inverse=True)
-    if len(numbers) < 2:
-        raise InputError(f"'{sample.name}': all events belong to one group, so that none can be held out")
-    chosen = np.zeros(len(numbers), dtype=bool)
-    n_held = min(max(1, round(fraction * len(numbers))), len(numbers) - 1)
-    chosen[rng.permutation(len(numbers))[:n_held]] = True
-    return np.asarray(chosen[index])
+    return _boost(sample, theories, config, features)
 
 
 def _boost(
-    x: NDArray[Any],
-    target: Array,
-    weight: Array,
-    held_out: NDArray[np.bool_],
+    sample: TrainingSample,
     theories: Sequence[TheorySample],
     config: MixtureConfig,
     features: Sequence[str],
@@ -302,8 +220,13 @@ def _boost(
     }  # fmt: skip
     # weights of mean one, for which the defaults of LightGBM are made
     sets = [
-        lgb.Dataset(x[part], target[part], weight=weight[part] / weight[part].mean(), free_raw_data=True)
-        for part in (~held_out, held_out)
+        lgb.Dataset(
+            sample.x[part],
+            sample.target[part],
+            weight=sample.weight[part] / sample.weight[part].mean(),
+            free_raw_data=True,
+        )
+        for part in (~sample.held_out, sample.held_out)
     ]
     sets[1].reference = sets[0]
     history: dict[str, dict[str, list[float]]] = {}
@@ -327,66 +250,6 @@ def _boost(
         rounds=rounds,
         validation_auc=float(history["held out"]["auc"][rounds - 1]),
     )
-
-
-def _check(theories: Sequence[TheorySample], config: MixtureConfig) -> None:
-    if not theories:
-        raise InputError("a mixture needs at least one theory")
-    names = [theory.name for theory in theories]
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(f"theories are there twice: {', '.join(twice)}")
-    if isinstance(config.weights, Mapping):
-        unknown = sorted(set(config.weights) - set(names))
-        missing = sorted(set(names) - set(config.weights))
-        if unknown or missing:
-            raise InputError(
-                f"weights must name every theory of the mixture; unknown: {', '.join(unknown) or 'none'}, missing: "
-                f"{', '.join(missing) or 'none'}"
-            )
-
-
-def _shares(theories: Sequence[TheorySample], weights: str | Mapping[str, float]) -> dict[str, float]:
-    """Share of each theory in the mixture; they add up to one."""
-    if isinstance(weights, Mapping):
-        raw = {theory.name: float(weights[theory.name]) for theory in theories}
-    elif weights == "family":
-        families = [theory.family for theory in theories]
-        raw = {theory.name: 1.0 / families.count(theory.family) for theory in theories}
-    else:
-        raw = {theory.name: 1.0 for theory in theories}
-    total = sum(raw.values())
-    return {name: value / total for name, value in raw.items()}
-
-
-def _or_none(weight: ArrayLike | None) -> Array | None:
-    return None if weight is None else np.asarray(weight, dtype=float)
-
-
-def _checked(sample: TheorySample, n_features: int) -> Array:
-    """Weights of a sample, checked together with its events."""
-    x = np.asarray(sample.x)
-    if x.ndim != 2 or x.shape[1] != n_features:
-        raise InputError(f"'{sample.name}': events of shape {x.shape}, but {n_features} features are named")
-    if len(x) < _FEWEST_EVENTS:
-        raise InputError(
-            f"'{sample.name}' has {len(x)} events, at least {_FEWEST_EVENTS} are needed to train"
-        )
-    if not np.isfinite(x).all():
-        row, column = np.argwhere(~np.isfinite(x))[0]
-        raise InputError(
-            f"'{sample.name}': event {row}, feature {column} is {x[row, column]}, not a finite number"
-        )
-    if sample.group is not None and np.shape(sample.group) != (len(x),):
-        raise InputError(f"'{sample.name}': {np.shape(sample.group)} groups for {len(x)} events")
-    if sample.weight is None:
-        return np.ones(len(x))
-    weight = np.array(sample.weight, dtype=float)
-    if weight.shape != (len(x),) or not np.isfinite(weight).all() or weight.min() < 0:
-        raise InputError(
-            f"'{sample.name}': weights must be one finite number for each event, and not negative"
-        )
-    return weight
 
 
 def _lightgbm() -> Any:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.darkmachines import read_events
-from serendip.events.objects import ObjectEvents
+from serendip.events.objects import KINDS, ObjectEvents
 from serendip.events.objects_parquet import read_parquet
 from serendip.simulate.catalogue import CATALOGUE
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import select
-from serendip.theories.encoding import encode
+from serendip.theories.encoding import FlatEncoding, ObjectEncoding, encode, encode_objects
 from serendip.theories.harmonise import harmonise
-from serendip.theories.mixture import TheorySample
 from serendip.theories.split import hash_fold
+from serendip.theories.training_sample import TheorySample
 
-__all__ = ["ChannelSamples", "read_channel_samples"]
+__all__ = ["ChannelSamples", "read_channel_samples", "sample_files"]
 
 _PARQUET = (".parquet", ".pq")
+_OBJECTS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class ChannelSamples:
     channel
         ``"1"``, ``"2a"``, ``"2b"`` or ``"3"``.
     features
-        Names of the columns.
+        Names of the last axis of ``x``.
     background
         All Standard Model events, with their weights.
     process
@@ -47,6 +48,8 @@ class ChannelSamples:
         Events read and kept in the channel, by file.
     left_out
         Theories with too few events in the channel, and how many they have.
+    truncated
+        Events in the channel with an object that has no place in the encoding, by file.
     """
 
     channel: str
@@ -56,6 +59,7 @@ class ChannelSamples:
     theories: tuple[TheorySample, ...]
     kept: Mapping[str, tuple[int, int]]
     left_out: Mapping[str, int]
+    truncated: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_channel_samples(
@@ -68,6 +72,8 @@ def read_channel_samples(
     rotate: bool = False,
     min_events: int = 200,
     split_seed: int = 1,
+    encoding: Literal["flat", "objects"] = "flat",
+    max_objects: int | None = None,
 ) -> ChannelSamples:
     r"""Read, select and encode the samples of one channel.
 
@@ -81,19 +87,35 @@ def read_channel_samples(
     harmonised
         Objects are cleaned identically and the channel is selected again (:func:`~serendip.theories.harmonise.harmonise`). Without,
         events are selected with jets of any :math:`\eta`, as the public signal files were.
-    photons, rotate
-        As in :func:`~serendip.theories.encoding.encode`.
+    photons
+        Count the photons (``"flat"``), or keep them in the lists (``"objects"``).
+    rotate
+        Turn each event so that MET points along :math:`\phi = 0`.
     min_events
         Theories with fewer events in the channel are left out.
     split_seed
         Of the numbers by which events can be split (``fold`` of the samples).
+    encoding
+        ``"flat"``: the 85 numbers of :func:`~serendip.theories.encoding.encode`, for boosted trees. ``"objects"``: lists of objects,
+        shape ``(n, max_objects, n_features)``, zero where there is no object
+        (:func:`~serendip.theories.encoding.encode_objects`), for set networks.
+    max_objects
+        Length of the lists, MET included; the softest objects beyond are left out and counted. Default: 20. For ``"objects"`` only.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged, two have the same name, or no background event is in the channel.
+        If a file is missing or damaged, two have the same name, no background event is in the channel, or an option is not
+        valid.
     """
+    if encoding not in ("flat", "objects"):
+        raise InputError(f"the encoding can be 'flat' or 'objects', not '{encoding}'")
+    if encoding == "flat" and max_objects is not None:
+        raise InputError(
+            "max_objects is for encoding='objects'; the flat encoding has fixed slots for each kind"
+        )
     kept: dict[str, tuple[int, int]] = {}
+    truncated: dict[str, int] = {}
 
     def load(path: Path, number: int) -> tuple[ObjectEvents, TheorySample, tuple[str, ...]]:
         events = read_parquet(path) if path.suffix.lower() in _PARQUET else read_events(path)[0]
@@ -105,20 +127,28 @@ def read_channel_samples(
         else:
             inside = numbered.select(select(numbered, channel, max_jet_eta=None))
         rows = inside.event_id.astype(np.int64)
-        encoded = encode(inside, photons=photons, rotate=rotate)
         kept[path.stem] = (len(events), len(inside))
+        encoded: FlatEncoding | ObjectEncoding
+        if encoding == "flat":
+            encoded = encode(inside, photons=photons, rotate=rotate)
+            x = encoded.features
+        else:
+            shown = inside if photons else inside.keep_objects(inside.kind != KINDS.index("g"))
+            encoded = encode_objects(shown, _OBJECTS if max_objects is None else max_objects, rotate=rotate)
+            x = encoded.values
+        truncated[path.stem] = encoded.truncated_events
         family = CATALOGUE[path.stem].family if path.stem in CATALOGUE else path.stem
         sample = TheorySample(
             path.stem,
             family,
-            encoded.features,
+            x,
             np.array(inside.weight),
             _groups(events.event_id, rows, number),
             fold[rows],
         )
         return inside, sample, encoded.names
 
-    files = _files(background), _files(theories)
+    files = sample_files(background), sample_files(theories)
     names = [path.stem for group in files for path in group]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"samples are there twice: {', '.join(twice)}")
@@ -151,10 +181,11 @@ def read_channel_samples(
         theories=tuple(chosen),
         kept=kept,
         left_out=left_out,
+        truncated=truncated,
     )
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
+def sample_files(paths: Sequence[Path]) -> list[Path]:
     """Single files, and all files of folders."""
     found = []
     for path in paths:
@@ -174,10 +205,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _groups(event_id: NDArray[np.str_], rows: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     """Number of each event; those that were measured several times share one.
 
-    Event IDs of generated files name the generated event. In public files they are not unique, and mean nothing: one ID
-    that more than a hundredth of the events carry is no group.
+    Measurements of one generated event follow each other in generated files. In public files one ID may stand for several events, which
+    lie apart; and an ID that more than a hundredth of the events carry in a row means nothing.
     """
-    _, index, counts = np.unique(event_id[rows], return_inverse=True, return_counts=True)
+    runs = np.cumsum(np.append(0, event_id[1:] != event_id[:-1])) if len(event_id) else np.zeros(0, dtype=int)
+    _, index, counts = np.unique(runs[rows], return_inverse=True, return_counts=True)
     if len(counts) and counts.max() > max(8, 0.01 * len(event_id)):
         index = np.arange(len(rows))
     return np.asarray(index + number * 2**40, dtype=np.int64)

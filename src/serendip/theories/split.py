@@ -50,11 +50,13 @@ def hash_fold(event_id: ArrayLike, process: ArrayLike, seed: int) -> Array:
     Examples
     --------
     >>> hash_fold(["7", "7", "8"], ["ttbar", "ttbar", "ttbar"], 1).round(4)
-    array([0.0386, 0.0386, 0.4247])
+    array([0.1553, 0.1553, 0.3074])
     """
     ids, names = (np.asarray(texts, dtype=np.str_) for texts in (event_id, process))
     if ids.ndim != 1 or ids.shape != names.shape:
-        raise InputError(f"event IDs of shape {ids.shape} and processes of shape {names.shape}; expected one of each per event")
+        raise InputError(
+            f"event IDs of shape {ids.shape} and processes of shape {names.shape}; expected one of each per event"
+        )
     if not 0 <= seed < 2**64:
         raise InputError(f"the seed of a split is {seed}; expected a whole number from 0 to 2^64 - 1")
     key = _mix(_text_hash(ids) ^ _mix(_text_hash(names)))
