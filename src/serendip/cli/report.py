@@ -7,15 +7,35 @@ from typing import Annotated
 
 import typer
 
+from serendip.errors import InputError
+
 __all__ = ["report"]
 
 
 def report(
     run: Annotated[
-        Path, typer.Argument(help="Run directory written by 'serendip search --out RUN'.", metavar="RUN")
+        Path,
+        typer.Argument(
+            help="Folder written by 'serendip search --out RUN' or 'serendip theories study --out RUN'.",
+            metavar="RUN",
+        ),
     ],
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a study of theories: table of total improvements of the Dark Machines challenge, or a folder with it, to "
+            "draw beside one's own.",
+        ),
+    ] = None,
 ) -> None:
-    """Draw the figures and the self-contained page report.html of a finished search again."""
+    """Draw the figures and the self-contained page of a finished search (report.html) or study of theories (theories.html) again."""
     from serendip.report import write_report
+    from serendip.report.theories import is_study, write_study_page
 
-    typer.echo(f"report: {write_report(run)}")
+    if is_study(run):
+        page = write_study_page(run, published)
+    elif published is not None:
+        raise InputError(f"--published: {run} holds no study of theories; leave the option out")
+    else:
+        page = write_report(run)
+    typer.echo(f"report: {page}")

@@ -8,11 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.theories_excess import excess
+from serendip.cli.theories_study import study
+from serendip.cli.theories_train import evaluate, simulate, train
 from serendip.errors import CheckFailedError
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(simulate)
+app.command()(train)
+app.command()(evaluate)
+app.command()(study)
+app.command()(excess)
 
 
 @app.callback()

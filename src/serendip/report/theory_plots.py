@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict
 
@@ -30,6 +30,7 @@ __all__ = [
     "SignalBoxes",
     "draw_improvement_plane",
     "draw_saturation",
+    "draw_saturations",
     "draw_signal_boxes",
     "improvement_plane",
     "model_family",
@@ -54,6 +55,8 @@ _FAMILIES = (
 )
 _MARKERS = "osD^vP*X<>"
 _LINEAR = 0.1
+_FEW_MODELS = 8
+_FEW_DECADES = 300.0  # with more there is no room for 1, 2, 5
 
 
 class _Record(BaseModel):
@@ -118,12 +121,29 @@ class SaturationCurve(_Record):
 
 
 class Saturation(_Record):
-    """Curves on common axes; ``levels`` are horizontal lines, such as the best unsupervised model."""
+    """Curves on common axes.
+
+    ``levels`` are horizontal lines, such as the best unsupervised model; ``level_of`` gives those that belong to a curve its number, and so
+    its colour.
+    """
 
     x_label: str
     y_label: str
     curves: tuple[SaturationCurve, ...]
     levels: dict[str, float] = {}
+    level_of: dict[str, int] = {}
+    x_log: bool = False
+    title: str = ""
+
+    def placed_levels(self) -> list[tuple[str, float, int | None, int]]:
+        """Name, value, number of the curve, and the how-many-th level of that curve it is."""
+        seen: dict[int | None, int] = {}
+        found = []
+        for name, value in self.levels.items():
+            curve = self.level_of.get(name)
+            found.append((name, value, curve, seen.get(curve, 0)))
+            seen[curve] = seen.get(curve, 0) + 1
+        return found
 
 
 def model_family(model: str) -> str:
@@ -132,7 +152,9 @@ def model_family(model: str) -> str:
 
 
 def improvement_plane(
-    published: Iterable[ModelImprovement], ours: Mapping[str, TotalImprovement]
+    published: Iterable[ModelImprovement],
+    ours: Mapping[str, TotalImprovement],
+    kinds: Mapping[str, str] | None = None,
 ) -> ImprovementPlane:
     """Collect the points of the plane.
 
@@ -142,6 +164,8 @@ def improvement_plane(
         As read by :func:`serendip.theories.merit_tables.read_improvements`.
     ours
         Models by name, with errors.
+    kinds
+        Kind of each of them, drawn alike; default: each is one of its own.
     """
     return ImprovementPlane(
         published=tuple(
@@ -157,7 +181,7 @@ def improvement_plane(
         ours=tuple(
             ModelPoint(
                 model=name,
-                family="this study",
+                family=name if kinds is None else kinds[name],
                 minimum=entry.minimum,
                 median=entry.median,
                 maximum=entry.maximum,
@@ -292,18 +316,20 @@ def draw_improvement_plane(plane: ImprovementPlane) -> Figure:
                     alpha=0.75,
                     label=f"{family} ({len(points)})",
                 )
-            for i, point in enumerate(plane.ours):
+            for i, kind in enumerate(dict.fromkeys(point.family for point in plane.ours)):
+                ours = [point for point in plane.ours if point.family == kind]
                 axes.errorbar(
-                    point.median,
-                    getattr(point, side),
-                    xerr=point.median_error,
-                    yerr=getattr(point, f"{side}_error"),
+                    [point.median for point in ours],
+                    [getattr(point, side) for point in ours],
+                    xerr=[point.median_error or 0.0 for point in ours],
+                    yerr=[getattr(point, f"{side}_error") or 0.0 for point in ours],
                     fmt=_MARKERS[i % len(_MARKERS)],
-                    ms=10,
-                    lw=1.5,
+                    ms=10 if len(plane.ours) <= _FEW_MODELS else 7.5,
+                    lw=1.5 if len(plane.ours) <= _FEW_MODELS else 0.9,
                     color="black",
                     mfc=COLOURS[(i + 1) % (len(COLOURS) - 1)],
-                    label=figures._plain(point.model),
+                    mew=0.8,
+                    label=figures._plain(kind if len(ours) == 1 else f"{kind} ({len(ours)})"),
                     zorder=5,
                 )
             for axis, name in (("x", "median"), ("y", side)):
@@ -374,50 +400,98 @@ def draw_saturation(record: Saturation) -> Figure:
         raise InputError("there is no saturation curve to draw")
     with figures._styled():
         figure, axes = figures._figure()
-        for i, curve in enumerate(record.curves):
-            colour = COLOURS[i % len(COLOURS)]
-            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
-            axes.plot(
-                curve.x,
-                curve.median,
-                "-" + _MARKERS[i % len(_MARKERS)],
-                ms=5,
-                lw=1.8,
-                color=colour,
-                label=figures._plain(curve.name),
-            )
-        for i, (name, level) in enumerate(record.levels.items()):
-            axes.axhline(
-                level,
-                color="#444444",
-                ls=("--", ":", "-.")[i % 3],
-                lw=1.4,
-                label=figures._plain(name),
-                zorder=1,
-            )
-        drawn = [v for curve in record.curves for v in (*curve.low, *curve.high)] + list(
-            record.levels.values()
-        )
-        low, high = min(drawn), max(drawn)
-        reach = max(high - low, 1e-3)
-        axes.set_ylim(low - 0.1 * reach, high + 0.1 * reach)
-        axes.set_xlabel(_mathtext(record.x_label))
-        axes.set_ylabel(_mathtext(record.y_label))
-        orders = sorted({curve.n_orders for curve in record.curves})
-        title = f"median and 68 % of {' or '.join(map(str, orders))} orders" if orders != [1] else "one order"
-        axes.legend(fontsize=10.5, loc="best", title=title, title_fontsize=10.5)
+        _add_saturation(axes, record)
+        axes.legend(fontsize=10.5, loc="best", title=_orders([record]), title_fontsize=10.5)
     return figure
 
 
-def _log_above_zero(axes: Axes, axis: str, highest: float) -> None:
+def draw_saturations(records: Sequence[Saturation]) -> Figure:
+    """Draw several :func:`draw_saturation` on one figure, two in a row, with their titles and one legend below."""
+    if not records:
+        raise InputError("there is no saturation curve to draw")
+    rows = -(-len(records) // 2)
+    with figures._styled():
+        height = 4.6 * rows + 1.7
+        figure, panels = figures._figure(rows, 2, size=(12.4, height), gap=1.2, squeeze=False)
+        figure.subplots_adjust(top=1 - 0.5 / height, bottom=2.0 / height)
+        entries: dict[str, Any] = {}
+        for axes, record in zip(panels.flat, records, strict=False):
+            _add_saturation(axes, record)
+            axes.set_title(_mathtext(record.title), fontsize=14, loc="left")
+            entries |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        for axes in panels.flat[len(records) :]:
+            axes.set_axis_off()
+        figure.legend(
+            handles=list(entries.values()),
+            labels=list(entries),
+            loc="lower center",
+            ncols=3,
+            fontsize=10.5,
+            frameon=False,
+            title=_orders(records),
+            title_fontsize=10.5,
+        )
+    return figure
+
+
+def _orders(records: Sequence[Saturation]) -> str:
+    orders = sorted({curve.n_orders for record in records for curve in record.curves})
+    return f"median and 68 % of {' or '.join(map(str, orders))} orders" if orders != [1] else "one order"
+
+
+def _add_saturation(axes: Axes, record: Saturation) -> None:
+    for i, curve in enumerate(record.curves):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
+        axes.plot(
+            curve.x,
+            curve.median,
+            "-" + _MARKERS[i % len(_MARKERS)],
+            ms=5,
+            lw=1.8,
+            color=colour,
+            label=figures._plain(curve.name),
+        )
+    for name, level, curve_of, place in record.placed_levels():
+        axes.axhline(
+            level,
+            color="#444444" if curve_of is None else COLOURS[curve_of % len(COLOURS)],
+            ls=("--", ":", "-.")[place % 3],
+            lw=1.4,
+            label=figures._plain(name),
+            zorder=1,
+        )
+    drawn = [v for curve in record.curves for v in (*curve.low, *curve.high)] + list(record.levels.values())
+    low, high = min(drawn), max(drawn)
+    reach = max(high - low, 1e-3)
+    axes.set_ylim(low - 0.1 * reach, high + 0.1 * reach)
+    axes.set_xlabel(_mathtext(record.x_label))
+    axes.set_ylabel(_mathtext(record.y_label))
+    if record.x_log:
+        axes.set_xscale("log")
+        places = sorted({x for curve in record.curves for x in curve.x})
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.minorticks_off()
+
+
+def _log_above_zero(axes: Axes, axis: str, highest: float, lowest: float = 0.0) -> None:
+    """Logarithms; linear below 0.1 where a value is there."""
     scale: Any = {"linthresh": _LINEAR, "linscale": 0.4}
     limits = (-0.01, max(1.0, 1.6 * highest))
+    kind = "symlog"
+    if lowest > _LINEAR:
+        scale, kind, limits = {}, "log", (lowest / 1.6, limits[1])
     plain = FuncFormatter(lambda value, _: f"{value:g}")
+    ticks: Any
     if axis == "x":
-        axes.set_xscale("symlog", **scale)
+        axes.set_xscale(kind, **scale)
         axes.set_xlim(*limits)
-        axes.xaxis.set_major_formatter(plain)
+        ticks = axes.xaxis
     else:
-        axes.set_yscale("symlog", **scale)
+        axes.set_yscale(kind, **scale)
         axes.set_ylim(*limits)
-        axes.yaxis.set_major_formatter(plain)
+        ticks = axes.yaxis
+    if kind == "log" and limits[1] < _FEW_DECADES * limits[0]:
+        ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ticks.set_minor_formatter(NullFormatter())
+    ticks.set_major_formatter(plain)

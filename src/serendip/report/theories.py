@@ -1,0 +1,206 @@
+"""The page of a study of mixtures of theories, from its ``results.json`` and its trainings only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from serendip.errors import InputError
+from serendip.events.files import atomic_write
+from serendip.report import theory_panels, theory_tables, theory_words, words
+from serendip.report.html import _maths
+from serendip.report.theory_claims import GROUPS, claims
+from serendip.report.theory_panels import Board
+from serendip.report.theory_words import Guard
+from serendip.study.config import QUESTIONS
+from serendip.study.resonant_answer import INPUTS
+from serendip.study.run import read_results
+from serendip.theories.merit_tables import read_improvements
+from serendip.theories.merits import MIN_BACKGROUND
+from serendip.theories.published import ModelImprovement
+
+__all__ = ["PAGE", "PUBLISHED", "is_study", "write_study_page"]
+
+PAGE = "theories.html"
+PUBLISHED = "DarkMachinesUnsupervisedChallenge_TotalImprovements.csv"
+"""Name of the official table of total improvements; a copy is kept in the folder of the study."""
+_KNOWN_BY = {"excess": ("null", "needed"), "resonant": ("rows",)}
+
+
+def is_study(folder: Path | str) -> bool:
+    """Whether the ``results.json`` of a folder is that of a study of theories."""
+    try:
+        found = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "answers" in found
+
+
+def write_study_page(out: Path, published: Path | None = None) -> Path:
+    """Write ``theories.html`` and the ``figures`` folder of a study of theories.
+
+    Any subset of the questions will do. The page carries all it needs and loads nothing.
+
+    Parameters
+    ----------
+    out
+        Folder of the study.
+    published
+        Total improvements of the Dark Machines challenge: the official table, or a folder with it. It is copied into ``out``, so that the
+        page can be made again without it.
+
+    Returns
+    -------
+    Path of the page.
+
+    Raises
+    ------
+    InputError
+        If ``results.json`` or the table is missing or damaged, nothing was answered, or the folder cannot be written.
+    """
+    out = Path(out)
+    results = read_results(out)
+    if not results["answers"]:
+        raise InputError(f"{out}: no question has an answer yet; run 'serendip theories study' again")
+    try:
+        (out / "figures").mkdir(exist_ok=True)
+        table = _published(out, published)
+        page, drawn = _render(out, results, table)
+        for path in (out / "figures").iterdir():
+            # of groups and questions that this study no longer has
+            if path.stem not in drawn and path.stem.startswith(
+                ("ti-plane", "saturation-", "signals-", "families")
+            ):
+                path.unlink()
+        with atomic_write(out / PAGE) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{out}: the page cannot be written ({error.strerror or error})") from None
+    except (KeyError, TypeError, IndexError, UndefinedError) as error:
+        raise InputError(
+            f"{out / 'results.json'}: an answer is not what this version writes ({type(error).__name__}: {error}); run the study again"
+        ) from error
+    return out / PAGE
+
+
+def _published(out: Path, given: Path | None) -> tuple[ModelImprovement, ...]:
+    kept = out / PUBLISHED
+    if given is not None:
+        source = Path(given) / PUBLISHED if Path(given).is_dir() else Path(given)
+        if not source.is_file():
+            raise InputError(
+                f"{source}: there is no table of total improvements; expected the official {PUBLISHED}"
+            )
+        table = read_improvements(source)
+        if source.resolve() != kept.resolve():
+            with atomic_write(kept) as temporary:
+                shutil.copyfile(source, temporary)
+        return table
+    return read_improvements(kept) if kept.exists() else ()
+
+
+def _guards(out: Path, results: Mapping[str, Any]) -> dict[str, list[Guard]]:
+    """What the trainings say about the background behind each cut; an estimate where they are not there any more."""
+    found = {}
+    config = results["config"]
+    for channel, facts in results["channels"].items():
+        behind: dict[float, list[float]] = {target: [] for target in config["targets"]}
+        passed = dict.fromkeys(behind, 0)
+        for path in sorted((out / "tasks" / channel).glob("*.json")):
+            try:
+                merits = json.loads(path.read_text(encoding="utf-8"))["merits"]
+                # the background is the same for all theories
+                points = next(iter(merits.values()))["points"] if merits else []
+                for point in points:
+                    behind[point["target"]].append(point["background"])
+                    passed[point["target"]] += bool(point["reliable"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path}: damaged ({error}); delete it and run the study again") from None
+        found[channel] = [
+            Guard(target, float(np.median(values)), passed[target], len(values))
+            if values
+            else Guard(target, facts["background_effective"] * config["test_fraction"] * target)
+            for target, values in behind.items()
+        ]
+    return found
+
+
+def _sizes(results: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Theories and families of each group of the design."""
+    families, design = results["families"], results["design"]
+    return {
+        group: (len(design[group]), len({families[name] for name in design[group]}))
+        for group in ("training", *GROUPS)
+    }
+
+
+def _render(
+    out: Path, results: dict[str, Any], published: tuple[ModelImprovement, ...]
+) -> tuple[str, set[str]]:
+    """The page, after writing the figures; also their names."""
+    answers, board = results["answers"], Board(out)
+    models = (answers.get("models") or {}).get("models") or []
+    families_of = results["families"]
+    top, rest, dropped = (
+        theory_panels.saturation(board, answers["saturation"], models)
+        if "saturation" in answers
+        else ([], [], 0)
+    )
+    scatter, lines = (
+        theory_panels.families(board, answers["families"], families_of)
+        if "families" in answers
+        else (None, None)
+    )
+    judged = claims(answers)
+    guards = _guards(out, results)
+    channels = list(results["channels"])
+    environment = Environment(
+        loader=PackageLoader("serendip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(w=words, t=theory_words, tables=theory_tables)
+    environment.filters["maths"] = _maths
+    page = environment.get_template("theories.html.j2").render(
+        name=out.resolve().name,
+        results=results,
+        config=results["config"],
+        answers={name: answers.get(name) for name in QUESTIONS},
+        questions=QUESTIONS,
+        groups=GROUPS,
+        sizes=_sizes(results),
+        channels=channels,
+        guards=guards,
+        min_background=MIN_BACKGROUND,
+        headline=theory_words.headline(answers, judged),
+        claims=judged,
+        notes=theory_words.notes(results, guards, dropped),
+        published=len(published),
+        planes=theory_panels.planes(board, models, published) if models else [],
+        saturation=top,
+        more_saturation=rest,
+        signals=theory_panels.signals(board, models, families_of) if models else [],
+        scatter=scatter,
+        lines=lines,
+        inputs=INPUTS,
+        # answers in a form of another version are shown as they are
+        others={
+            name: theory_tables.tree(answers[name])
+            for name, keys in _KNOWN_BY.items()
+            if name in answers and not all(key in answers[name] for key in keys)
+        },
+        glossary=theory_words.GLOSSARY,
+        specs=board.specs,
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+    return page, board.drawn

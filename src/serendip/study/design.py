@@ -1,0 +1,132 @@
+"""What is held out of a study: families that no training knows, and points of the families that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from serendip.errors import InputError
+from serendip.study.config import StudyConfig
+
+__all__ = ["Design", "fold_of", "make_design", "random_orders"]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Names of theories, sorted.
+
+    Attributes
+    ----------
+    training
+        May be in a mixture.
+    held_out_points
+        Have siblings (points of the same family) in training.
+    held_out_families
+        Have none.
+    """
+
+    training: tuple[str, ...]
+    held_out_points: tuple[str, ...]
+    held_out_families: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists of names."""
+        return {name: list(names) for name, names in asdict(self).items()}
+
+
+def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
+    """Draw what is held out.
+
+    Parameters
+    ----------
+    families
+        Family of each theory that has enough events in at least one channel.
+    config
+        Options.
+
+    Raises
+    ------
+    InputError
+        If nothing would be left to train on or to test.
+    """
+    rng = np.random.default_rng([config.seed, 0xDE51])
+    names = sorted(families)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(families[name], []).append(name)
+    order = [sorted(groups)[i] for i in rng.permutation(len(groups))]
+    n_families = round(config.held_out_families * len(groups))
+    outside = [name for family in order[:n_families] for name in groups[family]]
+    # one point of each family at most, so that the point always has siblings in training
+    candidates = [
+        groups[family][rng.integers(len(groups[family]))]
+        for family in order[n_families:]
+        if len(groups[family]) > 1
+    ]
+    n_points = min(round(config.held_out_points * len(names)), len(candidates))
+    points = [candidates[i] for i in rng.permutation(len(candidates))[:n_points]]
+    training = sorted(set(names) - set(outside) - set(points))
+    if not training or not (outside or points):
+        raise InputError(
+            f"{len(names)} theories in {len(groups)} families leave {len(training)} to train on and {len(outside) + len(points)} to "
+            "test; give more theories, or other held_out_families and held_out_points"
+        )
+    return Design(tuple(training), tuple(sorted(points)), tuple(sorted(outside)))
+
+
+def random_orders(
+    names: Sequence[str], families: Mapping[str, str], n_orders: int, rng: np.random.Generator
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Draw orders in which theories are added, and orders in which whole families are.
+
+    Returns
+    -------
+    by_theory, by_family
+        Each a list of ``n_orders`` orders of all names; in the second, the points of a family stand together.
+    """
+    by_theory = [[names[i] for i in rng.permutation(len(names))] for _ in range(n_orders)]
+    kinds = sorted({families[name] for name in names})
+    by_family = []
+    for _ in range(n_orders):
+        place = {kinds[i]: place for place, i in enumerate(rng.permutation(len(kinds)))}
+        by_family.append(sorted(names, key=lambda name, place=place: (place[families[name]], name)))  # type: ignore[misc]
+    return by_theory, by_family
+
+
+def fold_of(
+    families: Mapping[str, str], n_folds: int, rng: np.random.Generator, *, whole_families: bool
+) -> dict[str, int]:
+    """Number of the fold in which each theory is left out.
+
+    Parameters
+    ----------
+    families
+        Family of each theory.
+    n_folds
+        Number of folds.
+    rng
+        Draws them.
+    whole_families
+        The points of a family are left out together. Without, they are spread over as many folds as possible.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(families):
+        groups.setdefault(families[name], []).append(name)
+    order = [sorted(groups)[i] for i in rng.permutation(len(groups))]
+    found: dict[str, int] = {}
+    if whole_families:
+        sizes = np.zeros(n_folds, dtype=int)
+        for family in order:
+            fold = int(np.argmin(sizes))
+            sizes[fold] += len(groups[family])
+            found |= dict.fromkeys(groups[family], fold)
+        return found
+    next_fold = 0
+    for family in order:
+        for i in rng.permutation(len(groups[family])):
+            found[groups[family][i]] = next_fold % n_folds
+            next_fold += 1
+    return found

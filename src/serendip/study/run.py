@@ -1,0 +1,226 @@
+"""A study from options to answers; every finished training stays, so that the same command continues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import yaml
+
+import serendip
+from serendip.errors import InputError
+from serendip.events.files import atomic_write
+from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.rundir import write_json
+from serendip.study.config import QUESTIONS, StudyConfig
+from serendip.study.context import Context
+from serendip.study.design import make_design
+from serendip.study.questions import load_question
+from serendip.study.tasks import Task, load_outcome, run_task, sample_file
+from serendip.theories.merit_samples import group_squares
+from serendip.theories.sample_cache import read_samples, write_samples
+from serendip.theories.samples import ChannelSamples, read_channel_samples, sample_files
+
+__all__ = ["Progress", "read_results", "run_study"]
+
+_MAY_CHANGE = ("questions",)
+
+
+class Progress(Protocol):
+    """What is told about the progress."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Announce a stage of ``total`` steps."""
+
+    def advance(self, done: str) -> None:
+        """Report a finished step."""
+
+
+def run_study(
+    config: StudyConfig, out: Path, *, progress: Progress, jobs: int | None = None
+) -> dict[str, Any]:
+    """Answer questions and write ``OUT/results.json``.
+
+    Parameters
+    ----------
+    config
+        Options.
+    out
+        Folder: new, or one of the same study; finished trainings are not repeated.
+    progress
+        Is told.
+    jobs
+        Trainings at the same time; default: one for each core.
+
+    Returns
+    -------
+    results
+        Content of ``results.json``.
+
+    Raises
+    ------
+    InputError
+        If samples are missing or have changed, or the folder belongs to another study.
+    """
+    _open(out, config)
+    found = _prepare(config, out, progress)
+    families: dict[str, str] = {}
+    for _, content in found.items():
+        families |= dict(content["theories"])
+    context = Context(
+        config=config,
+        out=out,
+        families=families,
+        present={
+            channel: tuple(name for name, _ in content["theories"]) for channel, content in found.items()
+        },
+        design=make_design(families, config),
+    )
+    for channel in context.present:
+        if not context.training(channel):
+            raise InputError(
+                f"channel {channel}: no theory with at least {config.min_events} events is left to train on; leave the channel out or "
+                "give more events"
+            )
+    workers = jobs or available_cores()
+    answers: dict[str, Any] = _answers(out)
+    for name in config.questions:
+        question = load_question(name)
+        for tasks in question.stages(context):
+            _train(tasks, context, workers, progress)
+        progress.start(f"answer: {name}", 1)
+        answers[name] = question.answer(context, progress)
+        progress.advance(name)
+        results = {
+            "schema": 1,
+            "serendip": serendip.__version__,
+            "config": config.model_dump(mode="json"),
+            "design": context.design.to_dict(),
+            "families": families,
+            "channels": found,
+            "answers": {key: answers[key] for key in QUESTIONS if key in answers},
+        }
+        write_json(out / "results.json", results)
+    return read_results(out)
+
+
+def read_results(out: Path) -> dict[str, Any]:
+    """Content of ``results.json`` of a study.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    path = out / "results.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found.get("answers"), dict):
+            raise InputError(f"{path}: holds no study of theories")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not the results of a study ({error})") from None
+    return found
+
+
+def _answers(out: Path) -> dict[str, Any]:
+    return dict(read_results(out)["answers"]) if (out / "results.json").exists() else {}
+
+
+def _open(out: Path, config: StudyConfig) -> None:
+    """Create the folder, or make sure that it belongs to this study."""
+    stored = out / "config.yaml"
+    wanted = config.model_dump(mode="json")
+    if stored.exists():
+        try:
+            before = yaml.safe_load(stored.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise InputError(f"{stored}: damaged ({error})") from None
+        changed = sorted(
+            key
+            for key in wanted.keys() | dict(before).keys()
+            if key not in _MAY_CHANGE and dict(before).get(key) != wanted.get(key)
+        )
+        if changed:
+            raise InputError(
+                f"--out {out}: holds a study with other options ({', '.join(changed)} differ); choose another folder. Only "
+                f"{', '.join(_MAY_CHANGE)} may change"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: is not empty and not a study; choose another folder")
+    try:
+        (out / "tasks").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+    with atomic_write(stored) as temporary:
+        temporary.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+
+
+def _prepare(config: StudyConfig, out: Path, progress: Progress) -> dict[str, Any]:
+    """Select and encode the samples of each channel once; returns what is in them."""
+    files = {
+        str(path): path.stat().st_size
+        for group in (config.background, config.theories)
+        for path in sample_files(group)
+    }
+    record = out / "samples" / "files.json"
+    if record.exists():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        changed = sorted(name for name in before.keys() | files.keys() if before.get(name) != files.get(name))
+        if changed:
+            raise InputError(
+                f"--out {out}: {len(changed)} sample files are others than when the study began ({changed[0]} ...); choose another "
+                "folder"
+            )
+    else:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, files)
+    progress.start("samples", len(config.channels))
+    found = {}
+    for channel in config.channels:
+        path = sample_file(out, channel)
+        there = path.exists()
+        if there:
+            samples = read_samples(path)
+        else:
+            samples = read_channel_samples(
+                config.background,
+                config.theories,
+                channel,
+                harmonised=config.harmonised,
+                rotate=config.rotate,
+                min_events=config.min_events,
+                split_seed=config.seed,
+            )
+            write_samples(samples, path)
+        found[channel] = _facts(samples)
+        progress.advance(f"channel {channel}" + (" (already there)" if there else ""))
+    return found
+
+
+def _facts(samples: ChannelSamples) -> dict[str, Any]:
+    weight, group = np.asarray(samples.background.weight), np.asarray(samples.background.group)
+    return {
+        "theories": [[theory.name, theory.family] for theory in samples.theories],
+        "events": {theory.name: len(theory.x) for theory in samples.theories},
+        "background": len(samples.background.x),
+        "background_effective": float(weight.sum() ** 2 / group_squares(group, weight)[-1]),
+        "left_out": dict(samples.left_out),
+    }
+
+
+def _train(tasks: Sequence[Task], context: Context, workers: int, progress: Progress) -> None:
+    """Do what is not done yet; the slow ones first, so that no core waits at the end."""
+    unique = {(task.channel, task.key): task for task in tasks}
+    todo = [task for task in unique.values() if load_outcome(task, context.out) is None]
+    progress.start("trainings", len(unique))
+    for _ in range(len(unique) - len(todo)):
+        progress.advance("already there")
+    todo.sort(key=lambda task: (task.kind == "mixture", task.channel, -len(task.theories)))
+    workers = min(workers, max(len(todo), 1))
+    threads = max(1, available_cores() // workers)
+    with local_executor(workers) as executor:
+        for _, title in as_finished(executor, run_task, todo, context.out, context.config, threads):
+            progress.advance(title)

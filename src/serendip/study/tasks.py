@@ -1,0 +1,361 @@
+"""One training of a study and what it leaves behind: figures of merit for every theory, and scores where they are needed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from threadpoolctl import threadpool_limits
+
+from serendip.density.device import limited_threads
+from serendip.errors import InputError
+from serendip.outliers.registry import SCORES, make_score
+from serendip.search.rundir import write_json
+from serendip.study.config import StudyConfig
+from serendip.study.thinning import thin
+from serendip.theories.merits import BackgroundScores, Merits
+from serendip.theories.mixture import MixtureConfig, train_mixture
+from serendip.theories.sample_cache import read_samples
+from serendip.theories.samples import ChannelSamples, read_channel_samples
+from serendip.theories.training_sample import TheorySample
+
+__all__ = ["Outcome", "Scores", "Task", "load_outcome", "load_scores", "run_task", "sample_file"]
+
+Array = NDArray[np.float64]
+
+RANK_FRACTION = 0.1
+"""Part of the background beside the test fraction that trains nothing and turns scores into ranks."""
+
+
+class Task(BaseModel):
+    """One training.
+
+    Attributes
+    ----------
+    channel
+        Where.
+    kind
+        Trees on a mixture of theories, a set network on one, or an unsupervised score.
+    score
+        Name of the unsupervised score or of the network; empty for trees.
+    theories
+        What is mixed; sorted.
+    weights
+        As in :class:`~serendip.theories.mixture.MixtureConfig`.
+    seed
+        Of the training.
+    keep
+        Scores are stored.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channel: str
+    kind: Literal["mixture", "network", "outlier"] = "mixture"
+    score: str = ""
+    theories: tuple[str, ...] = ()
+    weights: Literal["theory", "family"] | dict[str, float] = "theory"
+    seed: int = 1
+    keep: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name of its files: the same training has the same key, whichever question asks for it."""
+        if self.kind == "outlier":
+            return f"{self.score}-{self.seed}"
+        content = json.dumps([self.theories, self.weights, self.seed, self.keep], sort_keys=True)
+        name = self.score or "mixture"
+        return f"{name}-{len(self.theories)}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+    @property
+    def title(self) -> str:
+        """Short, for the progress."""
+        what = SCORES[self.score].title if self.kind == "outlier" else f"{len(self.theories)} theories"
+        what = f"{self.score}, {what}" if self.kind == "network" else what
+        return f"channel {self.channel}: {what}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training is worth.
+
+    Attributes
+    ----------
+    task
+        The training.
+    merits
+        Figures of merit of every theory in the channel, on test events.
+    facts
+        Seconds, numbers of events, number of trees, AUC of the held-out part of the training.
+    """
+
+    task: Task
+    merits: dict[str, Merits]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Stored scores of a training.
+
+    Attributes
+    ----------
+    test, test_weight, test_group
+        Background of the test, shape ``(n,)``.
+    rank, rank_weight
+        Background for ranks, shape ``(m,)``.
+    theories
+        Test events of each theory.
+    """
+
+    test: Array
+    test_weight: Array
+    test_group: NDArray[np.int64]
+    rank: Array
+    rank_weight: Array
+    theories: dict[str, Array]
+
+
+def sample_file(out: Path, channel: str) -> Path:
+    """Where the samples of a channel are cached."""
+    return out / "samples" / f"channel_{channel}.parquet"
+
+
+def run_task(task: Task, out: Path, config: StudyConfig, threads: int = 1) -> str:
+    """Train, test on events that trained nothing, and write ``OUT/tasks/CHANNEL/KEY.json`` (and ``.npz``); returns the title.
+
+    Theories that were in the training are tested on their test fraction, all others on all their events.
+    """
+    with threadpool_limits(threads), limited_threads(threads):
+        return _run(
+            task,
+            out,
+            config.model_copy(update={"boost": config.boost.model_copy(update={"threads": threads})}),
+        )
+
+
+def _run(task: Task, out: Path, config: StudyConfig) -> str:
+    start = time.perf_counter()
+    samples = _samples(sample_file(out, task.channel))
+    fold = _fold(samples.background)
+    test = fold < config.test_fraction
+    rank = ~test & (fold < config.test_fraction + RANK_FRACTION)
+    train = ~test & ~rank
+    if task.kind == "network" or (task.kind == "outlier" and SCORES[task.score].objects):
+        # the lists of objects are read with the same events in the same order
+        samples = _objects(task.channel, config)
+    train_one = {"mixture": _mixture, "network": _network, "outlier": _outlier}[task.kind]
+    score, facts = train_one(task, samples, train, config)
+    trained = time.perf_counter() - start
+    background = samples.background
+    weight = np.asarray(background.weight)
+    scores = score(background.x[test])
+    reference = BackgroundScores(scores, weight[test], _group(background)[test])
+    merits, kept = {}, {}
+    for theory in samples.theories:
+        rows = _fold(theory) < config.test_fraction if theory.name in task.theories else slice(None)
+        events = score(theory.x[rows])
+        merits[theory.name] = reference.merits(
+            events, _weight(theory)[rows], targets=config.targets
+        ).to_dict()
+        kept[theory.name] = events.astype(np.float32)
+    facts |= {
+        "test_background": int(np.count_nonzero(test)),
+        "seconds_training": trained,
+        "seconds": time.perf_counter() - start,
+    }
+    base = out / "tasks" / task.channel / task.key
+    base.parent.mkdir(parents=True, exist_ok=True)
+    if task.keep:
+        arrays = {f"theory/{name}": values for name, values in kept.items()}
+        arrays |= {"test": scores, "test_weight": weight[test], "test_group": _group(background)[test]}
+        arrays |= {"rank": score(background.x[rank]), "rank_weight": weight[rank]}
+        np.savez_compressed(base.with_suffix(".npz"), **arrays)
+    write_json(
+        base.with_suffix(".json"),
+        {"schema": 1, "task": task.model_dump(mode="json"), "facts": facts, "merits": merits},
+    )
+    return task.title
+
+
+def load_outcome(task: Task, out: Path) -> Outcome | None:
+    """Read a finished training; None if it is not there or was interrupted."""
+    path = out / "tasks" / task.channel / f"{task.key}.json"
+    if not path.exists() or (task.keep and not path.with_suffix(".npz").exists()):
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        merits = {name: Merits.from_dict(entry) for name, entry in content["merits"].items()}
+        return Outcome(Task(**content["task"]), merits, content["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+
+
+def load_scores(task: Task, out: Path) -> Scores:
+    """Read the stored scores of a finished training."""
+    path = out / "tasks" / task.channel / f"{task.key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            plain: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+    theories = {
+        name.removeprefix("theory/"): values.astype(float)
+        for name, values in plain.items()
+        if name.startswith("theory/")
+    }
+    return Scores(
+        plain["test"],
+        plain["test_weight"],
+        plain["test_group"],
+        plain["rank"],
+        plain["rank_weight"],
+        theories,
+    )
+
+
+@lru_cache(maxsize=1)
+def _samples(path: Path) -> ChannelSamples:
+    return read_samples(path)
+
+
+def _objects(channel: str, config: StudyConfig) -> ChannelSamples:
+    return _read_objects(
+        channel,
+        config.background,
+        config.theories,
+        config.harmonised,
+        config.rotate,
+        config.min_events,
+        config.seed,
+    )
+
+
+@lru_cache(maxsize=1)
+def _read_objects(
+    channel: str,
+    background: tuple[Path, ...],
+    theories: tuple[Path, ...],
+    harmonised: bool,
+    rotate: bool,
+    min_events: int,
+    seed: int,
+) -> ChannelSamples:
+    return read_channel_samples(
+        background,
+        theories,
+        channel,
+        harmonised=harmonised,
+        rotate=rotate,
+        min_events=min_events,
+        split_seed=seed,
+        encoding="objects",
+    )
+
+
+def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
+    rows, weight = _thinned(task, samples, train, config.background_events)
+    chosen = _chosen(task, samples, config)
+    classifier = train_mixture(
+        samples.background.x[rows],
+        chosen,
+        MixtureConfig(
+            events_per_theory=config.events_per_theory,
+            weights=task.weights,
+            boost=config.boost,
+            seed=task.seed,
+        ),
+        features=samples.features,
+        background_weight=weight,
+        background_group=_group(samples.background)[rows],
+    )
+    facts = {
+        "train_background": len(rows),
+        "rounds": classifier.rounds,
+        "validation_auc": classifier.validation_auc,
+        "train_signal": sum(min(len(sample.x), config.events_per_theory) for sample in chosen),
+        "gains": dict(list(classifier.gains().items())[:10]),
+    }
+    return classifier.score, facts
+
+
+def _network(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
+    from serendip.theories.set_network import SetConfig, train_set_network
+
+    rows, weight = _thinned(task, samples, train, config.network_background)
+    chosen = _chosen(task, samples, config)
+    classifier = train_set_network(
+        samples.background.x[rows],
+        chosen,
+        SetConfig(
+            kind=task.score,
+            events_per_theory=config.network_events,
+            weights=task.weights,
+            threads=config.boost.threads,
+            seed=task.seed,
+        ),
+        features=samples.features,
+        background_weight=weight,
+        background_group=_group(samples.background)[rows],
+    )
+    facts = {
+        "train_background": len(rows),
+        "epochs": classifier.epochs,
+        "validation_auc": classifier.validation_auc,
+        "train_signal": sum(min(len(sample.x), config.network_events) for sample in chosen),
+    }
+    return classifier.score, facts
+
+
+def _thinned(
+    task: Task, samples: ChannelSamples, train: NDArray[np.bool_], n: int
+) -> tuple[NDArray[np.int64], Array]:
+    """Rows and weights of the background of a training."""
+    rows = np.flatnonzero(train)
+    kept, weight = thin(_weight(samples.background)[rows], n, np.random.default_rng([task.seed, 0xB6]))
+    return rows[kept], weight
+
+
+def _chosen(task: Task, samples: ChannelSamples, config: StudyConfig) -> list[TheorySample]:
+    """Training events of the theories of a task."""
+    chosen = []
+    for theory in samples.theories:
+        if theory.name in task.theories:
+            part = _fold(theory) >= config.test_fraction
+            chosen.append(
+                TheorySample(
+                    theory.name, theory.family, theory.x[part], _weight(theory)[part], _group(theory)[part]
+                )
+            )
+    return chosen
+
+
+def _outlier(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
+    rows, weight = _thinned(task, samples, train, config.outlier_events)
+    order = np.random.default_rng([task.seed, 0x0071]).permutation(len(rows))
+    rows, weight = rows[order], weight[order]
+    estimator = make_score(task.score, samples.features)
+    if "random_state" in estimator.get_params():
+        estimator.set_params(random_state=task.seed)
+    estimator.fit(samples.background.x[rows], sample_weight=weight)
+    return estimator.score_samples, {"train_background": len(rows)}
+
+
+def _fold(sample: TheorySample) -> Array:
+    return np.asarray(sample.fold, dtype=float)
+
+
+def _weight(sample: TheorySample) -> Array:
+    return np.asarray(sample.weight, dtype=float)
+
+
+def _group(sample: TheorySample) -> NDArray[np.int64]:
+    return np.asarray(sample.group, dtype=np.int64)

@@ -1,0 +1,369 @@
+"""The study of mixtures: design, trainings on what may train only, answers, continuing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serendip.errors import InputError
+from serendip.events.objects import ObjectEvents
+from serendip.events.objects_parquet import write_parquet
+from serendip.search.config import parse_settings
+from serendip.study.config import StudyConfig
+from serendip.study.context import Context
+from serendip.study.design import Design, fold_of, make_design, random_orders
+from serendip.study.questions import families, models, saturation, weights
+from serendip.study.run import read_results, run_study
+from serendip.study.tasks import Task, load_outcome, load_scores, run_task
+from serendip.study.thinning import thin
+from serendip.theories.mixture import BoostConfig
+from serendip.theories.sample_cache import read_samples, write_samples
+from serendip.theories.samples import read_channel_samples
+
+THEORIES = {
+    "glgl1000_neutralino1": 900.0, "glgl1400_neutralino1100": 700.0, "glgl1600_neutralino800": 1100.0,
+    "sqsq_sq1000_neut400": 800.0, "sqsq_sq1400_neut200": 1000.0, "sqsq_sq1800_neut800": 1200.0,
+    "stop500_t_neutralino50": 500.0, "stop800_t_neutralino200": 600.0,
+    "sbottom600_neutralino100": 650.0, "sbottom900_neutralino300": 750.0,
+}  # fmt: skip
+OPTIONS = {
+    "channels": ("1",), "min_events": 50, "repeats": 2, "orders": 2, "steps": (1, 3), "mini": 2, "single": 2, "folds": 2,
+    "held_out_families": 0.25, "held_out_points": 0.2, "targets": (0.1, 0.02), "test_fraction": 0.4,
+    "outliers": ("met", "isolation-forest"), "networks": (), "boost": BoostConfig(rounds=15, leaves=7, patience=5),
+}  # fmt: skip
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def start(self, stage: str, total: int) -> None:
+        del stage, total
+
+    def advance(self, done: str) -> None:
+        self.done.append(done)
+
+
+def events(n: int, seed: int, met: float) -> ObjectEvents:
+    """Channel-1 events of five jets with missing momentum around a value."""
+    rng = np.random.default_rng(seed)
+    pt = np.sort(60 + rng.exponential(120, (n, 5)), axis=1)[:, ::-1] + [500, 0, 0, 0, 0]
+    eta = rng.uniform(-2, 2, (n, 5))
+    return ObjectEvents(
+        event_id=np.arange(n).astype(str), process=np.full(n, f"p{seed}"), weight=rng.uniform(0.5, 1.5, n),
+        met=260 + met * rng.exponential(0.4, n) + 0.3 * met, met_phi=rng.uniform(-3.1, 3.1, n), offsets=5 * np.arange(n + 1),
+        kind=np.zeros(5 * n, dtype=np.int8), energy=(pt * np.cosh(eta)).ravel(), pt=pt.ravel(), eta=eta.ravel(),
+        phi=rng.uniform(-3.1, 3.1, 5 * n),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> Path:
+    top = tmp_path_factory.mktemp("generated")
+    for folder in ("SM", "BSM"):
+        (top / folder).mkdir()
+    write_parquet(events(4000, 1, 150.0), top / "SM" / "njets.parquet")
+    for number, (name, met) in enumerate(THEORIES.items()):
+        write_parquet(events(300, 10 + number, met), top / "BSM" / f"{name}.parquet")
+    return top
+
+
+def config(samples: Path, **changes) -> StudyConfig:
+    given = {
+        "background": (samples / "SM" / "njets.parquet",),
+        "theories": tuple(samples / "BSM" / f"{name}.parquet" for name in THEORIES),
+        "questions": ("models", "saturation", "families", "weights", "combination"),
+    }
+    return StudyConfig(**(given | OPTIONS | changes))
+
+
+@pytest.fixture(scope="module")
+def finished(samples, tmp_path_factory) -> tuple[Path, StudyConfig, dict]:
+    out = tmp_path_factory.mktemp("study") / "run"
+    options = config(samples)
+    return out, options, run_study(options, out, progress=Silent(), jobs=1)
+
+
+def context(out: Path, options: StudyConfig) -> Context:
+    found = read_results(out)
+    return Context(
+        config=options,
+        out=out,
+        families=found["families"],
+        present={
+            channel: tuple(name for name, _ in entry["theories"])
+            for channel, entry in found["channels"].items()
+        },
+        design=Design(**{key: tuple(names) for key, names in found["design"].items()}),
+    )
+
+
+def test_held_out_families_have_no_sibling_in_training_and_held_out_points_have_one(samples):
+    kinds = {f"{family}{i}": family for family in "abcdefghij" for i in range(1 + ord(family) % 4)}
+    for seed in range(20):
+        design = make_design(kinds, config(samples, seed=seed))
+        trained = {kinds[name] for name in design.training}
+        assert not trained & {kinds[name] for name in design.held_out_families}
+        assert {kinds[name] for name in design.held_out_points} <= trained
+        everything = [*design.training, *design.held_out_points, *design.held_out_families]
+        assert sorted(everything) == sorted(kinds)
+        assert len({kinds[name] for name in design.held_out_families}) == round(0.25 * 10)
+    with pytest.raises(InputError, match="leave"):
+        make_design({"only": "one"}, config(samples))
+
+
+def test_every_theory_is_left_out_once_with_its_family_or_alone():
+    kinds = {f"{family}{i}": family for family in "abcdef" for i in range(3)}
+    rng = np.random.default_rng(1)
+    together = fold_of(kinds, 3, rng, whole_families=True)
+    assert all(len({together[f"{family}{i}"] for i in range(3)}) == 1 for family in "abcdef")
+    assert np.bincount(list(together.values())).tolist() == [6, 6, 6]
+    alone = fold_of(kinds, 3, rng, whole_families=False)
+    assert all({alone[f"{family}{i}"] for i in range(3)} == {0, 1, 2} for family in "abcdef")
+
+
+def test_orders_are_different_and_families_stand_together():
+    kinds = {f"{family}{i}": family for family in "abcdef" for i in range(3)}
+    by_theory, by_family = random_orders(sorted(kinds), kinds, 4, np.random.default_rng(1))
+    assert len({tuple(order) for order in by_theory}) == len({tuple(order) for order in by_family}) == 4
+    for order in by_family:
+        blocks = [kinds[name] for name in order[::3]]
+        assert [kinds[name] for name in order] == [family for family in blocks for _ in range(3)]
+
+
+def test_samples_are_read_back_from_the_cache_as_they_were(samples, tmp_path):
+    found = read_channel_samples(
+        [samples / "SM" / "njets.parquet"], sorted((samples / "BSM").glob("*.parquet")), "1"
+    )
+    write_samples(found, tmp_path / "cache.parquet")
+    again = read_samples(tmp_path / "cache.parquet")
+    assert again.features == found.features
+    assert again.kept == found.kept
+    assert (again.process == found.process).all()
+    for ours, theirs in zip(
+        (found.background, *found.theories), (again.background, *again.theories), strict=True
+    ):
+        assert (ours.name, ours.family) == (theirs.name, theirs.family)
+        for field in ("x", "weight", "group", "fold"):
+            np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="delete it to make it again"):
+        read_samples(tmp_path / "broken.parquet")
+
+
+def test_theories_of_the_training_are_tested_on_their_test_events_only(finished):
+    out, options, results = finished
+    study = context(out, options)
+    task = study.mixture("1")[0]
+    outcome = load_outcome(task, out)
+    assert outcome is not None
+    counts = results["channels"]["1"]["events"]
+    for name, found in outcome.merits.items():
+        if name in task.theories:
+            assert found.n_signal == pytest.approx(0.4 * counts[name], abs=45)
+        else:
+            assert found.n_signal == counts[name]
+    held_out = {*study.design.held_out_points, *study.design.held_out_families}
+    assert not held_out & set(task.theories)
+    assert set(task.theories) | held_out == set(THEORIES)
+    scores = load_scores(task, out)
+    cached = read_samples(out / "samples" / "channel_1.parquet").background
+    assert len(scores.test) == np.count_nonzero(cached.fold < 0.4)
+    assert len(scores.rank) == np.count_nonzero((cached.fold >= 0.4) & (cached.fold < 0.5))
+
+
+def test_a_mixture_finds_what_it_has_not_seen(finished):
+    _, _, results = finished
+    found = results["answers"]["models"]["models"]
+    by_kind: dict[str, list[float]] = {}
+    for model in found:
+        by_kind.setdefault(model["kind"], []).append(model["groups"]["held_out_families"]["auc"]["1"])
+    assert len(by_kind["mixture"]) == len(by_kind["mini-mixture"]) == 2
+    # all theories here differ from background in MET alone, so that MET is the best score there is
+    assert min(by_kind["mixture"]) > 0.85
+    assert max(by_kind["one variable"]) > np.median(by_kind["mixture"]) - 0.02
+    combinations = results["answers"]["models"]["single_combinations"]["held_out_points"]
+    assert combinations["combinations"] == 2
+    assert combinations["median"][0] <= combinations["median"][2] <= combinations["median"][4]
+
+
+def test_curves_end_with_the_whole_mixture(finished):
+    out, options, results = finished
+    study = context(out, options)
+    entry = results["answers"]["saturation"]["channels"]["1"]["theories"]
+    n = len(study.training("1"))
+    assert entry["theories"] == [[1, 3, n]] * 2
+    assert all(row == sorted(row) for row in entry["families"])
+    whole = study.outcome(study.mixture("1")[1]).merits
+    expected = np.median([whole[name].auc for name in study.design.held_out_points])
+    assert entry["held_out_points"]["auc"][1][-1] == pytest.approx(expected)
+    steps = saturation.curves(study, "1")
+    assert {task.key for _, _, task in (order[-1] for order in steps["families"])} == {
+        task.key for task in study.mixture("1")
+    }
+
+
+def test_a_family_is_left_out_as_a_whole(finished):
+    out, options, results = finished
+    study = context(out, options)
+    (asked,) = families.stages(study)
+    kinds = study.families
+    for task in asked[3:]:
+        left_out = set(THEORIES) - set(task.theories)
+        assert not {kinds[name] for name in left_out} & {kinds[name] for name in task.theories}
+    found = results["answers"]["families"]
+    assert found["theories"] == len(THEORIES)
+    assert found["ratio"]["theories"] == len(THEORIES)
+    assert 0.5 < found["ratio"]["median"] < 1.3
+    assert found["channels"]["1"]["trained"]["auc"] >= found["channels"]["1"]["family"]["auc"] - 0.02
+
+
+def test_learnt_weights_are_larger_for_what_is_hard_to_find(finished):
+    out, options, results = finished
+    study = context(out, options)
+    found = weights.difficulty(study, "1")
+    merits = study.outcome(study.mixture("1")[0]).merits
+    hardest = min(found, key=lambda name: merits[name].points[0].eps_s)
+    assert found[hardest] == max(found.values())
+    assert np.mean(list(found.values())) == pytest.approx(1.0, abs=1e-5)
+    assert results["answers"]["weights"]["weights"]["1"] == found
+    assert {model["name"] for model in results["answers"]["weights"]["models"]} == {
+        "theory",
+        "family",
+        "difficulty",
+    }
+
+
+def test_combined_scores_use_ranks_of_background_that_trained_neither(finished):
+    out, options, _ = finished
+    study = context(out, options)
+    tasks = [study.mixture("1")[0], study.outlier("1", "met")]
+    parts = [load_scores(task, out) for task in tasks]
+    found = models.combined(study, tasks, "avg")
+    name = study.design.held_out_families[0]
+
+    def rank(part, values):
+        order = np.argsort(part.rank)
+        above = np.searchsorted(part.rank[order], values)
+        return np.append(0.0, np.cumsum(part.rank_weight[order]))[above] / part.rank_weight.sum()
+
+    signal = np.mean([rank(part, part.theories[name]) for part in parts], axis=0)
+    test = np.mean([rank(part, part.test) for part in parts], axis=0)
+    below = [
+        (np.sum(parts[0].test_weight[test < s]) + 0.5 * np.sum(parts[0].test_weight[test == s]))
+        for s in signal
+    ]
+    cached = read_samples(out / "samples" / "channel_1.parquet")
+    weight = next(t.weight for t in cached.theories if t.name == name)
+    expected = np.average(below, weights=np.ones(len(weight))) / parts[0].test_weight.sum()
+    assert found[name].auc == pytest.approx(expected, abs=0.01)
+    assert not set(found) & set(tasks[0].theories)
+
+
+def test_the_same_command_continues_and_another_study_is_refused(finished, samples):
+    out, options, results = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "tasks").rglob("*.json")}
+    lost = next(path for path in before if path.name.startswith("mixture-3-"))
+    lost.unlink()
+    progress = Silent()
+    again = run_study(options, out, progress=progress, jobs=1)
+    assert again["answers"] == results["answers"]
+    assert sum("3 theories" in text for text in progress.done) == 1
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != lost)
+    with pytest.raises(InputError, match="orders differ"):
+        run_study(config(samples, orders=3), out, progress=Silent(), jobs=1)
+    one = run_study(config(samples, questions=("families",)), out, progress=Silent(), jobs=1)
+    assert set(one["answers"]) == set(results["answers"])
+
+
+def test_samples_that_changed_are_noticed(finished):
+    out, options, _ = finished
+    record = out / "samples" / "files.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({name: size + 1 for name, size in content.items()}))
+    with pytest.raises(InputError, match="are others than when the study began"):
+        run_study(options, out, progress=Silent(), jobs=1)
+    record.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"channels": "1,7"}, "channels are different ones of 1, 2a, 2b, 3"),
+        ({"outliers": "met,magic"}, "unknown score 'magic'"),
+        ({"targets": (0.1, 0.1)}, "different numbers between 0 and 1"),
+        ({"questions": "models,why"}, "questions"),
+        ({"order": 3}, "unknown option 'order'; did you mean 'orders'"),
+    ],
+)
+def test_wrong_options_are_explained(option, message):
+    given = {"background": ("SM",), "theories": ("BSM",)} | option
+    with pytest.raises(InputError, match=message):
+        parse_settings(StudyConfig, given, "study")
+
+
+def test_a_training_is_known_by_what_it_is_and_not_by_who_asked():
+    one = Task(channel="1", theories=("a", "b"), seed=3)
+    assert one.key == Task(channel="3", theories=("a", "b"), seed=3).key
+    others = [
+        Task(channel="1", theories=("a",), seed=3), Task(channel="1", theories=("a", "b"), seed=4),
+        Task(channel="1", theories=("a", "b"), seed=3, weights="family"), Task(channel="1", kind="outlier", score="met", seed=3),
+    ]  # fmt: skip
+    assert len({task.key for task in (one, *others)}) == 5
+
+
+def test_thinning_keeps_expectations_and_takes_the_heavy_events():
+    rng = np.random.default_rng(2)
+    weights = rng.lognormal(0, 2, 5000)
+    values = rng.normal(size=5000) + np.log(weights)
+    sums, sizes = [], []
+    for _ in range(200):
+        rows, thinned = thin(weights, 800, rng)
+        sizes.append(len(rows))
+        sums.append((thinned * values[rows]).sum())
+        assert set(np.argsort(weights)[-100:]) <= set(rows)
+        assert thinned.sum() == pytest.approx(weights.sum(), rel=0.1)
+    error = np.std(sums) / np.sqrt(200)
+    assert np.mean(sums) == pytest.approx((weights * values).sum(), abs=3.5 * error)
+    assert np.mean(sizes) == pytest.approx(800, abs=5)
+    rows, same = thin(weights, 5000, rng)
+    assert len(rows) == 5000
+    assert (same == weights).all()
+    rows, equal = thin(np.ones(1000), 100, rng)
+    assert (equal == 10.0).all()
+    assert len(rows) == pytest.approx(100, abs=35)
+
+
+def test_a_set_network_reads_lists_of_the_same_events(samples, finished, tmp_path):
+    out, options, _ = finished
+    changed = config(samples, network_background=1000, network_events=100)
+    task = Task(
+        channel="1",
+        kind="network",
+        score="deepsets",
+        theories=("glgl1000_neutralino1", "glgl1600_neutralino800"),
+        keep=True,
+    )
+    (tmp_path / "samples").mkdir()
+    shutil.copy(out / "samples" / "channel_1.parquet", tmp_path / "samples")
+    run_task(task, tmp_path, changed)
+    found, trees = load_outcome(task, tmp_path), load_outcome(context(out, options).mixture("1")[0], out)
+    assert {
+        name: m.n_signal
+        for name, m in found.merits.items()
+        if name not in trees.task.theories and name not in task.theories
+    } == {
+        name: m.n_signal
+        for name, m in trees.merits.items()
+        if name not in trees.task.theories and name not in task.theories
+    }
+    assert np.array_equal(
+        load_scores(task, tmp_path).test_weight,
+        load_scores(context(out, options).mixture("1")[0], out).test_weight,
+    )
+    assert found.merits["sqsq_sq1800_neut800"].auc > 0.68
+    assert found.facts["train_background"] == pytest.approx(1000, abs=60)
