@@ -36,7 +36,7 @@ _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
-Config = TypeVar("Config", bound="SearchConfig")
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class Tuned(BaseModel):
