@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
@@ -367,3 +368,38 @@ def test_a_set_network_reads_lists_of_the_same_events(samples, finished, tmp_pat
     )
     assert found.merits["sqsq_sq1800_neut800"].auc > 0.68
     assert found.facts["train_background"] == pytest.approx(1000, abs=60)
+
+
+def test_the_command_answers_a_question_and_draws_the_page(samples, tmp_path, capsys):
+    settings = tmp_path / "study.yaml"
+    files = "\n".join(f"  - {samples / 'BSM' / name}.parquet" for name in THEORIES)
+    settings.write_text(
+        f"background: {samples / 'SM' / 'njets.parquet'}\ntheories:\n{files}\nchannels: '1'\nmin_events: 50\nrepeats: 1\n"
+        "orders: 2\nmini: 2\nsingle: 2\noutliers: met\nnetworks: []\ntargets: [0.1]\n"
+    )
+    out = tmp_path / "run"
+    command = ["theories", "study", str(settings), "--out", str(out), "--question", "models", "--jobs", "1"]
+    assert run([*command, "--set", "boost.rounds=10", "--set", "held_out_families=0.25"]) == 0
+    text = capsys.readouterr().out
+    assert "MoT 1" in text
+    assert "total improvement on theories that were held out" in text
+    assert (out / "theories.html").stat().st_size > 10_000
+    assert read_results(out)["config"]["boost"]["rounds"] == 10
+    assert run([*command, "--set", "boost.rounds=11"]) == 2
+    assert "other options (boost, held_out_families differ)" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere/SM: no such folder"),
+        (["settings.yaml"], "no such file"),
+        ([".", "--set", "orders"], "expected OPTION=VALUE"),
+    ],
+)
+def test_what_a_study_cannot_start_with_is_explained(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SM").mkdir()
+    (tmp_path / "BSM").mkdir()
+    assert run(["theories", "study", *arguments, "--out", "run"]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
