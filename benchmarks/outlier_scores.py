@@ -17,34 +17,19 @@ import numpy as np
 from serendip import outliers
 from serendip.events.darkmachines import read_events
 from serendip.events.objects import ObjectEvents
+from serendip.outliers.registry import SCORES
 from serendip.theories.encoding import encode, encode_objects, feature_names
 from serendip.theories.harmonise import harmonise
 from serendip.theories.merits import merits
 
 
 def scores(names: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "MET": outliers.Met(names),
-        "HT": outliers.Ht(names),
-        "MET + HT": outliers.MetPlusHt(names),
-        "multiplicity": outliers.Multiplicity(names),
-        "isolation forest": outliers.IsolationForestScore(),
-        "Gaussian mixture": outliers.GaussianMixtureScore(),
-        "KDE, 9 components": outliers.KernelDensity(9),
-        "autoencoder": outliers.Autoencoder(),
-        "VAE, radius, beta 1": outliers.VariationalAutoencoder(),
-        "VAE, reconstruction, beta 0.01": outliers.VariationalAutoencoder(
-            beta=0.01, measure="reconstruction"
-        ),
-        "planar-flow VAE": outliers.PlanarFlowVAE(),
-        "DeepSet VAE, beta 1": outliers.DeepSetVAE(),
-        "DeepSet VAE, beta 0.1": outliers.DeepSetVAE(0.1),
-        "DAGMM": outliers.Dagmm(),
-        "deep SVDD, 63 members": outliers.DeepSVDD(),
-        "spline flow": outliers.FlowLikelihood(),
-        "flow AND SVDD": outliers.flow_and_svdd("and", flow=outliers.FlowLikelihood("maf")),
-        "flow OR SVDD": outliers.flow_and_svdd("or", flow=outliers.FlowLikelihood("maf")),
-    }
+    """All scores of the study, another DeepSet VAE, and flow with SVDD by rule."""
+    found = {entry.title: entry.make(names) for entry in SCORES.values()}
+    found["DeepSet VAE, β = 0.1"] = outliers.DeepSetVAE(0.1)
+    for rule in ("and", "or"):
+        found[f"flow {rule.upper()} SVDD"] = outliers.flow_and_svdd(rule, flow=outliers.FlowLikelihood("maf"))
+    return found
 
 
 def main() -> None:

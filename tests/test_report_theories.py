@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -430,29 +429,6 @@ def test_errors_are_for_people(study, tmp_path, capsys):
     write_json(tmp_path / "results.json", {"looks": []})
     assert run(["report", str(tmp_path), "--published", str(tmp_path)]) != 0
     assert "holds no study of theories" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    driver = shutil.which("chromedriver")
-    if driver is None:
-        pytest.skip("chromedriver not found; on Debian: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--window-size=1400,1000",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
 
 
 @pytest.mark.browser
