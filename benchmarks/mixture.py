@@ -1,7 +1,7 @@
-"""Time, memory and AUC of mixtures: ``python benchmarks/mixture.py SM BSM [--channel 1] [--settings fast,paper] [--threads 2]``.
+"""Time, memory and AUC of mixtures: ``python benchmarks/mixture.py SM BSM [--channel 1] [--settings fast,paper,deepsets,transformer] [--threads 2]``.
 
 SM and BSM are folders of ``serendip theories simulate``. Trained is on ``--background`` events of the Standard Model and ``--events`` events of
-each of the ``--theories`` largest theories, tested on the rest of the background and of these theories. The size that is
+each of the ``--theories`` largest theories (trees, or epochs of a network), tested on the rest of the background and of these theories. The size that is
 compared with the paper is 200,000 background events, 37 theories of 10,000 events, 85 features. If the samples are smaller,
 ``--fill`` repeats their events for the clock; AUCs are then not quoted.
 """
@@ -22,6 +22,7 @@ from serendip.search.task import peak_memory_gib
 from serendip.theories.merits import BackgroundScores
 from serendip.theories.mixture import PAPER, BoostConfig, MixtureConfig, TheorySample, train_mixture
 from serendip.theories.samples import read_channel_samples
+from serendip.theories.set_network import SetConfig, train_set_network
 
 SETTINGS = {"fast": BoostConfig(), "paper": PAPER}
 
@@ -38,22 +39,33 @@ def draw(sample: TheorySample, train: Any, n: int, fill: bool, rng: np.random.Ge
 
 
 def measure(given: argparse.Namespace, name: str) -> dict[str, Any]:
-    samples = read_channel_samples([given.standard], [given.theories_folder], given.channel)
+    network = name in ("deepsets", "transformer")
+    samples = read_channel_samples(
+        [given.standard], [given.theories_folder], given.channel, rotate=not given.not_turned,
+        encoding="objects" if network else "flat",
+    )  # fmt: skip
     rng = np.random.default_rng(1)
     chosen = sorted(samples.theories, key=lambda theory: -len(theory.x))[: given.theories]
     background = draw(
         samples.background, samples.background.fold >= given.test, given.background, given.fill, rng
     )
     mixed = [draw(theory, theory.fold >= given.test, given.events, given.fill, rng) for theory in chosen]
-    boost = SETTINGS[name].model_copy(update={"threads": given.threads})
+    common: dict[str, Any] = {
+        "features": samples.features, "background_weight": background.weight, "background_group": background.group,
+    }  # fmt: skip
     start, cpu = time.perf_counter(), time.process_time()
-    model = train_mixture(
-        background.x, mixed, MixtureConfig(events_per_theory=given.events, boost=boost), features=samples.features,
-        background_weight=background.weight, background_group=background.group,
-    )  # fmt: skip
+    model: Any
+    if network:
+        settings = SetConfig(kind=name, events_per_theory=given.events, threads=given.threads)
+        model = train_set_network(background.x, mixed, settings, **common)
+    else:
+        boost = SETTINGS[name].model_copy(update={"threads": given.threads})
+        model = train_mixture(
+            background.x, mixed, MixtureConfig(events_per_theory=given.events, boost=boost), **common
+        )
     found = {
         "settings": name, "background": len(background.x), "theories": len(mixed), "signal": sum(len(t.x) for t in mixed),
-        "trees": model.rounds, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu,
+        "trees": model.epochs if network else model.rounds, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu,
         "memory_gib": peak_memory_gib(),
     }  # fmt: skip
     test = samples.background.fold < given.test
@@ -88,6 +100,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--test", type=float, default=0.3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--not-turned", action="store_true", help="as in the paper: MET at its own angle")
     parser.add_argument("--fill", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -95,7 +108,7 @@ def main() -> None:
         print(json.dumps(measure(given, given.one)))
         return
     print(
-        f"{'settings':9}{'background':>11}{'signal':>9}{'trees':>7}{'s':>8}{'cpu s':>8}{'GiB':>6}{'AUC':>18}{'median AUC':>12}{'eps_S 1e-2':>12}"
+        f"{'settings':12}{'background':>11}{'signal':>9}{'trees':>7}{'s':>8}{'cpu s':>8}{'GiB':>6}{'AUC':>18}{'median AUC':>12}{'eps_S 1e-2':>12}"
     )
     for name in given.settings.split(","):
         # a process of its own for each, so that the memory is that of one training
@@ -108,7 +121,7 @@ def main() -> None:
             f"{row['auc']:10.4f} ± {row['auc_error']:.4f}{row['median_auc']:12.4f}{row['eps_s']:12.4f}"
         )  # fmt: skip
         print(
-            f"{name:9}{row['background']:11d}{row['signal']:9d}{row['trees']:7d}{row['seconds']:8.0f}{row['cpu']:8.0f}"
+            f"{name:12}{row['background']:11d}{row['signal']:9d}{row['trees']:7d}{row['seconds']:8.0f}{row['cpu']:8.0f}"
             f"{row['memory_gib'] or float('nan'):6.1f}{quality}",
             flush=True,
         )
