@@ -215,3 +215,23 @@ def test_bad_input_is_explained(change, message):
 
 def test_settings_of_the_paper():
     assert (PAPER.rounds, PAPER.leaves, PAPER.learning_rate, PAPER.depth) == (5000, 500, 0.01, 15)
+
+
+def test_leaves_that_are_empty_by_rounding_are_grown_again_with_a_larger_limit(monkeypatch):
+    import lightgbm
+
+    limits, train = [], lightgbm.train
+
+    def fails_once(parameters, *args, **options):
+        limits.append(parameters["min_sum_hessian_in_leaf"])
+        if len(limits) == 1:
+            raise lightgbm.basic.LightGBMError("Check failed: (best_split_info.left_count) > (0)")
+        return train(parameters, *args, **options)
+
+    monkeypatch.setattr(lightgbm, "train", fails_once)
+    rng = np.random.default_rng(1)
+    theory = TheorySample("t", "t", rng.normal(1.0, size=(500, 2)))
+    config = MixtureConfig(boost=BoostConfig(rounds=5))
+    found = train_mixture(rng.normal(size=(500, 2)), [theory], config, features=("a", "b"))
+    assert limits == [0.0, 1e-3]
+    assert found.validation_auc > 0.8

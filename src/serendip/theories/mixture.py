@@ -32,6 +32,7 @@ __all__ = ["PAPER", "BoostConfig", "MixtureClassifier", "MixtureConfig", "Theory
 Array = NDArray[np.float64]
 
 _MODEL, _RECORD = "model.txt", "mixture.json"
+_LEAST_HESSIAN = 1e-3
 
 
 class BoostConfig(BaseModel):
@@ -216,7 +217,7 @@ def _boost(
         "objective": "binary", "metric": "auc", "num_leaves": boost.leaves, "max_depth": boost.depth or -1,
         "learning_rate": boost.learning_rate, "min_data_in_leaf": boost.min_leaf, "max_bin": boost.bins,
         "num_threads": boost.threads, "seed": config.seed, "deterministic": True, "force_row_wise": True,
-        "min_sum_hessian_in_leaf": 0.0, "verbosity": -1,
+        "verbosity": -1,
     }  # fmt: skip
     # weights of mean one, for which the defaults of LightGBM are made
     sets = [
@@ -230,17 +231,28 @@ def _boost(
     ]
     sets[1].reference = sets[0]
     history: dict[str, dict[str, list[float]]] = {}
-    booster = lgb.train(
-        parameters,
-        sets[0],
-        num_boost_round=boost.rounds,
-        valid_sets=[sets[1]],
-        valid_names=["held out"],
-        callbacks=[
-            lgb.early_stopping(boost.patience, verbose=False),
-            lgb.record_evaluation(history),
-        ],
-    )
+
+    def grow(least_hessian: float) -> Booster:
+        history.clear()
+        booster: Booster = lgb.train(
+            parameters | {"min_sum_hessian_in_leaf": least_hessian},
+            sets[0],
+            num_boost_round=boost.rounds,
+            valid_sets=[sets[1]],
+            valid_names=["held out"],
+            callbacks=[
+                lgb.early_stopping(boost.patience, verbose=False),
+                lgb.record_evaluation(history),
+            ],
+        )
+        return booster
+
+    try:
+        booster = grow(0.0)
+    except lgb.basic.LightGBMError:
+        # LightGBM estimates numbers of events from sums of second derivatives. Where the classes are far apart these
+        # vanish, and rounding passes for events that a leaf does not have: ask for more.
+        booster = grow(_LEAST_HESSIAN)
     rounds = int(booster.best_iteration or booster.current_iteration())
     return MixtureClassifier(
         model=booster.model_to_string(num_iteration=rounds),
