@@ -281,6 +281,15 @@ def test_the_same_command_continues_and_another_study_is_refused(finished, sampl
     assert set(one["answers"]) == set(results["answers"])
 
 
+def test_a_question_that_cannot_be_answered_does_not_take_the_others_with_it(finished, samples):
+    out, _, results = finished
+    both = run_study(config(samples, questions=("resonant", "families")), out, progress=Silent(), jobs=1)
+    assert "needs channel 3 and 'zprime2500_tt'" in both["unanswered"]["resonant"]
+    assert both["answers"]["families"] == results["answers"]["families"]
+    with pytest.raises(InputError, match="needs channel 3"):
+        run_study(config(samples, questions=("resonant",)), out, progress=Silent(), jobs=1)
+
+
 def test_samples_that_changed_are_noticed(finished):
     out, options, _ = finished
     record = out / "samples" / "files.json"

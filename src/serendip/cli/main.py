@@ -89,7 +89,11 @@ def _register() -> None:
     app.command()(inspect)
     app.command()(fetch)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
-    app.add_typer(theories, name="theories", help="Mixtures of theories: simulate, audit, train, evaluate, excess, study.")
+    app.add_typer(
+        theories,
+        name="theories",
+        help="Mixtures of theories: simulate, audit, train, evaluate, excess, study.",
+    )
     app.command()(report)
     app.command()(score)
     app.add_typer(

@@ -78,6 +78,8 @@ def study(
         page = write_study_page(out, published)
         progress.advance("page")
     _print(results)
+    for name, reason in results["unanswered"].items():
+        typer.echo(f"not answered: {name}: {reason}", err=True)
     typer.echo(f"page: {page}")
 
 

@@ -58,12 +58,12 @@ def run_study(
     Returns
     -------
     results
-        Content of ``results.json``.
+        Content of ``results.json``; ``unanswered`` says which of several questions these samples cannot answer, and why.
 
     Raises
     ------
     InputError
-        If samples are missing or have changed, or the folder belongs to another study.
+        If the only question cannot be answered, samples are missing or have changed, or the folder belongs to another study.
     """
     _open(out, config)
     found = _prepare(config, out, progress)
@@ -87,12 +87,19 @@ def run_study(
             )
     workers = jobs or available_cores()
     answers: dict[str, Any] = _answers(out)
+    unanswered: dict[str, str] = {}
     for name in config.questions:
         question = load_question(name)
-        for tasks in question.stages(context):
-            _train(tasks, context, workers, progress)
-        progress.start(f"answer: {name}", 1)
-        answers[name] = question.answer(context, progress)
+        try:
+            for tasks in question.stages(context):
+                _train(tasks, context, workers, progress)
+            progress.start(f"answer: {name}", 1)
+            answers[name] = question.answer(context, progress)
+        except InputError as error:
+            # one question that these samples cannot answer does not take the others with it
+            if len(config.questions) == 1:
+                raise
+            unanswered[name] = str(error)
         progress.advance(name)
         results = {
             "schema": 1,
@@ -102,6 +109,7 @@ def run_study(
             "families": families,
             "channels": found,
             "answers": {key: answers[key] for key in QUESTIONS if key in answers},
+            "unanswered": unanswered,
         }
         write_json(out / "results.json", results)
     return read_results(out)
