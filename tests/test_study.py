@@ -249,8 +249,9 @@ def test_combined_scores_use_ranks_of_background_that_trained_neither(finished):
 
     def rank(part, values):
         order = np.argsort(part.rank)
-        above = np.searchsorted(part.rank[order], values)
-        return np.append(0.0, np.cumsum(part.rank_weight[order]))[above] / part.rank_weight.sum()
+        up = np.append(0.0, np.cumsum(part.rank_weight[order])) / part.rank_weight.sum()
+        first, last = (np.searchsorted(part.rank[order], values, side=side) for side in ("left", "right"))
+        return 0.5 * (up[first] + up[last])
 
     signal = np.mean([rank(part, part.theories[name]) for part in parts], axis=0)
     test = np.mean([rank(part, part.test) for part in parts], axis=0)
