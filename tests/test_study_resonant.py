@@ -89,13 +89,32 @@ def test_events_without_two_jets_or_far_apart_in_eta_are_left_out() -> None:
     [
         (NAMES, {"mass": "mjj"}, "'mt_jj' or 'm_jj', not 'mjj'"),
         (NAMES, {"max_delta_eta": 0.0}, "expected a positive number"),
-        (tuple(name for name in NAMES if name != "met_phi"), {}, "column 'met_phi' is missing"),
+        (tuple(name for name in NAMES if name != "n_b"), {}, "column 'n_b' is missing"),
     ],
 )
 def test_wrong_tables_are_refused(names: tuple[str, ...], options: dict[str, object], message: str) -> None:
     x = np.zeros((2, len(names)), dtype=np.float32)
     with pytest.raises(InputError, match=message):
         resonant_table(x, names, **options)  # type: ignore[arg-type]
+
+
+def test_events_turned_to_met_have_the_same_masses() -> None:
+    rng = np.random.default_rng(4)
+    n = 100
+    phi, met_phi = rng.uniform(-3, 3, (2, n)), rng.uniform(-3, 3, n)
+    kinematics = {"met": rng.uniform(100, 500, n), "n_j": 2}
+
+    def table(angle: object, names: tuple[str, ...], **more: object) -> dict[str, object]:
+        x = encoded(
+            **jet("j1", np.full(n, 500.0), np.zeros(n), phi[0] - angle), **jet("j2", np.full(n, 300.0), np.zeros(n), phi[1] - angle),
+            **kinematics, **more,
+        )  # fmt: skip
+        return resonant_table(x[:, [PLACE[name] for name in names]], names)[0]
+
+    plain = table(0.0, NAMES, met_phi=met_phi)
+    turned = table(met_phi, tuple(name for name in NAMES if name != "met_phi"))
+    for name, values in plain.items():
+        np.testing.assert_allclose(turned[name], values, rtol=2e-4, atol=2e-4)
 
 
 def test_one_event_stands_for_its_group() -> None:

@@ -67,7 +67,7 @@ def resonant_table(
     Parameters
     ----------
     x, features
-        Encoded events, shape ``(n, n_features)``, and the names of the columns; without rotation.
+        Encoded events, shape ``(n, n_features)``, and the names of the columns. Without a column ``met_phi`` events are turned to MET.
     mass
         ``"mt_jj"``: transverse mass of the two leading jets (b-jets included) and the missing momentum; ``"m_jj"``: their invariant mass.
     max_delta_eta
@@ -91,11 +91,9 @@ def resonant_table(
         raise InputError(f"max_delta_eta is {max_delta_eta}; expected a positive number")
     place = {name: i for i, name in enumerate(features)}
     needed = [f"{jet}_{part}" for jet in _LEADING for part in ("energy", "pt", "eta", "phi")]
-    needed += ["met", "met_phi", "n_j", "n_b", *_LEPTONS]
+    needed += ["met", "n_j", "n_b", *_LEPTONS]
     if missing := [name for name in needed if name not in place]:
-        raise InputError(
-            f"column '{missing[0]}' is missing; the table needs the flat encoding of events that are not turned"
-        )
+        raise InputError(f"column '{missing[0]}' is missing; the table needs the flat encoding")
 
     def column(name: str) -> Array:
         return np.asarray(x[:, place[name]], dtype=np.float64)
@@ -111,7 +109,8 @@ def resonant_table(
     energy, pt, eta, phi = (np.take_along_axis(values, order, axis=1) for values in jets)
     rows = np.flatnonzero((pt[:, 1] > 0) & (np.abs(eta[:, 0] - eta[:, 1]) < max_delta_eta))
     energy, pt, eta, phi = (values[rows] for values in (energy, pt, eta, phi))
-    met, met_phi = column("met")[rows], column("met_phi")[rows]
+    met = column("met")[rows]
+    met_phi = column("met_phi")[rows] if "met_phi" in place else np.zeros(len(rows))
     px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     jet_mass = np.sqrt(np.maximum(energy**2 - pt**2 - pz**2, 0.0))
     sum_x, sum_y = px.sum(axis=1), py.sum(axis=1)
