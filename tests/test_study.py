@@ -271,6 +271,7 @@ def test_the_same_command_continues_and_another_study_is_refused(finished, sampl
     before = {path: path.stat().st_mtime_ns for path in (out / "tasks").rglob("*.json")}
     lost = next(path for path in before if path.name.startswith("mixture-3-"))
     lost.unlink()
+    (out / "results.json").unlink()
     progress = Silent()
     again = run_study(options, out, progress=progress, jobs=1)
     assert again["answers"] == results["answers"]
@@ -278,8 +279,10 @@ def test_the_same_command_continues_and_another_study_is_refused(finished, sampl
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != lost)
     with pytest.raises(InputError, match="orders differ"):
         run_study(config(samples, orders=3), out, progress=Silent(), jobs=1)
-    one = run_study(config(samples, questions=("families",)), out, progress=Silent(), jobs=1)
+    progress = Silent()
+    one = run_study(config(samples, questions=("families",)), out, progress=progress, jobs=1)
     assert set(one["answers"]) == set(results["answers"])
+    assert progress.done == ["channel 1 (already there)", "families (already there)"]
 
 
 def test_a_question_that_cannot_be_answered_does_not_take_the_others_with_it(finished, samples):

@@ -89,6 +89,10 @@ def run_study(
     answers: dict[str, Any] = _answers(out)
     unanswered: dict[str, str] = {}
     for name in config.questions:
+        if name in answers:
+            progress.start(f"answer: {name}", 1)
+            progress.advance(f"{name} (already there)")
+            continue
         question = load_question(name)
         try:
             for tasks in question.stages(context):
@@ -101,18 +105,30 @@ def run_study(
                 raise
             unanswered[name] = str(error)
         progress.advance(name)
-        results = {
-            "schema": 1,
-            "serendip": serendip.__version__,
-            "config": config.model_dump(mode="json"),
-            "design": context.design.to_dict(),
-            "families": families,
-            "channels": found,
-            "answers": {key: answers[key] for key in QUESTIONS if key in answers},
-            "unanswered": unanswered,
-        }
-        write_json(out / "results.json", results)
+        _write(out, config, context, found, answers, unanswered)
+    _write(out, config, context, found, answers, unanswered)
     return read_results(out)
+
+
+def _write(
+    out: Path,
+    config: StudyConfig,
+    context: Context,
+    found: dict[str, Any],
+    answers: dict[str, Any],
+    unanswered: dict[str, str],
+) -> None:
+    results = {
+        "schema": 1,
+        "serendip": serendip.__version__,
+        "config": config.model_dump(mode="json"),
+        "design": context.design.to_dict(),
+        "families": dict(context.families),
+        "channels": found,
+        "answers": {key: answers[key] for key in QUESTIONS if key in answers},
+        "unanswered": unanswered,
+    }
+    write_json(out / "results.json", results)
 
 
 def read_results(out: Path) -> dict[str, Any]:
@@ -134,7 +150,11 @@ def read_results(out: Path) -> dict[str, Any]:
 
 
 def _answers(out: Path) -> dict[str, Any]:
-    return dict(read_results(out)["answers"]) if (out / "results.json").exists() else {}
+    """Answers of this version that are there already."""
+    if not (out / "results.json").exists():
+        return {}
+    found = read_results(out)
+    return dict(found["answers"]) if found.get("serendip") == serendip.__version__ else {}
 
 
 def _open(out: Path, config: StudyConfig) -> None:
