@@ -14,13 +14,15 @@ from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
 from serendip.search.config import parse_settings
+from serendip.statistics.pvalues import asimov_z
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import Design, fold_of, make_design, random_orders
-from serendip.study.questions import families, models, saturation, weights
-from serendip.study.run import read_results, run_study
+from serendip.study.questions import excess, families, models, saturation, weights
+from serendip.study.run import _prepare, read_results, run_study
 from serendip.study.tasks import Task, load_outcome, load_scores, run_task
 from serendip.study.thinning import thin
+from serendip.theories.merits import BackgroundScores
 from serendip.theories.mixture import BoostConfig
 from serendip.theories.sample_cache import read_samples, write_samples
 from serendip.theories.samples import read_channel_samples
@@ -416,3 +418,50 @@ def test_what_a_study_cannot_start_with_is_explained(arguments, message, tmp_pat
     (tmp_path / "BSM").mkdir()
     assert run(["theories", "study", *arguments, "--out", "run"]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_signal_as_large_as_needed_gives_five_sigma():
+    rng = np.random.default_rng(8)
+    found = BackgroundScores(rng.normal(size=20_000)).merits(rng.normal(2.0, size=2000), targets=[0.05, 0.01])
+    exact, blurred = (excess.needed(found, 50_000.0, systematic) for systematic in (0.0, 0.2))
+    for size, systematic in ((exact, 0.0), (blurred, 0.2)):
+        z = [
+            float(
+                asimov_z(
+                    size * p.eps_s,
+                    50_000 * p.target,
+                    50_000 * p.target * np.hypot(systematic, p.background**-0.5),
+                )
+            )
+            for p in found.points
+        ]
+        assert max(z) == pytest.approx(5.0, abs=1e-6)
+    assert blurred > 1.5 * exact
+    unreliable = BackgroundScores(rng.normal(size=50)).merits(rng.normal(2.0, size=50), targets=[0.01])
+    assert excess.needed(unreliable, 1000.0, 0.0) is None
+
+
+def test_false_claims_are_counted_and_every_score_says_what_it_needs(finished):
+    out, options, _ = finished
+    study = context(out, options.model_copy(update={"experiments": 15, "targets": (0.1, 0.02)}))
+    found = excess.answer(study, Silent())
+    rates = found["null"]["1"]
+    assert rates["experiments"] == 15
+    assert {rate["level"] for rate in rates["rates"]} == {0.05, 0.003}
+    weight = read_samples(out / "samples" / "channel_1.parquet").background.weight
+    assert found["background"]["1"] == pytest.approx(weight.sum(), rel=0.1)
+    needed = found["needed"]["1"]
+    assert set(needed) == {"MoT", "MET", "isolation forest"}
+    assert set(needed["MoT"]["each"]) == {*study.design.held_out_points, *study.design.held_out_families}
+    larger = excess.answer(
+        study.__class__(**{**study.__dict__, "config": study.config.model_copy(update={"systematic": 0.5})}),
+        Silent(),
+    )
+    assert larger["needed"]["1"]["MET"]["held_out_families"] > needed["MET"]["held_out_families"]
+
+
+@pytest.mark.parametrize("rotate", [True, False])
+def test_events_are_turned_to_met_or_left_as_they_are(rotate, samples, tmp_path):
+    _prepare(config(samples, rotate=rotate), tmp_path, Silent())
+    features = read_samples(tmp_path / "samples" / "channel_1.parquet").features
+    assert ("met_phi" in features) is not rotate
