@@ -14,32 +14,20 @@ from __future__ import annotations
 
 import ast
 import difflib
-import operator
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from simpleeval import InvalidExpression, SimpleEval
 
 from serendip.errors import InputError
+from serendip.events.expressions.evaluation import FUNCTIONS, TABLE, Expression, truth
 
-__all__ = [
-    "FUNCTIONS",
-    "Expression",
-    "columns_of",
-    "cut",
-    "evaluate",
-    "parse",
-    "split_expressions",
-    "suggest",
-]
+__all__ = ["columns_of", "cut", "evaluate", "parse", "split_expressions", "suggest"]
 
 MAX_LENGTH = 2000
 MAX_DEPTH = 100
-MAX_EXPONENT = 100.0
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -67,182 +55,6 @@ _HINTS = {
     "'": "texts are not possible",
     '"': "texts are not possible",
 }
-
-
-def _truth(values: Any) -> Any:
-    """``values`` as booleans; numbers other than 0 and 1 are neither true nor false."""
-    values = np.asarray(values)
-    if values.dtype == bool:
-        return values
-    if not np.all((values == 0) | (values == 1)):
-        raise InputError(
-            "&, | and ! join conditions, but one side is neither true nor false; compare it with a number, "
-            "for example `flag != 0` (bit operations are not possible)"
-        )
-    return values == 1
-
-
-def _float(values: Any) -> Any:
-    return np.asarray(values, dtype=np.float64)
-
-
-def _power(base: Any, exponent: Any) -> Any:
-    if np.ndim(exponent) == 0 and abs(float(exponent)) > MAX_EXPONENT:
-        raise InputError(
-            f"the exponent {float(exponent):g} is too large; at most {MAX_EXPONENT:g} is possible"
-        )
-    return np.power(_float(base), _float(exponent))
-
-
-def _whole(function: Any) -> Any:
-    def divide(a: Any, b: Any) -> Any:
-        # NumPy gives 0 for an integer divided by zero, which would look like a value.
-        return (
-            function(_float(a), _float(b)) if np.any(np.asarray(b) == 0) else function(_count(a), _count(b))
-        )
-
-    return divide
-
-
-def _count(values: Any) -> Any:
-    return np.asarray(values, dtype=np.int64) if np.asarray(values).dtype == bool else values
-
-
-def _where(condition: Any, a: Any, b: Any) -> Any:
-    return np.where(_truth(condition), _count(a), _count(b))
-
-
-_UNARY = ["sqrt", "exp", "expm1", "log", "log1p", "log10", "log2", "cbrt", "sin", "cos", "tan", "arcsin",
-"arccos",
-          "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "floor", "ceil", "round",
-         "sign"]  # fmt: skip
-# name: (function, number of arguments)
-_TABLE: dict[str, tuple[Any, int]] = {
-    **{name: (getattr(np, name), 1) for name in _UNARY},
-    **{
-        name: (getattr(np, f"arc{name[1:]}"), 1)
-        for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")
-    },
-    "abs": (lambda a: np.abs(_count(a)), 1),
-    "fabs": (lambda a: np.abs(_count(a)), 1),
-    "arctan2": (np.arctan2, 2),
-    "atan2": (np.arctan2, 2),
-    "hypot": (np.hypot, 2),
-    "pow": (_power, 2),
-    "power": (_power, 2),
-    "minimum": (np.minimum, 2),
-    "maximum": (np.maximum, 2),
-    "min": (np.minimum, 2),
-    "max": (np.maximum, 2),
-    "fmod": (np.fmod, 2),
-    "where": (_where, 3),
-    "isfinite": (np.isfinite, 1),
-    "isnan": (np.isnan, 1),
-}
-FUNCTIONS = tuple(sorted(_TABLE))
-
-_ARITHMETIC: dict[type, Any] = {
-    ast.Add: lambda a, b: _float(a) + _float(b),
-    ast.Sub: lambda a, b: _float(a) - _float(b),
-    ast.Mult: lambda a, b: _float(a) * _float(b),
-    ast.Div: lambda a, b: _float(a) / _float(b),
-    ast.FloorDiv: _whole(np.floor_divide),
-    ast.Mod: _whole(np.mod),
-    ast.Pow: _power,
-    ast.USub: lambda a: np.negative(_count(a)),
-    ast.UAdd: _count,
-    ast.Invert: lambda a: ~_truth(a),
-    ast.Not: lambda a: ~_truth(a),
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-
-
-class _Evaluator(SimpleEval):  # type: ignore[misc]
-    """simpleeval on arrays, with the few kinds of syntax that the tokenizer lets through."""
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        super().__init__(operators=_ARITHMETIC, functions={n: f for n, (f, _) in _TABLE.items()}, names=names)
-        kept = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Name)
-        self.nodes: dict[type, Any] = {kind: handler for kind, handler in self.nodes.items() if kind in kept}
-        self.nodes[ast.Constant] = self._eval_number
-        self.nodes[ast.BoolOp] = self._eval_boolop
-        self.nodes[ast.Compare] = self._eval_compare
-
-    def _eval_number(self, node: ast.Constant) -> Any:
-        value = node.value
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
-            return np.float64(value)
-        return np.asarray(value)[()]
-
-    def _eval_boolop(self, node: ast.BoolOp) -> Any:
-        parts = [_truth(self._eval(value)) for value in node.values]
-        join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        result = parts[0]
-        for part in parts[1:]:
-            result = join(result, part)
-        return result
-
-    def _eval_compare(self, node: ast.Compare) -> Any:
-        result: Any = True
-        left = self._eval(node.left)
-        for operation, right_node in zip(node.ops, node.comparators, strict=True):
-            right = self._eval(right_node)
-            result = np.logical_and(result, self.operators[type(operation)](left, right))
-            left = right
-        return result
-
-
-@dataclass(frozen=True)
-class Expression:
-    """An expression that was read and understood.
-
-    Attributes
-    ----------
-    text
-        What the user wrote; for a plain column, its name.
-    columns
-        Names of the columns it needs.
-    plain
-        True if it is just one column.
-    """
-
-    text: str
-    columns: frozenset[str]
-    plain: bool
-    _tree: ast.expr | None = None
-    _names: tuple[tuple[str, str], ...] = ()
-
-    def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Value for each row, shape ``(n,)``; a plain column is returned as it is."""
-        if self.plain:
-            return columns[self.text]
-        names = {alias: _operand(name, columns[name]) for alias, name in self._names}
-        evaluator = _Evaluator(names)
-        evaluator.expr = self.text
-        try:
-            with np.errstate(all="ignore"):
-                result = evaluator._eval(self._tree)
-        except InputError as error:
-            raise InputError(f"expression '{self.text}': {error}") from None
-        except (InvalidExpression, ArithmeticError, TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"expression '{self.text}' cannot be evaluated: {error}") from error
-        n = len(next(iter(columns[name] for name in self.columns)))
-        return np.broadcast_to(np.asarray(result), (n,))
-
-
-def _operand(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"column '{name}' holds text; expressions need numbers")
-    if values.dtype in (np.bool_, np.float64):
-        return values
-    if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
-        return values.astype(np.float64)
-    return values.astype(np.int64, copy=False)
 
 
 def suggest(name: str, available: Collection[str]) -> str:
@@ -311,7 +123,7 @@ def parse(text: str, available: Collection[str] | None = None) -> Expression:
         called = kind == "name" and i + 1 < len(tokens) and tokens[i + 1] == ("operator", "(")
         if kind == "name" and value in _WORDS:
             code.append(_WORDS[value])
-        elif called and value not in _TABLE:
+        elif called and value not in TABLE:
             raise InputError(
                 f"expression '{text}': there is no function '{value}'; there are: {', '.join(FUNCTIONS)}"
             )
@@ -354,11 +166,11 @@ def _checked_tree(text: str, code: str) -> ast.expr:
         for node in level:
             if isinstance(node, ast.Call):
                 # The tokenizer lets only known names be followed by a bracket; `(a)(b)` gets here.
-                if not isinstance(node.func, ast.Name) or node.func.id not in _TABLE:
+                if not isinstance(node.func, ast.Name) or node.func.id not in TABLE:
                     raise InputError(
                         f"expression '{text}' cannot be read: an operator is missing before a bracket"
                     )
-                wanted = _TABLE[node.func.id][1]
+                wanted = TABLE[node.func.id][1]
                 if len(node.args) != wanted:
                     raise InputError(
                         f"expression '{text}': {node.func.id} takes {wanted} argument{'s' * (wanted > 1)}, "
@@ -405,7 +217,7 @@ def cut(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool
         If the expression is a number and not a condition.
     """
     try:
-        return np.asarray(_truth(evaluate(expression, columns)))
+        return np.asarray(truth(evaluate(expression, columns)))
     except InputError as error:
         if str(error).startswith("expression"):
             raise

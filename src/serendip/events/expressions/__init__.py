@@ -1,0 +1,22 @@
+"""Expressions of columns: :func:`parse` reads them, an :class:`Expression` gives the value for each event."""
+
+from serendip.events.expressions.evaluation import FUNCTIONS, Expression
+from serendip.events.expressions.language import (
+    columns_of,
+    cut,
+    evaluate,
+    parse,
+    split_expressions,
+    suggest,
+)
+
+__all__ = [
+    "FUNCTIONS",
+    "Expression",
+    "columns_of",
+    "cut",
+    "evaluate",
+    "parse",
+    "split_expressions",
+    "suggest",
+]
