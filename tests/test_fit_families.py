@@ -30,17 +30,18 @@ TRUTH = {
     "turn-on:5": [0.0, *TURN_ON, 10.0, 5.0],
     "turn-on:6": [0.0, *TURN_ON, 10.0, 5.0, 1.0],
     "turn-on:7": [0.0, *TURN_ON, 10.0, 5.0, 1.0, 1.5],
-    "exppoly:1": [0.0, -7.0],
-    "exppoly:3": [0.0, -6.0, -1.0, 0.3],
+    "exppoly:1": [0.0, -2.9],
+    "exppoly:3": [0.0, -2.9, -0.1, 0.02],
+    "exp:3": [0.0, -2.9, 0.4, -0.1],
     "altexp:3": [0.0, 12.0, 4.0],
     "altexp:5": [0.0, 12.0, 4.0, 0.5, 0.2],
     "altpower:4": [0.0, 4.0, 8.0, 6.0],
     "altpower:5": [0.0, 4.0, 8.0, 6.0, 3.0],
-    "poly:2": [9.0, -2.0, 0.13],
+    "poly:2": [3.0, -1.5, 0.19],
     "bernstein:2": list(np.log([9.0, 4.0, 2.0])),
     "bernstein:4": list(np.log([9.0, 6.0, 3.0, 2.0, 1.5])),
 }
-CHOOSING = ["dijet", "turn-on", "exppoly", "altexp", "altpower"]
+CHOOSING = ["auto", "dijet", "turn-on", "exppoly", "exp", "altexp", "altpower"]
 SPARSE = 50.0
 
 
@@ -373,3 +374,54 @@ def test_spectra_without_a_minimum_are_counted(monkeypatch):
     )
     with pytest.raises(FitError, match=r"no minimum for 2 of 5 spectra of about 3\d\d\d"):
         fit_many(toys("dijet:4", 3600, 5), EDGES, "dijet:4", mask=MASK)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e6])
+@pytest.mark.parametrize(
+    "spec", ["auto", "exppoly", "exp:4", "poly:5", "bernstein:4", "turn-on:5", "dijet", "altexp", "altpower"]
+)
+def test_no_fit_depends_on_the_unit_of_the_mass(spec, unit):
+    counts = toys("dijet:4", 20_000, 1, seed=8)[0]
+    one = fit_spectrum(counts, EDGES, get_family(spec, 13_000.0), mask=MASK, choice="average")
+    other = fit_spectrum(counts, unit * EDGES, get_family(spec, 13_000.0 * unit), mask=MASK, choice="average")
+    assert other.function == one.function
+    assert other.deviance == pytest.approx(one.deviance, abs=1e-3)
+    assert other.expected == pytest.approx(one.expected, rel=1e-4)
+    assert other.window(10, 15)[1] == pytest.approx(one.window(10, 15)[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("spec", ["poly:5", "exppoly:6", "exp:6", "auto"])
+@pytest.mark.parametrize(("low", "high"), [(5.0, 16.0), (9.0, 9.7), (0.2, 1.0), (9000.0, 9700.0)])
+def test_polynomials_of_high_degree_are_not_degenerate_in_short_ranges_and_at_low_masses(spec, low, high):
+    edges = np.linspace(low, high, 51)
+    u = (edges[1:] + edges[:-1] - low - high) / (high - low)
+    expected = 400.0 * (1.0 + 0.4 * u - 0.3 * u**2)
+    mask = np.abs(u) < 0.15
+    rng = np.random.default_rng(5)
+    fits = fit_many(
+        rng.poisson(expected, (5 if spec == "poly:5" else 60, 50)), edges, spec, mask=mask, choice="average"
+    )
+    pulls = (fits.window - expected[mask].sum()) / fits.window_error
+    assert abs(pulls.mean()) < 3 / np.sqrt(len(pulls))
+    assert np.abs(pulls).max() < 4
+    assert fits.window_error.max() < 0.2 * expected[mask].sum()
+
+
+def test_auto_averages_over_both_families_and_knows_their_spread():
+    counts = toys("dijet:4", 3000, 1, seed=9)[0]
+    fit = fit_spectrum(counts, EDGES, "auto", mask=MASK, choice="average")
+    used = {t.name: t.weight for t in fit.tried if t.weight}
+    assert sum(used.values()) == pytest.approx(1.0)
+    assert {name.partition("-")[0] for name in used} == {"exppoly", "exp"}
+    single = {name: fit_spectrum(counts, EDGES, name.replace("-", ":"), mask=MASK) for name in used}
+    b = {name: one.window(10, 15) for name, one in single.items()}
+    mean = sum(weight * b[name][0] for name, weight in used.items())
+    variance = sum(weight * (b[name][1] ** 2 + (b[name][0] - mean) ** 2) for name, weight in used.items())
+    assert fit.window(10, 15) == pytest.approx((mean, np.sqrt(variance)), rel=1e-4)
+    # the p-value of a test against the order before stays within a family
+    assert [t.name for t in fit.tried if t.p is None] == ["exppoly-2", "exp-2"]
+    lowest = min(fit.tried, key=lambda t: t.deviance + 2 * t.n_parameters)
+    chosen = fit_spectrum(counts, EDGES, "auto", mask=MASK)
+    assert chosen.function.partition("-")[0] == lowest.name.partition("-")[0]
+    assert chosen.density(EDGES[:-1]).sum() > 0
+    assert fit.family.only(chosen.function).members == (chosen.function,)

@@ -59,6 +59,8 @@ class BackgroundFamily:
         True if the coefficients are logarithms of the factors of a sum.
     on_range
         Basis functions for a range ``(low, high)`` in GeV, where they depend on it; see :meth:`on`.
+    alternatives
+        Families whose members stand beside each other here (``auto``). Each is nested; ``members`` names all of them.
     """
 
     spec: str
@@ -72,9 +74,27 @@ class BackgroundFamily:
     turn_on: tuple[int, ...] = ()
     sum_of_terms: bool = False
     on_range: Callable[[float, float], Callable[[Array], Array]] | None = None
+    alternatives: tuple[BackgroundFamily, ...] = ()
+
+    @property
+    def parts(self) -> tuple[BackgroundFamily, ...]:
+        """The nested families that it is made of: itself, unless it has alternatives."""
+        return self.alternatives or (self,)
+
+    def part(self, member: str) -> BackgroundFamily:
+        """The nested family of a member."""
+        return next(part for part in self.parts if member in part.members)
+
+    def only(self, member: str) -> BackgroundFamily:
+        """The family of one function."""
+        part = self.part(member)
+        k = part.members.index(member)
+        return replace(part, members=(member,), n_parameters=(part.n_parameters[k],))
 
     def on(self, edges: Array) -> BackgroundFamily:
         """The family for a fit range: the same unless its basis functions depend on the range."""
+        if self.alternatives:
+            return replace(self, alternatives=tuple(part.on(edges) for part in self.alternatives))
         if self.on_range is None:
             return self
         return replace(self, columns=self.on_range(float(edges[0]), float(edges[-1])))

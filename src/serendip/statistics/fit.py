@@ -22,6 +22,7 @@ from serendip.statistics.order import (
     OrderChoice,
     average_weights,
     candidate_members,
+    choose_member,
     choose_order,
     deviance,
     deviance_p_value,
@@ -123,7 +124,7 @@ class SpectrumFit:
     @property
     def name(self) -> str:
         """What was fitted, for people."""
-        return f"average of orders around {self.function}" if self.averaged else self.function
+        return f"average of functions around {self.function}" if self.averaged else self.function
 
     def window(self, low_bin: int, high_bin: int) -> tuple[float, float]:
         """Expected sum of the bins ``low_bin <= i < high_bin`` and its error from the full covariance."""
@@ -137,7 +138,7 @@ class SpectrumFit:
 
     def density(self, mass: ArrayLike) -> Array:
         """Density of ``function`` in events per GeV (without offset), shape of ``mass``."""
-        return self.family.value(np.asarray(mass, dtype=float), self.params)
+        return self.family.part(self.function).value(np.asarray(mass, dtype=float), self.params)
 
     def sample(self, n: int, low: float, high: float, rng: np.random.Generator) -> Array:
         """Masses drawn from that density between two values in GeV, shape ``(n,)``."""
@@ -249,10 +250,10 @@ def fit_spectrum(
     left_out = np.zeros(len(n), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     shape = None if offset is None else np.asarray(offset, dtype=float)
     check_input(n, edges_, left_out, shape, scale, choice)
-    design = make_design(edges_, family, shape)
+    designs = [make_design(edges_, part, shape) for part in family.parts]
     family = family.on(edges_)
     keep = ~left_out
-    fitted, y = design.bins(keep), n[keep] / scale
+    y = n[keep] / scale
 
     if not np.any(y):
         p = family.n_parameters[0]
@@ -267,52 +268,55 @@ def fit_spectrum(
             deviance=0.0, n_dof=int(keep.sum()) - p, gof_p=1.0, alpha=alpha, choice=choice,
         )  # fmt: skip
 
-    results: list[tuple[int, Array, Array, float]] = []
-    start: Array | None = None
-    for k in candidate_members(family, design, int(keep.sum())):
-        p = family.n_parameters[k]
-        member = fitted.order(p)
-        minimum = minimise(Objective(y, member, design.order(p)), start)
-        if minimum is not None:
-            results.append((k, *minimum))
-            start = minimum[0]
+    names: list[str] = []
+    parts: list[int] = []
+    sizes: list[int] = []
+    results: list[tuple[Array, Array, float]] = []
+    for index, (part, design) in enumerate(zip(family.parts, designs, strict=True)):
+        start: Array | None = None
+        for k in candidate_members(part, design, int(keep.sum())):
+            p = part.n_parameters[k]
+            minimum = minimise(Objective(y, design.bins(keep).order(p), design.order(p)), start)
+            if minimum is not None:
+                names.append(part.members[k])
+                parts.append(index)
+                sizes.append(p)
+                results.append(minimum)
+                start = minimum[0]
     if not results:
         raise FitError(
             f"no function of '{family.spec}' could be fitted to {n[keep].sum():g} events "
             f"in {int(keep.sum())} bins between {edges_[0]:g} and {edges_[-1]:g} GeV; try another "
             "background or range"
         )
-    sizes = [family.n_parameters[k] for k, *_ in results]
     noise: list[tuple[Array, Array]] | None = None
     if choice == "f-test":
         noise = [
-            dispersion(np.array([value]), fitted.order(p).expected(theta[None])[0], p)
-            for p, (_, theta, _, value) in zip(sizes, results, strict=True)
+            dispersion(np.array([value]), designs[part].bins(keep).order(p).expected(theta[None])[0], p)
+            for part, p, (theta, _, value) in zip(parts, sizes, results, strict=True)
         ]
-    deviances = [np.array([r[3]]) for r in results]
+    deviances = [np.array([value]) for _, _, value in results]
     averaged = choice == "average"
-    weights = average_weights(deviances, sizes, alpha)[:, 0]
-    best = int(weights.argmax()) if averaged else int(choose_order(deviances, sizes, alpha, noise)[0])
+    weights = average_weights(deviances, sizes, alpha, parts)[:, 0]
+    best = int(weights.argmax()) if averaged else int(choose_member(deviances, sizes, alpha, parts, noise)[0])
     tried = []
-    for i, (k, _, _, value) in enumerate(results):
+    for i, (_, _, value) in enumerate(results):
         p_value = None
-        if i:
-            gain, more = np.array([results[i - 1][3] - value]), sizes[i] - sizes[i - 1]
+        if i and parts[i] == parts[i - 1]:
+            gain, more = np.array([results[i - 1][2] - value]), sizes[i] - sizes[i - 1]
             p_value = float(improvement_p_value(gain, more, None if noise is None else noise[i])[0])
         tried.append(
-            TriedFunction(
-                family.members[k], sizes[i], value, p_value, float(weights[i]) if averaged else None
-            )
+            TriedFunction(names[i], sizes[i], value, p_value, float(weights[i]) if averaged else None)
         )
-    k, theta, covariance, value = results[best]
-    chosen = design.order(sizes[best])
-    mu, jacobian = _curve(design, sizes[best], theta)
+    theta, covariance, value = results[best]
+    chosen = designs[parts[best]].order(sizes[best])
+    mu, jacobian = _curve(chosen, theta)
     gof_p = deviance_p_value(value, mu[keep], sizes[best])
     spread = covariance
     if averaged:
         used = [i for i, w in enumerate(weights) if w > 0]
-        curves = [_curve(design, sizes[i], results[i][1]) for i in used]
-        mu, jacobian, spread = _average(curves, [results[i][2] for i in used], weights[used])
+        curves = [_curve(designs[parts[i]].order(sizes[i]), results[i][0]) for i in used]
+        mu, jacobian, spread = _average(curves, [results[i][1] for i in used], weights[used])
     params, to_params = chosen.to_params @ theta, chosen.to_params
     if family.log_linear:
         params[: len(params) if family.sum_of_terms else 1] += np.log(scale)
@@ -320,7 +324,7 @@ def fit_spectrum(
         params, to_params = params * scale, to_params * scale
     error = np.sqrt(np.maximum(np.einsum("ip,pq,iq->i", jacobian, spread, jacobian), 0.0))
     return SpectrumFit(
-        family=family, function=family.members[k], n_parameters=sizes[best],
+        family=family, function=names[best], n_parameters=sizes[best],
         params=params, covariance=to_params @ covariance @ to_params.T,
         edges=edges_, counts=n, mask=left_out, offset=shape, scale=scale,
         expected=mu * scale, expected_error=error * scale, jacobian=jacobian * scale,
@@ -330,9 +334,9 @@ def fit_spectrum(
     )  # fmt: skip
 
 
-def _curve(design: Design, n_parameters: int, theta: Array) -> tuple[Array, Array]:
+def _curve(design: Design, theta: Array) -> tuple[Array, Array]:
     """Expectation and its derivatives, shapes ``(n_bins,)`` and ``(n_bins, p)``."""
-    mu, jacobian = (a[:, 0] for a in design.order(n_parameters).expected(theta[None]))
+    mu, jacobian = (a[:, 0] for a in design.expected(theta[None]))
     return np.maximum(mu, 0.0), jacobian
 
 

@@ -5,8 +5,12 @@ Which family to choose (where the number of parameters is open, tests choose it,
 
 * ``dijet`` - the dijet functions of ATLAS and CMS in ``x = m / sqrt(s)``; four to six parameters. ``dijet:N`` fixes
   it (N = 3 to 6).
+* ``auto`` - ``exppoly`` and ``exp`` together, degree 2 to 8 each: what has no scale of its own, and so suits any spectrum,
+  flat, rising or falling, from 0.2 GeV to 10 TeV. The default of searches and bump hunts.
 * ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 3 to 8 chosen by
-  tests, ``exppoly:DEGREE`` fixes it. The choice for spectra with a turn-on or when ``sqrt(s)`` means nothing.
+  tests, ``exppoly:DEGREE`` fixes it.
+* ``exp`` - ``exp`` of a polynomial in ``m``; degree 2 to 8 chosen by tests, ``exp:DEGREE`` fixes it (``exp:1``: the
+  exponential).
 * ``turn-on`` - a dijet function of four or five parameters times ``(1 + tanh((m - p6) / p5)) / 2``, chosen by tests;
   ``turn-on:N`` fixes the number of all parameters (N = 5 to 7). For a fit range that begins on a trigger turn-on.
 * ``altexp`` and ``altpower`` - other functions of the same flexibility, four or five parameters chosen by tests,
@@ -18,7 +22,7 @@ the window would otherwise be counted as an excess (measured in ``docs/statistic
 * ``poly:DEGREE`` - a polynomial in ``m`` kept positive; for slowly varying spectra such as dimuon sidebands.
 * ``bernstein:DEGREE`` - a sum of Bernstein polynomials over the fit range with positive coefficients; for the same spectra.
 
-Every parameter count in this package **includes the normalisation**.
+Every parameter count in this package **includes the normalisation**, and no function depends on the unit of the mass.
 """
 
 from __future__ import annotations
@@ -27,27 +31,44 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy import special
 
 from serendip.errors import InputError
 from serendip.statistics.design import BackgroundFamily, Design, make_design
 
-__all__ = ["CHOICES", "BackgroundFamily", "Design", "efficiency_family", "get_family", "make_design"]
+__all__ = [
+    "AUTO",
+    "AUTO_DEGREES",
+    "CHOICES",
+    "BackgroundFamily",
+    "Design",
+    "efficiency_family",
+    "get_family",
+    "make_design",
+]
 
 Array = NDArray[np.float64]
 
 CHOICES = (
-    "dijet, dijet:N (N = 3 to 6), turn-on, turn-on:N (5 to 7), exppoly, exppoly:DEGREE (1 to 8), altexp, altexp:N (3 to 5), "
-    "altpower, altpower:N (3 to 5), poly:DEGREE (0 to 8), bernstein:DEGREE (1 to 8)"
+    "auto, dijet, dijet:N (N = 3 to 6), turn-on, turn-on:N (5 to 7), exppoly, exppoly:DEGREE (1 to 8), exp, exp:DEGREE (1 to 8), "
+    "altexp, altexp:N (3 to 5), altpower, altpower:N (3 to 5), poly:DEGREE (0 to 8), bernstein:DEGREE (1 to 8)"
 )
 
-# Numbers of parameters of the members whose number the name leaves open.
-_OPEN = {"dijet": (4, 5, 6), "turn-on": (6, 7), "altexp": (4, 5), "altpower": (4, 5)}
+AUTO = ("exppoly", "exp")
+"""Families of ``auto``, each with the degrees of :data:`AUTO_DEGREES`."""
+AUTO_DEGREES = (2, 3, 4, 5, 6, 7, 8)
+
+# Numbers of parameters (polynomials: degrees) of the members whose number the name leaves open.
+_OPEN = {
+    "dijet": (4, 5, 6), "turn-on": (6, 7), "altexp": (4, 5), "altpower": (4, 5),
+    "exppoly": (3, 4, 5, 6, 7, 8), "exp": (2, 3, 4, 5, 6, 7, 8),
+}  # fmt: skip
 # Smallest and largest number that may follow a name.
 _NUMBERS = {
     "dijet": (3, 6), "turn-on": (5, 7), "altexp": (3, 5), "altpower": (3, 5),
-    "exppoly": (1, 8), "poly": (0, 8), "bernstein": (1, 8),
+    "exppoly": (1, 8), "exp": (1, 8), "poly": (0, 8), "bernstein": (1, 8),
 }  # fmt: skip
 
 
@@ -55,10 +76,6 @@ def _dijet_columns(mass: Array, sqrt_s: float) -> Array:
     x = mass / sqrt_s
     log_x = np.log(x)
     return np.stack([np.ones_like(x), np.log1p(-x), -log_x, -(log_x**2), -(log_x**3), -x], axis=-1)
-
-
-def _power_columns(x: Array, n: int) -> Array:
-    return np.stack([x**k for k in range(n)], axis=-1)
 
 
 def _turn_on_columns(mass: Array, sqrt_s: float) -> Array:
@@ -79,6 +96,7 @@ def _altpower_columns(mass: Array, sqrt_s: float) -> Array:
 
 
 _Columns = Callable[[Array, float], Array]
+_Unbound = Callable[[Array], Array]
 _IN_X: dict[str, tuple[_Columns, tuple[str, ...]]] = {
     "dijet": (_dijet_columns, ("ln p0", "p1", "p2", "p3", "p4", "p5")),
     "turn-on": (_turn_on_columns, ("ln p0", "t0", "t1", "p1", "p2", "p3", "p4")),
@@ -100,10 +118,18 @@ def _in_x(spec: str, name: str, orders: tuple[int, ...], sqrt_s: float) -> Backg
     )
 
 
+def _unbound(spec: str) -> _Unbound:
+    def columns(mass: Array) -> Array:
+        msg = f"'{spec}' depends on the fit range: use family.on(edges)"
+        raise ValueError(msg)
+
+    return columns
+
+
 def _bernstein(spec: str, degree: int) -> BackgroundFamily:
     k = np.arange(degree + 1)
 
-    def on_range(low: float, high: float) -> Callable[[Array], Array]:
+    def on_range(low: float, high: float) -> _Unbound:
         norm = (degree + 1) / (high - low) * special.binom(degree, k)
 
         def columns(mass: Array) -> Array:
@@ -112,34 +138,52 @@ def _bernstein(spec: str, degree: int) -> BackgroundFamily:
 
         return columns
 
-    def unbound(mass: Array) -> Array:
-        msg = f"'{spec}' depends on the fit range: use family.on(edges)"
-        raise ValueError(msg)
-
     return BackgroundFamily(
         spec=spec,
         members=(f"bernstein-{degree}",),
         n_parameters=(degree + 1,),
         parameter_names=tuple(f"ln c{j}" for j in k),
-        columns=unbound,
+        columns=_unbound(spec),
         sum_of_terms=True,
         on_range=on_range,
     )
 
 
-def _polynomial(spec: str, name: str, degrees: tuple[int, ...], *, log: bool) -> BackgroundFamily:
-    n = degrees[-1] + 1
+def _polynomial(spec: str, name: str, degrees: tuple[int, ...]) -> BackgroundFamily:
+    """Chebyshev polynomials of the mass, or of its logarithm, on the fit range: well conditioned in any range and unit."""
+    highest = degrees[-1]
+    in_log = name in ("exppoly", "efficiency")
 
-    def columns(mass: Array) -> Array:
-        return _power_columns(np.log(mass / 1000.0) if log else mass / 1000.0, n)
+    def on_range(low: float, high: float) -> _Unbound:
+        first, last = (np.log(low), np.log(high)) if in_log else (low, high)
+
+        def columns(mass: Array) -> Array:
+            x = np.log(mass) if in_log else np.asarray(mass)
+            return np.asarray(chebyshev.chebvander((2.0 * x - first - last) / (last - first), highest))
+
+        return columns
 
     return BackgroundFamily(
         spec=spec,
         members=tuple(f"{name}-{degree}" for degree in degrees),
         n_parameters=tuple(degree + 1 for degree in degrees),
-        parameter_names=tuple(f"c{k}" for k in range(n)),
-        columns=columns,
-        log_linear=log,
+        parameter_names=tuple(f"c{k}" for k in range(highest + 1)),
+        columns=_unbound(spec),
+        log_linear=name != "poly",
+        on_range=on_range,
+    )
+
+
+def _auto(spec: str) -> BackgroundFamily:
+    """All members of :data:`AUTO` as alternatives."""
+    parts = tuple(_polynomial(spec, name, AUTO_DEGREES) for name in AUTO)
+    return BackgroundFamily(
+        spec=spec,
+        members=tuple(member for part in parts for member in part.members),
+        n_parameters=tuple(n for part in parts for n in part.n_parameters),
+        parameter_names=parts[0].parameter_names,
+        columns=_unbound(spec),
+        alternatives=parts,
     )
 
 
@@ -151,7 +195,7 @@ def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float
     ``e^2`` over the range for each term) matters below about ten selected events. Calibration:
     ``docs/statistics.md``.
     """
-    family = _polynomial("efficiency", "efficiency", tuple(range(smallest, largest + 1)), log=True)
+    family = _polynomial("efficiency", "efficiency", tuple(range(smallest, largest + 1)))
     return replace(family, prior_width=prior_width)
 
 
@@ -166,8 +210,10 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     ``turn-on-n``    ``dijet-(n-2)`` times :math:`\tfrac12 [1 + \tanh(t_0 + t_1 m/\mathrm{TeV})]`
     ``altexp-n``     :math:`p_0 e^{-a x} x^{-(b + c \ln x + d \ln^2 x)}`; n = 3: c = d = 0; n = 4: d = 0
     ``altpower-n``   :math:`p_0 x^{-a} e^{-b x - c x^2 - d x^3}`; n = 3: c = d = 0; n = 4: d = 0
-    ``exppoly-d``    :math:`\exp \sum_{k=0}^{d} c_k \ln^k (m / \mathrm{TeV})`
-    ``poly-d``       :math:`\sum_{k=0}^{d} c_k (m / \mathrm{TeV})^k`, kept positive
+    ``exppoly-d``    :math:`\exp \sum_{k=0}^{d} c_k T_k(u)`, :math:`u = (2 \ln m - \ln l - \ln h)/(\ln h - \ln l)` in a fit
+                     range from l to h, with the Chebyshev polynomials :math:`T_k`
+    ``exp-d``        :math:`\exp \sum_{k=0}^{d} c_k T_k(v)`, :math:`v = (2 m - l - h)/(h - l)`
+    ``poly-d``       :math:`\sum_{k=0}^{d} c_k T_k(v)`, kept positive
     ``bernstein-d``  :math:`\sum_{k=0}^{d} c_k \frac{d+1}{h-l} \binom{d}{k} t^k (1-t)^{d-k}`, :math:`t = (m-l)/(h-l)` in a
                      fit range from l to h; the positive :math:`c_k` add up to the number of events in it
     ===============  ==========================================================================================
@@ -179,8 +225,8 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     Parameters
     ----------
     spec
-        ``dijet`` (4 to 6 parameters, chosen by tests), ``dijet:N`` (exactly N), ``exppoly`` (degree 3 to 8,
-        chosen by tests), ``exppoly:DEGREE``, ``turn-on`` (6 or 7 parameters, chosen by tests), ``turn-on:N``, ``altexp`` and
+        ``auto`` (``exppoly`` and ``exp``, degree 2 to 8), ``dijet`` (4 to 6 parameters, chosen by tests), ``dijet:N`` (exactly
+        N), ``exppoly`` (degree 3 to 8, chosen by tests), ``exppoly:DEGREE``, ``exp`` (degree 2 to 8), ``exp:DEGREE``, ``turn-on`` (6 or 7 parameters, chosen by tests), ``turn-on:N``, ``altexp`` and
         ``altpower`` (4 or 5 parameters, chosen by tests), ``altexp:N``, ``altpower:N``, ``poly:DEGREE``,
         ``bernstein:DEGREE``.
     sqrt_s
@@ -192,6 +238,8 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
         If the name is unknown or the number is out of range.
     """
     name, _, number = spec.strip().lower().partition(":")
+    if (name, number) == ("auto", ""):
+        return _auto(spec)
     problem = InputError(f"unknown background '{spec}'; expected one of: {CHOICES}")
     if name not in _NUMBERS or (number and not number.isdecimal()):
         raise problem
@@ -203,8 +251,9 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
         if not (np.isfinite(sqrt_s) and sqrt_s > 0):
             raise InputError(f"the centre-of-mass energy must be positive, not {sqrt_s:g} GeV")
         return _in_x(spec, name, _OPEN[name] if value is None else (value,), sqrt_s)
-    if name == "exppoly":
-        return _polynomial(spec, name, (3, 4, 5, 6, 7, 8) if value is None else (value,), log=True)
-    if value is None:
+    if value is None and name not in _OPEN:
         raise problem
-    return _bernstein(spec, value) if name == "bernstein" else _polynomial(spec, name, (value,), log=False)
+    if name == "bernstein":
+        assert value is not None
+        return _bernstein(spec, value)
+    return _polynomial(spec, name, _OPEN[name] if value is None else (value,))

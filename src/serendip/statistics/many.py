@@ -18,7 +18,7 @@ from serendip.statistics.order import (
     OrderChoice,
     average_weights,
     candidate_members,
-    choose_order,
+    choose_member,
     deviance,
     dispersion,
 )
@@ -95,39 +95,44 @@ def fit_many(
             for row in n
         ]
         return _gather(fits, inside)
-    design = make_design(edges_, family, shape)
     keep = ~left_out
-    fitted, y = design.bins(keep), n[:, keep].T / scale
+    y = n[:, keep].T / scale
     filled = y.sum(axis=0) > 0
-    members = candidate_members(family, design, int(keep.sum()))
-    sizes = [family.n_parameters[k] for k in members]
-
+    designs: list[Design] = []
+    parts: list[int] = []
+    sizes: list[int] = []
     thetas: list[Array] = []
     deviances: list[Array] = []
-    start: Array | None = None
-    for p in sizes:
-        member = fitted.order(p)
-        if start is None and not member.curved:
-            start = _constant(y, member)
-        theta, value = np.zeros((y.shape[1], p)), np.zeros(y.shape[1])
-        theta[filled], value[filled] = _minimise(
-            y[:, filled], member, None if start is None else start[filled], family
-        )
-        start = theta
-        thetas.append(theta)
-        deviances.append(value)
+    for index, part in enumerate(family.parts):
+        design = make_design(edges_, part, shape)
+        start: Array | None = None
+        for k in candidate_members(part, design, int(keep.sum())):
+            p = part.n_parameters[k]
+            member = design.bins(keep).order(p)
+            if start is None and not member.curved:
+                start = _constant(y, member)
+            theta, value = np.zeros((y.shape[1], p)), np.zeros(y.shape[1])
+            theta[filled], value[filled] = _minimise(
+                y[:, filled], member, None if start is None else start[filled], family
+            )
+            start = theta
+            designs.append(design.order(p))
+            parts.append(index)
+            sizes.append(p)
+            thetas.append(theta)
+            deviances.append(value)
     noise = None
     if choice == "f-test":
         noise = [
-            dispersion(value, fitted.order(p).expected(theta)[0], p)
-            for p, theta, value in zip(sizes, thetas, deviances, strict=True)
+            dispersion(value, design.bins(keep).expected(theta)[0], p)
+            for design, p, theta, value in zip(designs, sizes, thetas, deviances, strict=True)
         ]
-    # a column for each order and a row for each toy: one 1 in each row, or the weights of an average
-    weights = average_weights(deviances, sizes, alpha).T
+    # a column for each function and a row for each toy: one 1 in each row, or the weights of an average
+    weights = average_weights(deviances, sizes, alpha, parts).T
     if choice == "average":
         chosen = weights.argmax(axis=1)
     else:
-        chosen = choose_order(deviances, sizes, alpha, noise)
+        chosen = choose_member(deviances, sizes, alpha, parts, noise)
         weights = np.eye(len(sizes))[chosen]
 
     n_toys = y.shape[1]
@@ -136,12 +141,12 @@ def fit_many(
         np.zeros((n_toys, len(sizes))),
         np.zeros(n_toys),
     )
-    for index, p in enumerate(sizes):
+    for index, design in enumerate(designs):
         rows = np.flatnonzero((weights[:, index] > 0) & filled)
         if not len(rows):
             continue
-        mu, jacobian = design.order(p).expected(thetas[index][rows])
-        information = fisher_information(mu[keep], jacobian[keep]) + np.diag(fitted.prior[:p])
+        mu, jacobian = design.expected(thetas[index][rows])
+        information = fisher_information(mu[keep], jacobian[keep]) + np.diag(design.prior)
         gradient = jacobian[inside].sum(axis=0)
         solved = np.linalg.solve(information, gradient[..., None])[..., 0]
         share = weights[rows, index]

@@ -145,7 +145,9 @@ class BinnedModel:
             If the bins or functions do not fit together, or the signal lies outside the bins.
         """
         names = [background] if isinstance(background, str | BackgroundFamily) else list(background)
-        families = [get_family(name) if isinstance(name, str) else name for name in names]
+        families = [
+            part for name in names for part in (get_family(name) if isinstance(name, str) else name).parts
+        ]
         if len(families) != 1 and choice != "envelope":
             raise InputError("several families of background need choice='envelope'")
         grid = np.asarray(edges, dtype=float)

@@ -15,6 +15,7 @@ __all__ = [
     "OrderChoice",
     "average_weights",
     "candidate_members",
+    "choose_member",
     "choose_order",
     "deviance",
     "deviance_p_value",
@@ -125,16 +126,47 @@ def choose_order(
     return choice
 
 
-def average_weights(deviances: list[Array], sizes: list[int], alpha: float) -> Array:
+def choose_member(
+    deviances: list[Array],
+    sizes: list[int],
+    alpha: float,
+    parts: list[int],
+    noise: list[tuple[Array, Array]] | None = None,
+) -> NDArray[np.int_]:
+    """:func:`choose_order` within each nested family, and the smallest AIC among families (numbers ``parts``)."""
+    n_toys = len(deviances[0])
+    best, lowest = np.zeros(n_toys, dtype=int), np.full(n_toys, np.inf)
+    for part in sorted(set(parts)):
+        index = np.flatnonzero(np.array(parts) == part)
+        chosen = index[
+            choose_order(
+                [deviances[i] for i in index],
+                [sizes[i] for i in index],
+                alpha,
+                None if noise is None else [noise[i] for i in index],
+            )
+        ]
+        aic = np.stack(deviances)[chosen, np.arange(n_toys)] + 2.0 * np.array(sizes)[chosen]
+        better = aic < lowest
+        best[better], lowest[better] = chosen[better], aic[better]
+    return best
+
+
+def average_weights(
+    deviances: list[Array], sizes: list[int], alpha: float, parts: list[int] | None = None
+) -> Array:
     r"""Weights of the orders in an average, shape ``(n_orders, n_toys)``.
 
     :math:`w_k \propto \exp(-\mathrm{AIC}_k / 2)`, :math:`\mathrm{AIC}_k = D_k + 2 p_k` with deviance D and p parameters (Buckland,
     Burnham and Augustin, Biometrics 53 (1997) 603), up to one order above that of :func:`choose_order`. Still larger ones add
-    nothing but errors, without limit where a window lies at the end of the spectrum.
+    nothing but errors, without limit where a window lies at the end of the spectrum. With several nested families, numbered in
+    ``parts``, each ends so, and the weights are over all of them.
     """
-    largest = choose_order(deviances, sizes, alpha) + 1
     aic = np.stack(deviances) + 2.0 * np.array(sizes)[:, None]
-    aic[np.arange(len(sizes))[:, None] > largest] = np.inf
+    for part in sorted(set(parts or [0])):
+        index = np.flatnonzero(np.array(parts or [0] * len(sizes)) == part)
+        largest = choose_order([deviances[i] for i in index], [sizes[i] for i in index], alpha) + 1
+        aic[index] = np.where(np.arange(len(index))[:, None] > largest, np.inf, aic[index])
     weights = np.exp(-0.5 * (aic - aic.min(axis=0)))
     return np.asarray(weights / weights.sum(axis=0))
 

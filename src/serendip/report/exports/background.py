@@ -14,7 +14,7 @@ window is the ``expected_error`` of the look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -137,14 +137,9 @@ def _refit(
     if record.fit is None or record.fit.function not in family.members:
         name = None if record.fit is None else record.fit.function
         raise NotReproducedError(f"its function '{name}' is not one of '{family.spec}'")
-    k = family.members.index(record.fit.function)
     # the spectrum averages over the orders, the efficiency takes one
     average = offset is None and record.fit.averaged
-    chosen = (
-        family
-        if average
-        else replace(family, members=(family.members[k],), n_parameters=(family.n_parameters[k],))
-    )
+    chosen = family if average else family.only(record.fit.function)
     hidden = np.array([n is None for n in record.observed])
     if (hidden & ~window).any():
         raise NotReproducedError(
