@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -429,3 +430,64 @@ def test_command(tmp_path):
     both = RUNNER.invoke(APP, [*arguments, "--signal", str(signal), "--signal-label", "truth"])
     assert isinstance(both.exception, InputError)
     assert isinstance(RUNNER.invoke(APP, [*arguments, "--signal-weight", "w"]).exception, InputError)
+
+
+def test_signal_with_negative_weights_is_summed(tmp_path):
+    """Next-to-leading order: the yield is the sum of weights, its error comes from their squares."""
+    rng = np.random.default_rng(4)
+    data, signal = tmp_path / "data.parquet", tmp_path / "signal.parquet"
+    events = dict(zip("xy", rng.random((2, 5000)), strict=True)) | {"v": np.repeat([1.0, -1.0], [4990, 10])}
+    pq.write_table(pa.table(events), data)
+    columns = dict(zip("xy", rng.uniform(0.85, 1, (2, 600)), strict=True))
+    columns["w"] = np.where(rng.random(600) < 0.2, -0.1, 0.1)
+    pq.write_table(pa.table(columns), signal)
+    arguments = [
+        str(data),
+        "--x",
+        "x",
+        "--y",
+        "y",
+        "--cut-x",
+        "0.9",
+        "--cut-y",
+        "0.9",
+        "--signal",
+        str(signal),
+    ]
+
+    result = RUNNER.invoke(APP, [*arguments, "--signal-weight", "w", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    inside = (columns["x"] >= 0.9) & (columns["y"] >= 0.9)
+    total = columns["w"][inside].sum()
+    assert found["signal"][0] == pytest.approx(total)
+    assert found["signal_effective_events"] == pytest.approx(total**2 / (0.01 * inside.sum()))
+
+    # a region in which the sum is negative: by chance, or because the sign is wrong
+    columns["w"] = np.where(inside, 0.1, 0.0)
+    few = np.flatnonzero((columns["x"] < 0.9) & (columns["y"] >= 0.9))[:5]
+    columns["w"][few] = [0.1, 0.1, -0.1, -0.1, -0.1]
+    pq.write_table(pa.table(columns), signal)
+    found = json.loads(RUNNER.invoke(APP, [*arguments, "--signal-weight", "w", "--json"]).stdout)
+    assert found["signal"][2] == 0.0
+    wrong = RUNNER.invoke(APP, [*arguments, "--signal-weight", "-w"])
+    assert isinstance(wrong.exception, InputError)
+    assert re.search(
+        r"signal.parquet: the weights of the signal in A add up to -.*check --signal-weight",
+        str(wrong.exception),
+    )
+    # data have no such weights
+    assert "'v' is negative in 10 rows" in str(RUNNER.invoke(APP, [*arguments, "--weight", "v"]).exception)
+
+
+def test_messages_name_what_the_user_gave(tmp_path, caplog):
+    """The table needs no mass, so none is invented for it."""
+    x, y = sample(2000, seed=5)
+    x[:10] = np.nan
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"x": x, "y": y}), path)
+    result = RUNNER.invoke(APP, [str(path), "--x", "x", "--y", "y", "--cut-x", "1", "--cut-y", "1"])
+    assert result.exit_code == 0, result.output
+    assert [record.getMessage() for record in caplog.records] == [
+        "events.parquet: 10 rows left out (x is NaN or infinite: 10)"
+    ]

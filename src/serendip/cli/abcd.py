@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from serendip.statistics.abcd import ClosureTable
 
 __all__ = ["abcd"]
+
+log = logging.getLogger(__name__)
+
+# a sum of weights of both signs may come out below zero by this many of its errors
+_FLUCTUATION = 3.0
 
 
 def abcd(
@@ -77,10 +83,12 @@ def abcd(
 
     yields, effective = None, None
     if signal is not None:
-        sample = _read(signal, x, y, signal_weight, where, tree, preset, None)
-        yields, effective = _yields(sample, x, y, cut_x, cut_y)
+        sample = _read(signal, x, y, signal_weight, where, tree, preset, None, simulated=True)
+        yields, effective = _yields(sample, x, y, cut_x, cut_y, signal.name)
     elif signal_label is not None:
-        yields, effective = _yields(events.select(events.labels), x, y, cut_x, cut_y)
+        yields, effective = _yields(
+            events.select(events.labels), x, y, cut_x, cut_y, f"{file.name}, {signal_label}"
+        )
     model = (1.0, 0.0, 0.0, 0.0) if yields is None else tuple(float(value) for value in yields)
 
     limit = abcd_limit(counts, model, closure=delta)
@@ -115,14 +123,13 @@ def _read(
     tree: str | None,
     preset: str | None,
     label: str | None,
+    *,
+    simulated: bool = False,
 ) -> Events:
     from serendip.events.read import read
 
-    # a table of events has a mass; here none is needed
-    mass = None if preset is not None else f"0*({x})+1"
     return read(
         file,
-        mass=mass,
         features=[x, y],
         weight=weight,
         label=label,
@@ -130,17 +137,32 @@ def _read(
         tree=tree,
         preset=preset,
         for_training=False,
+        need_mass=False,
+        negative_weights=simulated,
     )
 
 
 def _yields(
-    sample: Events, x: str, y: str, cut_x: float, cut_y: float
+    sample: Events, x: str, y: str, cut_x: float, cut_y: float, name: str
 ) -> tuple[NDArray[np.float64], float | None]:
     """Signal in the four regions, and the number of unweighted events that would be as precise in A."""
+    import numpy as np
+
+    from serendip.errors import InputError
     from serendip.statistics.abcd import abcd_regions, region_sums
 
-    total, square = region_sums(abcd_regions(sample[x], sample[y], cut_x, cut_y), sample.weights)
-    return total, float(total[0] ** 2 / square[0]) if square[0] > 0 else None
+    region = abcd_regions(sample[x], sample[y], cut_x, cut_y)
+    total, square = region_sums(region, sample.weights, signed=True)
+    errors = np.sqrt(square)
+    for region_name, value, error in zip("ABCD", total, errors, strict=True):
+        if value >= 0:
+            continue
+        said = f"{name}: the weights of the signal in {region_name} add up to {value:.3g} +- {error:.2g}"
+        if value < -_FLUCTUATION * error:
+            raise InputError(f"{said}; a signal adds events, so check --signal-weight and its sign")
+        log.warning("%s; taken as 0", said)
+    effective = float(total[0] ** 2 / square[0]) if square[0] > 0 else None
+    return np.maximum(total, 0.0), effective
 
 
 def _text(content: dict[str, Any], tables: tuple[ClosureTable, ...]) -> str:

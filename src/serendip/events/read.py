@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 UNITS = {"GeV": 1.0, "TeV": 1000.0}
 ROW = "_row"
+_NO_MASS = "_mass"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 # a feature must span this many steps of single precision
 _FLOAT32_STEPS = 1000
@@ -168,6 +169,8 @@ def read(
     unit: str = "GeV",
     preset: str | None = None,
     for_training: bool = True,
+    need_mass: bool = True,
+    negative_weights: bool = False,
 ) -> Events:
     """Read a table of events.
 
@@ -206,6 +209,10 @@ def read(
     for_training
         Refuse features that no model should learn from: constant ones, and the mass in another form. False for
         events that a finished model is to score, of which there may be few.
+    need_mass
+        False for what looks at no mass: without one, all masses of the events are 1.
+    negative_weights
+        Allow them (simulation at next-to-leading order), for uses in which only sums of weights enter.
 
     Raises
     ------
@@ -223,15 +230,24 @@ def read(
         roles = resolve(
             table, mass=mass, features=list(features), weight=weight, label=label, id=id, where=where
         )
-        if roles.mass is None:
+        if roles.mass is None and need_mass:
             raise InputError(f"{table.path.name}: say which column is the mass (--mass EXPR, mass=)")
-        return _build(table, roles, unit, preset, for_training=for_training)
+        return _build(
+            table, roles, unit, preset, for_training=for_training, negative_weights=negative_weights
+        )
     finally:
         table.close()
 
 
-def _build(table: Table, roles: Roles, unit: str, preset: str | None, *, for_training: bool = True) -> Events:
-    assert roles.mass is not None
+def _build(
+    table: Table,
+    roles: Roles,
+    unit: str,
+    preset: str | None,
+    *,
+    for_training: bool = True,
+    negative_weights: bool = False,
+) -> Events:
     name = table.path.name
     raw = table.load(roles.columns)
     for column in {column for e in (*roles.numbers, roles.where) if e for column in e.columns}:
@@ -256,10 +272,15 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None, *, for_tra
         raw = {column: raw[column][kept] for column in (roles.label, roles.id) if column is not None}
         ranges = {text: _range(values) for text, values in columns.items()}
     numbers = np.arange(table.n_rows) if rows is None else rows
-    _check(name, roles, columns, ranges, numbers, for_training=for_training)
+    _check(
+        name, roles, columns, ranges, numbers, for_training=for_training, negative_weights=negative_weights
+    )
 
-    if unit != "GeV":
-        columns[roles.mass.text] = np.asarray(columns[roles.mass.text], dtype=np.float64) * UNITS[unit]
+    mass = _NO_MASS if roles.mass is None else roles.mass.text
+    if roles.mass is None:
+        columns[mass] = np.ones(len(numbers))
+    elif unit != "GeV":
+        columns[mass] = np.asarray(columns[mass], dtype=np.float64) * UNITS[unit]
     if roles.label is not None:
         columns[roles.label] = _label(table, roles.label, raw[roles.label], numbers)
     id_name = roles.id
@@ -270,7 +291,7 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None, *, for_tra
         columns[id_name] = _ids(name, id_name, raw[id_name], numbers)
     return Events(
         columns=columns,
-        mass=roles.mass.text,
+        mass=mass,
         features=tuple(e.text for e in roles.features),
         weight=roles.weight.text if roles.weight else None,
         label=roles.label,
@@ -288,7 +309,7 @@ def _build(table: Table, roles: Roles, unit: str, preset: str | None, *, for_tra
             "left_out": left_out,
             "unit": unit,
             "preset": preset,
-            "mass": roles.mass.text,
+            "mass": roles.mass.text if roles.mass else None,
             "features": [e.text for e in roles.features],
             "where": roles.where.text if roles.where else None,
             "weight": roles.weight.text if roles.weight else None,
@@ -360,10 +381,10 @@ def _check(
     rows: NDArray[np.int64],
     *,
     for_training: bool,
+    negative_weights: bool,
 ) -> None:
-    assert roles.mass is not None
-    mass = columns[roles.mass.text]
-    if ranges[roles.mass.text][0] <= 0:
+    mass = columns[roles.mass.text] if roles.mass else np.zeros(0)
+    if roles.mass and ranges[roles.mass.text][0] <= 0:
         bad = np.flatnonzero(mass <= 0)
         raise InputError(
             f"{name}: the mass '{roles.mass.text}' is zero or negative in {len(bad)} rows, first in row "
@@ -386,7 +407,7 @@ def _check(
                 f"models compute in single precision, in steps of {step:.2g} there; subtract an offset, for example "
                 f"'{feature.text} - {low:.10g}'"
             )
-        if len(order) >= _FEWEST_RANKS and abs(_ranks(values) @ order) > _SAME_ORDER:
+        if roles.mass and len(order) >= _FEWEST_RANKS and abs(_ranks(values) @ order) > _SAME_ORDER:
             raise InputError(
                 f"{name}: the feature '{feature.text}' has the order of the mass '{roles.mass.text}' in nearly all rows; "
                 "a classifier would select the window and no signal; leave it out"
@@ -394,7 +415,7 @@ def _check(
     if roles.weight is not None:
         weight = columns[roles.weight.text]
         low, high = ranges[roles.weight.text]
-        if low < 0:
+        if low < 0 and not negative_weights:
             bad = np.flatnonzero(weight < 0)
             raise InputError(
                 f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in row "
@@ -403,7 +424,7 @@ def _check(
                 "remove them with "
                 "--where, or reweight the sample to positive weights first"
             )
-        if high == 0:
+        if low == high == 0:
             raise InputError(f"{name}: weight '{roles.weight.text}' is 0 in all rows")
 
 

@@ -181,18 +181,29 @@ def abcd_regions(x: ArrayLike, y: ArrayLike, cut_x: float, cut_y: float) -> NDAr
     return np.asarray(2 * (x < cut_x) + (y < cut_y), dtype=np.int64)
 
 
-def region_sums(region: NDArray[np.int64], weights: ArrayLike | None = None) -> tuple[Array, Array]:
+def region_sums(
+    region: NDArray[np.int64], weights: ArrayLike | None = None, *, signed: bool = False
+) -> tuple[Array, Array]:
     """Sums of weights and of squared weights in A, B, C, D, shape ``(4,)`` each.
+
+    Parameters
+    ----------
+    region
+        0, 1, 2, 3 for A, B, C, D, shape ``(n,)``.
+    weights
+        Event weights, shape ``(n,)``.
+    signed
+        Allow negative weights: right for simulation, of which only sums are used.
 
     Raises
     ------
     InputError
-        If a weight is negative or not finite.
+        If a weight is not finite, or negative without ``signed``.
     """
     w = np.ones(len(region)) if weights is None else np.asarray(weights, dtype=float)
     if w.shape != region.shape:
         raise InputError(f"{w.shape} weights for {len(region)} events")
-    if not np.all(np.isfinite(w)) or np.any(w < 0):
+    if not np.all(np.isfinite(w)) or (np.any(w < 0) and not signed):
         raise InputError("event weights must be finite and not negative")
     total, square = (np.bincount(region, values, minlength=4) for values in (w, w**2))
     return total.astype(float), square.astype(float)
