@@ -241,12 +241,16 @@ def bad(changes, message, **options):
         bad({"px": ["1.5"] * 3 + ["left"] * 497}, r"'px' has the text 'left' in row 3 "),
         bad({"mass": ["heavy"] * N}, r"'mass' has the text 'heavy' in row 0"),
         bad({"px": [[1.0, 2.0]] * N}, r"column 'px' holds a list of values .*jagged"),
-        bad({"event": np.r_[np.arange(499), 3]}, r"1 repeated ids, first '3' in rows 3 and 499"),
+        bad({"event": np.r_[np.arange(499), 3]}, r"repeated in 1 rows, first '3' in rows 3 and 499"),
         bad({"event": np.arange(N) + 0.5}, r"id column 'event' has values that are no whole numbers"),
         bad(
-            {"event": ["a"] * 2 + [str(i) for i in range(498)]}, r"1 repeated ids, first 'a' in rows 0 and 1"
+            {"event": ["a"] * 2 + [str(i) for i in range(498)]},
+            r"repeated in 1 rows, first 'a' in rows 0 and 1",
         ),
-        bad({"event": [None] + [str(i) for i in range(499)]}, r"id column 'event' has empty values"),
+        bad(
+            {"event": [None] + [str(i) for i in range(499)]},
+            r"id column 'event' is missing in 1 rows, first in row 0",
+        ),
         bad({"y": with_values(np.zeros(N), [9], np.nan)}, r"label 'y' is NaN in 1 rows, first in row 9"),
         bad({}, r"feature 'y' uses column 'y', which is the label", features=["px", "y"]),
         bad({}, r"feature 'px\*y' uses column 'y', which is the label", features=["px*y"]),

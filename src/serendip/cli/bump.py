@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.options import Group
 from serendip.errors import InputError
 
 __all__ = ["bump"]
@@ -48,6 +49,7 @@ def bump(
     seed: Annotated[int, typer.Option(help="Seed of the toys.")] = 1,
     where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
+    group: Group = None,
     tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass, window and range: GeV or TeV.")] = "GeV",
     preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
@@ -80,7 +82,9 @@ def bump(
     choice = check_choice(order)
     if toys is not None and toys < 0:
         raise InputError(f"the number of toys must not be negative, not {toys}")
-    events = read(file, mass=mass, weight=weight, where=where, tree=tree, unit=unit, preset=preset)
+    events = read(
+        file, mass=mass, weight=weight, where=where, group=group, tree=tree, unit=unit, preset=preset
+    )
     weights = None if events.weight is None else events.weights
     rng = np.random.default_rng(seed)
     if region is None:

@@ -10,6 +10,7 @@ import typer
 from serendip.cli.options import (
     Background,
     Features,
+    Group,
     Id,
     Jobs,
     Mass,
@@ -50,6 +51,7 @@ def compare(
         str | None, typer.Option(help="Column with the truth, 1 = signal, 0 = background; needed.")
     ] = None,
     id: Id = None,
+    group: Group = None,
     tree: Tree = None,
     preset: Preset = None,
     simulation: Simulation = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serendip.cli.options import Group
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the toys.")] = 1,
     where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
+    group: Group = None,
     tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass and range: GeV or TeV.")] = "GeV",
     preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
@@ -82,7 +84,7 @@ def fit(
     reading: dict[str, Any] = {
         "mass": mass, "weight": weight, "where": where, "tree": tree, "unit": unit, "preset": preset,
     }  # fmt: skip
-    events = read(file, **reading)
+    events = read(file, group=group, **reading)
     common: dict[str, Any] = {
         "weights": None if events.weight is None else events.weights,
         "mass_range": limits,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serendip.cli.options import Group
+
 if TYPE_CHECKING:
     from serendip.events.audit import Audit, ColumnAudit
 
@@ -29,8 +31,9 @@ def inspect(
     weight: Annotated[str | None, typer.Option(help="Expression for the event weight.")] = None,
     label: Annotated[str | None, typer.Option(help="Truth column: shows what gives it away.")] = None,
     id: Annotated[
-        str | None, typer.Option("--id", help="Column with the event id: counts repeated ones.")
+        str | None, typer.Option("--id", help="Column with the event id, or several: counts repeated ones.")
     ] = None,
+    group: Group = None,
     tree: Annotated[str | None, typer.Option(help="Table inside a ROOT or HDF5 file.")] = None,
     preset: Annotated[str | None, typer.Option(help="Known kind of file: lhco.")] = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass in the file: GeV or TeV.")] = "GeV",
@@ -47,6 +50,7 @@ def inspect(
         weight=weight,
         label=label,
         id=id,
+        group=group,
         where=where,
         tree=tree,
         unit=unit,

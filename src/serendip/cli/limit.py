@@ -11,6 +11,7 @@ import typer
 from serendip.cli.options import (
     Background,
     Features,
+    Group,
     Jobs,
     Mass,
     MassRange,
@@ -70,6 +71,7 @@ def limit(
     features: Features = None,
     where: Where = None,
     weight: Weight = None,
+    group: Group = None,
     tree: Tree = None,
     preset: Preset = None,
     unit: Unit = None,
@@ -115,7 +117,13 @@ def limit(
         if range is not None:
             range = ":".join(repr(value) for value in parse_interval(range, unit or "GeV", option="range"))
         samples = {"mass": mass, "features": features, "tree": tree, "unit": unit or "GeV", "preset": preset}
-        cuts = {"where": where, "inject_where": inject_where, "weight": weight, "signal_mass": signal_mass}
+        cuts = {
+            "where": where,
+            "inject_where": inject_where,
+            "weight": weight,
+            "group": group,
+            "signal_mass": signal_mass,
+        }
         search = {
             "method": methods or "cwola,bump-hunt", "repeats": repeats or 3, "working_points": working_points,
             "folds": folds or 10, "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
@@ -166,7 +174,9 @@ def _points(
 
     names = split_expressions(columns["features"]) if columns["features"] else ()
     common = columns | {"for_training": False}
-    events = read(data, where=cuts["where"], weight=cuts["weight"], **common | {"features": names})
+    events = read(
+        data, where=cuts["where"], weight=cuts["weight"], group=cuts["group"], **common | {"features": names}
+    )
     point = [cuts["signal_mass"]] if cuts["signal_mass"] else []
     # as one more feature the generated mass sees the same cut, and the same rows are left out
     signal = read(inject, where=cuts["inject_where"], **common | {"features": [*events.features, *point]})
@@ -197,7 +207,7 @@ def _ladders(
         settings = {key: value for key, value in search.items() if value is not None} | {
             "file": str(point.file), "mass": MASS, "features": list(point.features), "label": LABEL, "id": ID,
             "window": [point.window.low, point.window.high], "injections": list(point.injections),
-            "combination": "sequential", "weight": point.weight,
+            "combination": "sequential", "weight": point.weight, "group": point.group,
         }  # fmt: skip
         for assignment in assignments:
             assign_option(settings, assignment)

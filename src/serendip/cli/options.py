@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Background", "Features", "File", "Id", "Jobs", "Label", "Mass", "MassRange", "Preset", "Scan", "Seed",
+    "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mass", "MassRange", "Preset", "Scan", "Seed",
     "SetOption", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Tree", "Unit", "Weight",
     "Where", "Width", "Window", "WorkingPoints",
 ]  # fmt: skip
@@ -23,7 +23,19 @@ Weight = Annotated[str | None, typer.Option(help="Column with event weights.")]
 Label = Annotated[
     str | None, typer.Option(help="Column with the truth; only for references and the truth panel.")
 ]
-Id = Annotated[str | None, typer.Option(help="Column with event ids; default: the row number.")]
+Id = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with event ids, or several: COL[,COL...], e.g. run,lumi,event; default: the row number."
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="COL[,COL...]: events that are equal in these columns depend on each other (copies, candidates of one event). "
+        "Or: duplicates, for exact copies; none, to take all events as independent whatever they look like."
+    ),
+]
 Tree = Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")]
 Preset = Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")]
 Unit = Annotated[str | None, typer.Option(help="Unit of the mass column: GeV (default) or TeV.")]

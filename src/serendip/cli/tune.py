@@ -10,6 +10,7 @@ import typer
 from serendip.cli.options import (
     Features,
     File,
+    Group,
     Id,
     Mass,
     Preset,
@@ -37,6 +38,7 @@ def tune(
     where: Where = None,
     weight: Weight = None,
     id: Id = None,
+    group: Group = None,
     tree: Tree = None,
     preset: Preset = None,
     simulation: Simulation = None,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, rankdata
 
 from serendip.errors import InputError
-from serendip.events.events import Events
+from serendip.events.events import Events, column_names
 from serendip.events.expressions import Expression, cut
 from serendip.events.formats import open_table
 from serendip.events.formats.table import Table
@@ -42,7 +42,7 @@ class ColumnAudit:
     Attributes
     ----------
     name, dtype, role
-        ``role`` is mass, feature, weight, label, id or empty.
+        ``role`` is mass, feature, weight, label, id, group or empty.
     minimum, median, maximum
         Of the finite values; None for text.
     nan, inf
@@ -199,7 +199,8 @@ def audit(
     features: Sequence[str] = (),
     weight: str | None = None,
     label: str | None = None,
-    id: str | None = None,
+    id: str | Sequence[str] | None = None,
+    group: str | Sequence[str] | None = None,
     where: str | None = None,
     tree: str | None = None,
     unit: str = "GeV",
@@ -214,7 +215,7 @@ def audit(
     ----------
     source
         A file as for :func:`serendip.read`, or events, which bring their roles with them.
-    mass, features, weight, label, id, where, tree, unit, preset
+    mass, features, weight, label, id, group, where, tree, unit, preset
         As for :func:`serendip.read`. With features, only they and the other roles are looked at; else all
         columns.
     seed
@@ -234,7 +235,14 @@ def audit(
         if preset is not None:
             table = preset_table(table, preset)
         roles = resolve(
-            table, mass=mass, features=list(features), weight=weight, label=label, id=id, where=where
+            table,
+            mass=mass,
+            features=list(features),
+            weight=weight,
+            label=label,
+            id=id,
+            group=group,
+            where=where,
         )
         return _audit_table(table, roles, everything=not (features or preset), scale=UNITS[unit], seed=seed)
     finally:
@@ -242,7 +250,8 @@ def audit(
 
 
 def _audit_events(events: Events, seed: int) -> Audit:
-    named = {events.mass: "mass", events.weight: "weight", events.label: "label", events.id: "id"}
+    named = {events.mass: "mass", events.weight: "weight", events.label: "label", events.group: "group"}
+    named |= dict.fromkeys(column_names(events.id), "id")
     roles = {name: named.get(name, "feature" if name in events.features else "") for name in events.columns}
     examiner = _Examiner(
         len(events),
@@ -282,7 +291,7 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
         signal = as_numbers(table, roles.label, load([roles.label])[roles.label]) > 0.5
     examiner = _Examiner(n, seed, mass, signal)
 
-    named = {roles.label: "label", roles.id: "id"}
+    named = {roles.label: "label"} | dict.fromkeys(roles.grouping, "group") | dict.fromkeys(roles.id, "id")
     used = [(e, role) for e, role in ((roles.mass, "mass"), (roles.weight, "weight")) if e is not None]
     used += [(feature, "feature") for feature in roles.features]
     expressions = {e.text: role for e, role in used}

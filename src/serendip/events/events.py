@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 
-__all__ = ["Events", "Window", "concatenate"]
+__all__ = ["GROUP", "Events", "Window", "column_names", "concatenate"]
+
+GROUP = "_group"
+"""Column of group codes that :func:`serendip.read` makes."""
+
+
+def column_names(role: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Columns of a role that may have none, one or several."""
+    if role is None:
+        return ()
+    return (role,) if isinstance(role, str) else tuple(role)
 
 
 @dataclass(frozen=True, order=True)
@@ -69,15 +79,19 @@ class Events:
     weight, label, id
         Names of optional columns: event weight (default: 1), truth label (1 = signal, 0 = background; only
         for methods that say they use labels and for the truth panel of a report), event id (default: the row
-        number in the input).
+        number in the input). An id may consist of several columns, such as run, luminosity block and event.
+    group
+        Name of an optional column of whole numbers: events with the same number depend on each other (copies of one
+        event, several candidates in one event). They share a fold, and errors come from sums over groups. Default:
+        every event is its own.
     provenance
         JSON-able facts about the origin: files, row counts, what was left out and why, units read.
 
     Raises
     ------
     InputError
-        If the columns differ in length, a role names a missing column, or the mass, label, id or weight is
-        also a feature.
+        If the columns differ in length, a role names a missing column, the mass, label, id, weight or group is
+        also a feature, or the groups are no whole numbers.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -85,8 +99,9 @@ class Events:
     features: tuple[str, ...] = ()
     weight: str | None = None
     label: str | None = None
-    id: str | None = None
+    id: str | tuple[str, ...] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
 
     def __post_init__(self) -> None:
         columns = {name: _frozen(values) for name, values in self.columns.items()}
@@ -96,12 +111,17 @@ class Events:
         object.__setattr__(self, "columns", MappingProxyType(columns))
         object.__setattr__(self, "features", tuple(self.features))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        if self.id is not None and not isinstance(self.id, str):
+            object.__setattr__(self, "id", tuple(self.id) if len(self.id) > 1 else self.id[0])
         special = {"mass": self.mass, "weight": self.weight, "label": self.label, "id": self.id}
-        for role, name in special.items():
-            if name is not None and name not in columns:
-                raise InputError(f"{role} column '{name}' is not in the table")
-            if name is not None and name in self.features:
-                raise InputError(f"column '{name}' is the {role} and cannot also be a feature")
+        for role, names in (special | {"group": self.group}).items():
+            for name in column_names(names):
+                if name not in columns:
+                    raise InputError(f"{role} column '{name}' is not in the table")
+                if name in self.features:
+                    raise InputError(f"column '{name}' is the {role} and cannot also be a feature")
+        if self.group is not None and columns[self.group].dtype.kind not in "iu":
+            raise InputError(f"group column '{self.group}' must hold whole numbers")
         missing = [name for name in self.features if name not in columns]
         if missing:
             raise InputError(f"feature column '{missing[0]}' is not in the table")
@@ -109,7 +129,7 @@ class Events:
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot cross a process boundary; plain dictionaries can.
         roles = (self.mass, self.features, self.weight, self.label, self.id)
-        return (Events, (dict(self.columns), *roles, dict(self.provenance)))
+        return (Events, (dict(self.columns), *roles, dict(self.provenance), self.group))
 
     def __len__(self) -> int:
         return len(self.columns[self.mass])
@@ -139,8 +159,31 @@ class Events:
 
     @property
     def ids(self) -> NDArray[Any]:
-        """Event ids, shape ``(n,)``; the row numbers if the table has none."""
-        return np.arange(len(self)) if self.id is None else self.columns[self.id]
+        """Event ids, shape ``(n,)``; the row numbers if the table has none, records of all columns if it has several."""
+        if self.id is None or isinstance(self.id, str):
+            return np.arange(len(self)) if self.id is None else self.columns[self.id]
+        parts = {name: self.columns[name] for name in self.id}
+        records = np.empty(len(self), dtype=[(name, values.dtype) for name, values in parts.items()])
+        for name, values in parts.items():
+            records[name] = values
+        return records
+
+    @property
+    def id_columns(self) -> dict[str, NDArray[Any]]:
+        """Event ids as columns of a table: ``id``, or those of an id of several columns under their own names."""
+        if self.id is None or isinstance(self.id, str):
+            return {"id": self.ids}
+        return {name: self.columns[name] for name in self.id}
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """Code of the group of each event, shape ``(n,)``; None if every event is its own."""
+        return None if self.group is None else self.columns[self.group].astype(np.int64)
+
+    def in_order(self) -> Events:
+        """The same events in the order of their ids: the order of rows in a file changes nothing."""
+        keys = list(self.id_columns.values())
+        return self.select(np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys[::-1]))
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -170,6 +213,8 @@ class Events:
         """Content hash over names, roles, types and values: the same table gives the same text."""
         state = hashlib.blake2b(digest_size=16)
         state.update(repr((self.mass, self.features, self.weight, self.label, self.id)).encode())
+        if self.group is not None:
+            state.update(f"group {self.group}".encode())
         for name in sorted(self.columns):
             values = np.ascontiguousarray(self.columns[name])
             state.update(f"{name}:{values.dtype.str}:{len(values)}".encode())
@@ -190,9 +235,9 @@ def concatenate(samples: Sequence[Events]) -> Events:
     if not samples:
         raise InputError("nothing to concatenate")
     first = samples[0]
-    roles = (first.mass, first.features, first.weight, first.label, first.id)
+    roles = (first.mass, first.features, first.weight, first.label, first.id, first.group)
     for other in samples[1:]:
-        if (other.mass, other.features, other.weight, other.label, other.id) != roles:
+        if (other.mass, other.features, other.weight, other.label, other.id, other.group) != roles:
             raise InputError("samples with different roles cannot be concatenated")
     shared = [name for name in first.columns if all(name in sample.columns for sample in samples)]
     columns = {name: np.concatenate([sample.columns[name] for sample in samples]) for name in shared}

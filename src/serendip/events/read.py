@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.events import Events
+from serendip.events.events import GROUP, Events
 from serendip.events.expressions import Expression, cut, parse
 from serendip.events.formats import open_table
 from serendip.events.formats.table import Table
+from serendip.events.identity import ALONE, COPIES, checked_ids, column_list, content_codes, group_codes
 from serendip.events.presets import LhcoTable, preset_table
 
 __all__ = ["ROW", "UNITS", "Roles", "as_numbers", "read", "resolve"]
@@ -42,7 +43,13 @@ class Roles:
     where: Expression | None
     weight: Expression | None
     label: str | None
-    id: str | None
+    id: tuple[str, ...] = ()
+    group: tuple[str, ...] | str = ()
+
+    @property
+    def grouping(self) -> tuple[str, ...]:
+        """Columns that say which events belong together; none if a word says it."""
+        return () if isinstance(self.group, str) else self.group
 
     @property
     def numbers(self) -> tuple[Expression, ...]:
@@ -54,7 +61,8 @@ class Roles:
         """Names of all columns to load, each once."""
         expressions = [*self.numbers, *([self.where] if self.where else [])]
         names = [name for e in expressions for name in sorted(e.columns)]
-        return list(dict.fromkeys([*names, *(name for name in (self.label, self.id) if name is not None)]))
+        label = [] if self.label is None else [self.label]
+        return list(dict.fromkeys([*names, *label, *self.id, *self.grouping]))
 
 
 def resolve(
@@ -64,7 +72,8 @@ def resolve(
     features: Sequence[str],
     weight: str | None,
     label: str | None,
-    id: str | None,
+    id: str | Sequence[str] | None,
+    group: str | Sequence[str] | None = None,
     where: str | None,
 ) -> Roles:
     """Parse all expressions, fill in what a preset or the file itself says, and check the roles.
@@ -72,7 +81,7 @@ def resolve(
     Raises
     ------
     InputError
-        If a column is missing, or the label, id or weight takes part in a feature or the mass.
+        If a column is missing, or the label, id, group or weight takes part in a feature or the mass.
     """
     if isinstance(table, LhcoTable):
         mass, features, label = mass or table.mass, features or table.features, label or table.label
@@ -80,6 +89,7 @@ def resolve(
         stored = table.roles
         mass, features = stored["mass"], features or stored["features"]
         weight, label, id = weight or stored["weight"], label or stored["label"], id or stored["id"]
+        group = group or stored.get("group")
     known = {*table.types, *table.unreadable}
 
     def expression(text: str) -> Expression:
@@ -101,17 +111,19 @@ def resolve(
         where=expression(where) if where else None,
         weight=expression(weight) if weight else None,
         label=column(label),
-        id=column(id),
+        id=column_list(id, known),
+        group=str(group) if group in (COPIES, ALONE) else column_list(group, known),
     )
     table.require(roles.columns)
-    hidden = {
+    hidden: dict[str, Collection[str | None]] = {
         "label": {roles.label},
-        "id": {roles.id},
+        "id": set(roles.id),
+        "group": set(roles.grouping),
         "weight": roles.weight.columns if roles.weight else set(),
     }
     for used in (*roles.features, *([roles.mass] if roles.mass else [])):
         for role, names in hidden.items():
-            for name in used.columns & names:
+            for name in used.columns.intersection(names):
                 what = "mass" if used is roles.mass else "feature"
                 raise InputError(
                     f"{table.path.name}: the {what} '{used.text}' uses column '{name}', which is the {role}; "
@@ -163,7 +175,8 @@ def read(
     features: Sequence[str] = (),
     weight: str | None = None,
     label: str | None = None,
-    id: str | None = None,
+    id: str | Sequence[str] | None = None,
+    group: str | Sequence[str] | None = None,
     where: str | None = None,
     tree: str | None = None,
     unit: str = "GeV",
@@ -192,9 +205,13 @@ def read(
     weight
         Expression for the event weight; not negative.
     label, id
-        Columns with the truth and with unique event ids (whole numbers or text). Without ``id`` the row
-        number in
-        the file is the id, so that it does not depend on the cut.
+        Columns with the truth and with unique event ids (whole numbers or text), several columns as a list or with
+        commas (``"run,lumi,event"``). Without ``id`` the row number in the file is the id, so that it does not depend on
+        the cut.
+    group
+        Columns that say which events depend on each other, as for ``id``: events that are equal in all of them share a
+        fold, and errors come from sums over groups. ``"duplicates"`` groups exact copies (same mass and features);
+        ``"none"`` takes all events as independent, whatever they look like, which the provenance records.
     where
         A cut such as ``"pt>200 & abs(eta)<2.5"``; acts before everything else and sees the columns in the
         units
@@ -228,7 +245,14 @@ def read(
                 raise InputError(f"the preset {preset} knows that its files are in GeV; leave --unit out")
             table = preset_table(table, preset)
         roles = resolve(
-            table, mass=mass, features=list(features), weight=weight, label=label, id=id, where=where
+            table,
+            mass=mass,
+            features=list(features),
+            weight=weight,
+            label=label,
+            id=id,
+            group=group,
+            where=where,
         )
         if roles.mass is None and need_mass:
             raise InputError(f"{table.path.name}: say which column is the mass (--mass EXPR, mass=)")
@@ -269,7 +293,8 @@ def _build(
         log.warning("%s: %d rows left out (%s)", name, after_cut - len(kept), _listed(left_out))
         rows = kept if rows is None else rows[kept]
         columns = {text: values[kept] for text, values in columns.items()}
-        raw = {column: raw[column][kept] for column in (roles.label, roles.id) if column is not None}
+        used = [*([roles.label] if roles.label else []), *roles.id, *roles.grouping]
+        raw = {column: raw[column][kept] for column in used}
         ranges = {text: _range(values) for text, values in columns.items()}
     numbers = np.arange(table.n_rows) if rows is None else rows
     _check(
@@ -283,19 +308,22 @@ def _build(
         columns[mass] = np.asarray(columns[mass], dtype=np.float64) * UNITS[unit]
     if roles.label is not None:
         columns[roles.label] = _label(table, roles.label, raw[roles.label], numbers)
-    id_name = roles.id
-    if id_name is None:
-        id_name = ROW
-        columns[ROW] = numbers
+    if roles.id:
+        columns |= checked_ids(name, {column: raw[column] for column in roles.id}, numbers)
     else:
-        columns[id_name] = _ids(name, id_name, raw[id_name], numbers)
+        columns[ROW] = numbers
+    if roles.grouping:
+        columns[GROUP] = group_codes(name, {column: raw[column] for column in roles.grouping}, numbers)
+    elif roles.group == COPIES:
+        columns[GROUP] = content_codes([columns[text] for text in (mass, *(e.text for e in roles.features))])
     return Events(
         columns=columns,
         mass=mass,
         features=tuple(e.text for e in roles.features),
         weight=roles.weight.text if roles.weight else None,
         label=roles.label,
-        id=id_name,
+        id=roles.id or ROW,
+        group=GROUP if GROUP in columns else None,
         provenance={
             "file": name,
             "format": table.format,
@@ -314,9 +342,14 @@ def _build(
             "where": roles.where.text if roles.where else None,
             "weight": roles.weight.text if roles.weight else None,
             "label": roles.label,
-            "id": roles.id,
+            "id": _names(roles.id),
+            "group": roles.group if isinstance(roles.group, str) else _names(roles.group),
         },
     )
+
+
+def _names(columns: tuple[str, ...]) -> str | list[str] | None:
+    return list(columns) if len(columns) > 1 else columns[0] if columns else None
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -438,32 +471,5 @@ def _label(table: Table, column: str, values: NDArray[Any], rows: NDArray[np.int
         raise InputError(
             f"{table.path.name}: label '{column}' is NaN in {len(bad)} rows, first in row {rows[bad[0]]}; "
             "expected 1 for signal and 0 for background"
-        )
-    return values
-
-
-def _ids(name: str, column: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Ids as int64, uint64 or text, all different."""
-    if values.dtype.kind == "f":
-        whole = (
-            values.astype(np.int64) if np.isfinite(values).all() and np.abs(values).max() < 2**53 else None
-        )
-        if whole is None or not np.array_equal(whole, values):
-            raise InputError(
-                f"{name}: id column '{column}' has values that are no whole numbers; expected numbers or text"
-            )
-        values = whole
-    elif values.dtype.kind not in "iu":
-        if values.dtype == object and any(value is None for value in values):
-            raise InputError(f"{name}: id column '{column}' has empty values; expected one id for each row")
-        values = values.astype(str)
-    order = np.argsort(values, kind="stable")
-    same = np.flatnonzero(values[order[1:]] == values[order[:-1]])
-    if len(same):
-        a, b = rows[order[same[0]]], rows[order[same[0] + 1]]
-        raise InputError(
-            f"{name}: id column '{column}' has {len(same)} repeated ids, first '{values[order[same[0]]]}' "
-            f"in rows {a} and "
-            f"{b}; folds need one id for each event; remove the copies or leave --id out to use row numbers"
         )
     return values

@@ -51,6 +51,7 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
         "weight": events.weight,
         "label": events.label,
         "id": events.id,
+        "group": events.group,
         "provenance": dict(events.provenance),
     }
     with atomic_write(target) as temporary:
@@ -125,7 +126,7 @@ def _root(columns: dict[str, NDArray[Any]], roles: dict[str, Any], path: Path) -
         key: branches[value]
         if isinstance(value, str)
         else [branches[v] for v in value]
-        if key == "features"
+        if isinstance(value, list | tuple)
         else value
         for key, value in roles.items()
     }

@@ -19,7 +19,20 @@ __all__ = ["Calibration", "Curve", "read_calibration", "search_settings"]
 
 # the events, what is looked at, and what changes no distribution: all other settings have to agree
 _FREE = (
-    *("file", "id", "label", "tree", "simulation", "window", "scan", "width", "step", "method", "options"),
+    *(
+        "file",
+        "id",
+        "group",
+        "label",
+        "tree",
+        "simulation",
+        "window",
+        "scan",
+        "width",
+        "step",
+        "method",
+        "options",
+    ),
     *("working_points", "toys", "seed", "tuned", "calibration", "unit"),
 )
 _SIZE_TOLERANCE = 0.1

@@ -31,7 +31,7 @@ from serendip.search.compare_summary import summary
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress, _Silent, plan_training, read_events, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
-from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.injection import Sample, check_injections, inject, look_at
 from serendip.search.measure import prepare_window
 from serendip.search.merits import merits
@@ -195,7 +195,7 @@ def _cells(
             seed = (config.seed + repeat) % 2**32
             if repeat == 0:
                 prepare_window(part, window, config)
-            fold = assign_folds(part.ids, config.folds, seed)
+            fold = event_folds(part, config.folds, seed)
             splits = cross_training_plan(fold, config.folds, config.combination).splits
             able = []
             for name in config.method:

@@ -30,7 +30,10 @@ __all__ = ["Combination", "SearchConfig", "TuneOn", "Tuned", "load_config", "par
 Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 TuneOn = Literal["untested", "all"]
 
-_FOLD_KEYS = ("folds", "seed", "id", "where", "tree", "preset")
+_FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
+
+Columns = str | tuple[str, ...] | None
+"""One column or several."""
 
 _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 
@@ -48,7 +51,7 @@ class Tuned(BaseModel):
         ``"untested"``: fold 0 of a sequential search; ``"all"``: every event.
     methods
         Methods whose options were chosen.
-    folds, seed, id, where, tree, preset
+    folds, seed, id, group, where, tree, preset
         Settings of the tuning that say which events are in fold 0.
     """
 
@@ -58,7 +61,8 @@ class Tuned(BaseModel):
     methods: tuple[str, ...]
     folds: int
     seed: int
-    id: str | None = None
+    id: Columns = None
+    group: Columns = None
     where: str | None = None
     tree: str | None = None
     preset: str | None = None
@@ -93,7 +97,8 @@ class SearchConfig(BaseModel):
     where: str | None = None
     weight: str | None = None
     label: str | None = None
-    id: str | None = None
+    id: Columns = None
+    group: Columns = None
     tree: str | None = None
     preset: str | None = None
     simulation: str | None = None
@@ -128,6 +133,13 @@ class SearchConfig(BaseModel):
             return [value] if isinstance(value, int | float) else value
         parts = split_expressions(value) if info.field_name == "features" else value.split(",")
         return [part.strip() for part in parts]
+
+    @field_validator("id", "group", mode="before")
+    @classmethod
+    def _columns(cls, value: Any) -> Any:
+        """``COL,COL`` as on the command line is a list, and a list of one is that column."""
+        parts = split_expressions(value) if isinstance(value, str) and "," in value else value
+        return parts[0] if isinstance(parts, list | tuple) and len(parts) == 1 else parts
 
     @field_validator("window", "scan", "range", mode="before")
     @classmethod

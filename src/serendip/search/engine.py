@@ -29,7 +29,7 @@ from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
 from serendip.search.executor import as_finished, available_cores, local_executor
-from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
@@ -114,7 +114,7 @@ def run_search(
     run.check(config)
     events = read_events(config)
     simulation = read_simulation(config)
-    fold = assign_folds(events.ids, config.folds, config.seed)
+    fold = event_folds(events, config.folds, config.seed)
     windows = [prepare_window(events, window, config) for window in config.windows]
     _check_methods(config, events, fold, simulation)
     run.open(config)
@@ -179,12 +179,13 @@ def read_events(config: SearchConfig) -> Events:
         weight=config.weight,
         label=config.label,
         id=config.id,
+        group=config.group,
         where=config.where,
         tree=config.tree,
         unit=config.unit,
         preset=config.preset,
     )
-    return events.select(np.argsort(events.ids, kind="stable"))
+    return events.in_order()
 
 
 def read_simulation(config: SearchConfig) -> Events | None:
@@ -350,9 +351,10 @@ def _write_scores(
     blinded: bool,
 ) -> None:
     """One row for each event, method and window. Blinded: the scores of the events in any window are null."""
+    ids = {name: pa.array(values) for name, values in events.id_columns.items()}
     schema = pa.schema(
         {
-            "id": pa.array(events.ids).type,
+            **{name: values.type for name, values in ids.items()},
             "method": pa.dictionary(pa.int8(), pa.string()),
             "window_low": pa.float64(),
             "window_high": pa.float64(),
@@ -361,7 +363,6 @@ def _write_scores(
             "in_window": pa.bool_(),
         }
     )
-    ids = pa.array(events.ids)
     secret = np.zeros(len(events), dtype=bool)
     if blinded:
         for _, window in tasks:
@@ -372,7 +373,7 @@ def _write_scores(
             hidden = np.isnan(task.scores) | secret
             n = len(events)
             columns = [
-                ids,
+                *ids.values(),
                 pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), [method]),
                 pa.array(np.full(n, window.low)),
                 pa.array(np.full(n, window.high)),

@@ -9,13 +9,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serendip.events.events import Events
 from serendip.statistics.looks import SINGLE
 
-__all__ = ["Plan", "assign_folds", "background_efficiency", "cross_training_plan", "tie_breaker"]
+__all__ = [
+    "Plan",
+    "assign_folds",
+    "background_efficiency",
+    "cross_training_plan",
+    "event_folds",
+    "tie_breaker",
+]
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _GOLDEN = 0x9E3779B97F4A7C15
 _TIES = 0x54494553
+
+
+def event_folds(events: Events, n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Fold of each event, shape ``(n,)``: :func:`assign_folds` of its group, or of its id if every event is its own.
+
+    Events that depend on each other share a fold, so that none is scored by a model that was trained on its copy.
+    """
+    groups = events.groups
+    return assign_folds(events.ids if groups is None else groups, n_folds, seed)
 
 
 def assign_folds(ids: NDArray[Any], n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -24,7 +41,7 @@ def assign_folds(ids: NDArray[Any], n_folds: int, seed: int) -> NDArray[np.int64
     Parameters
     ----------
     ids
-        Integers or strings, shape ``(n,)``.
+        Integers, strings or records of these, shape ``(n,)``.
     n_folds
         Number of folds.
     seed
@@ -43,6 +60,12 @@ def tie_breaker(ids: NDArray[Any], seed: int) -> NDArray[np.uint64]:
 
 
 def _hash(ids: NDArray[Any], salt: int) -> NDArray[np.uint64]:
+    if ids.dtype.names is not None:
+        # each part is mixed with the hash of those before it, so that their order counts
+        mixed = np.zeros(len(ids), dtype=np.uint64)
+        for name in ids.dtype.names:
+            mixed = _splitmix(mixed ^ _hash(ids[name], salt))
+        return mixed
     if np.issubdtype(ids.dtype, np.integer):
         keys = ids.astype(np.int64).view(np.uint64)
     else:

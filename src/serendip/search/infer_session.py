@@ -18,7 +18,7 @@ from serendip.methods.background import train_background
 from serendip.methods.gbi import Background, SignalModel, half_samples, log_ratio, sideband_transform
 from serendip.methods.ranode import Ranode
 from serendip.search.engine import Progress
-from serendip.search.folds import assign_folds
+from serendip.search.folds import event_folds
 from serendip.search.infer_config import InferConfig
 from serendip.search.measure import WindowFit
 from serendip.search.rundir import RunDirectory
@@ -78,7 +78,7 @@ class Session:
         self.window, self.seed = fit.window, config.seed
         self.rng = np.random.default_rng([config.seed, 0x6B1])
         self.transform = sideband_transform(events, fit.window, np.random.default_rng([config.seed, 4]))
-        self.fold = assign_folds(events.ids, config.folds, config.seed)
+        self.fold = event_folds(events, config.folds, config.seed)
         self.x = self.transform.dequantise(
             events.x.astype(np.float64), np.random.default_rng([config.seed, 5])
         )

@@ -19,7 +19,7 @@ from serendip.events.events import Events
 from serendip.methods.figures_of_merit import SicCurve, SicPoint, max_sic, sic_at, sic_curve
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
-from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Look, measure, prepare_window
 from serendip.search.rundir import TaskResult
 
@@ -51,7 +51,7 @@ def merits(
     JSON-able: the entry of ``compare.json`` without its name and costs.
     """
     (name,), (window,) = config.method, config.windows
-    fold = assign_folds(events.ids, config.folds, config.seed)
+    fold = event_folds(events, config.folds, config.seed)
     window_fit = prepare_window(events, window, config)
     measurement = measure(
         config, events, fold, [window_fit], {(name, window): result}, blinded=False, trials=False

@@ -14,7 +14,7 @@ from serendip.events.events import Events
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.engine import plan_training
-from serendip.search.folds import assign_folds, background_efficiency, tie_breaker
+from serendip.search.folds import background_efficiency, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
 from serendip.search.pseudo_data import ModelBackground, SampledBackground
 from serendip.search.rundir import RunDirectory, TaskResult
@@ -119,7 +119,7 @@ def cross_trained(
     found = measure(
         config,
         events,
-        assign_folds(events.ids, config.folds, config.seed),
+        event_folds(events, config.folds, config.seed),
         [prepare_window(events, window, config)],
         {(task.method, task.window): trained[task.key] for task in plan.tasks},
         blinded=False,

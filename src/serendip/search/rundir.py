@@ -125,11 +125,10 @@ class RunDirectory:
             except yaml.YAMLError:
                 found = None
             wanted = config.resolved()
-            if found != wanted:
-                found = found if isinstance(found, dict) else {}
-                changed = sorted(
-                    key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)
-                )
+            found = found if isinstance(found, dict) else {}
+            # a setting that did not exist when the run was made is one that is not given
+            changed = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+            if changed:
                 raise InputError(
                     f"--out {self.path}: holds a search with other settings ({', '.join(changed)} differ); "
                     "choose another folder, or repeat the settings of its config.yaml to continue it"

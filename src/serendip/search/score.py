@@ -106,9 +106,10 @@ def score_file(
         for_training=False,
     ).without_label()
     hidden = _hidden(run, file, events, config.windows)
+    ids = {name: pa.array(values) for name, values in events.id_columns.items()}
     schema = pa.schema(
         {
-            "id": pa.array(events.ids).type,
+            **{name: values.type for name, values in ids.items()},
             "mass": pa.float64(),
             "method": pa.dictionary(pa.int8(), pa.string()),
             "window_low": pa.float64(),
@@ -123,7 +124,7 @@ def score_file(
             score = model.score(events)
             efficiency = model.background_efficiency(score)
             columns = [
-                pa.array(events.ids),
+                *ids.values(),
                 pa.array(events.m),
                 pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), [model.method.name]),
                 pa.array(np.full(n, model.window.low)),

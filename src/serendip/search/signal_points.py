@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.events import Events, Window
+from serendip.events.events import GROUP, Events, Window
+from serendip.events.identity import ALONE
 from serendip.events.write import write
 
 __all__ = ["ID", "LABEL", "MASS", "STRENGTHS", "SignalPoint", "signal_points"]
@@ -41,8 +42,8 @@ class SignalPoint:
         Signal region around it.
     file
         Data and signal together.
-    features, weight
-        Names of their columns in it; ``weight`` is None where the data have none.
+    features, weight, group
+        Names of their columns in it; ``weight`` and ``group`` are None where the data have none.
     injections
         Yields of the ladder.
     """
@@ -53,6 +54,7 @@ class SignalPoint:
     features: tuple[str, ...]
     weight: str | None
     injections: tuple[int, ...]
+    group: str | None = None
 
 
 def signal_points(
@@ -110,6 +112,7 @@ def signal_points(
         )
     names = _plain(data.features)
     weight = None if data.weight is None else _WEIGHT
+    group = ALONE if data.provenance.get("group") == ALONE else None if data.group is None else GROUP
     points, samples = [], []
     for mass in masses:
         window = Window(mass * (1 - 0.5 * width), mass * (1 + 0.5 * width))
@@ -126,7 +129,7 @@ def signal_points(
                 f"(--injections chooses another){_known(generated)}"
             )
         path = folder / _folder(mass) / "events.parquet"
-        points.append(SignalPoint(mass, window, path, names, weight, ladder))
+        points.append(SignalPoint(mass, window, path, names, weight, ladder, group))
         samples.append(chosen)
     for point, chosen in zip(points, samples, strict=True):
         point.file.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +168,13 @@ def _together(data: Events, signal: Events, point: SignalPoint) -> Events:
     columns[MASS] = np.concatenate([data.m, signal.m])
     columns[LABEL] = np.repeat([0, 1], [len(data), len(signal)])
     columns[ID] = np.arange(len(data) + len(signal))
+    if data.groups is not None:
+        # signal events are their own groups, under codes that the data do not have
+        free = np.setdiff1d(np.arange(len(data) + len(signal)), data.groups)[: len(signal)]
+        columns[GROUP] = np.concatenate([data.groups, free])
     if point.weight is not None:
         columns[point.weight] = np.concatenate([data.weights, np.ones(len(signal))])
-    return Events(columns, mass=MASS, features=point.features, label=LABEL, id=ID, weight=point.weight)
+    return Events(
+        columns, mass=MASS, features=point.features, label=LABEL, id=ID, weight=point.weight,
+        group=None if data.groups is None else GROUP,
+    )  # fmt: skip

@@ -23,7 +23,7 @@ from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.methods.template_method import TemplateMethod
-from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.models import pack_model
 from serendip.search.rundir import TaskResult
 from serendip.search.template_curves import template_curves
@@ -72,7 +72,7 @@ def run_background(
     forget_peak_memory()
     started, cpu = time.perf_counter(), time.process_time()
     threadpool_limits(task.threads)
-    fold = assign_folds(events.ids, task.folds, task.seed)
+    fold = event_folds(events, task.folds, task.seed)
     plan = cross_training_plan(fold, task.folds, task.combination)
     density = train_background(
         task.request, events.without_label(), plan.splits, seed=task.seed, threads=task.threads
@@ -101,7 +101,7 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     method_class = get_method(task.method)
     if not method_class.uses_labels:
         events = events.without_label()
-    fold, combination = assign_folds(events.ids, task.folds, task.seed), task.combination
+    fold, combination = event_folds(events, task.folds, task.seed), task.combination
     if not method_class.trains:
         fold, combination = np.zeros_like(fold), SINGLE
     plan = cross_training_plan(fold, task.folds, combination)

@@ -34,7 +34,7 @@ from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig, Tuned, TuneOn
 from serendip.search.engine import Progress, read_events, read_simulation
-from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.judge import judge
 from serendip.search.rundir import write_json
 
@@ -82,7 +82,7 @@ def tuning_events(config: SearchConfig, events: Events, on: TuneOn) -> Events:
             f"combination '{config.combination}' tests every event, so that none is left to tune on; use 'sequential', "
             "or tune on other data with --on all --unblind"
         )
-    fold = assign_folds(events.ids, config.folds, config.seed)
+    fold = event_folds(events, config.folds, config.seed)
     return events.select(fold == 0).without_label()
 
 
@@ -145,7 +145,7 @@ def tune(
     simulation = read_simulation(config)
     path = Path(out)
     content = _open(path, config, on, events, sample, simulation)
-    fold = assign_folds(sample.ids, _FOLDS, config.seed + _SALT)
+    fold = event_folds(sample, _FOLDS, config.seed + _SALT)
     for name in config.method:
         known = content["methods"].setdefault(name, {"trials": []})["trials"]
         densities: dict[tuple[BackgroundRequest, Window], ConditionalDensity] = {}

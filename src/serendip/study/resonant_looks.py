@@ -16,7 +16,7 @@ from serendip.methods.figures_of_merit import SicPoint, max_sic, sic_at, sic_cur
 from serendip.methods.registry import get_method
 from serendip.search.compare_config import CompareConfig
 from serendip.search.engine import read_events
-from serendip.search.folds import assign_folds, background_efficiency, tie_breaker
+from serendip.search.folds import background_efficiency, event_folds, tie_breaker
 from serendip.search.injection import inject
 from serendip.search.measure import prepare_window
 from serendip.search.merits import mass_shape
@@ -72,7 +72,7 @@ def with_added_excess(
         cell, part = _cell(config, events, entry["injection"], entry["repeat"])
         method = get_method(entry["method"])
         scores = run.read_task(entry["task"]).scores
-        fold = assign_folds(part.ids, cell.folds, cell.seed)
+        fold = event_folds(part, cell.folds, cell.seed)
         added = added_excess(
             cell,
             part,

@@ -23,7 +23,7 @@ from serendip.search.engine import (
     read_events,
     read_simulation,
 )
-from serendip.search.folds import assign_folds, cross_training_plan
+from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.validate.config import Sample
@@ -237,9 +237,7 @@ def _region(config: SearchConfig, background: Background, window: Window) -> Reg
     )
     (window,) = own.windows
     prepare_window(events, window, own)
-    splits = cross_training_plan(
-        assign_folds(events.ids, own.folds, own.seed), own.folds, own.combination
-    ).splits
+    splits = cross_training_plan(event_folds(events, own.folds, own.seed), own.folds, own.combination).splits
     for name in own.method:
         get_method(name)(own.method_config(name), seed=own.seed, simulation=simulation).check(
             events, window, splits
@@ -287,7 +285,7 @@ def search_region(
 ) -> Searched:
     """Train all methods in a region and measure; finished trainings in ``OUT/tasks`` are not repeated."""
     run, config = RunDirectory(out), region.config
-    fold = assign_folds(region.events.ids, config.folds, config.seed)
+    fold = event_folds(region.events, config.folds, config.seed)
     plan = plan_training(config, run, region.events, region.simulation, 1)
     tasks = _train(plan, run, region.events, region.simulation, None, jobs, progress or _Silent())
     windows = [prepare_window(region.events, window, config) for window in config.windows]

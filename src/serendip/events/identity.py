@@ -1,0 +1,163 @@
+"""Which event is which: ids that name each event once, and groups of events that depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.expressions import split_expressions
+
+__all__ = ["ALONE", "COPIES", "checked_ids", "column_list", "content_codes", "group_codes"]
+
+COPIES = "duplicates"
+"""Word for groups of exact copies: events with the same mass and features."""
+
+ALONE = "none"
+"""Word for events that are taken as independent although they look like copies."""
+
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def column_list(given: str | Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
+    """Names of columns from ``COL[,COL...]`` or a list; a column whose name has a comma is found as a whole."""
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        given = [given] if given.strip().strip("`") in known else split_expressions(given)
+    names = tuple(dict.fromkeys(name.strip().strip("`") for name in given))
+    if not names:
+        raise InputError("an empty list of columns was given; name at least one column")
+    return names
+
+
+def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Ids as int64, uint64 or text, no two events alike.
+
+    Parameters
+    ----------
+    file
+        For messages.
+    columns
+        The columns that make up the id, shape ``(n,)`` each.
+    rows
+        Row of each event in the file, shape ``(n,)``.
+
+    Raises
+    ------
+    InputError
+        If a value is missing or no id, or two events have the same id.
+    """
+    ids = {name: _exact(file, "id", name, values, rows) for name, values in columns.items()}
+    keys = list(ids.values())
+    order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys[::-1])
+    again = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for values in keys:
+        again &= values[order[1:]] == values[order[:-1]]
+    same = np.flatnonzero(again)
+    if len(same):
+        a, b = order[same[0]], order[same[0] + 1]
+        first = ":".join(str(values[a]) for values in keys)
+        names = ",".join(ids)
+        raise InputError(
+            f"{file}: the id '{names}' is repeated in {len(same)} rows, first '{first}' in rows {rows[a]} and {rows[b]}; "
+            "rows of the same event depend on each other, and a p-value that takes them as independent is wrong. Copies: "
+            "remove them. Several candidates of one event, or one generated event used many times: name it with "
+            f"--group {names} in place of --id"
+        )
+    return ids
+
+
+def group_codes(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Code of the group of each event, shape ``(n,)``: equal where all columns are equal.
+
+    A single column of whole numbers is its own code; otherwise the code is a 64-bit hash of the values. So it depends on
+    nothing else, and samples from several files keep their groups when they are joined.
+
+    Parameters
+    ----------
+    file, rows
+        As for :func:`checked_ids`.
+    columns
+        The columns that say which events belong together, shape ``(n,)`` each.
+
+    Raises
+    ------
+    InputError
+        If a value is missing.
+    """
+    keys = []
+    for name, values in columns.items():
+        exact = _exact(file, "group", name, values, rows)
+        keys.append(exact if exact.dtype.kind in "iu" else _text_codes(exact))
+    return keys[0].astype(np.int64) if len(keys) == 1 else _mixed(keys)
+
+
+def content_codes(columns: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Code of the content of each row, shape ``(n,)``: a 64-bit hash, equal for rows that are equal in all columns."""
+    # -0.0 equals 0.0
+    return _mixed([np.asarray(values, dtype=np.float64) + 0.0 for values in columns])
+
+
+def _mixed(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    mixed = np.zeros(len(keys[0]), dtype=np.uint64)
+    for values in keys:
+        bits = np.ascontiguousarray(
+            values.astype(np.float64 if values.dtype.kind == "f" else np.int64, copy=False)
+        )
+        mixed = _splitmix(mixed ^ _splitmix(bits.view(np.uint64)))
+    return mixed.view(np.int64)
+
+
+def _splitmix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        values = values + _GOLDEN
+        values ^= values >> np.uint64(30)
+        values *= _MIX[0]
+        values ^= values >> np.uint64(27)
+        values *= _MIX[1]
+        values ^= values >> np.uint64(31)
+    return values
+
+
+def _text_codes(texts: NDArray[Any]) -> NDArray[np.uint64]:
+    """Hash of each text, once for each that is different."""
+    import hashlib
+
+    different, which = np.unique(texts, return_inverse=True)
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in different.tolist())
+    return np.frombuffer(digests, dtype=np.uint64)[which.ravel()]
+
+
+def _exact(file: str, role: str, name: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Values as whole numbers or text; floating-point numbers only if they are whole and exact."""
+    if values.dtype.kind == "f":
+        missing = np.flatnonzero(np.isnan(values))
+        if len(missing):
+            raise InputError(
+                f"{file}: {role} column '{name}' is missing in {len(missing)} rows, first in row {rows[missing[0]]}; "
+                f"expected one {role} for each row; remove these rows with --where"
+            )
+        if np.isfinite(values).all() and (len(values) == 0 or np.abs(values).max() < 2**53):
+            whole = values.astype(np.int64)
+            if np.array_equal(whole, values):
+                return whole
+        raise InputError(
+            f"{file}: {role} column '{name}' has values that are no whole numbers below 2^53; expected numbers or text"
+        )
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind == "b":
+        return values.astype(np.int64)
+    if values.dtype == object:
+        empty = [row for row, value in enumerate(values) if value is None]
+        if empty:
+            raise InputError(
+                f"{file}: {role} column '{name}' is missing in {len(empty)} rows, first in row {rows[empty[0]]}; "
+                f"expected one {role} for each row"
+            )
+    return values.astype(str)
