@@ -19,6 +19,7 @@ from serendip.search.folds import assign_folds, cross_training_plan
 from serendip.search.rundir import RunDirectory
 from serendip.search.task import Task, run_task
 from serendip.search.template_curves import REPLICAS, can_count, template_curves
+from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.looks import LookResult, fit_inclusive, make_edges
 from serendip.statistics.pvalues import count_p_value
@@ -325,7 +326,8 @@ def test_toys_of_a_template_count_follow_its_own_p():
             )
         overall = global_p_value([look], 2000, rng)
         assert overall.p == pytest.approx(look.p_local, abs=0.02)
-    both = draw_looks(pair, 3000, rng)
+    passed = tuple(np.flatnonzero((efficiency <= p) & (fold > 0)) for p in (0.02, 0.01))
+    both = draw_looks(pair, 3000, rng, LookEvents(mass, fold, passed))
     assert stats.spearmanr(*both).statistic > 0.5
 
 

@@ -16,6 +16,7 @@ from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
 from serendip.search.folds import background_efficiency, tie_breaker
 from serendip.search.rundir import TaskResult
+from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import (
@@ -26,6 +27,7 @@ from serendip.statistics.looks import (
     fit_inclusive,
     fit_range,
     make_edges,
+    tested_folds,
 )
 from serendip.statistics.pvalues import z_value
 from serendip.statistics.template_count import count_look
@@ -236,11 +238,35 @@ def measure(
     searched = [i for i, look in enumerate(looks) if not get_method(look.method).uses_labels]
     if searched and trials and not blinded:
         rng = np.random.default_rng([config.seed, 0x70795])
-        overall = global_p_value([looks[i].result for i in searched], config.toys, rng)
+        shared = _selected_events(config, events, fold, [looks[i] for i in searched], efficiencies)
+        overall = global_p_value([looks[i].result for i in searched], config.toys, rng, shared)
         overall = replace(overall, best_look=searched[overall.best_look])
         if any(looks[i].result.calibration is not None for i in searched):
             overall = _not_below_bonferroni(overall)
     return Measurement(tuple(looks), overall, efficiencies)
+
+
+def _selected_events(
+    config: SearchConfig,
+    events: Events,
+    fold: NDArray[np.int64],
+    looks: list[Look],
+    efficiencies: Mapping[tuple[str, Window], NDArray[np.float64]],
+) -> LookEvents:
+    """What each look selects, in all of the spectrum."""
+    rows: list[NDArray[np.int64] | None] = []
+    for look in looks:
+        method = get_method(look.method)
+        if method.working_points == (1.0,) and config.counting == "fit":
+            rows.append(None)
+            continue
+        chosen = efficiencies[look.method, look.window_fit.window] <= look.working_point
+        if method.trains:
+            chosen = chosen & np.isin(fold, tested_folds(config.combination, config.folds))
+        rows.append(np.flatnonzero(chosen))
+    return LookEvents(
+        events.m.astype(float), fold, tuple(rows), None if events.weight is None else events.weights
+    )
 
 
 def _known(efficiency: NDArray[np.float64] | None) -> NDArray[np.float64]:

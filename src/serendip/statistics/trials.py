@@ -1,9 +1,9 @@
 """The p-value of the largest excess among many looks.
 
 Toys draw every look anew from its own background expectation, repeat the efficiency fit with its choice of
-order and the combination over folds, and keep the smallest p. Working points of one method in one window are
-nested selections and are drawn so (the tighter one is part of the looser one); different windows and methods
-are drawn independently. Real ones share events, which makes the quoted p larger than it need be.
+order and the combination over folds, and keep the smallest p. They are made of whole events, each with the looks that select
+it (:mod:`serendip.statistics.event_toys`), so that overlapping windows, nested working points and methods that select the
+same events are as dependent in the toys as they are in the data.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from serendip.errors import InputError
-from serendip.events.events import Window
+from serendip.statistics.event_toys import EventToys, LookEvents
 from serendip.statistics.look_result import TEMPLATE_COUNT
 from serendip.statistics.looks import (
     EFFICIENCY,
     EFFICIENCY_ALPHA,
     LookResult,
     combined_log_p,
-    fold_expectations,
     fold_fits,
     folds_fitted,
 )
@@ -81,7 +80,9 @@ class GlobalResult:
         return {**vars(self), "p_interval_68": list(self.p_interval_68)}
 
 
-def global_p_value(looks: Sequence[LookResult], n_toys: int, rng: np.random.Generator) -> GlobalResult:
+def global_p_value(
+    looks: Sequence[LookResult], n_toys: int, rng: np.random.Generator, events: LookEvents | None = None
+) -> GlobalResult:
     """Global p-value of the most significant look.
 
     Parameters
@@ -92,6 +93,8 @@ def global_p_value(looks: Sequence[LookResult], n_toys: int, rng: np.random.Gene
         Number of background-only pseudo-experiments.
     rng
         Source of randomness.
+    events
+        Which events the looks select; None: looks with a cut count as independent, which is conservative.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def global_p_value(looks: Sequence[LookResult], n_toys: int, rng: np.random.Gene
         raise ValueError(msg)
     best = int(np.argmin(np.asarray(observed, dtype=float)))
     smallest = float(np.asarray(observed, dtype=float)[best])
-    toys = draw_looks(looks, n_toys, rng)
+    toys = draw_looks(looks, n_toys, rng, events)
     # equal counts give equal p up to rounding; a tie counts as reached
     reached = int(np.count_nonzero(toys.min(axis=0) <= smallest + 1e-9 * abs(smallest) + 1e-12))
     p, interval = toy_p_value(reached, n_toys)
@@ -124,120 +127,96 @@ def global_p_value(looks: Sequence[LookResult], n_toys: int, rng: np.random.Gene
         n_toys=n_toys,
         n_reached=reached,
         best_look=best,
-        trials=f"toys, refitted, n={n_toys}",
+        trials=f"toys{'' if events is None else ' of whole events'}, refitted, n={n_toys}",
         gross_vitells=_gross_vitells(looks, toys, smallest),
         bonferroni=float(min(1.0, len(looks) * np.exp(smallest))),
     )
 
 
-def draw_looks(looks: Sequence[LookResult], n_toys: int, rng: np.random.Generator) -> Array:
-    """``ln p`` of every look in background-only pseudo-experiments, shape ``(n_looks, n_toys)``."""
+def draw_looks(
+    looks: Sequence[LookResult], n_toys: int, rng: np.random.Generator, events: LookEvents | None = None
+) -> Array:
+    """``ln p`` of every look in background-only pseudo-experiments, shape ``(n_looks, n_toys)``.
+
+    ``events`` says which events the looks share (:mod:`serendip.statistics.event_toys`); without it those with a cut are drawn
+    independently.
+    """
     out = np.empty((len(looks), n_toys))
-    nested: dict[tuple[str, Window], list[int]] = defaultdict(list)
-    for i, look in enumerate(looks):
-        nested[look.method, look.window].append(i)
+    # the error of the inclusive shape is common to all looks in a window, that of a template to all its cuts
     windows = list(dict.fromkeys(look.window for look in looks))
-    # the error of the inclusive shape is common to all looks in a window
+    templates = list(dict.fromkeys((look.method, look.window) for look in looks))
     pulls = {window: rng.standard_normal(n_toys) for window in windows}
-    for (_, window), members in nested.items():
-        members.sort(key=lambda i: _expectation(looks[i])[0].sum())
-        nested_toys = _Toys(n_toys, rng)
-        for i in members:
-            out[i] = nested_toys.tighten_to(looks[i], pulls[window])
+    template_pulls = {template: rng.standard_normal(n_toys) for template in templates}
+    factors = np.ones((len(looks), n_toys))
+    for i, look in enumerate(looks):
+        error = _shape_error(look)
+        # lognormal with mean one
+        factors[i] = np.exp(error * pulls[look.window] - 0.5 * error**2)
+    for toys, spectra in EventToys(looks, events, factors).draw(rng):
+        for i, (look, counts) in enumerate(zip(looks, spectra, strict=True)):
+            if look.statistic == TEMPLATE_COUNT:
+                pull = template_pulls[look.method, look.window][toys]
+                out[i, toys] = _template_count(look, counts / look.spectrum.scale, pull)
+            else:
+                out[i, toys] = _refit(look, counts / look.spectrum.scale)
     return out
 
 
-def _expectation(look: LookResult) -> tuple[Array, float]:
-    """Expected sideband counts per bin and expected window count, in Poisson units."""
-    spectrum = look.spectrum
-    side = np.where(spectrum.mask, 0.0, spectrum.expected) / spectrum.scale
-    if side.sum() > 0:
-        return side, look.expected / spectrum.scale
-    # nothing selected: the expectation is unknown below about one event, so one event it is
-    shape = np.ones(len(side)) if spectrum.offset is None else spectrum.offset
-    side = np.where(spectrum.mask, 0.0, shape)
-    return side / side.sum(), look.expected_error / spectrum.scale
+def _shape_error(look: LookResult) -> float:
+    """Relative error of the inclusive shape, beyond what a toy has by itself."""
+    # without a cut the spectrum itself is fitted to the toys; a template has its error in another place
+    return 0.0 if look.statistic == TEMPLATE_COUNT or look.spectrum.offset is None else look.shape_error
 
 
-class _Toys:
-    """Nested selections of one method in one window, tightest first: each adds events to the one before."""
+def _refit(look: LookResult, counts: Array) -> Array:
+    """``ln p`` from selected spectra of toys in Poisson units, shape ``(n_toys, n_groups, n_bins)``."""
+    spectrum, shape_error = look.spectrum, _shape_error(look)
+    observed = counts[..., spectrum.mask].sum(axis=-1)
+    side = np.where(spectrum.mask, 0.0, counts)
+    fits = fit_many(
+        side.sum(axis=1),
+        spectrum.edges,
+        spectrum.family if spectrum.offset is None else EFFICIENCY,
+        mask=spectrum.mask,
+        offset=spectrum.offset,
+        alpha=EFFICIENCY_ALPHA,
+        choice=spectrum.choice,
+    )
+    error = np.hypot(fits.window_error, fits.window * shape_error)
+    if folds_fitted(look.combination):
+        expected, errors, shared = fold_fits(side, spectrum, shape_error)
+    else:
+        # one count for all folds
+        expected, errors, shared = fits.window[:, None], error[:, None], np.zeros(len(error))
+    return combined_log_p(look.combination, observed, expected, errors, shared, fits.window, error)
 
-    def __init__(self, n_toys: int, rng: np.random.Generator) -> None:
-        self.n_toys, self.rng = n_toys, rng
-        self.side_mean: Any = 0.0
-        self.window_mean: Any = 0.0
-        self.side_folds: Any = 0.0
-        self.window_folds: Any = 0.0
-        self.template_pull = rng.standard_normal(n_toys)
 
-    def tighten_to(self, look: LookResult, pull: Array) -> Array:
-        """``ln p`` of the next looser look, shape ``(n_toys,)``."""
-        if look.statistic == TEMPLATE_COUNT:
-            return self._template_count(look)
-        side_mean, b = _expectation(look)
-        share = np.array([fold.expected for fold in look.folds])
-        share = share / share.sum() if share.sum() > 0 else np.full(len(share), 1.0 / len(share))
-        side_mean, window_mean = share[:, None] * side_mean, b * share
-        more = np.maximum(side_mean - self.side_mean, 0.0)
-        self.side_folds = self.side_folds + self.rng.poisson(more, (self.n_toys, *more.shape))
-        spectrum = look.spectrum
-        # without a cut the spectrum itself is fitted to the toys: its error is already in them
-        shape_error = 0.0 if spectrum.offset is None else look.shape_error
-        # lognormal with mean one
-        true = np.exp(shape_error * pull - 0.5 * shape_error**2)[:, None]
-        self.window_folds = self.window_folds + self.rng.poisson(
-            np.maximum(window_mean - self.window_mean, 0.0) * true
-        )
-        self.side_mean, self.window_mean = side_mean, window_mean
-
-        fits = fit_many(
-            self.side_folds.sum(axis=1),
-            spectrum.edges,
-            spectrum.family if spectrum.offset is None else EFFICIENCY,
-            mask=spectrum.mask,
-            offset=spectrum.offset,
-            alpha=EFFICIENCY_ALPHA,
-            choice=spectrum.choice,
-        )
-        error = np.hypot(fits.window_error, fits.window * shape_error)
-        if folds_fitted(look.combination):
-            expected, errors, shared = fold_fits(self.side_folds.astype(float), spectrum, shape_error)
-        else:
-            side = self.side_folds.sum(axis=2).astype(float)
-            expected, errors, shared = fold_expectations(side, fits.window, fits.window_error, shape_error)
-        return combined_log_p(
-            look.combination, self.window_folds.astype(float), expected, errors, shared, fits.window, error
-        )
-
-    def _template_count(self, look: LookResult) -> Array:
-        """The same for a look whose count the template predicts: its prediction is measured anew, as in its p-value."""
-        scale = look.spectrum.scale
-        b, sigma = look.expected / scale, look.expected_error / scale
-        means, errors = (
-            np.array([getattr(fold, name) for fold in look.folds]) / scale
-            for name in ("expected", "expected_error")
-        )
-        more = np.maximum(means - self.window_mean, 0.0)
-        self.window_folds = self.window_folds + self.rng.poisson(more, (self.n_toys, len(more)))
-        self.window_mean = means
-        # all working points err together: they are cuts on one template
-        side = stats.poisson.ppf(stats.norm.cdf(self.template_pull), (b / sigma) ** 2)
-        total = side * sigma**2 / b
-        # without any side event the error is what one would have meant
-        total_error = np.sqrt(np.maximum(side, 1.0)) * sigma**2 / b
-        # what the mean over folds and the single folds say of the covariance between them
-        n, single = len(means), float(np.mean((errors / means) ** 2))
-        between = (n * (sigma / b) ** 2 - single) / max(n - 1, 1)
-        shared = np.full(self.n_toys, np.sqrt(max(between, 0.0)))
-        return combined_log_p(
-            look.combination,
-            self.window_folds.astype(float),
-            means * (total / b)[:, None],
-            errors * (total_error / sigma)[:, None],
-            shared,
-            total,
-            total_error,
-        )
+def _template_count(look: LookResult, counts: Array, pull: Array) -> Array:
+    """The same for a look whose count the template predicts: its prediction is measured anew, as in its p-value."""
+    scale = look.spectrum.scale
+    b, sigma = look.expected / scale, look.expected_error / scale
+    means, errors = (
+        np.array([getattr(fold, name) for fold in look.folds]) / scale
+        for name in ("expected", "expected_error")
+    )
+    # all working points err together: they are cuts on one template
+    side = stats.poisson.ppf(stats.norm.cdf(pull), (b / sigma) ** 2)
+    total = side * sigma**2 / b
+    # without any side event the error is what one would have meant
+    total_error = np.sqrt(np.maximum(side, 1.0)) * sigma**2 / b
+    # what the mean over folds and the single folds say of the covariance between them
+    n, single = len(means), float(np.mean((errors / means) ** 2))
+    between = (n * (sigma / b) ** 2 - single) / max(n - 1, 1)
+    shared = np.full(len(pull), np.sqrt(max(between, 0.0)))
+    return combined_log_p(
+        look.combination,
+        counts[..., look.spectrum.mask].sum(axis=-1),
+        means * (total / b)[:, None],
+        errors * (total_error / sigma)[:, None],
+        shared,
+        total,
+        total_error,
+    )
 
 
 def _gross_vitells(looks: Sequence[LookResult], toys: Array, log_p: float) -> float | None:
