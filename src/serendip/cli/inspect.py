@@ -157,6 +157,13 @@ def _findings(found: Audit) -> list[str]:
             f"Give the label away: {', '.join(found.giveaways)}. Almost the truth itself; no real detector "
             "has that."
         )
+    if found.jagged:
+        names = list(found.jagged)
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        sentences.append(
+            f"Lists of values for each event: {', '.join(names[:8])}{more}. Use one number of them, for example {names[0]}[:,0] "
+            f"(the first), max({names[0]}) or count({names[0]})."
+        )
     if found.unreadable:
         names = list(found.unreadable)
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""

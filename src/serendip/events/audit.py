@@ -83,6 +83,8 @@ class Audit:
         Before and after the cut.
     columns
         One entry for each column.
+    jagged
+        Columns with a list of values for each event, and the type of the values; their values are not looked at.
     unreadable
         Columns that cannot be used, and why.
     duplicated_ids
@@ -101,6 +103,7 @@ class Audit:
     rows_in_file: int
     rows: int
     columns: tuple[ColumnAudit, ...]
+    jagged: Mapping[str, str]
     unreadable: Mapping[str, str]
     duplicated_ids: int | None
     duplicated_columns: tuple[tuple[str, ...], ...]
@@ -262,15 +265,16 @@ def _audit_events(events: Events, seed: int) -> Audit:
     for name, values in events.columns.items():
         examiner.add(name, str(values.dtype), roles[name], values)
     file, form = str(events.provenance.get("file", "")), str(events.provenance.get("format", ""))
-    return examiner.result(file, form, None, len(events), {})
+    return examiner.result(file, form, None, len(events), {}, {})
 
 
 def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, seed: int) -> Audit:
     rows: NDArray[np.int64] | slice = slice(None)
     n = table.n_rows
 
-    def load(names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        return {name: values[rows] for name, values in table.load(names).items()}
+    def load(names: Sequence[str]) -> dict[str, Any]:
+        loaded = table.load(names)
+        return loaded if isinstance(rows, slice) else {name: values[rows] for name, values in loaded.items()}
 
     def numbers(expression: Expression) -> NDArray[Any]:
         raw = load(sorted(expression.columns))
@@ -311,8 +315,8 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
     for i in range(0, len(left), batch):
         for name, values in load(left[i : i + batch]).items():
             examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
-    unreadable = table.unreadable if everything else {}
-    return examiner.result(table.path.name, table.format, table.tree, table.n_rows, unreadable)
+    left_over = (table.jagged, table.unreadable) if everything else ({}, {})
+    return examiner.result(table.path.name, table.format, table.tree, table.n_rows, *left_over)
 
 
 class _Examiner:
@@ -384,7 +388,13 @@ class _Examiner:
         return single_feature_auc(values[rows], self.signal[rows])
 
     def result(
-        self, file: str, form: str, tree: str | None, rows_in_file: int, unreadable: Mapping[str, str]
+        self,
+        file: str,
+        form: str,
+        tree: str | None,
+        rows_in_file: int,
+        jagged: Mapping[str, str],
+        unreadable: Mapping[str, str],
     ) -> Audit:
         columns = tuple(self.seen.values())
         correlated = [
@@ -400,6 +410,7 @@ class _Examiner:
             rows_in_file=rows_in_file,
             rows=self.n,
             columns=columns,
+            jagged=dict(jagged),
             unreadable=dict(unreadable),
             duplicated_ids=self.duplicated_ids,
             duplicated_columns=tuple(tuple(names) for names in self._digests.values() if len(names) > 1),

@@ -59,6 +59,7 @@ class LhcoTable(Table):
                     "a raw file"
                 )
             self.types = dict(base.types)
+            self.jagged = dict(base.jagged)
             self.unreadable = dict(base.unreadable)
         self.types.update(dict.fromkeys((self.mass, *self.features), "float64"))
 
@@ -66,9 +67,7 @@ class LhcoTable(Table):
         """Close the file."""
         self.base.close()
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`."""
         self.require(names)
         made = {name for name in names if name in (self.mass, *self.features)}

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import GROUP, Events
-from serendip.events.expressions import Expression, cut, parse
+from serendip.events.expressions import Expression, cut, not_flat, parse
 from serendip.events.formats import open_table
 from serendip.events.formats.table import Table
 from serendip.events.identity import ALONE, COPIES, checked_ids, column_list, content_codes, group_codes
+from serendip.events.jagged import Jagged
 from serendip.events.presets import LhcoTable, preset_table
 
 __all__ = ["ROW", "UNITS", "Roles", "as_numbers", "read", "resolve"]
@@ -90,7 +91,7 @@ def resolve(
         mass, features = stored["mass"], features or stored["features"]
         weight, label, id = weight or stored["weight"], label or stored["label"], id or stored["id"]
         group = group or stored.get("group")
-    known = {*table.types, *table.unreadable}
+    known = table.names
 
     def expression(text: str) -> Expression:
         try:
@@ -115,6 +116,14 @@ def resolve(
         group=str(group) if group in (COPIES, ALONE) else column_list(group, known),
     )
     table.require(roles.columns)
+    for used in (*roles.numbers, *([roles.where] if roles.where else [])):
+        if used.plain and used.text in table.jagged:
+            raise InputError(f"{table.path.name}: {not_flat(used.text)}")
+    for name in (roles.label, *roles.id, *roles.grouping):
+        if name in table.jagged:
+            raise InputError(
+                f"{table.path.name}: column '{name}' has a list of values for each event; a label, id or group has one"
+            )
     hidden: dict[str, Collection[str | None]] = {
         "label": {roles.label},
         "id": set(roles.id),
@@ -143,15 +152,15 @@ def resolve(
     return roles
 
 
-def as_numbers(table: Table, name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """Numbers as they are; a text column whose texts are all numbers is converted.
+def as_numbers(table: Table, name: str, values: Any) -> Any:
+    """Numbers, and lists of them, as they are; a text column whose texts are all numbers is converted.
 
     Raises
     ------
     InputError
         Naming the first row with something else.
     """
-    if values.dtype.kind in "biuf":
+    if isinstance(values, Jagged) or values.dtype.kind in "biuf":
         return values
     numbers = np.full(len(values), np.nan)
     for row, value in enumerate(values):

@@ -1,6 +1,6 @@
 """Expressions of columns: :func:`parse` reads them, an :class:`Expression` gives the value for each event."""
 
-from serendip.events.expressions.evaluation import FUNCTIONS, Expression
+from serendip.events.expressions.evaluation import FUNCTIONS, Expression, not_flat
 from serendip.events.expressions.language import (
     columns_of,
     cut,
@@ -16,6 +16,7 @@ __all__ = [
     "columns_of",
     "cut",
     "evaluate",
+    "not_flat",
     "parse",
     "split_expressions",
     "suggest",

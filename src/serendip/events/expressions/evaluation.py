@@ -6,6 +6,7 @@ import ast
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 from simpleeval import InvalidExpression, SimpleEval
 
 from serendip.errors import InputError
+from serendip.events.expressions.lists import lifted, nth, ordered, pick, reduced, widened
+from serendip.events.expressions.particles import KINEMATICS, Particles, kinematic
+from serendip.events.jagged import Column, Jagged
 
-__all__ = ["FUNCTIONS", "TABLE", "Expression", "truth"]
+__all__ = ["FUNCTIONS", "TABLE", "Expression", "not_flat", "truth"]
 
 MAX_EXPONENT = 100.0
 
@@ -66,8 +70,8 @@ _UNARY = ["sqrt", "exp", "expm1", "log", "log1p", "log10", "log2", "cbrt", "sin"
 "arccos",
           "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "floor", "ceil", "round",
          "sign"]  # fmt: skip
-# name: (function, number of arguments)
-TABLE: dict[str, tuple[Any, int]] = {
+# name: (function of numbers, number of arguments)
+_NUMBERS: dict[str, tuple[Any, int]] = {
     **{name: (getattr(np, name), 1) for name in _UNARY},
     **{
         name: (getattr(np, f"arc{name[1:]}"), 1)
@@ -82,12 +86,31 @@ TABLE: dict[str, tuple[Any, int]] = {
     "power": (_power, 2),
     "minimum": (np.minimum, 2),
     "maximum": (np.maximum, 2),
-    "min": (np.minimum, 2),
-    "max": (np.maximum, 2),
     "fmod": (np.fmod, 2),
     "where": (_where, 3),
     "isfinite": (np.isfinite, 1),
     "isnan": (np.isnan, 1),
+}
+
+
+def _either(name: str, function: Any) -> Any:
+    """Smallest or largest of the objects of an event with one argument, of two numbers with two."""
+    return lambda *values: lifted(function)(*values) if len(values) == 2 else reduced(name, values[0])
+
+
+def _every(name: str) -> Any:
+    return lambda values: reduced(name, lifted(truth)(values))
+
+
+# name: (function, smallest and largest number of arguments)
+TABLE: dict[str, tuple[Any, int, int]] = {
+    **{name: (lifted(function), n, n) for name, (function, n) in _NUMBERS.items()},
+    "min": (_either("min", np.minimum), 1, 2),
+    "max": (_either("max", np.maximum), 1, 2),
+    **{name: (partial(reduced, name), 1, 1) for name in ("sum", "count", "mean")},
+    **{name: (_every(name), 1, 1) for name in ("any", "all")},
+    "ordered": (ordered, 1, 2),
+    **{name: (kinematic(name), 1, 40) for name in KINEMATICS},
 }
 FUNCTIONS = tuple(sorted(TABLE))
 
@@ -116,12 +139,17 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
     """simpleeval on arrays, with the few kinds of syntax that the tokenizer lets through."""
 
     def __init__(self, names: dict[str, Any]) -> None:
-        super().__init__(operators=_ARITHMETIC, functions={n: f for n, (f, _) in TABLE.items()}, names=names)
+        super().__init__(
+            operators={kind: lifted(function) for kind, function in _ARITHMETIC.items()},
+            functions={name: entry[0] for name, entry in TABLE.items()},
+            names=names,
+        )
         kept = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Name)
         self.nodes: dict[type, Any] = {kind: handler for kind, handler in self.nodes.items() if kind in kept}
         self.nodes[ast.Constant] = self._eval_number
         self.nodes[ast.BoolOp] = self._eval_boolop
         self.nodes[ast.Compare] = self._eval_compare
+        self.nodes[ast.Subscript] = self._eval_subscript
 
     def _eval_number(self, node: ast.Constant) -> Any:
         value = node.value
@@ -130,8 +158,8 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         return np.asarray(value)[()]
 
     def _eval_boolop(self, node: ast.BoolOp) -> Any:
-        parts = [truth(self._eval(value)) for value in node.values]
-        join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+        parts = [lifted(truth)(self._eval(value)) for value in node.values]
+        join = lifted(np.logical_and if isinstance(node.op, ast.And) else np.logical_or)
         result = parts[0]
         for part in parts[1:]:
             result = join(result, part)
@@ -142,9 +170,46 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         left = self._eval(node.left)
         for operation, right_node in zip(node.ops, node.comparators, strict=True):
             right = self._eval(right_node)
-            result = np.logical_and(result, self.operators[type(operation)](left, right))
+            result = lifted(np.logical_and)(result, self.operators[type(operation)](left, right))
             left = right
         return result
+
+    def _eval_subscript(self, node: ast.Subscript) -> Any:
+        value = self._eval(node.value)
+        if not isinstance(value, Jagged | Particles):
+            raise InputError("[...] follows something that has one number for each event; leave it out")
+        indices = node.slice.elts[1:] if isinstance(node.slice, ast.Tuple) else [node.slice]
+        for index in indices:
+            chosen = _index(index)
+            if chosen is None:
+                chosen = lifted(truth)(self._eval(index))
+            if isinstance(chosen, int):
+                value = value.nth(chosen) if isinstance(value, Particles) else nth(value, chosen)
+            else:
+                value = value.pick(chosen) if isinstance(value, Particles) else pick(value, chosen)
+        return value
+
+
+def _index(node: ast.expr) -> int | slice | None:
+    """The number or slice that stands in a subscript; None for a condition."""
+    if isinstance(node, ast.Slice):
+        low, high = (None if end is None else _index(end) for end in (node.lower, node.upper))
+        return slice(low, high)
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node, sign = node.operand, -1
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return sign * node.value
+    return None
+
+
+def not_flat(text: str) -> str:
+    """What is wrong with an expression that gives a list for each event."""
+    one = text if text.replace("_", "").replace(".", "").isalnum() else f"({text})"
+    return (
+        f"'{text}' has a list of values for each event, but one number is needed; take for example {one}[:,0] (the "
+        "first, leading object), or count, sum, max, min, mean, any or all of them"
+    )
 
 
 @dataclass(frozen=True)
@@ -166,12 +231,22 @@ class Expression:
     plain: bool
     _tree: ast.expr | None = None
     _names: tuple[tuple[str, str], ...] = ()
+    # name in the tree: (name of the particles, component, column)
+    _particles: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = ()
 
-    def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Value for each row, shape ``(n,)``; a plain column is returned as it is."""
+    def __call__(self, columns: Mapping[str, Column]) -> NDArray[Any]:
+        """Value for each row, shape ``(n,)``; a plain column is returned as it is.
+
+        Raises
+        ------
+        InputError
+            If the expression gives a list for each row instead of one number, or cannot be evaluated.
+        """
         if self.plain:
-            return columns[self.text]
-        names = {alias: _operand(name, columns[name]) for alias, name in self._names}
+            return self._flat(columns[self.text])
+        names: dict[str, Any] = {alias: _operand(name, columns[name]) for alias, name in self._names}
+        for alias, group, parts in self._particles:
+            names[alias] = Particles(group, {part: _operand(name, columns[name]) for part, name in parts})
         evaluator = _Evaluator(names)
         evaluator.expr = self.text
         try:
@@ -182,14 +257,18 @@ class Expression:
         except (InvalidExpression, ArithmeticError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"expression '{self.text}' cannot be evaluated: {error}") from error
         n = len(next(iter(columns[name] for name in self.columns)))
-        return np.broadcast_to(np.asarray(result), (n,))
+        return np.broadcast_to(np.asarray(self._flat(result)), (n,))
+
+    def _flat(self, values: Any) -> NDArray[Any]:
+        if isinstance(values, Jagged):
+            raise InputError(not_flat(self.text))
+        flat: NDArray[Any] = values
+        return flat
 
 
-def _operand(name: str, values: NDArray[Any]) -> NDArray[Any]:
+def _operand(name: str, values: Column) -> Column:
+    if isinstance(values, Jagged):
+        return values
     if values.dtype.kind not in "biuf":
         raise InputError(f"column '{name}' holds text; expressions need numbers")
-    if values.dtype in (np.bool_, np.float64):
-        return values
-    if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
-        return values.astype(np.float64)
-    return values.astype(np.int64, copy=False)
+    return widened(values)

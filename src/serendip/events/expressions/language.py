@@ -1,8 +1,10 @@
 """Expressions of columns, such as ``tau2/(tau1+1e-5)`` or ``pt>200 & abs(eta)<2.5``, evaluated safely.
 
 The text is read by an own tokenizer that knows numbers, column names, a fixed list of functions and operators
-and nothing else: no attributes, subscripts, texts or unknown calls exist in this language. What
-remains is evaluated by ``simpleeval`` on whole NumPy columns.
+and nothing else: no attributes, texts or unknown calls exist in this language. What
+remains is evaluated by ``simpleeval`` on whole NumPy columns. Columns with a list of values for each event have subscripts
+(``Jet_pt[:,0]``, ``Jet_pt[Jet_eta < 2.5]``) and functions that make one number of the list (``sum``, ``count``, ``any``, ...);
+groups of columns that describe particles have ``mass(Muon, 0, 1)``, ``deltaR(Muon[:,0], Jet[:,0])`` and ``nJet``.
 
 Operators bind as in C and ROOT: ``!`` first, then powers, products, sums, comparisons, ``&`` and last ``|``.
 So
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.expressions.evaluation import FUNCTIONS, TABLE, Expression, truth
+from serendip.events.expressions.particles import KINEMATICS, group_columns, in_group
 
 __all__ = ["columns_of", "cut", "evaluate", "parse", "split_expressions", "suggest"]
 
@@ -34,7 +37,7 @@ _TOKEN = re.compile(
     (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
   | `(?P<quoted>[^`]+)`
   | (?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)
-  | (?P<operator>\*\*|//|<=|>=|==|!=|&&|\|\||[-+*/%<>()!&|~,])
+  | (?P<operator>\*\*|//|<=|>=|==|!=|&&|\|\||[-+*/%<>()\[\]:!&|~,])
     )""",
     re.VERBOSE,
 )
@@ -135,24 +138,109 @@ def parse(text: str, available: Collection[str] | None = None) -> Expression:
             code.append(value.lstrip("0") if value.isdigit() and value.strip("0") else value)
         else:
             code.append(_REWRITTEN.get(value, value))
-    for name in aliases:
-        if available is not None and name not in available:
-            raise InputError(f"expression '{text}': there is no column '{name}'; {suggest(name, available)}")
-    if len(tokens) == 1 and aliases:
-        name = next(iter(aliases))
-        return Expression(name, frozenset({name}), plain=True)
+    if len(tokens) == 1 and aliases and (available is None or not _counted(value, available)):
+        _require(text, value, available)
+        return Expression(value, frozenset({value}), plain=True)
     tree = _checked_tree(text, " ".join(code))
     if not aliases:
         raise InputError(
             f"expression '{text}' uses no column" + (f"; {suggest(text, available)}" if available else "")
         )
+    groups = _Groups(text, {alias: name for name, alias in aliases.items()}, available)
+    tree = groups.visit(tree)
+    for name in groups.names.values():
+        _require(text, name, available)
     return Expression(
         text,
-        frozenset(aliases),
+        frozenset(
+            {
+                *groups.names.values(),
+                *(name for parts in groups.particles.values() for name in parts.values()),
+            }
+        ),
         plain=False,
         _tree=tree,
-        _names=tuple((alias, name) for name, alias in aliases.items()),
+        _names=tuple(groups.names.items()),
+        _particles=tuple(
+            (f"group_{name}", name, tuple(parts.items())) for name, parts in groups.particles.items()
+        ),
     )
+
+
+def _require(text: str, name: str, available: Collection[str] | None) -> None:
+    if available is None or name in available:
+        return
+    members = in_group(name, available)
+    if members:
+        shown = ", ".join(members[:4]) + (", ..." if len(members) > 4 else "")
+        raise InputError(
+            f"expression '{text}': '{name}' is no column but a group of them ({shown}); take one, or {name} inside of "
+            f"{', '.join(KINEMATICS)} or count"
+        )
+    raise InputError(f"expression '{text}': there is no column '{name}'; {suggest(name, available)}")
+
+
+def _counted(name: str, available: Collection[str]) -> str | None:
+    """A column of the group ``X`` if the name is ``nX`` and no column has it."""
+    group = name[1:] if name.startswith("n") and name not in available else ""
+    return _counting(group, available) if group else None
+
+
+def _counting(group: str, available: Collection[str]) -> str | None:
+    members = in_group(group, available)
+    return next(
+        (name for name in members if name[len(group) + 1 :].lower() in ("pt", "eta")),
+        next(iter(members), None),
+    )
+
+
+class _Groups(ast.NodeTransformer):
+    """Replaces the names of groups of columns by particles, or by a column whose objects are counted."""
+
+    def __init__(self, text: str, aliases: Mapping[str, str], available: Collection[str] | None) -> None:
+        self.text, self.aliases, self.available = text, aliases, available
+        self.names: dict[str, str] = {}
+        self.particles: dict[str, dict[str, str]] = {}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        assert isinstance(node.func, ast.Name)
+        function = node.func.id
+        if self.available is not None and function in (*KINEMATICS, "count"):
+            for argument in node.args:
+                self._replace(function, argument)
+        # the name of the function is no column
+        node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def _replace(self, function: str, node: ast.expr) -> None:
+        while isinstance(node, ast.Subscript):
+            node = node.value
+        if not isinstance(node, ast.Name) or self.available is None:
+            return
+        group = self.aliases[node.id]
+        if group in self.available or not in_group(group, self.available):
+            return
+        if function == "count":
+            node.id = f"counting_{group}"
+            self.names[node.id] = str(_counting(group, self.available))
+            return
+        node.id = f"group_{group}"
+        try:
+            parts = group_columns(function, group, self.available)
+        except InputError as error:
+            raise InputError(f"expression '{self.text}': {error}") from None
+        self.particles.setdefault(group, {}).update(parts)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        name = self.aliases.get(node.id)
+        if name is None:
+            return node
+        counted = None if self.available is None else _counted(name, self.available)
+        if counted is not None:
+            self.names[node.id] = counted
+            return ast.Call(func=ast.Name("count", ast.Load()), args=[node], keywords=[])
+        self.names[node.id] = name
+        return node
 
 
 def _checked_tree(text: str, code: str) -> ast.expr:
@@ -162,6 +250,7 @@ def _checked_tree(text: str, code: str) -> ast.expr:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise InputError(f"expression '{text}' cannot be read: {reason}") from None
     level: list[ast.AST] = [tree]
+    indices: set[int] = set()
     for _ in range(MAX_DEPTH):
         for node in level:
             if isinstance(node, ast.Call):
@@ -170,20 +259,53 @@ def _checked_tree(text: str, code: str) -> ast.expr:
                     raise InputError(
                         f"expression '{text}' cannot be read: an operator is missing before a bracket"
                     )
-                wanted = TABLE[node.func.id][1]
-                if len(node.args) != wanted:
+                _, least, most = TABLE[node.func.id]
+                if not least <= len(node.args) <= most:
+                    wanted = str(most) if least == most else f"{least} to {most}"
                     raise InputError(
-                        f"expression '{text}': {node.func.id} takes {wanted} argument{'s' * (wanted > 1)}, "
+                        f"expression '{text}': {node.func.id} takes {wanted} argument{'s' * (most > 1)}, "
                         f"not {len(node.args)}"
                     )
-            elif isinstance(node, ast.Tuple):
+            elif isinstance(node, ast.Subscript):
+                _check_subscript(text, node)
+            elif isinstance(node, ast.List):
+                raise InputError(f"expression '{text}' cannot be read: [...] must follow a column")
+            elif isinstance(node, ast.Tuple) and id(node) not in indices:
                 raise InputError(f"expression '{text}' cannot be read: a comma outside a function")
+        indices = {id(node.slice) for node in level if isinstance(node, ast.Subscript)}
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             return tree
     raise InputError(
         f"expression '{text[:40]}...' is nested too deeply; at most {MAX_DEPTH} levels are possible"
     )
+
+
+def _check_subscript(text: str, node: ast.Subscript) -> None:
+    """Let ``[N]``, ``[:,N]``, ``[:,:N]``, ``[:,N,M]`` and ``[condition]`` through."""
+
+    def whole(end: ast.expr | None) -> bool:
+        if isinstance(end, ast.UnaryOp) and isinstance(end.op, ast.USub):
+            end = end.operand
+        return end is None or (isinstance(end, ast.Constant) and type(end.value) is int)
+
+    def everything(index: ast.expr) -> bool:
+        return isinstance(index, ast.Slice) and index.lower is index.upper is index.step is None
+
+    indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if isinstance(node.slice, ast.Tuple) and everything(indices[0]):
+        indices = indices[1:]
+        understood = all(whole(index) for index in indices[:-1])
+    else:
+        understood = len(indices) == 1 and not isinstance(indices[0], ast.Slice)
+    last = indices[-1] if indices else None
+    if isinstance(last, ast.Slice):
+        understood &= whole(last.lower) and whole(last.upper) and last.step is None and not everything(last)
+    if last is None or not understood:
+        raise InputError(
+            f"expression '{text}': [...] is not understood; possible are [:,N] for object N of each event (the first is 0, the "
+            "last is -1), [:,:N] for the first N, and a condition on each object, such as [Jet_pt > 30]"
+        )
 
 
 def columns_of(expression: str, available: Collection[str] | None = None) -> set[str]:
@@ -239,7 +361,7 @@ def split_expressions(text: str) -> list[str]:
         if character == "`":
             quoted = not quoted
         elif not quoted:
-            depth += (character == "(") - (character == ")")
+            depth += (character in "([") - (character in ")]")
             if depth < 0:
                 break
             if character == "," and depth == 0:

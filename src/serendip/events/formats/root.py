@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import uproot
-from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.formats.table import Table, as_array, pick
+from serendip.events.jagged import Jagged, concatenate
 
 __all__ = ["RootTable"]
 
@@ -100,10 +100,14 @@ class RootTable(Table):
                 self.types[name] = str(kind.to_dtype.newbyteorder("="))
             elif isinstance(kind, uproot.AsStrings):
                 self.types[name] = "text"
-            elif isinstance(kind, uproot.AsDtype):
-                self.unreadable[name] = (
-                    f"has {kind.to_dtype.shape} values for each event; expected one number"
-                )
+            elif isinstance(kind, uproot.AsDtype) and kind.to_dtype.base.names is None:
+                self.jagged[name] = str(kind.to_dtype.base.newbyteorder("="))
+            elif (
+                isinstance(kind, uproot.AsJagged)
+                and isinstance(kind.content, uproot.AsDtype)
+                and kind.content.to_dtype.base.names is None
+            ):
+                self.jagged[name] = str(kind.content.to_dtype.base.newbyteorder("="))
             else:
                 self.unreadable[name] = FLATTEN.replace("NAME", repr(name))
 
@@ -118,25 +122,26 @@ class RootTable(Table):
             else:
                 self.unreadable[name] = FLATTEN.replace("NAME", repr(name))
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`; read in chunks, so that memory stays near the size of the result."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        flat = [name for name in names if name in self.types]
+        lists = [name for name in names if name in self.jagged]
         row_bytes = sum(
-            np.dtype(self.types[name]).itemsize if self.types[name] != "text" else 32 for name in names
-        )
+            np.dtype(self.types[name]).itemsize if self.types[name] != "text" else 32 for name in flat
+        ) + 32 * len(lists)
         step = max(1, CHUNK // max(1, row_bytes))
-        parts: list[dict[str, NDArray[Any]]] = []
+        parts: list[dict[str, Any]] = []
         with self._readable():
-            for low in range(start, stop, step):
-                chunk = self._tree.arrays(
-                    list(names), library="np", entry_start=low, entry_stop=min(low + step, stop)
-                )
-                parts.append({name: as_array(chunk[name]) for name in names})
-        if not parts:
-            return {name: np.empty(0) for name in names}
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
+            for low in range(start, max(stop, start + 1), step):
+                part: dict[str, Any] = {}
+                bounds = {"entry_start": low, "entry_stop": min(low + step, stop)}
+                if flat:
+                    chunk = self._tree.arrays(flat, library="np", **bounds)
+                    part.update((name, as_array(chunk[name])) for name in flat)
+                if lists:
+                    chunk = self._tree.arrays(lists, library="ak", **bounds)
+                    part.update((name, Jagged.from_awkward(chunk[name])) for name in lists)
+                parts.append(part)
+        return {name: concatenate([part.pop(name) for part in parts]) for name in names}

@@ -28,7 +28,10 @@ class Table(ABC):
     tree
         Name of the table inside the file, if the format has more than one.
     types
-        Name and type of each column that can be loaded.
+        Name and type of each column with one value for each row.
+    jagged
+        Name of each column with a list of numbers for each row, and the type of the numbers (``"float32"``,
+        ``"list of float32"`` for lists of lists). Expressions make one value for each row of them.
     unreadable
         Name of each column that cannot, and why.
     n_rows
@@ -43,15 +46,18 @@ class Table(ABC):
         self.path = path
         self.tree: str | None = None
         self.types: dict[str, str] = {}
+        self.jagged: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
         self.n_rows = 0
         self.roles: Mapping[str, Any] | None = None
 
     @abstractmethod
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """Read columns of the rows ``start:stop``, each of shape ``(n,)``; text comes as object or ``U``."""
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
+        """Read columns of the rows ``start:stop``.
+
+        Those of :attr:`types` come as arrays of shape ``(n,)``, text as object or ``U``; those of :attr:`jagged` as
+        :class:`~serendip.events.jagged.Jagged`.
+        """
 
     def close(self) -> None:  # noqa: B027 - only files that stay open need one
         """Close the file."""
@@ -67,10 +73,15 @@ class Table(ABC):
         for name in names:
             if name in self.unreadable:
                 raise InputError(f"{self.path.name}: column '{name}' {self.unreadable[name]}")
-            if name not in self.types:
+            if name not in self.types and name not in self.jagged:
                 raise InputError(
-                    f"{self.path.name}: there is no column '{name}'; {suggest(name, self.types)}"
+                    f"{self.path.name}: there is no column '{name}'; {suggest(name, self.names)}"
                 )
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all columns, usable or not."""
+        return {*self.types, *self.jagged, *self.unreadable}
 
 
 def pick(path: Path, wanted: str | None, found: Sequence[str], what: str) -> str:
