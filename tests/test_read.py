@@ -574,11 +574,11 @@ def test_real_root_files(shared_data):
     events = read(nano, mass="MET_pt", features=["nJet", "PV_npvs"], id="event", where="nMuon>0 & MET_pt>20")
     assert 0 < len(events) < 200
     assert len(set(events.ids.tolist())) == len(events)
-    with pytest.raises(InputError, match=r"column 'Jet_pt' .*jagged.*flatten"):
+    with pytest.raises(InputError, match=r"'Jet_pt' has a list of values for each event"):
         read(nano, mass="MET_pt", features=["Jet_pt"])
     muons = folder / "Run2012BC_DoubleMuParked_Muons_1000evts_rntuple_v1-0-0-0.root"
     assert len(read(muons, mass="nMuon", where="nMuon > 0")) > 500
-    with pytest.raises(InputError, match=r"column 'Muon_pt' .*jagged.*flatten"):
+    with pytest.raises(InputError, match="Muon_pt"):
         read(muons, mass="Muon_pt")
 
 
