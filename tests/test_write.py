@@ -18,7 +18,7 @@ from serendip.errors import InputError
 from serendip.events.files import atomic_write
 
 N = 300
-SUFFIXES = ("parquet", "pq", "csv", "csv.gz", "h5", "hdf5", "root")
+SUFFIXES = ("parquet", "pq", "arrow", "feather", "csv", "csv.gz", "h5", "hdf5", "npz", "root")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_round_trip(events, suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     write(events, path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    if "csv" in suffix:
+    if "csv" in suffix or suffix == "npz":
         again = read(
             path, mass="mass", features=[f"`{f}`" for f in events.features], weight="w", label="y", id="key"
         )
@@ -63,7 +63,7 @@ def test_round_trip(events, suffix, tmp_path):
         assert again.features == ("tau2__tau1_1e_5_", "tau2__tau1_1e_5__", "n_b")
     else:
         assert again.features == events.features
-    if suffix in ("parquet", "h5"):
+    if suffix in ("parquet", "arrow", "h5"):
         assert again.digest() == events.digest()
 
 

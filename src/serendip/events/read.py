@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import GROUP, Events
 from serendip.events.expressions import Expression, cut, not_flat, parse
-from serendip.events.formats import open_table
+from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
 from serendip.events.identity import ALONE, COPIES, checked_ids, column_list, content_codes, group_codes
 from serendip.events.jagged import Jagged
@@ -94,6 +93,7 @@ def resolve(
     known = table.names
 
     def expression(text: str) -> Expression:
+        text = table.aliases.get(text.strip().strip("`"), text)
         try:
             return parse(text, known)
         except InputError as error:
@@ -103,6 +103,7 @@ def resolve(
         if text is None:
             return None
         name = text.strip().strip("`")
+        name = table.aliases.get(name, name)
         table.require([name])
         return name
 
@@ -178,7 +179,7 @@ def as_numbers(table: Table, name: str, values: Any) -> Any:
 
 
 def read(
-    path: str | os.PathLike[str],
+    path: Source | Any,
     *,
     mass: str | None = None,
     features: Sequence[str] = (),
@@ -203,9 +204,9 @@ def read(
     Parameters
     ----------
     path
-        A Parquet file or a folder of them, a CSV file (also ``.csv.gz``), an HDF5 file (plain columns,
-        compound
-        tables, tables of pandas or PyTables) or a ROOT file (TTree, RNTuple).
+        A Parquet, Arrow, CSV (also packed), HDF5 (plain columns, compound tables, tables of pandas or PyTables), NumPy or
+        ROOT file (TTree, RNTuple); a folder of such files, a pattern like ``"data/*.root"``, or a list of these. Or a table
+        in memory: a dictionary of arrays, a structured array, a data frame (pandas, polars, Arrow), awkward records.
     mass
         Expression of columns for the resonant mass. May be left out with a preset, and for files that
         :func:`serendip.write` made, which know their roles.
@@ -335,11 +336,10 @@ def _build(
         group=GROUP if GROUP in columns else None,
         provenance={
             "file": name,
+            **({"files": table.files} if len(table.files) > 1 else {}),
             "format": table.format,
             "tree": table.tree,
-            "bytes": sum(f.stat().st_size for f in table.path.rglob("*") if f.is_file())
-            if table.path.is_dir()
-            else table.path.stat().st_size,
+            "bytes": table.size,
             "rows_in_file": table.n_rows,
             "rows_after_cut": after_cut,
             "rows": len(numbers),

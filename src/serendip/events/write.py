@@ -1,10 +1,11 @@
-"""Write events to Parquet, CSV, HDF5 or ROOT."""
+"""Write events to Parquet, Arrow, CSV, HDF5, NumPy or ROOT."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,26 @@ from serendip.events.formats import format_of
 __all__ = ["write"]
 
 TABLE = "events"
+_SUFFIXES = (
+    ".parquet",
+    ".pq",
+    ".arrow",
+    ".feather",
+    ".csv",
+    ".csv.gz",
+    ".h5",
+    ".hdf5",
+    ".hdf",
+    ".npz",
+    ".root",
+)
 
 
 def write(events: Events, path: str | os.PathLike[str]) -> None:
     """Write a table of events; the format follows the suffix.
 
-    The roles and the provenance are stored with it, so that :func:`serendip.read` needs no options for
-    Parquet,
-    HDF5 and ROOT files made here; CSV has no place for them. In ROOT files, characters of a column name that
+    The roles and the provenance are stored with it, so that :func:`serendip.read` needs no options for Parquet, Arrow,
+    HDF5 and ROOT files made here; CSV and NumPy have no place for them. In ROOT files, characters of a column name that
     ROOT
     does not allow become ``_``. An existing file is replaced only when the new one is complete.
 
@@ -35,7 +48,8 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
     events
         What to write, masses in GeV.
     path
-        A name with ``.parquet``, ``.pq``, ``.csv``, ``.csv.gz``, ``.h5``, ``.hdf5``, ``.hdf`` or ``.root``.
+        A name with ``.parquet``, ``.pq``, ``.arrow``, ``.feather``, ``.csv``, ``.csv.gz``, ``.h5``, ``.hdf5``, ``.hdf``,
+        ``.npz`` or ``.root``.
 
     Raises
     ------
@@ -43,6 +57,10 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
         If the suffix is not known, the folder cannot be written, or the disk is full.
     """
     target = Path(path)
+    if not target.name.lower().endswith(_SUFFIXES):
+        raise InputError(
+            f"'{target.name}': the format is not known; expected a name with {', '.join(_SUFFIXES)}"
+        )
     name = format_of(target)
     columns = dict(events.columns)
     roles = {
@@ -57,6 +75,10 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
     with atomic_write(target) as temporary:
         if name == "Parquet":
             _parquet(columns, roles, temporary)
+        elif name == "Arrow":
+            _arrow(columns, roles, temporary)
+        elif name == "NumPy":
+            _numpy(columns, temporary)
         elif name == "CSV":
             _csv(columns, temporary, compressed=target.suffix == ".gz")
         elif name == "HDF5":
@@ -76,6 +98,22 @@ def _parquet(columns: dict[str, NDArray[Any]], roles: dict[str, Any], path: Path
 
     table = _table(columns)
     pq.write_table(table.replace_schema_metadata({"serendip": json.dumps(roles)}), path)
+
+
+def _arrow(columns: dict[str, NDArray[Any]], roles: dict[str, Any], path: Path) -> None:
+    import pyarrow.feather
+
+    table = _table(columns).replace_schema_metadata({"serendip": json.dumps(roles)})
+    pyarrow.feather.write_feather(table, path)
+
+
+def _numpy(columns: dict[str, NDArray[Any]], path: Path) -> None:
+    # np.savez takes names as keywords, which cannot be "file"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in columns.items():
+            plain = values.astype(str) if values.dtype == object else values
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(plain), allow_pickle=False)
 
 
 def _csv(columns: dict[str, NDArray[Any]], path: Path, *, compressed: bool) -> None:

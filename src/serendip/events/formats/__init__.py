@@ -3,80 +3,90 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from serendip.errors import InputError
+from serendip.events.formats.sources import SUFFIXES, Source, checked_format, find, format_of
 from serendip.events.formats.table import Table
 
-__all__ = ["SUFFIXES", "format_of", "open_table"]
-
-SUFFIXES = {
-    ".parquet": "Parquet",
-    ".pq": "Parquet",
-    ".csv": "CSV",
-    ".csv.gz": "CSV",
-    ".h5": "HDF5",
-    ".hdf5": "HDF5",
-    ".hdf": "HDF5",
-    ".root": "ROOT",
-}
-_MAGIC = {b"PAR1": "Parquet", b"\x89HDF": "HDF5", b"root": "ROOT"}
+__all__ = ["SUFFIXES", "Source", "format_of", "open_table", "shown"]
 
 
-def format_of(path: Path) -> str:
-    """Format by the name of a file.
+def open_table(source: Source | Any, tree: str | None = None) -> Table:
+    """Open a file, several files, or a table in memory, and look at the columns; nothing else is read yet.
 
-    Raises
-    ------
-    InputError
-        If the suffix is not known.
-    """
-    for suffix, name in SUFFIXES.items():
-        if path.name.lower().endswith(suffix):
-            return name
-    raise InputError(f"'{path.name}': the format is not known; expected a name with {', '.join(SUFFIXES)}")
-
-
-def open_table(path: str | os.PathLike[str], tree: str | None = None) -> Table:
-    """Open a file (or a folder of Parquet files) and look at its columns; nothing else is read yet.
+    Parameters
+    ----------
+    source
+        A file, a folder of files, a pattern such as ``"data/*.root"``, a list of these, or an object in memory: a
+        dictionary of arrays, a structured array, a data frame (pandas, polars, Arrow) or an awkward array of records.
+    tree
+        The table to take if a ROOT or HDF5 file has several.
 
     Raises
     ------
     InputError
         If it is missing, empty, broken, not what its suffix says, or has several tables and ``tree`` is None.
     """
-    path = Path(path)
-    name = "Parquet" if path.is_dir() else _checked_format(path)
-    # Imported here because each format brings a library that takes a while to load.
-    if name in ("Parquet", "CSV"):
-        from serendip.events.formats.arrow import CsvTable, ParquetTable
+    if not _is_path(source):
+        from serendip.events.formats.memory import memory_table
 
-        return ParquetTable(path, tree) if name == "Parquet" else CsvTable(path, tree)
+        if tree is not None:
+            raise InputError("a table in memory is one table; leave --tree out (tree=)")
+        return _with_rows(memory_table(source))
+    found = find(source)
+    if found.single is not None:
+        return _with_rows(_open(found.single, tree))
+    from serendip.events.formats.several import SeveralFiles
+
+    return SeveralFiles(found, lambda path: _open(path, tree))
+
+
+def shown(source: Source) -> str:
+    """Text for a source in messages and reports: the path, or the paths with commas."""
+    paths = [source] if isinstance(source, str | os.PathLike) else source
+    return ", ".join(os.fspath(path) for path in paths)
+
+
+def _is_path(source: Any) -> bool:
+    if isinstance(source, str | os.PathLike):
+        return True
+    return (
+        isinstance(source, Sequence)
+        and len(source) > 0
+        and all(isinstance(one, str | os.PathLike) for one in source)
+    )
+
+
+def _with_rows(table: Table) -> Table:
+    if table.n_rows == 0:
+        table.close()
+        inside = f" '{table.tree}'" if table.tree else ""
+        raise InputError(f"{table.name}: the table{inside} has no rows")
+    return table
+
+
+def _open(path: Path, tree: str | None) -> Table:
+    name = checked_format(path)
+    # Imported here because each format brings a library that takes a while to load.
+    if name in ("Parquet", "Arrow"):
+        from serendip.events.formats.arrow import ArrowFile, ParquetTable
+
+        return ParquetTable(path, tree) if name == "Parquet" else ArrowFile(path, tree)
+    if name == "CSV":
+        from serendip.events.formats.csv import CsvTable
+
+        return CsvTable(path, tree)
     if name == "HDF5":
         from serendip.events.formats.hdf import HdfTable
 
         return HdfTable(path, tree)
+    if name == "NumPy":
+        from serendip.events.formats.npz import NumpyTable
+
+        return NumpyTable(path, tree)
     from serendip.events.formats.root import RootTable
 
     return RootTable(path, tree)
-
-
-def _checked_format(path: Path) -> str:
-    if not path.exists():
-        raise InputError(f"there is no file '{path}'")
-    name = format_of(path)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
-    if not magic:
-        raise InputError(f"'{path.name}' is empty (0 bytes)")
-    found = _MAGIC.get(magic)
-    if found is not None and found != name:
-        raise InputError(
-            f"'{path.name}' is named as {name}, but its content is {found}; give it its true suffix"
-        )
-    if found is None and name != "CSV":
-        raise InputError(f"'{path.name}' is named as {name}, but its content is not; expected a {name} file")
-    return name

@@ -1,191 +1,226 @@
-"""Parquet (one file or a folder of files) and CSV, both with pyarrow."""
+"""Parquet and Arrow (Feather, IPC) files, and Arrow tables in memory."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.dataset
+import pyarrow.feather
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
+from serendip.events.formats.arrow_types import leaves, to_numpy, usable
 from serendip.events.formats.table import Table
 
-__all__ = ["CsvTable", "ParquetTable"]
+__all__ = ["ArrowFile", "ArrowTable", "ParquetTable", "describe"]
 
-FLATTEN = (
-    "holds a list of values for each event (jagged), but one number for each event is needed; make one "
-    "column "
-    "of it first, for example with awkward: ak.fill_none(ak.firsts(array), nan), and write that"
-)
+TWICE = "is there more than once; rename one of them"
 
 
-def _kind(column: pa.DataType) -> tuple[str, bool]:
-    """Type in NumPy's words, and whether it can be loaded."""
-    if pa.types.is_dictionary(column):
-        return _kind(column.value_type)
-    if pa.types.is_decimal(column):
-        return "float64", True
-    if pa.types.is_string(column) or pa.types.is_large_string(column) or pa.types.is_null(column):
-        return "text", True
-    flat = pa.types.is_integer(column) or pa.types.is_floating(column) or pa.types.is_boolean(column)
-    return (str(np.dtype(column.to_pandas_dtype())), True) if flat else (str(column), False)
+def describe(table: Table, schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Fill in types and unusable columns of a table; fields of records become columns with dotted names.
+
+    Returns
+    -------
+    dict
+        The path to each column that can be loaded.
+    """
+    paths: dict[str, tuple[str, ...]] = {}
+    found = [leaf for field in schema for leaf in leaves(field)]
+    counts = Counter(name for name, _, _ in found)
+    for name, path, column in found:
+        kind, reason = usable(column)
+        if counts[name] > 1:
+            table.unreadable[name] = TWICE
+        elif kind is None:
+            table.unreadable[name] = reason
+        else:
+            table.types[name], paths[name] = kind, path
+    return paths
 
 
-def _to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_decimal(column.type) or (pa.types.is_boolean(column.type) and column.null_count):
-        column = column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column.cast(pa.int8())
-    array: NDArray[Any] = column.to_numpy()
-    return array
+def _values(table: pa.Table, path: tuple[str, ...]) -> pa.ChunkedArray:
+    column = table[path[0]]
+    for field in path[1:]:
+        column = pa.compute.struct_field(column, field)
+    return column
 
 
-class _ArrowTable(Table):
-    def _describe(self, schema: pa.Schema) -> None:
-        duplicated = {name for name, count in Counter(schema.names).items() if count > 1}
-        for field in schema:
-            kind, loadable = _kind(field.type)
-            if field.name in duplicated:
-                self.unreadable[field.name] = "is there more than once; rename one of them"
-            elif loadable:
-                self.types[field.name] = kind
-            elif pa.types.is_nested(field.type):
-                self.unreadable[field.name] = FLATTEN
-            else:
-                self.unreadable[field.name] = f"has the type {kind}; expected numbers or text"
-        if self.n_rows == 0:
-            raise InputError(f"{self.path.name}: the table has no rows")
+class ArrowTable(Table):
+    """An Arrow table in memory."""
+
+    format = "Arrow"
+    in_memory = True
+
+    def __init__(self, table: pa.Table, path: Path, format: str = "Arrow") -> None:
+        super().__init__(path)
+        self.format = format
+        self._table = table
+        self.n_rows = table.num_rows
+        self._paths = describe(self, table.schema)
+
+    def load(
+        self, names: Collection[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """See :meth:`Table.load`."""
+        self.require(names)
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        part = self._table.slice(start, stop - start)
+        return {name: to_numpy(_values(part, self._paths[name]), self.name, name) for name in names}
 
 
-def parquet_files(folder: Path) -> list[str]:
-    """List Parquet files below a folder by name, without hidden ones and those that begin with ``_``."""
-    found = [
-        file for file in folder.rglob("*") if file.suffix in (".parquet", ".pq") and file.name[0] not in "._"
-    ]
-    return [str(file) for file in sorted(found)]
-
-
-class ParquetTable(_ArrowTable):
-    """A Parquet file, or a folder with files of one schema, in the order of their names."""
-
-    format = "Parquet"
+class _ArrowFile(Table):
+    """What Parquet and Arrow files share: a schema, and parts of which some columns can be read."""
 
     def __init__(self, path: Path, tree: str | None = None) -> None:
         super().__init__(path)
         if tree is not None:
-            raise InputError(f"{path.name}: a Parquet file holds one table; leave --tree out")
-        files = parquet_files(path) if path.is_dir() else [str(path)]
-        if not files:
-            raise InputError(f"'{path}' is a folder without Parquet files")
-        try:
-            if path.is_dir():
-                self._data = pa.dataset.dataset(
-                    files, format="parquet", partitioning="hive", partition_base_dir=str(path)
-                )
-                schema, self.n_rows = self._data.schema, self._data.count_rows()
-                self._parts = {
-                    part.path: set(part.physical_schema.names) for part in self._data.get_fragments()
-                }
-            else:
-                self._data = None
-                metadata = pa.parquet.read_metadata(path)
-                schema, self.n_rows = metadata.schema.to_arrow_schema(), metadata.num_rows
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._broken(error) from error
-        self._describe(schema)
+            raise InputError(f"{self.name}: {_a(self.format)} file holds one table; leave --tree out")
+        with self._readable():
+            schema = self._open()
+        self._paths = describe(self, schema)
         stored = (schema.metadata or {}).get(b"serendip")
         self.roles = json.loads(stored) if stored else None
 
-    def _broken(self, error: Exception) -> InputError:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return InputError(
-            f"{self.path.name}: this is not a readable Parquet file, it may be truncated or damaged "
-            f"({reason}); write or copy it again"
-        )
+    def _open(self) -> pa.Schema:
+        raise NotImplementedError
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """See :meth:`Table.load`."""
-        self.require(names)
-        if self._data is not None:
-            in_files = set().union(*self._parts.values())
-            for part, present in self._parts.items():
-                if lacking := sorted((set(names) & in_files) - present):
-                    raise InputError(
-                        f"{self.path.name}: the part '{Path(part).name}' has no column '{lacking[0]}', other parts have; "
-                        "all parts of a table need the same columns"
-                    )
+    def _read(self, names: list[str], start: int, stop: int) -> tuple[pa.Table, int]:
+        """Columns of at least these rows, and the number of the first row."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
-            if self._data is None:
-                table = pa.parquet.read_table(self.path, columns=list(names), partitioning=None)
-            else:
-                table = self._data.to_table(columns=list(names))
+            yield
+        except pa.ArrowNotImplementedError as error:
+            raise InputError(f"{self.name}: cannot be read here: {_first_line(error)}") from error
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._broken(error) from error
-        if start or stop is not None:
-            table = table.slice(start, None if stop is None else stop - start)
-        return {name: _to_numpy(table[name]) for name in names}
-
-
-class CsvTable(_ArrowTable):
-    """A text table with one header line; the separator is a comma, semicolon, tab or blank."""
-
-    format = "CSV"
-
-    def __init__(self, path: Path, tree: str | None = None) -> None:
-        super().__init__(path)
-        if tree is not None:
-            raise InputError(f"{path.name}: a CSV file holds one table; leave --tree out")
-        compression = "gzip" if path.suffix == ".gz" else None
-        try:
-            with pa.input_stream(path, compression=compression) as stream:
-                head = stream.read(1 << 20)
-            if b"\0" in head:
-                raise InputError(
-                    f"{path.name}: this is not a text file, although its name says CSV; give it its true "
-                    "suffix"
-                )
-            header = head.decode("utf-8").lstrip("\ufeff").splitlines()[0]
-            separator = max(",;\t ", key=header.count)
-            self._check_header(header.split(separator))
-            with pa.input_stream(path, compression=compression) as stream:
-                self._table = pa.csv.read_csv(stream, parse_options=pa.csv.ParseOptions(delimiter=separator))
-        except (pa.ArrowException, OSError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is empty"
-            raise InputError(f"{path.name}: this is not a readable CSV table ({reason})") from error
-        self._table = self._table.rename_columns([name.strip() for name in self._table.column_names])
-        self.n_rows = self._table.num_rows
-        self._describe(self._table.schema)
-
-    def _check_header(self, names: list[str]) -> None:
-        names = [name.strip().strip('"') for name in names]
-        numbers = [name for name in names if _is_number(name)]
-        if len(numbers) == len(names) and names != [str(i) for i in range(len(names))]:
+            if "encrypt" in str(error).lower():
+                raise InputError(f"{self.name}: is encrypted; write it without encryption") from error
+            if not self._has_end():
+                what = "truncated: its end is missing"
+            else:
+                what = f"damaged: {_first_line(error)}"
             raise InputError(
-                f"{self.path.name}: the first line holds numbers ({', '.join(names[:3])}...); expected "
-                "column names"
-            )
+                f"{self.name}: this is not a readable {self.format} file, it is {what}; write or copy it again"
+            ) from error
+
+    def _has_end(self) -> bool:
+        return True
 
     def load(
         self, names: Collection[str], start: int = 0, stop: int | None = None
     ) -> dict[str, NDArray[Any]]:
         """See :meth:`Table.load`."""
         self.require(names)
-        return {name: _to_numpy(self._table[name])[start:stop] for name in names}
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        if not names:
+            return {}
+        with self._readable():
+            table, first = self._read(list(names), start, stop)
+            table = table.slice(start - first, stop - start)
+            return {name: to_numpy(_values(table, self._paths[name]), self.name, name) for name in names}
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+class ParquetTable(_ArrowFile):
+    """A Parquet file."""
+
+    format = "Parquet"
+
+    def _open(self) -> pa.Schema:
+        metadata = pa.parquet.read_metadata(self.path)
+        self.n_rows = metadata.num_rows
+        self._groups = np.cumsum(
+            [0, *(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))]
+        )
+        return metadata.schema.to_arrow_schema()
+
+    def _read(self, names: list[str], start: int, stop: int) -> tuple[pa.Table, int]:
+        columns = [".".join(self._paths[name]) for name in names]
+        if start == 0 and stop == self.n_rows:
+            return pa.parquet.read_table(self.path, columns=columns, partitioning=None), 0
+        first = int(np.searchsorted(self._groups, start, side="right")) - 1
+        last = int(np.searchsorted(self._groups, stop, side="left"))
+        with pa.parquet.ParquetFile(self.path) as file:
+            return file.read_row_groups(list(range(first, last)), columns=columns), int(self._groups[first])
+
+    def _has_end(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-min(4, self.path.stat().st_size), 2)
+            return file.read(4) in (b"PAR1", b"PARE")
+
+
+class ArrowFile(_ArrowFile):
+    """An Arrow file: Feather of both versions, IPC files and streams."""
+
+    format = "Arrow"
+
+    def _open(self) -> pa.Schema:
+        with self.path.open("rb") as file:
+            magic = file.read(4)
+        self._old = magic == b"FEA1"
+        self._stream = magic == b"\xff\xff\xff\xff"
+        if self._old:
+            table = pa.feather.read_table(self.path)
+            self.n_rows = table.num_rows
+            return table.schema
+        with self._batches(None) as (schema, batches):
+            # one column is enough to count rows, and the others stay packed
+            with self._batches([0] if len(schema) else None) as (_, few):
+                self.n_rows = sum(batch.num_rows for batch in few)
+            del batches
+            return schema
+
+    @contextmanager
+    def _batches(self, fields: list[int] | None) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        with pa.memory_map(str(self.path)) as source:
+            if self._stream:
+                with pa.ipc.open_stream(source, options=options) as stream:
+                    yield stream.schema, iter(stream)
+            else:
+                with pa.ipc.open_file(source, options=options) as file:
+                    yield file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
+
+    def _read(self, names: list[str], start: int, stop: int) -> tuple[pa.Table, int]:
+        tops = list(dict.fromkeys(self._paths[name][0] for name in names))
+        if self._old:
+            return pa.feather.read_table(self.path, columns=tops), 0
+        with self._batches(None) as (schema, _):
+            fields = sorted(schema.get_field_index(top) for top in tops)
+        kept: list[pa.RecordBatch] = []
+        first = seen = 0
+        with self._batches(fields) as (schema, batches):
+            for batch in batches:
+                if seen + batch.num_rows > start and seen < stop:
+                    first = first if kept else seen
+                    kept.append(batch)
+                seen += batch.num_rows
+                if seen >= stop:
+                    break
+            table = pa.Table.from_batches(kept, schema=None if kept else schema)
+            # the values must outlive the mapping of the file
+            return table, first
+
+    def _has_end(self) -> bool:
+        if self._old or self._stream:
+            return True
+        with self.path.open("rb") as file:
+            file.seek(-min(6, self.path.stat().st_size), 2)
+            return file.read(6) == b"ARROW1"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _a(format: str) -> str:
+    return f"an {format}" if format[0] in "AEIOU" else f"a {format}"

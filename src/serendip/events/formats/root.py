@@ -65,8 +65,6 @@ class RootTable(Table):
                 self._describe_tree()
             if "serendip" in classes:
                 self.roles = json.loads(str(file["serendip"]))
-        if self.n_rows == 0:
-            raise InputError(f"{path.name}: '{self.tree}' has no entries")
 
     def close(self) -> None:
         """Close the file."""

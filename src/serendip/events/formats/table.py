@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.expressions import suggest
 
-__all__ = ["Table", "as_array", "pick"]
+__all__ = ["EMPTY", "TEXT", "Table", "as_array", "pick"]
+
+TEXT = "text"
+EMPTY = "empty"
+"""Type of a column whose values are all missing, whatever they would have been; loads as NaN."""
 
 
 class Table(ABC):
@@ -22,9 +26,11 @@ class Table(ABC):
     Attributes
     ----------
     path
-        The file, or the folder of a data set.
+        The file, or the folder of a data set; of several files, a path whose last part is :attr:`name`.
+    name
+        What messages call the table.
     format
-        ``"Parquet"``, ``"CSV"``, ``"HDF5"``, ``"ROOT TTree"``, ``"ROOT RNTuple"``.
+        ``"Parquet"``, ``"Arrow"``, ``"CSV"``, ``"HDF5"``, ``"NumPy"``, ``"ROOT TTree"``, ``"ROOT RNTuple"``.
     tree
         Name of the table inside the file, if the format has more than one.
     types
@@ -34,6 +40,10 @@ class Table(ABC):
         ``"list of float32"`` for lists of lists). Expressions make one value for each row of them.
     unreadable
         Name of each column that cannot, and why.
+    units
+        Units of columns that a text table writes beside their names.
+    aliases
+        Other names of columns: those with the unit, ``m [GeV]``.
     n_rows
         Number of rows.
     roles
@@ -41,9 +51,14 @@ class Table(ABC):
     """
 
     format = ""
+    in_memory = False
+    """True if the values are held anyway, so that opening the table again would read them again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = path.name
+        self.units: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
         self.tree: str | None = None
         self.types: dict[str, str] = {}
         self.jagged: dict[str, str] = {}
@@ -59,6 +74,20 @@ class Table(ABC):
         :class:`~serendip.events.jagged.Jagged`.
         """
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.path.stat().st_size
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that make the table."""
+        return [self.name]
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages: ``row 3``, or ``row 3 of 'b.csv'`` if there are several files."""
+        return f"row {row}"
+
     def close(self) -> None:  # noqa: B027 - only files that stay open need one
         """Close the file."""
 
@@ -72,11 +101,9 @@ class Table(ABC):
         """
         for name in names:
             if name in self.unreadable:
-                raise InputError(f"{self.path.name}: column '{name}' {self.unreadable[name]}")
+                raise InputError(f"{self.name}: column '{name}' {self.unreadable[name]}")
             if name not in self.types and name not in self.jagged:
-                raise InputError(
-                    f"{self.path.name}: there is no column '{name}'; {suggest(name, self.names)}"
-                )
+                raise InputError(f"{self.name}: there is no column '{name}'; {suggest(name, self.names)}")
 
     @property
     def names(self) -> set[str]:
@@ -109,7 +136,7 @@ def pick(path: Path, wanted: str | None, found: Sequence[str], what: str) -> str
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """Native byte order, and texts as ``str`` instead of bytes."""
+    """Native byte order, texts as ``str`` instead of bytes, and long doubles as doubles."""
     array = np.asarray(values)
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8", "replace")
@@ -117,6 +144,8 @@ def as_array(values: Any) -> NDArray[Any]:
         return np.array(
             [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array], dtype=object
         )
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
     if array.dtype.byteorder not in "=|":
         return array.astype(array.dtype.newbyteorder("="))
     return array

@@ -1,0 +1,148 @@
+"""Arrays beside each other, as in ``.npz`` and HDF5 files and dictionaries: which columns they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serendip.events.formats.table import TEXT, as_array
+
+__all__ = ["Beside", "Position", "beside", "extract", "reason", "with_missing"]
+
+Position = tuple[str | int, ...]
+"""Way from an array to a column: the name of a field, the number of a column, or both."""
+
+SEVERAL = "has several values for each row (shape {shape}); expected one number for each row"
+
+
+@dataclass
+class Beside:
+    """Columns that arrays of one length make.
+
+    Attributes
+    ----------
+    n_rows
+        Length that most arrays have.
+    types, unreadable
+        As in :class:`serendip.events.formats.table.Table`.
+    columns
+        Name of the array and way to the column.
+    """
+
+    n_rows: int = 0
+    types: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, tuple[str, Position]] = field(default_factory=dict)
+
+    def add(self, name: str, array: str, position: Position, dtype: np.dtype[Any]) -> None:
+        """Add a column, or say why it cannot be one."""
+        if name in self.types or name in self.unreadable:
+            self.types.pop(name, None)
+            self.columns.pop(name, None)
+            self.unreadable[name] = "is there more than once; rename one of them"
+            return
+        if dtype.names:
+            for one in dtype.names:
+                self.add(f"{name}.{one}", array, (*position, one), dtype[one])
+            return
+        if dtype.subdtype is not None:
+            base, shape = dtype.subdtype
+            if shape == (1,):
+                self.add(name, array, (*position, 0), base)
+            elif len(shape) == 1:
+                self._matrix(name, array, position, base, shape[0])
+            else:
+                self.unreadable[name] = SEVERAL.format(shape=shape)
+            return
+        why = reason(dtype)
+        if why:
+            self.unreadable[name] = why
+            return
+        self.types[name] = TEXT if dtype.kind in "SU" else str(dtype.newbyteorder("="))
+        self.columns[name] = array, position
+
+    def _matrix(self, name: str, array: str, position: Position, dtype: np.dtype[Any], n: int) -> None:
+        for i in range(n):
+            self.add(f"{name}[:,{i}]", array, (*position, i), dtype)
+
+
+def reason(dtype: np.dtype[Any]) -> str:
+    """Why values of a type cannot be used; empty if they can."""
+    if dtype.kind in "biufSU":
+        return ""
+    if dtype.kind == "c":
+        return f"is complex ({dtype}); expected real numbers; write real and imaginary part"
+    if dtype.kind in "mM":
+        return f"is a time ({dtype}); expected numbers or text; write it as a number, such as seconds"
+    if dtype.kind == "O":
+        return "holds Python objects; expected numbers or text"
+    return f"has the type {dtype}; expected numbers or text"
+
+
+def beside(arrays: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> Beside:
+    """Columns of arrays that lie beside each other.
+
+    An array ``(n,)`` is a column, ``(n, k)`` is ``k`` columns ``data[:,0]``, ``data[:,1]``; alone it has numbers for names.
+    Fields of a structured array have their names, with the name of the array before it (``jets.pt``) unless it is alone.
+
+    Parameters
+    ----------
+    arrays
+        Shape and type of each.
+    """
+    found = Beside()
+    lengths = [shape[0] for shape, _ in arrays.values() if len(shape) > 0]
+    found.n_rows = max(set(lengths), key=lambda length: (lengths.count(length), length), default=0)
+    for name, (shape, dtype) in arrays.items():
+        alone = len(arrays) == 1
+        if len(shape) == 0:
+            found.unreadable[name] = "is a single value; expected one for each row"
+        elif shape[0] != found.n_rows:
+            found.unreadable[name] = f"has {shape[0]} rows while most columns have {found.n_rows}"
+        elif dtype.names and len(shape) == 1:
+            for one in dtype.names:
+                found.add(one if alone else f"{name}.{one}", name, (one,), dtype[one])
+        elif dtype.names:
+            for one in dtype.names:
+                found.unreadable[one if alone else f"{name}.{one}"] = SEVERAL.format(shape=tuple(shape[1:]))
+        elif len(shape) == 1:
+            found.add(name, name, (), dtype)
+        elif len(shape) == 2 and shape[1] == 1 and not alone:
+            found.add(name, name, (0,), dtype)
+        elif len(shape) == 2:
+            for i in range(shape[1]):
+                found.add(str(i) if alone else f"{name}[:,{i}]", name, (i,), dtype)
+        else:
+            found.unreadable[name] = SEVERAL.format(shape=tuple(shape[1:]))
+    return found
+
+
+def extract(values: NDArray[Any], position: Position) -> NDArray[Any]:
+    """Give one column of some rows of an array."""
+    for step in position:
+        values = values[step] if isinstance(step, str) else values[:, step]
+    return np.ascontiguousarray(values) if position else values
+
+
+def with_missing(values: NDArray[Any]) -> NDArray[Any]:
+    """Masked entries as NaN where the type can hold it beside all values, as None in texts; else they stay masked."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return as_array(values)
+    mask = np.ma.getmaskarray(values)
+    plain = as_array(values.data)
+    if not mask.any():
+        return plain
+    if plain.dtype.kind in "OSU":
+        text = plain.astype(object)
+        text[mask] = None
+        return text
+    if plain.dtype.kind != "f":
+        seen = values.compressed()
+        if len(seen) and max(abs(int(seen.max())), abs(int(seen.min()))) > 2**53:
+            return np.ma.MaskedArray(plain, mask)
+        plain = plain.astype(np.float64)
+    return np.where(mask, np.asarray(np.nan, plain.dtype), plain)

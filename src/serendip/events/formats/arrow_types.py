@@ -1,0 +1,158 @@
+"""Arrow's types as NumPy arrays: what can be a column, why the rest cannot, and no value rounded in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from serendip.errors import InputError
+from serendip.events.formats.table import EMPTY, TEXT
+
+__all__ = ["leaves", "to_numpy", "usable"]
+
+# whole numbers up to this are exact in a double
+EXACT = 2**53
+_INT64_DIGITS = 18
+
+
+def _plain(column: pa.DataType) -> pa.DataType:
+    """The type without a wrapping that only says how it is stored or who made it."""
+    while True:
+        if isinstance(column, pa.BaseExtensionType):
+            column = column.storage_type
+        elif pa.types.is_dictionary(column) or pa.types.is_run_end_encoded(column):
+            column = column.value_type
+        else:
+            return column
+
+
+def leaves(field: pa.Field) -> Iterator[tuple[str, tuple[str, ...], pa.DataType]]:
+    """Columns of a field: itself, or those of a record with dotted names; each with its path and type."""
+    column = _plain(field.type)
+    if not pa.types.is_struct(column) or column.num_fields == 0:
+        yield field.name, (field.name,), field.type
+        return
+    for child in column:
+        for name, path, kind in leaves(child):
+            yield f"{field.name}.{name}", (field.name, *path), kind
+
+
+def _is_text(column: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(column) or pa.types.is_large_string(column) or pa.types.is_string_view(column)
+    )
+
+
+def _is_list(column: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(column)
+        or pa.types.is_large_list(column)
+        or pa.types.is_fixed_size_list(column)
+        or pa.types.is_list_view(column)
+        or pa.types.is_large_list_view(column)
+    )
+
+
+def usable(column: pa.DataType) -> tuple[str | None, str]:
+    """Type in NumPy's words, or None and why the column cannot be used."""
+    column = _plain(column)
+    if pa.types.is_null(column):
+        return EMPTY, ""
+    if _is_text(column):
+        return TEXT, ""
+    if pa.types.is_decimal(column):
+        whole = column.scale <= 0
+        return ("int64" if whole and column.precision - column.scale <= _INT64_DIGITS else "float64"), ""
+    if pa.types.is_integer(column) or pa.types.is_floating(column) or pa.types.is_boolean(column):
+        return str(np.dtype(column.to_pandas_dtype())), ""
+    if pa.types.is_temporal(column):
+        return None, f"is a time ({column}); expected numbers or text; write it as a number, such as seconds"
+    if _is_list(column):
+        if pa.types.is_fixed_size_list(column) and column.list_size == 1:
+            return usable(column.value_type)
+        return None, FLATTEN
+    return None, f"has the type {column}; expected numbers or text"
+
+
+FLATTEN = (
+    "holds a list of values for each event (jagged), but one number for each event is needed; make one "
+    "column of it first, for example with awkward: ak.fill_none(ak.firsts(array), nan), and write that"
+)
+
+
+def to_numpy(column: pa.ChunkedArray, table: str, name: str) -> NDArray[Any]:
+    """Values of a column, shape ``(n,)``.
+
+    Missing numbers are NaN, missing texts None. Whole numbers that a double cannot hold beside NaN come as a masked array.
+
+    Parameters
+    ----------
+    column
+        Of a type that :func:`usable` accepts.
+    table, name
+        For messages.
+
+    Raises
+    ------
+    InputError
+        If a decimal number is too large for a double.
+    """
+    column = _stripped(column)
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind):
+        return to_numpy(_only(column), table, name)
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if _is_text(kind):
+        return np.asarray(column.cast(pa.large_string()).to_numpy(zero_copy_only=False), dtype=object)
+    if pa.types.is_decimal(kind):
+        column = _number(column, table, name)
+    if column.null_count == 0 or pa.types.is_floating(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    limits = pc.min_max(column)
+    low, high = limits["min"].as_py() or 0, limits["max"].as_py() or 0
+    if low >= -EXACT and high <= EXACT:
+        return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.ma.MaskedArray(values, column.is_null().to_numpy(zero_copy_only=False))
+
+
+def _stripped(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    while True:
+        if isinstance(column.type, pa.BaseExtensionType):
+            chunks = [chunk.storage for chunk in column.chunks]
+            column = pa.chunked_array(chunks, type=column.type.storage_type)
+        elif pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        elif pa.types.is_run_end_encoded(column.type):
+            column = pa.chunked_array(
+                [pc.run_end_decode(chunk) for chunk in column.chunks], type=column.type.value_type
+            )
+        else:
+            return column
+
+
+def _only(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The one value of each list; missing where the list is."""
+    return pc.list_element(column, 0)
+
+
+def _number(column: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    """Decimals as whole numbers if they are whole and fit, else as the nearest doubles."""
+    if column.type.scale <= 0:
+        for target in (pa.int64(), pa.uint64()):
+            try:
+                return column.cast(target)
+            except pa.ArrowInvalid:
+                continue
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{table}: column '{name}' ({column.type}) cannot be a double: {error}") from error

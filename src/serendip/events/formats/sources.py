@@ -1,0 +1,212 @@
+"""Which files a source stands for: one file, a folder, a pattern, or a list of these."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from serendip.errors import InputError
+
+__all__ = ["SUFFIXES", "Files", "Source", "checked_format", "find", "format_of"]
+
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+SUFFIXES = {
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+    ".arrow": "Arrow",
+    ".feather": "Arrow",
+    ".ipc": "Arrow",
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".txt": "CSV",
+    ".dat": "CSV",
+    ".h5": "HDF5",
+    ".hdf5": "HDF5",
+    ".hdf": "HDF5",
+    ".npz": "NumPy",
+    ".npy": "NumPy",
+    ".root": "ROOT",
+}
+_PACKED = (".gz", ".zst", ".bz2")
+# In a folder of tables, a text file of such a name is rather a log or a note.
+_NOTES = (".txt", ".dat")
+_MAGIC = {
+    b"PAR1": "Parquet",
+    b"PARE": "Parquet",
+    b"ARRO": "Arrow",
+    b"FEA1": "Arrow",
+    b"\xff\xff\xff\xff": "Arrow",
+    b"\x89HDF": "HDF5",
+    b"PK\x03\x04": "NumPy",
+    b"\x93NUM": "NumPy",
+    b"root": "ROOT",
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one table.
+
+    Attributes
+    ----------
+    name
+        What messages call them together.
+    paths
+        In the order of their rows.
+    keys
+        For each file, what the folders of a partitioned data set say: ``{"run": "2"}`` for ``run=2/a.parquet``.
+    single
+        The file if the source names just one.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    keys: tuple[dict[str, str], ...] = field(default=())
+    single: Path | None = None
+
+
+def format_of(path: Path) -> str:
+    """Format by the name of a file.
+
+    Raises
+    ------
+    InputError
+        If the suffix is not known.
+    """
+    name = _known(path)
+    if name is None:
+        packed = " or ".join(f"*.csv{suffix}" for suffix in _PACKED)
+        raise InputError(
+            f"'{path.name}': the format is not known; expected a name with {', '.join(SUFFIXES)} ({packed} too)"
+        )
+    return name
+
+
+def _known(path: Path) -> str | None:
+    name = path.name.lower()
+    for suffix in _PACKED:
+        stem = name.removesuffix(suffix)
+        if stem != name:
+            form = SUFFIXES.get(Path(stem).suffix)
+            return form if form == "CSV" else None
+    return SUFFIXES.get(Path(name).suffix)
+
+
+def find(source: Source) -> Files:
+    """Files that a source stands for, each once.
+
+    Patterns and folders give files in the order of their names; a list keeps its order.
+
+    Raises
+    ------
+    InputError
+        If nothing is there, a file comes twice, or formats are mixed.
+    """
+    given = [source] if isinstance(source, str | os.PathLike) else list(source)
+    groups = [_expand(one) for one in given]
+    files = [file for group in groups for file in group]
+    plain = len(given) == 1 and not Path(given[0]).is_dir()
+    if plain and len(files) == 1:
+        return Files(files[0][0].name, (files[0][0],), single=files[0][0])
+    name = Path(given[0]).name if len(given) == 1 else f"{files[0][0].name} and {len(files) - 1} more"
+    seen: dict[Path, Path] = {}
+    for path, _ in files:
+        real = path.resolve()
+        if real in seen:
+            raise InputError(
+                f"{name}: the file '{path}' is given twice; its events would count twice; name it once"
+            )
+        seen[real] = path
+    formats = {format_of(path): path for path, _ in reversed(files)}
+    if len(formats) > 1:
+        shown = ", ".join(f"{form} ('{path.name}')" for form, path in formats.items())
+        raise InputError(
+            f"{name}: mixes formats: {shown}; one table has files of one format; name those that you mean, "
+            f"for example with the pattern '*{next(iter(formats.values())).suffix}'"
+        )
+    return Files(name, tuple(path for path, _ in files), tuple(keys for _, keys in files))
+
+
+def _expand(source: str | os.PathLike[str]) -> list[tuple[Path, dict[str, str]]]:
+    text = os.fspath(source)
+    if "://" in text:
+        raise InputError(f"'{text}' is not a local file; copy it here first, for example with xrdcp or curl")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = [(file, _partition(file, path)) for file in _tables_in(path)]
+        if not found:
+            raise InputError(f"'{path}' is a folder without event tables ({', '.join(SUFFIXES)})")
+        return found
+    if path.exists():
+        return [(path, {})]
+    if glob.has_magic(text):
+        names = sorted(glob.glob(os.fspath(path), recursive=True))  # noqa: PTH207 - patterns may be absolute
+        if not names:
+            raise InputError(f"no file matches '{text}'")
+        return [(Path(name), {}) for name in names if not Path(name).is_dir()]
+    raise InputError(f"there is no file '{path}'")
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Tables below a folder by name, without hidden ones and those that begin with ``_``."""
+    inside = [file for file in sorted(folder.rglob("*")) if file.name[0] not in "._" and file.is_file()]
+    inside = [file for file in inside if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
+    tables = [file for file in inside if _known(file) is not None]
+    sure = [file for file in tables if file.suffix.lower() not in _NOTES]
+    return sure or tables
+
+
+def _partition(file: Path, folder: Path) -> dict[str, str]:
+    """Keys of a partitioned data set (``key=value`` folders, as Hive, Spark, DuckDB and polars write them)."""
+    parts = [re.fullmatch(r"([^=]+)=(.*)", part) for part in file.relative_to(folder).parent.parts]
+    return {unquote(part[1]): unquote(part[2]) for part in parts if part}
+
+
+def checked_format(path: Path) -> str:
+    """Format of a file whose name and content agree.
+
+    Raises
+    ------
+    InputError
+        If it is missing, empty, or not what its name says.
+    """
+    if not path.exists():
+        raise InputError(f"there is no file '{path}'")
+    name = format_of(path)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            if name == "HDF5" and magic not in _MAGIC:
+                magic = _after_user_block(file) or magic
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
+    if not magic:
+        raise InputError(f"'{path.name}' is empty (0 bytes)")
+    found = _MAGIC.get(magic)
+    if found is not None and found != name:
+        raise InputError(
+            f"'{path.name}' is named as {name}, but its content is {found}; give it its true suffix"
+        )
+    if found is None and name != "CSV":
+        raise InputError(f"'{path.name}' is named as {name}, but its content is not; expected a {name} file")
+    return name
+
+
+def _after_user_block(file: BinaryIO) -> bytes:
+    """Signature of an HDF5 file that begins with a block of the user's own (512 bytes or twice that, and so on)."""
+    size = file.seek(0, os.SEEK_END)
+    offset = 512
+    while offset < size:
+        file.seek(offset)
+        magic = file.read(4)
+        if _MAGIC.get(magic) == "HDF5":
+            return magic
+        offset *= 2
+    return b""
