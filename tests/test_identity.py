@@ -124,7 +124,10 @@ def test_copies_are_grouped_by_content(tmp_path: Path) -> None:
 
 
 def test_groups_need_a_value_in_each_row() -> None:
-    rows = np.arange(3) + 10
+
+    def rows(i: int) -> str:
+        return f"row {i + 10}"
+
     with pytest.raises(InputError, match=r"group column 'g' is missing in 1 rows, first in row 11"):
         group_codes("e", {"g": np.array([1.0, np.nan, 2.0])}, rows)
     with pytest.raises(InputError, match=r"group column 'g' is missing in 2 rows, first in row 10"):

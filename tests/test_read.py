@@ -241,11 +241,11 @@ def bad(changes, message, **options):
         bad({"px": ["1.5"] * 3 + ["left"] * 497}, r"'px' has the text 'left' in row 3 "),
         bad({"mass": ["heavy"] * N}, r"'mass' has the text 'heavy' in row 0"),
         bad({"px": [[1.0, 2.0]] * N}, r"column 'px' holds a list of values .*jagged"),
-        bad({"event": np.r_[np.arange(499), 3]}, r"repeated in 1 rows, first '3' in rows 3 and 499"),
+        bad({"event": np.r_[np.arange(499), 3]}, r"repeated in 1 rows, first '3' in row 3 and row 499"),
         bad({"event": np.arange(N) + 0.5}, r"id column 'event' has values that are no whole numbers"),
         bad(
             {"event": ["a"] * 2 + [str(i) for i in range(498)]},
-            r"repeated in 1 rows, first 'a' in rows 0 and 1",
+            r"repeated in 1 rows, first 'a' in row 0 and row 1",
         ),
         bad(
             {"event": [None] + [str(i) for i in range(499)]},

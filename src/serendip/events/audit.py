@@ -286,9 +286,7 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
         rows = np.flatnonzero(cut(roles.where.text, raw))
         n = len(rows)
         if n == 0:
-            raise InputError(
-                f"{table.path.name}: the cut '{roles.where.text}' leaves no event of {table.n_rows}"
-            )
+            raise InputError(f"{table.name}: the cut '{roles.where.text}' leaves no event of {table.n_rows}")
     mass = None if roles.mass is None else np.asarray(numbers(roles.mass), np.float64) * scale
     signal = None
     if roles.label is not None:
@@ -316,7 +314,7 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
         for name, values in load(left[i : i + batch]).items():
             examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
     left_over = (table.jagged, table.unreadable) if everything else ({}, {})
-    return examiner.result(table.path.name, table.format, table.tree, table.n_rows, *left_over)
+    return examiner.result(table.name, table.format, table.tree, table.n_rows, *left_over)
 
 
 class _Examiner:

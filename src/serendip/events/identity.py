@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.expressions import split_expressions
 
-__all__ = ["ALONE", "COPIES", "checked_ids", "column_list", "content_codes", "group_codes"]
+__all__ = ["ALONE", "COPIES", "Place", "checked_ids", "column_list", "content_codes", "group_codes"]
+
+Place = Callable[[int], str]
 
 COPIES = "duplicates"
 """Word for groups of exact copies: events with the same mass and features."""
@@ -35,7 +37,7 @@ def column_list(given: str | Sequence[str] | None, known: Collection[str]) -> tu
     return names
 
 
-def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> dict[str, Any]:
+def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], place: Place) -> dict[str, Any]:
     """Ids as int64, uint64 or text, no two events alike.
 
     Parameters
@@ -44,15 +46,15 @@ def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np
         For messages.
     columns
         The columns that make up the id, shape ``(n,)`` each.
-    rows
-        Row of each event in the file, shape ``(n,)``.
+    place
+        Where an event is in the file, by its number in the columns: ``row 3``.
 
     Raises
     ------
     InputError
         If a value is missing or no id, or two events have the same id.
     """
-    ids = {name: _exact(file, "id", name, values, rows) for name, values in columns.items()}
+    ids = {name: _exact(file, "id", name, values, place) for name, values in columns.items()}
     keys = list(ids.values())
     order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys[::-1])
     again = np.ones(max(len(order) - 1, 0), dtype=bool)
@@ -64,7 +66,7 @@ def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np
         first = ":".join(str(values[a]) for values in keys)
         names = ",".join(ids)
         raise InputError(
-            f"{file}: the id '{names}' is repeated in {len(same)} rows, first '{first}' in rows {rows[a]} and {rows[b]}; "
+            f"{file}: the id '{names}' is repeated in {len(same)} rows, first '{first}' in {place(a)} and {place(b)}; "
             "rows of the same event depend on each other, and a p-value that takes them as independent is wrong. Copies: "
             "remove them. Several candidates of one event, or one generated event used many times: name it with "
             f"--group {names} in place of --id"
@@ -72,7 +74,7 @@ def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np
     return ids
 
 
-def group_codes(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def group_codes(file: str, columns: Mapping[str, NDArray[Any]], place: Place) -> NDArray[np.int64]:
     """Code of the group of each event, shape ``(n,)``: equal where all columns are equal.
 
     A single column of whole numbers is its own code; otherwise the code is a 64-bit hash of the values. So it depends on
@@ -80,7 +82,7 @@ def group_codes(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np
 
     Parameters
     ----------
-    file, rows
+    file, place
         As for :func:`checked_ids`.
     columns
         The columns that say which events belong together, shape ``(n,)`` each.
@@ -92,7 +94,7 @@ def group_codes(file: str, columns: Mapping[str, NDArray[Any]], rows: NDArray[np
     """
     keys = []
     for name, values in columns.items():
-        exact = _exact(file, "group", name, values, rows)
+        exact = _exact(file, "group", name, values, place)
         keys.append(exact if exact.dtype.kind in "iu" else _text_codes(exact))
     return keys[0].astype(np.int64) if len(keys) == 1 else _mixed(keys)
 
@@ -133,15 +135,17 @@ def _text_codes(texts: NDArray[Any]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype=np.uint64)[which.ravel()]
 
 
-def _exact(file: str, role: str, name: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+def _exact(file: str, role: str, name: str, values: NDArray[Any], place: Place) -> NDArray[Any]:
     """Values as whole numbers or text; floating-point numbers only if they are whole and exact."""
+    masked = np.ma.getmaskarray(values)
+    values = np.ma.getdata(values)
+    missing = np.flatnonzero(masked | np.isnan(values) if values.dtype.kind == "f" else masked)
+    if len(missing):
+        raise InputError(
+            f"{file}: {role} column '{name}' is missing in {len(missing)} rows, first in {place(missing[0])}; "
+            f"expected one {role} for each row; remove these rows with --where"
+        )
     if values.dtype.kind == "f":
-        missing = np.flatnonzero(np.isnan(values))
-        if len(missing):
-            raise InputError(
-                f"{file}: {role} column '{name}' is missing in {len(missing)} rows, first in row {rows[missing[0]]}; "
-                f"expected one {role} for each row; remove these rows with --where"
-            )
         if np.isfinite(values).all() and (len(values) == 0 or np.abs(values).max() < 2**53):
             whole = values.astype(np.int64)
             if np.array_equal(whole, values):
@@ -157,7 +161,7 @@ def _exact(file: str, role: str, name: str, values: NDArray[Any], rows: NDArray[
         empty = [row for row, value in enumerate(values) if value is None]
         if empty:
             raise InputError(
-                f"{file}: {role} column '{name}' is missing in {len(empty)} rows, first in row {rows[empty[0]]}; "
+                f"{file}: {role} column '{name}' is missing in {len(empty)} rows, first in {place(empty[0])}; "
                 f"expected one {role} for each row"
             )
     return values.astype(str)

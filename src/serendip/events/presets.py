@@ -41,6 +41,7 @@ class LhcoTable(Table):
 
     def __init__(self, base: Table) -> None:
         super().__init__(base.path)
+        self.name = base.name
         self.base, self.format, self.tree, self.n_rows = base, base.format, base.tree, base.n_rows
         self.raw = all(str(i) in base.types for i in range(N_RAW))
         self.label: str | None = "label" if "label" in base.types else None
@@ -53,7 +54,7 @@ class LhcoTable(Table):
             missing = [name for name in _NEEDED if name not in base.types]
             if missing:
                 raise InputError(
-                    f"{base.path.name}: the preset lhco needs a column '{missing[0]}', which is not there; "
+                    f"{base.name}: the preset lhco needs a column '{missing[0]}', which is not there; "
                     "expected the "
                     f"columns {', '.join(_NEEDED)} of an LHC Olympics features file, or the 2100 numbers of "
                     "a raw file"
@@ -62,6 +63,20 @@ class LhcoTable(Table):
             self.jagged = dict(base.jagged)
             self.unreadable = dict(base.unreadable)
         self.types.update(dict.fromkeys((self.mass, *self.features), "float64"))
+
+    @property
+    def size(self) -> int:
+        """See :attr:`Table.size`."""
+        return self.base.size
+
+    @property
+    def files(self) -> list[str]:
+        """See :attr:`Table.files`."""
+        return self.base.files
+
+    def place(self, row: int) -> str:
+        """See :meth:`Table.place`."""
+        return self.base.place(row)
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,15 @@ from serendip.events.events import GROUP, Events
 from serendip.events.expressions import Expression, cut, not_flat, parse
 from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
-from serendip.events.identity import ALONE, COPIES, checked_ids, column_list, content_codes, group_codes
+from serendip.events.identity import (
+    ALONE,
+    COPIES,
+    Place,
+    checked_ids,
+    column_list,
+    content_codes,
+    group_codes,
+)
 from serendip.events.jagged import Jagged
 from serendip.events.presets import LhcoTable, preset_table
 
@@ -97,7 +105,7 @@ def resolve(
         try:
             return parse(text, known)
         except InputError as error:
-            raise InputError(f"{table.path.name}: {error}") from None
+            raise InputError(f"{table.name}: {error}") from None
 
     def column(text: str | None) -> str | None:
         if text is None:
@@ -119,11 +127,11 @@ def resolve(
     table.require(roles.columns)
     for used in (*roles.numbers, *([roles.where] if roles.where else [])):
         if used.plain and used.text in table.jagged:
-            raise InputError(f"{table.path.name}: {not_flat(used.text)}")
+            raise InputError(f"{table.name}: {not_flat(used.text)}")
     for name in (roles.label, *roles.id, *roles.grouping):
         if name in table.jagged:
             raise InputError(
-                f"{table.path.name}: column '{name}' has a list of values for each event; a label, id or group has one"
+                f"{table.name}: column '{name}' has a list of values for each event; a label, id or group has one"
             )
     hidden: dict[str, Collection[str | None]] = {
         "label": {roles.label},
@@ -136,12 +144,12 @@ def resolve(
             for name in used.columns.intersection(names):
                 what = "mass" if used is roles.mass else "feature"
                 raise InputError(
-                    f"{table.path.name}: the {what} '{used.text}' uses column '{name}', which is the {role}; "
+                    f"{table.name}: the {what} '{used.text}' uses column '{name}', which is the {role}; "
                     f"a search must not see it; leave it out of the {what}"
                 )
     if roles.weight and roles.label in roles.weight.columns:
         raise InputError(
-            f"{table.path.name}: the weight '{roles.weight.text}' uses column '{roles.label}', which is the label; "
+            f"{table.name}: the weight '{roles.weight.text}' uses column '{roles.label}', which is the label; "
             "a search must not see it; leave it out of the weight"
         )
     texts = [feature.text for feature in roles.features]
@@ -161,6 +169,13 @@ def as_numbers(table: Table, name: str, values: Any) -> Any:
     InputError
         Naming the first row with something else.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        missing = np.flatnonzero(np.ma.getmaskarray(values))
+        raise InputError(
+            f"{table.name}: column '{name}' has whole numbers above 2^53 and is missing in {len(missing)} rows, first in "
+            f"{table.place(missing[0])}; no type computes exactly with both; fill these rows or leave the column out of "
+            "expressions"
+        )
     if isinstance(values, Jagged) or values.dtype.kind in "biuf":
         return values
     numbers = np.full(len(values), np.nan)
@@ -171,8 +186,7 @@ def as_numbers(table: Table, name: str, values: Any) -> Any:
             numbers[row] = float(value)
         except (TypeError, ValueError):
             raise InputError(
-                f"{table.path.name}: column '{name}' has the text '{str(value)[:40]}' in row {row} (the "
-                "first row is 0); "
+                f"{table.name}: column '{name}' has the text '{str(value)[:40]}' in {table.place(row)} (the first row is 0); "
                 "expected numbers; remove the row or leave the column out"
             ) from None
     return numbers
@@ -265,7 +279,7 @@ def read(
             where=where,
         )
         if roles.mass is None and need_mass:
-            raise InputError(f"{table.path.name}: say which column is the mass (--mass EXPR, mass=)")
+            raise InputError(f"{table.name}: say which column is the mass (--mass EXPR, mass=)")
         return _build(
             table, roles, unit, preset, for_training=for_training, negative_weights=negative_weights
         )
@@ -282,7 +296,7 @@ def _build(
     for_training: bool = True,
     negative_weights: bool = False,
 ) -> Events:
-    name = table.path.name
+    name = table.name
     raw = table.load(roles.columns)
     for column in {column for e in (*roles.numbers, roles.where) if e for column in e.columns}:
         raw[column] = as_numbers(table, column, raw[column])
@@ -295,7 +309,11 @@ def _build(
     after_cut = table.n_rows if rows is None else len(rows)
 
     columns = {e.text: e(raw) for e in roles.numbers}
-    keep, left_out, ranges = _finite(name, roles, columns, rows)
+
+    def place(i: int) -> str:
+        return table.place(int(i if rows is None else rows[i]))
+
+    keep, left_out, ranges = _finite(name, roles, columns, place)
     if keep is not None:
         kept = np.flatnonzero(keep)
         if len(kept) == 0:
@@ -307,9 +325,7 @@ def _build(
         raw = {column: raw[column][kept] for column in used}
         ranges = {text: _range(values) for text, values in columns.items()}
     numbers = np.arange(table.n_rows) if rows is None else rows
-    _check(
-        name, roles, columns, ranges, numbers, for_training=for_training, negative_weights=negative_weights
-    )
+    _check(name, roles, columns, ranges, place, for_training=for_training, negative_weights=negative_weights)
 
     mass = _NO_MASS if roles.mass is None else roles.mass.text
     if roles.mass is None:
@@ -317,13 +333,13 @@ def _build(
     elif unit != "GeV":
         columns[mass] = np.asarray(columns[mass], dtype=np.float64) * UNITS[unit]
     if roles.label is not None:
-        columns[roles.label] = _label(table, roles.label, raw[roles.label], numbers)
+        columns[roles.label] = _label(table, roles.label, raw[roles.label], place)
     if roles.id:
-        columns |= checked_ids(name, {column: raw[column] for column in roles.id}, numbers)
+        columns |= checked_ids(name, {column: raw[column] for column in roles.id}, place)
     else:
         columns[ROW] = numbers
     if roles.grouping:
-        columns[GROUP] = group_codes(name, {column: raw[column] for column in roles.grouping}, numbers)
+        columns[GROUP] = group_codes(name, {column: raw[column] for column in roles.grouping}, place)
     elif roles.group == COPIES:
         columns[GROUP] = content_codes([columns[text] for text in (mass, *(e.text for e in roles.features))])
     return Events(
@@ -375,7 +391,7 @@ def _finite(
     name: str,
     roles: Roles,
     columns: Mapping[str, NDArray[Any]],
-    rows: NDArray[np.int64] | None,
+    place: Place,
 ) -> tuple[NDArray[np.bool_] | None, dict[str, int], dict[str, tuple[Any, Any]]]:
     """Mask of the rows to keep (None: all), how many each column made unusable, and the ranges."""
     keep: NDArray[np.bool_] | None = None
@@ -394,9 +410,8 @@ def _finite(
             raise InputError(f"{name}: column '{text}' is NaN or infinite in all {bad} rows; leave it out")
         if roles.weight is not None and text == roles.weight.text:
             first = int(np.flatnonzero(~good)[0])
-            row = first if rows is None else rows[first]
             raise InputError(
-                f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in row {row}; expected "
+                f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in {place(first)}; expected "
                 "finite weights that are not negative; remove these rows with --where"
             )
         left_out[f"{text} is NaN or infinite"] = bad
@@ -420,7 +435,7 @@ def _check(
     roles: Roles,
     columns: Mapping[str, NDArray[Any]],
     ranges: Mapping[str, tuple[Any, Any]],
-    rows: NDArray[np.int64],
+    place: Place,
     *,
     for_training: bool,
     negative_weights: bool,
@@ -429,9 +444,8 @@ def _check(
     if roles.mass and ranges[roles.mass.text][0] <= 0:
         bad = np.flatnonzero(mass <= 0)
         raise InputError(
-            f"{name}: the mass '{roles.mass.text}' is zero or negative in {len(bad)} rows, first in row "
-            f"{rows[bad[0]]} "
-            f"({mass[bad[0]]:g}); remove them with --where '{roles.mass.text} > 0'"
+            f"{name}: the mass '{roles.mass.text}' is zero or negative in {len(bad)} rows, first in "
+            f"{place(bad[0])} ({mass[bad[0]]:g}); remove them with --where '{roles.mass.text} > 0'"
         )
     order = _ranks(mass)
     for feature in roles.features if for_training else ():
@@ -460,9 +474,8 @@ def _check(
         if low < 0 and not negative_weights:
             bad = np.flatnonzero(weight < 0)
             raise InputError(
-                f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in row "
-                f"{rows[bad[0]]} "
-                f"({weight[bad[0]]:g}); weighted trainings and fits need weights that are not negative; "
+                f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in "
+                f"{place(bad[0])} ({weight[bad[0]]:g}); weighted trainings and fits need weights that are not negative; "
                 "remove them with "
                 "--where, or reweight the sample to positive weights first"
             )
@@ -470,7 +483,7 @@ def _check(
             raise InputError(f"{name}: weight '{roles.weight.text}' is 0 in all rows")
 
 
-def _label(table: Table, column: str, values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+def _label(table: Table, column: str, values: NDArray[Any], place: Place) -> NDArray[Any]:
     try:
         values = as_numbers(table, column, values)
     except InputError as error:
@@ -478,7 +491,7 @@ def _label(table: Table, column: str, values: NDArray[Any], rows: NDArray[np.int
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values))
         raise InputError(
-            f"{table.path.name}: label '{column}' is NaN in {len(bad)} rows, first in row {rows[bad[0]]}; "
+            f"{table.name}: label '{column}' is NaN in {len(bad)} rows, first in {place(bad[0])}; "
             "expected 1 for signal and 0 for background"
         )
     return values

@@ -66,6 +66,11 @@ class ArrowTable(Table):
         self.n_rows = table.num_rows
         self._paths = describe(self, table.schema)
 
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return int(self._table.nbytes)
+
     def load(
         self, names: Collection[str], start: int = 0, stop: int | None = None
     ) -> dict[str, NDArray[Any]]:
@@ -145,11 +150,11 @@ class ParquetTable(_ArrowFile):
 
     def _read(self, names: list[str], start: int, stop: int) -> tuple[pa.Table, int]:
         columns = [".".join(self._paths[name]) for name in names]
-        if start == 0 and stop == self.n_rows:
-            return pa.parquet.read_table(self.path, columns=columns, partitioning=None), 0
         first = int(np.searchsorted(self._groups, start, side="right")) - 1
         last = int(np.searchsorted(self._groups, stop, side="left"))
         with pa.parquet.ParquetFile(self.path) as file:
+            if start == 0 and stop == self.n_rows:
+                return file.read(columns=columns), 0
             return file.read_row_groups(list(range(first, last)), columns=columns), int(self._groups[first])
 
     def _has_end(self) -> bool:
