@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uproot
 import yaml
 
 from serendip.cli.main import run
@@ -149,6 +150,16 @@ def test_a_column_of_the_id_or_group_is_no_feature(table: Path, role: str) -> No
         events_of(table, **{role: "run,evnt"})
 
 
+def test_names_of_ids_do_not_clash_with_those_of_scores() -> None:
+    columns = {"m": np.arange(3.0), "event": np.arange(3), "fold": np.arange(3) + 5}
+    events = Events(columns, mass="m", id=("event", "fold"))
+    assert {name: values.tolist() for name, values in events.id_columns.items()} == {
+        "event": [0, 1, 2],
+        "id_fold": [5, 6, 7],
+    }
+    assert list(Events(columns, mass="m", id="fold").id_columns) == ["id"]
+
+
 def test_settings_take_a_text_or_a_list() -> None:
     base = {"file": "e", "mass": "m", "features": "x", "window": "1000:1100"}
     for given in ("run,lumi,event", ["run", "lumi", "event"]):
@@ -185,6 +196,12 @@ def test_scores_carry_every_column_of_the_id_and_the_manifest_the_group(table: P
     folds = joined.group_by(["run", "event"]).aggregate([("fold", "min"), ("fold", "max"), ("fold", "count")])
     assert folds["fold_min"].equals(folds["fold_max"])
     assert set(folds["fold_count"].to_pylist()) == {4}
+    assert run(["export", "root", str(tmp_path / "run"), "--out", str(tmp_path / "run.root")]) == 0
+    tree = uproot.open(tmp_path / "run.root")["scores/cwola_1300-1500"]
+    assert tree["event"].typename == "uint64_t"
+    for name in ("run", "event", "candidate"):
+        np.testing.assert_array_equal(tree[name].array(library="np"), scores[name].to_numpy())
+    assert scores["event"].to_numpy().min() >= 2**63
     manifest = yaml.safe_load((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["input"]["group"] == ["run", "event"]
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["group"] == ["run", "event"]

@@ -70,7 +70,7 @@ def inspect(
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.5g}"
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
 def _cells(column: ColumnAudit) -> tuple[str, ...]:
@@ -126,6 +126,9 @@ def _refusal(column: ColumnAudit, rows: int) -> str:
 
 def _findings(found: Audit) -> list[str]:
     sentences = [""]
+    sentences += [
+        f"Left out by the cut: {count} rows ({reason})." for reason, count in found.undecided.items()
+    ]
     refused = [
         f"{column.name} ({reason})" for column in found.columns if (reason := _refusal(column, found.rows))
     ]

@@ -12,7 +12,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, rankdata
 
 from serendip.errors import InputError
+from serendip.events.cuts import apply_cut
 from serendip.events.events import Events, column_names
-from serendip.events.expressions import Expression, cut
+from serendip.events.expressions import Expression
+from serendip.events.expressions.values import EXACT, missing
 from serendip.events.formats import open_table
 from serendip.events.formats.table import Table
 from serendip.events.presets import preset_table
-from serendip.events.read import UNITS, Roles, as_numbers, resolve
+from serendip.events.read import UNITS
+from serendip.events.roles import Roles, as_numbers, resolve
 
 __all__ = ["Audit", "ColumnAudit", "audit", "distance_correlation", "single_feature_auc"]
 
@@ -81,6 +84,8 @@ class Audit:
         Where the table is.
     rows_in_file, rows
         Before and after the cut.
+    undecided
+        Rows that the cut leaves out because a value is missing, by reason.
     columns
         One entry for each column.
     jagged
@@ -109,6 +114,7 @@ class Audit:
     duplicated_columns: tuple[tuple[str, ...], ...]
     mass_correlated: tuple[str, ...]
     giveaways: tuple[str, ...]
+    undecided: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def constant(self) -> tuple[str, ...]:
@@ -270,6 +276,7 @@ def _audit_events(events: Events, seed: int) -> Audit:
 
 def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, seed: int) -> Audit:
     rows: NDArray[np.int64] | slice = slice(None)
+    undecided: dict[str, int] = {}
     n = table.n_rows
 
     def load(names: Sequence[str]) -> dict[str, Any]:
@@ -283,10 +290,8 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
     if roles.where is not None:
         raw = table.load(sorted(roles.where.columns))
         raw = {name: as_numbers(table, name, values) for name, values in raw.items()}
-        rows = np.flatnonzero(cut(roles.where.text, raw))
+        rows, undecided = apply_cut(table.name, roles.where, raw)
         n = len(rows)
-        if n == 0:
-            raise InputError(f"{table.name}: the cut '{roles.where.text}' leaves no event of {table.n_rows}")
     mass = None if roles.mass is None else np.asarray(numbers(roles.mass), np.float64) * scale
     signal = None
     if roles.label is not None:
@@ -314,7 +319,28 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
         for name, values in load(left[i : i + batch]).items():
             examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
     left_over = (table.jagged, table.unreadable) if everything else ({}, {})
+    examiner.undecided = undecided
     return examiner.result(table.name, table.format, table.tree, table.n_rows, *left_over)
+
+
+def _content(values: NDArray[Any]) -> bytes:
+    """Bytes that are equal for equal numbers of any type."""
+    rounded = np.asarray(values, dtype=np.float64)
+    whole = values.dtype.kind in "iu" and np.any(np.abs(rounded) >= EXACT)
+    return (values.astype(np.int64) if whole else rounded).tobytes()
+
+
+def _repeated(ids: Sequence[NDArray[Any]]) -> int | None:
+    """Rows whose id was there before; None without an id."""
+    if not ids:
+        return None
+    keys = [
+        np.unique(v if v.dtype.kind in "iuf" else v.astype(str), return_inverse=True)[1].ravel() for v in ids
+    ]
+    together = keys[0]
+    for key in keys[1:]:
+        together = np.unique(together * (int(key.max()) + 1) + key, return_inverse=True)[1].ravel()
+    return len(together) - int(together.max()) - 1
 
 
 class _Examiner:
@@ -333,27 +359,32 @@ class _Examiner:
         if mass is not None:
             self._mass_rows = self._subsample(np.flatnonzero(np.isfinite(mass)), SAMPLE)
             self._centred_mass = _centred(mass[self._mass_rows])
-        self.duplicated_ids: int | None = None
+        self.ids: list[NDArray[Any]] = []
+        self.undecided: dict[str, int] = {}
 
     def _subsample(self, rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         return rows if len(rows) <= size else np.sort(self._rng.choice(rows, size, replace=False))
 
     def add(self, name: str, dtype: str, role: str, values: NDArray[Any]) -> None:
         if role == "id":
-            keys = values if values.dtype.kind in "iuf" else values.astype(str)
-            self.duplicated_ids = len(keys) - len(np.unique(keys))
+            self.ids.append(values)
         if values.dtype.kind not in "biuf":
             empty = sum(value is None or value == "" for value in values)
             constant = all(value == values[0] for value in values)
             self._remember(name, "\0".join(map(str, values)).encode(), constant=constant)
             self.seen[name] = ColumnAudit(name, dtype, role, None, None, None, empty, 0, constant)
             return
-        finite = np.isfinite(values)
+        absent = missing(values)
+        masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+        values = np.ma.filled(values, 0)
+        finite = np.isfinite(values) & ~absent
         good = values if finite.all() else values[finite]
-        low, middle, high = (float(f(good)) if len(good) else None for f in (np.min, np.median, np.max))
+        middle = float(np.median(good)) if len(good) else None
+        low, high = ((f(good) + 0).item() if len(good) else None for f in (np.min, np.max))
         constant = len(good) == self.n and low == high
-        nan = int(np.count_nonzero(np.isnan(values)))
-        self._remember(name, np.asarray(values, dtype=np.float64).tobytes(), constant=constant)
+        nan = int(np.count_nonzero(absent))
+        hidden = b"" if masked is None else masked.tobytes()
+        self._remember(name, _content(values) + hidden, constant=constant)
         correlation = null = area = None
         if role in ("", "feature") and len(good) and not constant:
             correlation, null = self._against_mass(values, finite)
@@ -410,7 +441,8 @@ class _Examiner:
             columns=columns,
             jagged=dict(jagged),
             unreadable=dict(unreadable),
-            duplicated_ids=self.duplicated_ids,
+            duplicated_ids=_repeated(self.ids),
+            undecided=self.undecided,
             duplicated_columns=tuple(tuple(names) for names in self._digests.values() if len(names) > 1),
             mass_correlated=tuple(column.name for column in correlated),
             giveaways=tuple(c.name for c in columns if c.auc is not None and c.auc > GIVEAWAY),

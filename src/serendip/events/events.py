@@ -15,6 +15,17 @@ from serendip.errors import InputError
 
 __all__ = ["GROUP", "Events", "Window", "column_names", "concatenate"]
 
+_SCORES = {
+    "mass",
+    "method",
+    "window_low",
+    "window_high",
+    "fold",
+    "score",
+    "in_window",
+    "background_efficiency",
+}
+
 GROUP = "_group"
 """Column of group codes that :func:`serendip.read` makes."""
 
@@ -170,10 +181,13 @@ class Events:
 
     @property
     def id_columns(self) -> dict[str, NDArray[Any]]:
-        """Event ids as columns of a table: ``id``, or those of an id of several columns under their own names."""
+        """Event ids as columns of a table of scores: ``id``, or those of an id of several columns under their own names.
+
+        A name that such a table has already gets ``id_`` before it.
+        """
         if self.id is None or isinstance(self.id, str):
             return {"id": self.ids}
-        return {name: self.columns[name] for name in self.id}
+        return {f"id_{name}" if name in _SCORES else name: self.columns[name] for name in self.id}
 
     @property
     def groups(self) -> NDArray[np.int64] | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.expressions import split_expressions
+from serendip.events.expressions.values import EXACT, missing
 
 __all__ = ["ALONE", "COPIES", "Place", "checked_ids", "column_list", "content_codes", "group_codes"]
 
@@ -137,16 +138,15 @@ def _text_codes(texts: NDArray[Any]) -> NDArray[np.uint64]:
 
 def _exact(file: str, role: str, name: str, values: NDArray[Any], place: Place) -> NDArray[Any]:
     """Values as whole numbers or text; floating-point numbers only if they are whole and exact."""
-    masked = np.ma.getmaskarray(values)
-    values = np.ma.getdata(values)
-    missing = np.flatnonzero(masked | np.isnan(values) if values.dtype.kind == "f" else masked)
-    if len(missing):
+    absent = np.flatnonzero(missing(values))
+    if len(absent):
         raise InputError(
-            f"{file}: {role} column '{name}' is missing in {len(missing)} rows, first in {place(missing[0])}; "
-            f"expected one {role} for each row; remove these rows with --where"
+            f"{file}: {role} column '{name}' is missing in {len(absent)} rows, first in {place(absent[0])}; "
+            f"expected one {role} for each row; remove these rows with --where '!isnan({name})'"
         )
+    values = np.ma.getdata(values)
     if values.dtype.kind == "f":
-        if np.isfinite(values).all() and (len(values) == 0 or np.abs(values).max() < 2**53):
+        if np.isfinite(values).all() and (len(values) == 0 or np.abs(values).max() < EXACT):
             whole = values.astype(np.int64)
             if np.array_equal(whole, values):
                 return whole

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
+from serendip.events.cuts import apply_cut
 from serendip.events.events import GROUP, Events
-from serendip.events.expressions import Expression, cut, not_flat, parse
 from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
 from serendip.events.identity import (
-    ALONE,
     COPIES,
     Place,
     checked_ids,
-    column_list,
     content_codes,
     group_codes,
 )
-from serendip.events.jagged import Jagged
-from serendip.events.presets import LhcoTable, preset_table
+from serendip.events.presets import preset_table
+from serendip.events.roles import Roles, as_numbers, resolve
 
-__all__ = ["ROW", "UNITS", "Roles", "as_numbers", "read", "resolve"]
+__all__ = ["ROW", "UNITS", "read"]
 
 log = logging.getLogger(__name__)
 
@@ -40,156 +37,6 @@ _FLOAT32_STEPS = 1000
 # rank correlation above which a feature is the mass in another form, and how many events say so
 _SAME_ORDER = 0.999
 _FEWEST_RANKS = 50
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What the columns of a table are used for, checked against the table."""
-
-    mass: Expression | None
-    features: tuple[Expression, ...]
-    where: Expression | None
-    weight: Expression | None
-    label: str | None
-    id: tuple[str, ...] = ()
-    group: tuple[str, ...] | str = ()
-
-    @property
-    def grouping(self) -> tuple[str, ...]:
-        """Columns that say which events belong together; none if a word says it."""
-        return () if isinstance(self.group, str) else self.group
-
-    @property
-    def numbers(self) -> tuple[Expression, ...]:
-        """Mass, features and weight."""
-        return tuple(e for e in (self.mass, *self.features, self.weight) if e is not None)
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of all columns to load, each once."""
-        expressions = [*self.numbers, *([self.where] if self.where else [])]
-        names = [name for e in expressions for name in sorted(e.columns)]
-        label = [] if self.label is None else [self.label]
-        return list(dict.fromkeys([*names, *label, *self.id, *self.grouping]))
-
-
-def resolve(
-    table: Table,
-    *,
-    mass: str | None,
-    features: Sequence[str],
-    weight: str | None,
-    label: str | None,
-    id: str | Sequence[str] | None,
-    group: str | Sequence[str] | None = None,
-    where: str | None,
-) -> Roles:
-    """Parse all expressions, fill in what a preset or the file itself says, and check the roles.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or the label, id, group or weight takes part in a feature or the mass.
-    """
-    if isinstance(table, LhcoTable):
-        mass, features, label = mass or table.mass, features or table.features, label or table.label
-    elif mass is None and table.roles is not None:
-        stored = table.roles
-        mass, features = stored["mass"], features or stored["features"]
-        weight, label, id = weight or stored["weight"], label or stored["label"], id or stored["id"]
-        group = group or stored.get("group")
-    known = table.names
-
-    def expression(text: str) -> Expression:
-        text = table.aliases.get(text.strip().strip("`"), text)
-        try:
-            return parse(text, known)
-        except InputError as error:
-            raise InputError(f"{table.name}: {error}") from None
-
-    def column(text: str | None) -> str | None:
-        if text is None:
-            return None
-        name = text.strip().strip("`")
-        name = table.aliases.get(name, name)
-        table.require([name])
-        return name
-
-    roles = Roles(
-        mass=expression(mass) if mass else None,
-        features=tuple(expression(text) for text in features),
-        where=expression(where) if where else None,
-        weight=expression(weight) if weight else None,
-        label=column(label),
-        id=column_list(id, known),
-        group=str(group) if group in (COPIES, ALONE) else column_list(group, known),
-    )
-    table.require(roles.columns)
-    for used in (*roles.numbers, *([roles.where] if roles.where else [])):
-        if used.plain and used.text in table.jagged:
-            raise InputError(f"{table.name}: {not_flat(used.text)}")
-    for name in (roles.label, *roles.id, *roles.grouping):
-        if name in table.jagged:
-            raise InputError(
-                f"{table.name}: column '{name}' has a list of values for each event; a label, id or group has one"
-            )
-    hidden: dict[str, Collection[str | None]] = {
-        "label": {roles.label},
-        "id": set(roles.id),
-        "group": set(roles.grouping),
-        "weight": roles.weight.columns if roles.weight else set(),
-    }
-    for used in (*roles.features, *([roles.mass] if roles.mass else [])):
-        for role, names in hidden.items():
-            for name in used.columns.intersection(names):
-                what = "mass" if used is roles.mass else "feature"
-                raise InputError(
-                    f"{table.name}: the {what} '{used.text}' uses column '{name}', which is the {role}; "
-                    f"a search must not see it; leave it out of the {what}"
-                )
-    if roles.weight and roles.label in roles.weight.columns:
-        raise InputError(
-            f"{table.name}: the weight '{roles.weight.text}' uses column '{roles.label}', which is the label; "
-            "a search must not see it; leave it out of the weight"
-        )
-    texts = [feature.text for feature in roles.features]
-    for text in texts:
-        if texts.count(text) > 1:
-            raise InputError(f"the feature '{text}' is given twice")
-        if roles.mass and text == roles.mass.text:
-            raise InputError(f"'{text}' is the mass and cannot also be a feature")
-    return roles
-
-
-def as_numbers(table: Table, name: str, values: Any) -> Any:
-    """Numbers, and lists of them, as they are; a text column whose texts are all numbers is converted.
-
-    Raises
-    ------
-    InputError
-        Naming the first row with something else.
-    """
-    if isinstance(values, np.ma.MaskedArray):
-        missing = np.flatnonzero(np.ma.getmaskarray(values))
-        raise InputError(
-            f"{table.name}: column '{name}' has whole numbers above 2^53 and is missing in {len(missing)} rows, first in "
-            f"{table.place(missing[0])}; no type computes exactly with both; fill these rows or leave the column out of "
-            "expressions"
-        )
-    if isinstance(values, Jagged) or values.dtype.kind in "biuf":
-        return values
-    numbers = np.full(len(values), np.nan)
-    for row, value in enumerate(values):
-        if value is None or value == "":
-            continue
-        try:
-            numbers[row] = float(value)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{table.name}: column '{name}' has the text '{str(value)[:40]}' in {table.place(row)} (the first row is 0); "
-                "expected numbers; remove the row or leave the column out"
-            ) from None
-    return numbers
 
 
 def read(
@@ -211,9 +58,9 @@ def read(
 ) -> Events:
     """Read a table of events.
 
-    Only the columns that are needed are loaded. Rows with NaN or infinity in the mass or a feature are left
-    out,
-    counted in ``provenance["left_out"]`` and logged.
+    Only the columns that are needed are loaded. Rows with NaN or infinity in the mass or a feature, and rows for which a
+    missing value leaves the cut undecided (:func:`serendip.events.expressions.decide`), are left out, counted in
+    ``provenance["left_out"]`` and logged.
 
     Parameters
     ----------
@@ -301,14 +148,15 @@ def _build(
     for column in {column for e in (*roles.numbers, roles.where) if e for column in e.columns}:
         raw[column] = as_numbers(table, column, raw[column])
     rows: NDArray[np.int64] | None = None
+    undecided: dict[str, int] = {}
     if roles.where is not None:
-        rows = np.flatnonzero(cut(roles.where.text, raw))
-        if len(rows) == 0:
-            raise InputError(f"{name}: the cut '{roles.where.text}' leaves no event of {table.n_rows}")
+        rows, undecided = apply_cut(name, roles.where, raw)
+        if undecided:
+            log.warning("%s: %d rows left out (%s)", name, sum(undecided.values()), _listed(undecided))
         raw = {column: values[rows] for column, values in raw.items()}
     after_cut = table.n_rows if rows is None else len(rows)
 
-    columns = {e.text: e(raw) for e in roles.numbers}
+    columns = {e.text: _with_nan(e(raw)) for e in roles.numbers}
 
     def place(i: int) -> str:
         return table.place(int(i if rows is None else rows[i]))
@@ -359,7 +207,7 @@ def _build(
             "rows_in_file": table.n_rows,
             "rows_after_cut": after_cut,
             "rows": len(numbers),
-            "left_out": left_out,
+            "left_out": undecided | left_out,
             "unit": unit,
             "preset": preset,
             "mass": roles.mass.text if roles.mass else None,
@@ -371,6 +219,12 @@ def _build(
             "group": roles.group if isinstance(roles.group, str) else _names(roles.group),
         },
     )
+
+
+def _with_nan(values: NDArray[Any]) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+    return values
 
 
 def _names(columns: tuple[str, ...]) -> str | list[str] | None:
@@ -485,7 +339,7 @@ def _check(
 
 def _label(table: Table, column: str, values: NDArray[Any], place: Place) -> NDArray[Any]:
     try:
-        values = as_numbers(table, column, values)
+        values = _with_nan(as_numbers(table, column, values))
     except InputError as error:
         raise InputError(f"{error}; a label is 1 for signal and 0 for background") from None
     if not np.isfinite(values).all():

@@ -4,6 +4,7 @@ from serendip.events.expressions.evaluation import FUNCTIONS, Expression, not_fl
 from serendip.events.expressions.language import (
     columns_of,
     cut,
+    decide,
     evaluate,
     parse,
     split_expressions,
@@ -15,6 +16,7 @@ __all__ = [
     "Expression",
     "columns_of",
     "cut",
+    "decide",
     "evaluate",
     "not_flat",
     "parse",

@@ -16,28 +16,26 @@ from simpleeval import InvalidExpression, SimpleEval
 from serendip.errors import InputError
 from serendip.events.expressions.lists import lifted, nth, ordered, pick, reduced, widened
 from serendip.events.expressions.particles import KINEMATICS, Particles, kinematic
+from serendip.events.expressions.values import (
+    compared,
+    conjunction,
+    disjunction,
+    exactly,
+    missing,
+    negation,
+    plain,
+    same_integers,
+    truth,
+)
 from serendip.events.jagged import Column, Jagged
 
-__all__ = ["FUNCTIONS", "TABLE", "Expression", "not_flat", "truth"]
+__all__ = ["FUNCTIONS", "TABLE", "Expression", "not_flat"]
 
 MAX_EXPONENT = 100.0
 
 
-def truth(values: Any) -> Any:
-    """``values`` as booleans; numbers other than 0 and 1 are neither true nor false."""
-    values = np.asarray(values)
-    if values.dtype == bool:
-        return values
-    if not np.all((values == 0) | (values == 1)):
-        raise InputError(
-            "&, | and ! join conditions, but one side is neither true nor false; compare it with a number, "
-            "for example `flag != 0` (bit operations are not possible)"
-        )
-    return values == 1
-
-
 def _float(values: Any) -> Any:
-    return np.asarray(values, dtype=np.float64)
+    return np.asarray(plain(values), dtype=np.float64)
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -45,51 +43,92 @@ def _power(base: Any, exponent: Any) -> Any:
         raise InputError(
             f"the exponent {float(exponent):g} is too large; at most {MAX_EXPONENT:g} is possible"
         )
+    if (
+        not np.ndim(base)
+        and not np.ndim(exponent)
+        and _is_whole(base)
+        and _is_whole(exponent)
+        and exponent >= 0
+    ):
+        return number(int(base) ** int(exponent))
     return np.power(_float(base), _float(exponent))
+
+
+def _is_whole(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "iu"
+
+
+def number(value: float) -> Any:
+    """A number as NumPy has it, whole ones exactly as far as 64 bits go."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return np.uint64(value) if 0 < value < 2**64 else np.float64(value)
+    return np.asarray(value)[()]
 
 
 def _whole(function: Any) -> Any:
     def divide(a: Any, b: Any) -> Any:
         # NumPy gives 0 for an integer divided by zero, which would look like a value.
-        return (
-            function(_float(a), _float(b)) if np.any(np.asarray(b) == 0) else function(_count(a), _count(b))
-        )
+        a, b = same_integers(a, b)
+        return function(_float(a), _float(b)) if np.any(b == 0) else function(a, b)
 
     return divide
 
 
 def _count(values: Any) -> Any:
+    values = plain(values)
     return np.asarray(values, dtype=np.int64) if np.asarray(values).dtype == bool else values
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
-    return np.where(truth(condition), _count(a), _count(b))
+    condition, unknown = truth(condition), missing(truth(condition))
+    picked = np.where(np.ma.filled(condition, fill_value=False), *same_integers(a, b))
+    return np.where(unknown, np.nan, picked) if unknown.any() else picked
+
+
+def _integers_kept(function: Any) -> Any:
+    """Rounding of whole numbers, which older versions of NumPy turn into floats."""
+    return lambda a: _count(a) if np.asarray(plain(a)).dtype.kind in "biu" else function(plain(a))
+
+
+def _of_numbers(function: Any) -> Any:
+    return lambda *values: function(*map(plain, values))
+
+
+def _in_one_type(function: Any) -> Any:
+    return lambda a, b: function(*same_integers(a, b))
+
+
+def _negative(a: Any) -> Any:
+    return _subtract(0, a) if np.asarray(a).dtype.kind == "u" else np.negative(_count(a))
+
+
+_subtract = exactly(np.subtract)
 
 
 _UNARY = ["sqrt", "exp", "expm1", "log", "log1p", "log10", "log2", "cbrt", "sin", "cos", "tan", "arcsin",
 "arccos",
-          "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "floor", "ceil", "round",
-         "sign"]  # fmt: skip
+          "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "sign"]  # fmt: skip
 # name: (function of numbers, number of arguments)
 _NUMBERS: dict[str, tuple[Any, int]] = {
-    **{name: (getattr(np, name), 1) for name in _UNARY},
+    **{name: (_of_numbers(getattr(np, name)), 1) for name in _UNARY},
     **{
-        name: (getattr(np, f"arc{name[1:]}"), 1)
+        name: (_of_numbers(getattr(np, f"arc{name[1:]}")), 1)
         for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")
     },
+    **{name: (_integers_kept(getattr(np, name)), 1) for name in ("floor", "ceil", "round")},
     "abs": (lambda a: np.abs(_count(a)), 1),
     "fabs": (lambda a: np.abs(_count(a)), 1),
-    "arctan2": (np.arctan2, 2),
-    "atan2": (np.arctan2, 2),
-    "hypot": (np.hypot, 2),
+    "arctan2": (_of_numbers(np.arctan2), 2),
+    "atan2": (_of_numbers(np.arctan2), 2),
+    "hypot": (_of_numbers(np.hypot), 2),
     "pow": (_power, 2),
     "power": (_power, 2),
-    "minimum": (np.minimum, 2),
-    "maximum": (np.maximum, 2),
-    "fmod": (np.fmod, 2),
+    "minimum": (_in_one_type(np.minimum), 2),
+    "maximum": (_in_one_type(np.maximum), 2),
+    "fmod": (_in_one_type(np.fmod), 2),
     "where": (_where, 3),
-    "isfinite": (np.isfinite, 1),
-    "isnan": (np.isnan, 1),
+    "isfinite": (lambda a: np.isfinite(np.ma.getdata(a)) & ~missing(a), 1),
+    "isnan": (missing, 1),
 }
 
 
@@ -105,8 +144,8 @@ def _every(name: str) -> Any:
 # name: (function, smallest and largest number of arguments)
 TABLE: dict[str, tuple[Any, int, int]] = {
     **{name: (lifted(function), n, n) for name, (function, n) in _NUMBERS.items()},
-    "min": (_either("min", np.minimum), 1, 2),
-    "max": (_either("max", np.maximum), 1, 2),
+    "min": (_either("min", _in_one_type(np.minimum)), 1, 2),
+    "max": (_either("max", _in_one_type(np.maximum)), 1, 2),
     **{name: (partial(reduced, name), 1, 1) for name in ("sum", "count", "mean")},
     **{name: (_every(name), 1, 1) for name in ("any", "all")},
     "ordered": (ordered, 1, 2),
@@ -115,23 +154,23 @@ TABLE: dict[str, tuple[Any, int, int]] = {
 FUNCTIONS = tuple(sorted(TABLE))
 
 _ARITHMETIC: dict[type, Any] = {
-    ast.Add: lambda a, b: _float(a) + _float(b),
-    ast.Sub: lambda a, b: _float(a) - _float(b),
-    ast.Mult: lambda a, b: _float(a) * _float(b),
+    ast.Add: exactly(np.add),
+    ast.Sub: _subtract,
+    ast.Mult: exactly(np.multiply),
     ast.Div: lambda a, b: _float(a) / _float(b),
     ast.FloorDiv: _whole(np.floor_divide),
     ast.Mod: _whole(np.mod),
     ast.Pow: _power,
-    ast.USub: lambda a: np.negative(_count(a)),
+    ast.USub: _negative,
     ast.UAdd: _count,
-    ast.Invert: lambda a: ~truth(a),
-    ast.Not: lambda a: ~truth(a),
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
+    ast.Invert: negation,
+    ast.Not: negation,
+    ast.Lt: compared(operator.lt),
+    ast.LtE: compared(operator.le),
+    ast.Gt: compared(operator.gt),
+    ast.GtE: compared(operator.ge),
+    ast.Eq: compared(operator.eq),
+    ast.NotEq: compared(operator.ne),
 }
 
 
@@ -152,14 +191,12 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         self.nodes[ast.Subscript] = self._eval_subscript
 
     def _eval_number(self, node: ast.Constant) -> Any:
-        value = node.value
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
-            return np.float64(value)
-        return np.asarray(value)[()]
+        value: Any = node.value
+        return number(value)
 
     def _eval_boolop(self, node: ast.BoolOp) -> Any:
         parts = [lifted(truth)(self._eval(value)) for value in node.values]
-        join = lifted(np.logical_and if isinstance(node.op, ast.And) else np.logical_or)
+        join = lifted(conjunction if isinstance(node.op, ast.And) else disjunction)
         result = parts[0]
         for part in parts[1:]:
             result = join(result, part)
@@ -170,7 +207,7 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         left = self._eval(node.left)
         for operation, right_node in zip(node.ops, node.comparators, strict=True):
             right = self._eval(right_node)
-            result = lifted(np.logical_and)(result, self.operators[type(operation)](left, right))
+            result = lifted(conjunction)(result, self.operators[type(operation)](left, right))
             left = right
         return result
 
@@ -245,6 +282,7 @@ class Expression:
         if self.plain:
             return self._flat(columns[self.text])
         names: dict[str, Any] = {alias: _operand(name, columns[name]) for alias, name in self._names}
+        self._check_missing(names)
         for alias, group, parts in self._particles:
             names[alias] = Particles(group, {part: _operand(name, columns[name]) for part, name in parts})
         evaluator = _Evaluator(names)
@@ -257,13 +295,31 @@ class Expression:
         except (InvalidExpression, ArithmeticError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"expression '{self.text}' cannot be evaluated: {error}") from error
         n = len(next(iter(columns[name] for name in self.columns)))
-        return np.broadcast_to(np.asarray(self._flat(result)), (n,))
+        return np.broadcast_to(np.asarray(plain(self._flat(result))), (n,))
 
     def _flat(self, values: Any) -> NDArray[Any]:
         if isinstance(values, Jagged):
             raise InputError(not_flat(self.text))
         flat: NDArray[Any] = values
         return flat
+
+    def _check_missing(self, names: Mapping[str, Any]) -> None:
+        """Whole numbers beyond what floats hold, some of them missing, can be compared but not be part of a formula."""
+        masked = {alias for alias, values in names.items() if isinstance(values, np.ma.MaskedArray)}
+        for node in ast.walk(self._tree) if masked and self._tree is not None else ():
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if isinstance(node, ast.Compare) or called in _COMPARES:
+                continue
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.Name) and child.id in masked:
+                    column = dict(self._names)[child.id]
+                    raise InputError(
+                        f"expression '{self.text}': column '{column}' has missing values and whole numbers above 2^53, which "
+                        f"no formula holds exactly; compare it directly, or fill or remove the missing rows of the file"
+                    )
+
+
+_COMPARES = ("isnan", "isfinite")
 
 
 def _operand(name: str, values: Column) -> Column:

@@ -9,7 +9,8 @@ groups of columns that describe particles have ``mass(Muon, 0, 1)``, ``deltaR(Mu
 Operators bind as in C and ROOT: ``!`` first, then powers, products, sums, comparisons, ``&`` and last ``|``.
 So
 a cut needs no parentheses. ``&&``, ``and``, ``||``, ``or``, ``not`` and chained comparisons work too.
-Sums and products are made in float64, so that small integer types cannot overflow.
+Sums and products are made in float64, so that small integer types cannot overflow, and in 64-bit integers where float64
+would round whole numbers. Comparisons with missing values are unknown (:mod:`serendip.events.expressions.values`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.expressions.evaluation import FUNCTIONS, TABLE, Expression, truth
+from serendip.events.expressions.evaluation import FUNCTIONS, TABLE, Expression
 from serendip.events.expressions.particles import KINEMATICS, group_columns, in_group
+from serendip.events.expressions.values import missing, truth
 
-__all__ = ["columns_of", "cut", "evaluate", "parse", "split_expressions", "suggest"]
+__all__ = ["columns_of", "cut", "decide", "evaluate", "parse", "split_expressions", "suggest"]
 
 MAX_LENGTH = 2000
 MAX_DEPTH = 100
@@ -331,7 +333,23 @@ def evaluate(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[An
 
 
 def cut(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Mask of the rows that pass a cut, shape ``(n,)``.
+    """Mask of the rows that pass a cut, shape ``(n,)``; rows that :func:`decide` cannot judge do not.
+
+    Examples
+    --------
+    >>> cut("njet != 0", {"njet": np.array([0, 1, np.nan])}).tolist()
+    [False, True, False]
+    """
+    return decide(expression, columns)[0]
+
+
+def decide(
+    expression: str, columns: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks of the rows that pass a cut, and of those for which a missing value leaves it open, shape ``(n,)`` each.
+
+    A comparison with a missing value is neither true nor false. ``a & b`` is false if one side is false, and ``a | b`` true if
+    one side is true, whatever the other is; ``!`` of the unknown is unknown. ``isnan(a)`` is known for each row.
 
     Raises
     ------
@@ -339,7 +357,8 @@ def cut(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool
         If the expression is a number and not a condition.
     """
     try:
-        return np.asarray(truth(evaluate(expression, columns)))
+        condition = truth(evaluate(expression, columns))
+        return np.ma.filled(condition, fill_value=False), missing(condition)
     except InputError as error:
         if str(error).startswith("expression"):
             raise

@@ -9,20 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
+from serendip.events.expressions.values import EXACT, condition, missing, negation, plain
 from serendip.events.jagged import Jagged
 
 __all__ = ["lifted", "nth", "ordered", "pick", "reduced", "widened"]
 
-_EXACT = 2**53
-
 
 def widened(values: NDArray[Any]) -> NDArray[Any]:
-    """Numbers as bool, int64 or float64, so that small types neither overflow nor round."""
-    if values.dtype in (np.bool_, np.float64):
+    """Numbers as bool, int64, uint64 or float64, so that small types neither overflow nor round."""
+    if values.dtype in (np.bool_, np.float64, np.uint64):
         return values
-    if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
-        return values.astype(np.float64)
-    return values.astype(np.int64, copy=False)
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64, copy=False)
 
 
 def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,7 +74,8 @@ def nth(values: Jagged, position: int) -> Any:
 
 def _with_nan(values: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
     """``values`` where ``there`` and NaN elsewhere."""
-    if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min())) > _EXACT:
+    values = plain(values)
+    if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min())) >= EXACT:
         raise InputError(
             "some events lack the object, and the whole numbers of the others are too large to stand beside NaN (above 2^53); "
             "require the object first, with --where 'count(...) > 0'"
@@ -110,7 +108,8 @@ def pick(values: Jagged, chosen: Any) -> Jagged:
         )
     if not np.array_equal(values.offsets, chosen.offsets):
         raise InputError("the condition in [...] is on another collection than the list before it")
-    return _masked(values, chosen.content)
+    # an object for which the condition is unknown does not pass it
+    return _masked(values, np.ma.filled(chosen.content, fill_value=False))
 
 
 def _masked(values: Jagged, mask: NDArray[np.bool_]) -> Jagged:
@@ -143,10 +142,14 @@ def reduced(name: str, values: Any) -> Any:
         return values.counts
     content, filled = values.content, values.counts > 0
     if name in ("any", "all"):
-        bad = content if name == "any" else ~content
-        passed = np.concatenate([[0], np.cumsum(bad)])[values.offsets]
-        return (np.diff(passed) > 0) == (name == "any")
-    if name == "count" or content.dtype == bool:
+        decisive = content if name == "any" else negation(content)
+        decided, open_ = (
+            np.diff(np.concatenate([[0], np.cumsum(mask)])[values.offsets]) > 0
+            for mask in (np.ma.filled(decisive, fill_value=False), missing(content))
+        )
+        return condition(decided == (name == "any"), open_ & ~decided)
+    content = plain(content)
+    if content.dtype == bool:
         content = content.astype(np.int64)
     elif name in ("sum", "mean"):
         content = content.astype(np.float64, copy=False)

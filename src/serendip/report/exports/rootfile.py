@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ def _tree(file: Any, name: str, columns: dict[str, Any]) -> Any:
 def _scores(file: Any, run: Run) -> None:
     """One tree for each training, read and written piece by piece."""
     trees: dict[str, Any] = {}
-    for batch in pq.ParquetFile(run.path / "scores.parquet").iter_batches(batch_size=_ROWS):
+    scores = pq.ParquetFile(run.path / "scores.parquet")
+    # the columns of the id come first
+    ids = scores.schema_arrow.names[: scores.schema_arrow.names.index("method")]
+    for batch in scores.iter_batches(batch_size=_ROWS):
         table = pa.Table.from_batches([batch])
         keys = table.select(["method", "window_low", "window_high"])
         keys = keys.set_column(0, "method", keys["method"].cast(pa.string()))
@@ -129,7 +133,7 @@ def _scores(file: Any, run: Run) -> None:
             part = table.filter(pc.and_(rows, pc.equal(keys["window_high"], key["window_high"])))
             name = f"scores/{key['method']}_{key['window_low']:.7g}-{key['window_high']:.7g}"
             columns = {
-                "id": _ids(part["id"]),
+                **{re.sub(r"\W", "_", name): _ids(part[name]) for name in ids},
                 "fold": part["fold"].to_numpy().astype(np.int16),
                 "score": pc.fill_null(part["score"], float("nan")).to_numpy().astype(np.float64),
                 "in_window": pc.fill_null(part["in_window"].cast(pa.int8()), -1).to_numpy().astype(np.int8),
@@ -142,5 +146,5 @@ def _scores(file: Any, run: Run) -> None:
 
 def _ids(column: pa.ChunkedArray) -> Any:
     if pa.types.is_integer(column.type):
-        return column.to_numpy().astype(np.int64)
+        return column.to_numpy()
     return ak.Array(column.cast(pa.string()).to_pylist())
