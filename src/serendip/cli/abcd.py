@@ -12,11 +12,13 @@ import typer
 from serendip.cli.options import Preset, Tree, Weight, Where
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
     from serendip.events.events import Events
-    from serendip.statistics.abcd import ClosureTable
+    from serendip.statistics.abcd import Closure
 
 __all__ = ["abcd"]
 
@@ -24,6 +26,12 @@ log = logging.getLogger(__name__)
 
 # a sum of weights of both signs may come out below zero by this many of its errors
 _FLUCTUATION = 3.0
+# significance of a dependence that is warned of
+_DEPENDENT = 3.0
+_WITHHELD = (
+    "no significance and no limit: {reason}. Choose other variables or cuts, or give a closure uncertainty that is known from "
+    "elsewhere (--closure)"
+)
 
 
 def abcd(
@@ -66,9 +74,8 @@ def abcd(
     not counted without --unblind; whether the prediction holds is tested inside B, C and D.
     """
     from serendip.errors import InputError
-    from serendip.statistics.abcd import abcd_counts
+    from serendip.statistics.abcd import abcd_counts, abcd_limit, expected_z, fit_abcd, heaviest_event
     from serendip.statistics.abcd import closure as measure_closure
-    from serendip.statistics.abcd_fit import abcd_limit, expected_z, fit_abcd
 
     if signal is not None and signal_label is not None:
         raise InputError("give either --signal (a file) or --signal-label (a column of the data), not both")
@@ -79,6 +86,7 @@ def abcd(
     weights = None if events.weight is None else events.weights
     counts = abcd_counts(*columns, weights=weights, hidden=not unblind)
     tested = measure_closure(*columns, weights=weights, validation_x=validation_x, validation_y=validation_y)
+    withheld = tested.refusal if closure is None else None
     delta = tested.uncertainty if closure is None else closure
 
     yields, effective = None, None
@@ -91,8 +99,8 @@ def abcd(
         )
     model = (1.0, 0.0, 0.0, 0.0) if yields is None else tuple(float(value) for value in yields)
 
-    limit = abcd_limit(counts, model, closure=delta)
-    fit = fit_abcd(counts, model, closure=delta) if unblind else None
+    limit = abcd_limit(counts, model, closure=delta) if withheld is None else None
+    fit = fit_abcd(counts, model, closure=delta) if unblind and withheld is None else None
     content: dict[str, Any] = {
         "n_events": len(events),
         "x": x,
@@ -100,18 +108,27 @@ def abcd(
         "cut_x": cut_x,
         "cut_y": cut_y,
         "blinded": not unblind,
+        "weighted": weights is not None,
         "counts": counts.to_dict(),
+        "effective_events": dict(zip("ABCD", counts.effective, strict=True)),
         "expected": counts.expected,
-        "expected_error": counts.expected_error(delta),
+        "expected_error": counts.expected_error(delta) if withheld is None else None,
         "statistical_error": counts.expected_error(),
-        "closure": tested.to_dict() | {"used": delta, "measured": closure is None},
+        "closure": tested.to_dict()
+        | {"used": delta if withheld is None else None, "measured": closure is None},
         "signal": None if yields is None else model,
         "signal_effective_events": effective,
-        "expected_z": None if yields is None else expected_z(counts, model, closure=delta),
+        "expected_z": None if yields is None or withheld else expected_z(counts, model, closure=delta),
         "fit": None if fit is None else fit.to_dict(),
-        "limit": limit.to_dict(),
+        "limit": None if limit is None else limit.to_dict(),
+        "withheld": withheld,
     }
-    typer.echo(json.dumps(content, indent=1) if as_json else _text(content, tested.tables))
+    if unblind and weights is not None and withheld is None:
+        heavy = heaviest_event(*columns, weights, closure=delta)
+        content["heaviest_event"] = None if heavy is None else heavy.to_dict()
+    typer.echo(json.dumps(content, indent=1) if as_json else _text(content, tested))
+    for line in _warnings(content, tested):
+        log.warning("%s", line)
 
 
 def _read(
@@ -165,7 +182,7 @@ def _yields(
     return np.maximum(total, 0.0), effective
 
 
-def _text(content: dict[str, Any], tables: tuple[ClosureTable, ...]) -> str:
+def _text(content: dict[str, Any], closure: Closure) -> str:
     counts, tested, limit, fit = (content[key] for key in ("counts", "closure", "limit", "fit"))
     shown = {name: "hidden" if counts[name] is None else f"{counts[name]:g}" for name in "ABCD"}
     b, stat = content["expected"], content["statistical_error"]
@@ -175,20 +192,38 @@ def _text(content: dict[str, Any], tables: tuple[ClosureTable, ...]) -> str:
         *(
             f"closure in {t.name} (x at {t.cut_x:.4g}, y at {t.cut_y:.4g}): {t.observed:g} against {t.predicted:.5g}, "
             f"ratio {t.ratio:.3f} +- {t.ratio * t.error:.3f} ({t.pull:+.1f} sigma)"
-            for t in tables
+            for t in closure.tables
         ),
+    ]
+    if content["weighted"]:
+        effective = content["effective_events"]
+        parts = (f"{name} {value:.4g}" for name, value in effective.items() if value is not None)
+        lines.insert(2, "effective events: " + ", ".join(parts))
+    if closure.trend is not None:
+        trend = closure.trend
+        lines.append(
+            f"continued into A: B C / D is {'low' if trend.excess >= 0 else 'high'} by {100 * abs(trend.excess):.0f} % +- "
+            f"{100 * trend.error:.0f} % (dependence of x and y outside A: {abs(trend.z):.1f} sigma)"
+        )
+    if tested["used"] is None:
+        lines.append(f"expected in A: {b:.5g} +- {stat:.2g} (statistics of B, C, D), closure not known")
+        return "\n".join([*lines, _WITHHELD.format(reason=content["withheld"])])
+    measured = closure.uncertainty
+    lines += [
         f"closure uncertainty {100 * tested['used']:.1f} % "
-        + ("(measured)" if tested["measured"] else f"(given; measured {100 * tested['uncertainty']:.1f} %)"),
+        + (
+            "(what the events outside A leave open; --closure if it is known better)"
+            if tested["measured"]
+            else f"(given; measured {100 * measured:.1f} %)"
+        ),
         f"expected in A: {b:.5g} +- {stat:.2g} (statistics of B, C, D) +- {b * tested['used']:.2g} (closure)",
     ]
     unit = "signal events in A"
     if content["signal"] is not None:
         unit = "times the signal"
-        parts = ", ".join(
-            f"{name} {value:.4g}" for name, value in zip("ABCD", content["signal"], strict=True)
-        )
+        parts = (f"{name} {value:.4g}" for name, value in zip("ABCD", content["signal"], strict=True))
         lines.append(
-            f"signal for mu = 1: {parts} ({content['signal_effective_events']:.0f} effective events in A)"
+            f"signal for mu = 1: {', '.join(parts)} ({content['signal_effective_events']:.0f} effective events in A)"
         )
         lines.append(f"expected significance {content['expected_z']:.2f} sigma")
     if fit is None:
@@ -205,3 +240,23 @@ def _text(content: dict[str, Any], tables: tuple[ClosureTable, ...]) -> str:
         + f" {unit}"
     )
     return "\n".join(lines)
+
+
+def _warnings(content: dict[str, Any], closure: Closure) -> Iterator[str]:
+    """What must be known before the numbers are believed."""
+    trend, used = closure.trend, content["closure"]["used"]
+    measured = content["closure"]["measured"]
+    if trend is not None and abs(trend.z) > _DEPENDENT:
+        yield (
+            f"{content['x']} and {content['y']} depend on each other outside A ({abs(trend.z):.1f} sigma): choose variables "
+            "that do not, or decorrelate them"
+        )
+    if not measured and used < closure.uncertainty:
+        said = closure.refusal or f"the events outside A allow no less than {100 * closure.uncertainty:.0f} %"
+        yield f"--closure {used:g} is your word: {said}"
+    heavy = content.get("heaviest_event")
+    if heavy is not None and abs(heavy["shift"]) > 1.0:
+        yield (
+            f"one event of weight {heavy['weight']:.4g} in {heavy['region']} moves the significance by {heavy['shift']:+.1f} "
+            f"sigma (without it {heavy['z_without']:.2f}): look at it before the p-value is believed"
+        )
