@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.events.formats.table import TEXT, as_array
+from serendip.events.jagged import Jagged
 
 __all__ = ["Beside", "Position", "beside", "extract", "reason", "with_missing"]
 
 Position = tuple[str | int, ...]
 """Way from an array to a column: the name of a field, the number of a column, or both."""
 
-SEVERAL = "has several values for each row (shape {shape}); expected one number for each row"
+# Matrices with up to so many columns have a name for each.
+SPELT_OUT = 32
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Beside:
     ----------
     n_rows
         Length that most arrays have.
-    types, unreadable
+    types, jagged, unreadable
         As in :class:`serendip.events.formats.table.Table`.
     columns
         Name of the array and way to the column.
@@ -35,6 +37,7 @@ class Beside:
 
     n_rows: int = 0
     types: dict[str, str] = field(default_factory=dict)
+    jagged: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     columns: dict[str, tuple[str, Position]] = field(default_factory=dict)
 
@@ -53,10 +56,8 @@ class Beside:
             base, shape = dtype.subdtype
             if shape == (1,):
                 self.add(name, array, (*position, 0), base)
-            elif len(shape) == 1:
-                self._matrix(name, array, position, base, shape[0])
             else:
-                self.unreadable[name] = SEVERAL.format(shape=shape)
+                self.add_lists(name, array, position, base, shape)
             return
         why = reason(dtype)
         if why:
@@ -65,9 +66,24 @@ class Beside:
         self.types[name] = TEXT if dtype.kind in "SU" else str(dtype.newbyteorder("="))
         self.columns[name] = array, position
 
-    def _matrix(self, name: str, array: str, position: Position, dtype: np.dtype[Any], n: int) -> None:
-        for i in range(n):
-            self.add(f"{name}[:,{i}]", array, (*position, i), dtype)
+    def add_lists(
+        self, name: str, array: str, position: Position, dtype: np.dtype[Any], shape: Sequence[int]
+    ) -> None:
+        """Add lists of numbers for each row, and of short ones each number as a column too."""
+        if dtype.names:
+            for one in dtype.names:
+                self.add_lists(f"{name}.{one}", array, (*position, one), dtype[one], shape)
+            return
+        if dtype.kind not in "biuf":
+            self.unreadable[name] = (
+                f"has several values for each row (shape {tuple(shape)}) that are no numbers"
+            )
+            return
+        self.jagged[name] = "list of " * (len(shape) - 1) + str(dtype.newbyteorder("="))
+        self.columns[name] = array, position
+        if len(shape) == 1 and shape[0] <= SPELT_OUT:
+            for i in range(shape[0]):
+                self.add(f"{name}[:,{i}]", array, (*position, i), dtype)
 
 
 def reason(dtype: np.dtype[Any]) -> str:
@@ -86,8 +102,9 @@ def reason(dtype: np.dtype[Any]) -> str:
 def beside(arrays: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> Beside:
     """Columns of arrays that lie beside each other.
 
-    An array ``(n,)`` is a column, ``(n, k)`` is ``k`` columns ``data[:,0]``, ``data[:,1]``; alone it has numbers for names.
-    Fields of a structured array have their names, with the name of the array before it (``jets.pt``) unless it is alone.
+    An array ``(n,)`` is a column, ``(n, k)`` is a list of ``k`` numbers for each row, and ``k`` columns ``data[:,0]``,
+    ``data[:,1]``; alone it has numbers for names. Fields of a structured array have their names, with the name of the array
+    before it (``jets.pt``) unless it is alone.
 
     Parameters
     ----------
@@ -103,29 +120,32 @@ def beside(arrays: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> Beside:
             found.unreadable[name] = "is a single value; expected one for each row"
         elif shape[0] != found.n_rows:
             found.unreadable[name] = f"has {shape[0]} rows while most columns have {found.n_rows}"
-        elif dtype.names and len(shape) == 1:
-            for one in dtype.names:
-                found.add(one if alone else f"{name}.{one}", name, (one,), dtype[one])
         elif dtype.names:
             for one in dtype.names:
-                found.unreadable[one if alone else f"{name}.{one}"] = SEVERAL.format(shape=tuple(shape[1:]))
+                field_name = one if alone else f"{name}.{one}"
+                if len(shape) == 1:
+                    found.add(field_name, name, (one,), dtype[one])
+                else:
+                    found.add_lists(field_name, name, (one,), dtype[one], shape[1:])
         elif len(shape) == 1:
             found.add(name, name, (), dtype)
-        elif len(shape) == 2 and shape[1] == 1 and not alone:
-            found.add(name, name, (0,), dtype)
-        elif len(shape) == 2:
+        elif len(shape) == 2 and alone:
             for i in range(shape[1]):
-                found.add(str(i) if alone else f"{name}[:,{i}]", name, (i,), dtype)
+                found.add(str(i), name, (i,), dtype)
+        elif len(shape) == 2 and shape[1] == 1:
+            found.add(name, name, (0,), dtype)
         else:
-            found.unreadable[name] = SEVERAL.format(shape=tuple(shape[1:]))
+            found.add_lists(name, name, (), dtype, shape[1:])
     return found
 
 
-def extract(values: NDArray[Any], position: Position) -> NDArray[Any]:
-    """Give one column of some rows of an array."""
+def extract(values: NDArray[Any], position: Position) -> Any:
+    """Give one column of some rows of an array; :class:`~serendip.events.jagged.Jagged` if it has several numbers each."""
     for step in position:
         values = values[step] if isinstance(step, str) else values[:, step]
-    return np.ascontiguousarray(values) if position else values
+    if values.ndim > 1:
+        return Jagged.from_numpy(as_array(np.ascontiguousarray(with_missing(values))))
+    return with_missing(np.array(values) if position else values)
 
 
 def with_missing(values: NDArray[Any]) -> NDArray[Any]:

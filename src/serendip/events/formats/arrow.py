@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
-from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.formats.arrow_types import leaves, to_numpy, usable
+from serendip.events.formats.arrow_types import leaves, listed, load, usable
 from serendip.events.formats.table import Table
 
 __all__ = ["ArrowFile", "ArrowTable", "ParquetTable", "describe"]
@@ -37,8 +37,11 @@ def describe(table: Table, schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     counts = Counter(name for name, _, _ in found)
     for name, path, column in found:
         kind, reason = usable(column)
+        numbers = listed(column)
         if counts[name] > 1:
             table.unreadable[name] = TWICE
+        elif numbers is not None:
+            table.jagged[name], paths[name] = numbers, path
         elif kind is None:
             table.unreadable[name] = reason
         else:
@@ -46,11 +49,8 @@ def describe(table: Table, schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     return paths
 
 
-def _values(table: pa.Table, path: tuple[str, ...]) -> pa.ChunkedArray:
-    column = table[path[0]]
-    for field in path[1:]:
-        column = pa.compute.struct_field(column, field)
-    return column
+def _values(table: pa.Table, path: tuple[str, ...], file: str, name: str) -> Any:
+    return load(table[path[0]], path[1:], file, name)
 
 
 class ArrowTable(Table):
@@ -71,14 +71,12 @@ class ArrowTable(Table):
         """Bytes in memory."""
         return int(self._table.nbytes)
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
         part = self._table.slice(start, stop - start)
-        return {name: to_numpy(_values(part, self._paths[name]), self.name, name) for name in names}
+        return {name: _values(part, self._paths[name], self.name, name) for name in names}
 
 
 class _ArrowFile(Table):
@@ -106,7 +104,9 @@ class _ArrowFile(Table):
         try:
             yield
         except pa.ArrowNotImplementedError as error:
-            raise InputError(f"{self.name}: cannot be read here: {_first_line(error)}") from error
+            wide = "64 bits" in str(error)
+            hint = "; write such columns as 64-bit integers or as text" if wide else ""
+            raise InputError(f"{self.name}: cannot be read: {_first_line(error)}{hint}") from error
         except (pa.ArrowException, OSError, ValueError) as error:
             if "encrypt" in str(error).lower():
                 raise InputError(f"{self.name}: is encrypted; write it without encryption") from error
@@ -121,9 +121,7 @@ class _ArrowFile(Table):
     def _has_end(self) -> bool:
         return True
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
@@ -132,7 +130,7 @@ class _ArrowFile(Table):
         with self._readable():
             table, first = self._read(list(names), start, stop)
             table = table.slice(start - first, stop - start)
-            return {name: to_numpy(_values(table, self._paths[name]), self.name, name) for name in names}
+            return {name: _values(table, self._paths[name], self.name, name) for name in names}
 
 
 class ParquetTable(_ArrowFile):
@@ -143,19 +141,28 @@ class ParquetTable(_ArrowFile):
     def _open(self) -> pa.Schema:
         metadata = pa.parquet.read_metadata(self.path)
         self.n_rows = metadata.num_rows
+        self._leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
         self._groups = np.cumsum(
             [0, *(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))]
         )
         return metadata.schema.to_arrow_schema()
 
     def _read(self, names: list[str], start: int, stop: int) -> tuple[pa.Table, int]:
-        columns = [".".join(self._paths[name]) for name in names]
+        columns = [one for name in names for one in self._stored(self._paths[name])]
         first = int(np.searchsorted(self._groups, start, side="right")) - 1
         last = int(np.searchsorted(self._groups, stop, side="left"))
         with pa.parquet.ParquetFile(self.path) as file:
             if start == 0 and stop == self.n_rows:
                 return file.read(columns=columns), 0
             return file.read_row_groups(list(range(first, last)), columns=columns), int(self._groups[first])
+
+    def _stored(self, path: tuple[str, ...]) -> list[str]:
+        """Names in the file of what is read for a column; between fields there may be two names that only mark a list."""
+        if len(path) == 1:
+            return [path[0]]
+        lists = r"(?:\.[^.]+\.[^.]+)*"
+        pattern = re.compile((lists + r"\.").join(map(re.escape, path)) + lists)
+        return [leaf for leaf in self._leaves if pattern.fullmatch(leaf)] or [path[0]]
 
     def _has_end(self) -> bool:
         with self.path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.formats.table import EMPTY, TEXT
+from serendip.events.jagged import Jagged
 
-__all__ = ["leaves", "to_numpy", "usable"]
+__all__ = ["leaves", "listed", "load", "to_numpy", "usable"]
 
 # whole numbers up to this are exact in a double
 EXACT = 2**53
@@ -32,14 +33,21 @@ def _plain(column: pa.DataType) -> pa.DataType:
 
 
 def leaves(field: pa.Field) -> Iterator[tuple[str, tuple[str, ...], pa.DataType]]:
-    """Columns of a field: itself, or those of a record with dotted names; each with its path and type."""
+    """Columns of a field: itself, or those of a record or a list of records with dotted names; each with its path and type."""
     column = _plain(field.type)
-    if not pa.types.is_struct(column) or column.num_fields == 0:
+    record, lists = column, 0
+    while _is_list(record):
+        record, lists = _plain(record.value_type), lists + 1
+    if not pa.types.is_struct(record) or record.num_fields == 0:
         yield field.name, (field.name,), field.type
         return
-    for child in column:
+    for child in record:
         for name, path, kind in leaves(child):
-            yield f"{field.name}.{name}", (field.name, *path), kind
+            yield f"{field.name}.{name}", (field.name, *path), _wrapped(kind, lists)
+
+
+def _wrapped(column: pa.DataType, lists: int) -> pa.DataType:
+    return column if lists == 0 else _wrapped(pa.list_(column), lists - 1)
 
 
 def _is_text(column: pa.DataType) -> bool:
@@ -72,17 +80,47 @@ def usable(column: pa.DataType) -> tuple[str | None, str]:
         return str(np.dtype(column.to_pandas_dtype())), ""
     if pa.types.is_temporal(column):
         return None, f"is a time ({column}); expected numbers or text; write it as a number, such as seconds"
-    if _is_list(column):
-        if pa.types.is_fixed_size_list(column) and column.list_size == 1:
-            return usable(column.value_type)
-        return None, FLATTEN
+    if _one_each(column):
+        return usable(column.value_type)
     return None, f"has the type {column}; expected numbers or text"
 
 
-FLATTEN = (
-    "holds a list of values for each event (jagged), but one number for each event is needed; make one "
-    "column of it first, for example with awkward: ak.fill_none(ak.firsts(array), nan), and write that"
-)
+def listed(column: pa.DataType) -> str | None:
+    """Type of the numbers in the lists of a column, ``list of ...`` for lists of lists; None if it has no such lists."""
+    column = _plain(column)
+    if not _is_list(column) or _one_each(column):
+        return None
+    inner = listed(column.value_type)
+    if inner is not None:
+        return f"list of {inner}"
+    kind, _ = usable(column.value_type)
+    return None if kind in (None, TEXT) else kind
+
+
+def _one_each(column: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(column) and column.list_size == 1)
+
+
+def load(column: pa.ChunkedArray, fields: Sequence[str], table: str, name: str) -> Any:
+    """Values of a column, or lists of them as :class:`~serendip.events.jagged.Jagged`.
+
+    Parameters
+    ----------
+    column
+        The column, or the record or list of records that holds it.
+    fields
+        Names of the fields on the way to it.
+    table, name
+        For messages.
+    """
+    column = _stripped(column)
+    if _is_list(column.type) and not _one_each(column.type):
+        counts = pc.fill_null(pc.list_value_length(column), 0)
+        inside = load(pc.list_flatten(column), fields, table, name)
+        return Jagged.of(counts.to_numpy().astype(np.int64), inside)
+    if fields:
+        return load(pc.struct_field(column, fields[0]), fields[1:], table, name)
+    return to_numpy(column, table, name)
 
 
 def to_numpy(column: pa.ChunkedArray, table: str, name: str) -> NDArray[Any]:
@@ -130,13 +168,19 @@ def _stripped(column: pa.ChunkedArray) -> pa.ChunkedArray:
             chunks = [chunk.storage for chunk in column.chunks]
             column = pa.chunked_array(chunks, type=column.type.storage_type)
         elif pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+            # not by a cast, which some types of text do not have
+            chunks = [_viewless(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
+            column = pa.chunked_array(chunks, type=None if chunks else column.type.value_type)
         elif pa.types.is_run_end_encoded(column.type):
             column = pa.chunked_array(
                 [pc.run_end_decode(chunk) for chunk in column.chunks], type=column.type.value_type
             )
         else:
             return column
+
+
+def _viewless(texts: pa.Array) -> pa.Array:
+    return texts.cast(pa.large_string()) if pa.types.is_string_view(texts.type) else texts
 
 
 def _only(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.formats.text_layout import is_number
+from serendip.events.jagged import Jagged
 
 __all__ = ["common_type", "join"]
 
 
-def join(table: str, name: str, values: Sequence[NDArray[Any]], parts: Sequence[str]) -> NDArray[Any]:
+def join(table: str, name: str, values: Sequence[Any], parts: Sequence[str]) -> Any:
     """Put the parts of a column together in a type that holds every value exactly.
 
     Parameters
@@ -22,7 +23,7 @@ def join(table: str, name: str, values: Sequence[NDArray[Any]], parts: Sequence[
     table, name
         For messages.
     values
-        One array for each part.
+        One array for each part, or lists of numbers.
     parts
         Names of the parts.
 
@@ -33,6 +34,9 @@ def join(table: str, name: str, values: Sequence[NDArray[Any]], parts: Sequence[
     """
     if not values:
         return np.empty(0)
+    if isinstance(values[0], Jagged):
+        counts = np.concatenate([part.counts for part in values])
+        return Jagged.of(counts, join(table, name, [part.content for part in values], parts))
     # A part whose values are all missing says nothing about the type.
     said = [i for i, array in enumerate(values) if not _all_missing(array)] or [0]
     dtypes = [values[i].dtype for i in said]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.formats.arrays import Position, beside, extract, with_missing
+from serendip.events.formats.arrays import Position, beside, extract
 from serendip.events.formats.table import Table
 
 __all__ = ["memory_table"]
@@ -60,6 +60,9 @@ def _arrow(source: Any, kind: str) -> Table:
         else:
             raise InputError(f"cannot read events from an object of type {kind}; {EXPECTED}")
     except (pa.ArrowException, TypeError, NotImplementedError) as error:
+        if hasattr(source, "columns") and hasattr(source, "__getitem__"):
+            # one column that Arrow does not know must not hide the others
+            return _Columns({str(name): source[name] for name in source.columns}, kind)
         raise InputError(f"cannot read events from {kind}: {error}; {EXPECTED}") from error
     return ArrowTable(table, Path(kind), kind)
 
@@ -115,7 +118,8 @@ class _Columns(Table):
             lengths = ", ".join(f"{column}: {shape[0]}" for column, (shape, _) in shapes.items() if shape)
             raise InputError(f"{name}: the columns differ in length ({lengths})")
         self._positions: dict[str, tuple[str, Position]] = described.columns
-        self.types, self.unreadable, self.n_rows = described.types, described.unreadable, described.n_rows
+        self.types, self.jagged, self.n_rows = described.types, described.jagged, described.n_rows
+        self.unreadable = described.unreadable
         if self._arrow:
             self._describe_arrow()
         self.unreadable |= reasons
@@ -155,30 +159,31 @@ class _Columns(Table):
             )
 
     def _describe_arrow(self) -> None:
-        from serendip.events.formats.arrow_types import usable
+        from serendip.events.formats.arrow_types import listed, usable
 
         for name, column in self._arrow.items():
             kind, why = usable(column.type)
+            numbers = listed(column.type)
             self.types.pop(name, None)
-            if kind is None:
+            if numbers is not None:
+                self.jagged[name] = numbers
+            elif kind is None:
                 self.unreadable[name] = why
             else:
                 self.types[name] = kind
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        found: dict[str, NDArray[Any]] = {}
+        found: dict[str, Any] = {}
         for name in names:
             if name in self._arrow:
-                from serendip.events.formats.arrow_types import to_numpy
+                from serendip.events.formats.arrow_types import load
 
-                found[name] = to_numpy(self._arrow[name].slice(start, stop - start), self.name, name)
+                found[name] = load(self._arrow[name].slice(start, stop - start), (), self.name, name)
             else:
                 array, position = self._positions[name]
                 part = self._arrays[array][start:stop]
-                found[name] = with_missing(extract(part, position))
+                found[name] = extract(part, position)
         return found

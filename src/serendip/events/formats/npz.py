@@ -10,15 +10,15 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.formats.arrays import beside, extract
-from serendip.events.formats.table import Table, as_array
+from serendip.events.formats.table import Table
 
 __all__ = ["NumpyTable"]
 
-_ALONE = ""
+# name of the array of a file with one
+_ALONE = "0"
 
 
 class NumpyTable(Table):
@@ -33,7 +33,8 @@ class NumpyTable(Table):
         with self._readable():
             arrays = {name: self._header(name) for name in self._arrays()}
         described = beside(arrays)
-        self.types, self.unreadable = described.types, described.unreadable
+        self.types, self.jagged = described.types, described.jagged
+        self.unreadable = described.unreadable
         self._columns, self.n_rows = described.columns, described.n_rows
 
     @contextmanager
@@ -49,9 +50,10 @@ class NumpyTable(Table):
 
     def _arrays(self) -> list[str]:
         if not zipfile.is_zipfile(self.path):
-            # an .npz file without its end has no list of arrays
             with self.path.open("rb") as file:
-                npy.read_magic(file)
+                # the list of the arrays of an archive is at its end
+                if file.read(2) == b"PK":
+                    raise ValueError("its end is missing")
             return [_ALONE]
         with zipfile.ZipFile(self.path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -73,12 +75,10 @@ class NumpyTable(Table):
             )
             return shape, dtype
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`; only the arrays that are needed are unpacked."""
         self.require(names)
-        found: dict[str, NDArray[Any]] = {}
+        found: dict[str, Any] = {}
         with self._readable():
             for array in dict.fromkeys(self._columns[name][0] for name in names):
                 if array == _ALONE:
@@ -89,6 +89,6 @@ class NumpyTable(Table):
                         values = npy.read_array(file, allow_pickle=False)
                 for name in names:
                     if self._columns[name][0] == array:
-                        column = extract(values[start:stop], self._columns[name][1])
-                        found[name] = np.array(as_array(column))
+                        # a copy, because the file is closed
+                        found[name] = extract(np.array(values[start:stop]), self._columns[name][1])
         return {name: found[name] for name in names}

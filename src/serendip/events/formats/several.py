@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.formats.join import common_type, join
@@ -33,6 +32,7 @@ _SAME_ROLES = ("mass", "features", "weight", "label", "id", "group")
 class _Part:
     path: Path
     types: Mapping[str, str]
+    jagged: Mapping[str, str]
     unreadable: Mapping[str, str]
     n_rows: int
     # a table that stays in memory anyway is not read a second time
@@ -68,7 +68,14 @@ class SeveralFiles(Table):
                 continue
             self.format, self.tree = table.format, table.tree
             self._parts.append(
-                _Part(path, table.types, table.unreadable, table.n_rows, table if table.in_memory else None)
+                _Part(
+                    path,
+                    table.types,
+                    table.jagged,
+                    table.unreadable,
+                    table.n_rows,
+                    table if table.in_memory else None,
+                )
             )
             self._keys.append(keys)
             stored.append(table.roles)
@@ -114,23 +121,33 @@ class SeveralFiles(Table):
         return f"row {row - int(self._starts[part])} of '{self._names[part]}'"
 
     def _describe(self) -> None:
-        names = list(dict.fromkeys(name for part in self._parts for name in (*part.types, *part.unreadable)))
-        for name in names:
-            lacking = [i for i, part in enumerate(self._parts) if name not in part.types]
-            bad = [i for i in lacking if name in self._parts[i].unreadable]
-            if bad:
-                self.unreadable[name] = f"{self._parts[bad[0]].unreadable[name]} ('{self._names[bad[0]]}')"
+        columns = [(*part.types, *part.jagged, *part.unreadable) for part in self._parts]
+        for name in dict.fromkeys(name for names in columns for name in names):
+            flat = [part.types.get(name) for part in self._parts]
+            lists = [part.jagged.get(name) for part in self._parts]
+            bad = next((i for i, part in enumerate(self._parts) if name in part.unreadable), None)
+            lacking = [i for i, names in enumerate(columns) if name not in names]
+            if bad is not None:
+                self.unreadable[name] = f"{self._parts[bad].unreadable[name]} ('{self._names[bad]}')"
             elif lacking:
                 self.unreadable[name] = (
                     f"is not in all files: the part '{self._names[lacking[0]]}' has no column '{name}', other parts "
                     f"have ({len(lacking)} of {len(self._parts)} lack it); all parts of a table need the same columns"
                 )
+            elif all(kind is not None for kind in flat):
+                self._add(self.types, name, [str(kind) for kind in flat])
+            elif all(kind is not None for kind in lists):
+                self._add(self.jagged, name, [str(kind) for kind in lists])
             else:
-                self._add(name, [part.types[name] for part in self._parts])
+                one, many = flat.index(None), lists.index(None)
+                self.unreadable[name] = (
+                    f"has a list for each row in '{self._names[one]}' and one value in '{self._names[many]}'; "
+                    "all parts of a table need the same columns"
+                )
         # A key that is stored in the files too has its true type and value there.
         self._constants: dict[str, list[Any]] = {}
         for key in dict.fromkeys(key for keys in self._keys for key in keys):
-            if key not in self.types and key not in self.unreadable:
+            if key not in self.names:
                 self._constants[key] = _typed([keys.get(key) for keys in self._keys])
                 self.types[key] = (
                     TEXT
@@ -138,10 +155,10 @@ class SeveralFiles(Table):
                     else str(np.result_type(*(np.asarray(value).dtype for value in self._constants[key])))
                 )
 
-    def _add(self, name: str, kinds: Sequence[str]) -> None:
+    def _add(self, types: dict[str, str], name: str, kinds: Sequence[str]) -> None:
         distinct = list(dict.fromkeys(kind for kind in kinds if kind != EMPTY)) or [EMPTY]
         if len(distinct) == 1:
-            self.types[name] = distinct[0]
+            types[name] = distinct[0]
             return
         try:
             dtypes = [np.dtype(kind) for kind in distinct]
@@ -152,16 +169,14 @@ class SeveralFiles(Table):
                 "all parts of a table need the same columns"
             )
             return
-        self.types[name] = str(common_type(dtypes))
+        types[name] = str(common_type(dtypes))
 
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`; one file after the other."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
         stored = [name for name in names if name not in self._constants]
-        parts: list[dict[str, NDArray[Any]]] = []
+        parts: list[dict[str, Any]] = []
         used: list[str] = []
         for i, part in enumerate(self._parts):
             low, high = max(start - int(self._starts[i]), 0), min(stop - int(self._starts[i]), part.n_rows)
