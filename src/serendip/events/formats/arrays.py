@@ -63,16 +63,25 @@ class Beside:
         if why:
             self.unreadable[name] = why
             return
-        self.types[name] = TEXT if dtype.kind in "SU" else str(dtype.newbyteorder("="))
+        # of long doubles, doubles are made
+        long = dtype.kind == "f" and dtype.itemsize > 8
+        self.types[name] = TEXT if dtype.kind in "SU" else "float64" if long else str(dtype.newbyteorder("="))
         self.columns[name] = array, position
 
     def add_lists(
-        self, name: str, array: str, position: Position, dtype: np.dtype[Any], shape: Sequence[int]
+        self,
+        name: str,
+        array: str,
+        position: Position,
+        dtype: np.dtype[Any],
+        shape: Sequence[int],
+        *,
+        fields: bool = False,
     ) -> None:
-        """Add lists of numbers for each row, and of short ones each number as a column too."""
+        """Add lists of numbers for each row, and each number of short ones as a column too, unless they are many fields."""
         if dtype.names:
             for one in dtype.names:
-                self.add_lists(f"{name}.{one}", array, (*position, one), dtype[one], shape)
+                self.add_lists(f"{name}.{one}", array, (*position, one), dtype[one], shape, fields=True)
             return
         if dtype.kind not in "biuf":
             self.unreadable[name] = (
@@ -81,7 +90,7 @@ class Beside:
             return
         self.jagged[name] = "list of " * (len(shape) - 1) + str(dtype.newbyteorder("="))
         self.columns[name] = array, position
-        if len(shape) == 1 and shape[0] <= SPELT_OUT:
+        if len(shape) == 1 and shape[0] <= SPELT_OUT and not fields:
             for i in range(shape[0]):
                 self.add(f"{name}[:,{i}]", array, (*position, i), dtype)
 
@@ -126,7 +135,7 @@ def beside(arrays: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> Beside:
                 if len(shape) == 1:
                     found.add(field_name, name, (one,), dtype[one])
                 else:
-                    found.add_lists(field_name, name, (one,), dtype[one], shape[1:])
+                    found.add_lists(field_name, name, (one,), dtype[one], shape[1:], fields=True)
         elif len(shape) == 1:
             found.add(name, name, (), dtype)
         elif len(shape) == 2 and alone:

@@ -1,4 +1,4 @@
-"""HDF5 through h5py: plain columns, compound tables, and the tables of pandas and PyTables.
+"""HDF5 through h5py: plain arrays, compound tables, and the tables of pandas and PyTables.
 
 The layouts of pandas are read from their blocks, so neither pandas nor PyTables is needed, and nothing in
 the file is unpickled. Tables packed with Blosc need the package hdf5plugin (``serendip[hdf]``).
@@ -7,8 +7,7 @@ the file is unpickled. Tables packed with Blosc need the package hdf5plugin (``s
 from __future__ import annotations
 
 import json
-import pickletools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
+from serendip.events.formats.arrays import Position, beside, extract
+from serendip.events.formats.hdf_pandas import Frame, describe_fixed, describe_table, layout_of
 from serendip.events.formats.table import Table, as_array, pick
+from serendip.events.jagged import Jagged, concatenate
 
 __all__ = ["HdfTable"]
 
 SLAB = 64 << 20
+TIME = "is a time (an HDF5 time type); expected numbers or text"
 
 
 class HdfTable(Table):
@@ -32,20 +35,30 @@ class HdfTable(Table):
 
     def __init__(self, path: Path, tree: str | None = None) -> None:
         super().__init__(path)
-        # name: (dataset, position): a field of a compound table, a number of a column in a block, or None
-        self._sources: dict[str, tuple[h5py.Dataset, Any]] = {}
+        # name: data set and the way to the column in it
+        self._sources: dict[str, tuple[h5py.Dataset, Position]] = {}
+        # name: data set of the different values, for a column that is stored as their numbers
+        self._levels: dict[str, h5py.Dataset] = {}
         with self._readable():
             self._file = h5py.File(path, "r")
+        with self._readable():
             tables = _tables(self._file)
+            if tree is not None and (alone := _alone(self._file, tree)) is not None:
+                tables.setdefault(alone, "arrays")
             self.tree = pick(path, tree, sorted(tables), "table")
-            {
-                "frame": self._frame,
-                "compound": self._compound,
-                "matrix": self._matrix,
-                "columns": self._columns,
-            }[tables[self.tree]](self._file[self.tree])
-        if self.n_rows == 0:
-            raise InputError(f"{path.name}: the table '{self.tree}' has no rows")
+            layout, item = tables[self.tree], self._file[self.tree]
+            if layout == "arrays":
+                self._arrays(
+                    {self.tree.split("/")[-1]: item}
+                    if isinstance(item, h5py.Dataset)
+                    else dict(_members(item))
+                )
+            else:
+                for dataset in [item] if layout == "table" else item.values():
+                    _need_filters(self.path, dataset)
+                self._frame(describe_fixed(item) if layout == "fixed" else describe_table(item))
+            stored = item.attrs.get("serendip")
+            self.roles = json.loads(stored) if stored else None
 
     def close(self) -> None:
         """Close the file."""
@@ -55,77 +68,66 @@ class HdfTable(Table):
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, KeyError, ValueError, UnicodeError) as error:
+        except InputError:
+            self._give_up()
+            raise
+        except OSError as error:
+            self._give_up()
+            raise InputError(f"{self.name}: {_why(str(error))}") from error
+        except (RuntimeError, KeyError, ValueError, TypeError, UnicodeError, AttributeError) as error:
+            self._give_up()
             reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
-                f"{self.path.name}: this is not a readable HDF5 file, it may be truncated or damaged "
-                f"({reason}); write or copy it again"
+                f"{self.name}: this is not a readable HDF5 file: its content does not fit together, or in a way that is "
+                f"not known here ({reason}); write it again, for example as Parquet"
             ) from error
 
-    def _add(self, name: str, dataset: h5py.Dataset, position: Any, dtype: np.dtype[Any]) -> None:
-        text = h5py.check_string_dtype(dtype) is not None or dtype.kind in "SU"
-        if dtype.subdtype is not None or (dtype.kind == "O" and not text):
-            self.unreadable[name] = (
-                "has several values for each row or is no number; expected one number for each row"
-            )
-        elif dtype.kind in "biuf" or text:
-            self.types[name] = "text" if text else str(dtype.newbyteorder("="))
-            self._sources[name] = (dataset, position)
-        else:
-            self.unreadable[name] = f"has the type {dtype}; expected numbers or text"
+    def _give_up(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
 
-    def _frame(self, group: h5py.Group) -> None:
-        """Describe the "fixed" layout of pandas: columns in blocks of one type."""
-        self.n_rows = len(group["axis1"])
-        for i in range(int(group.attrs["nblocks"])):
-            names, values = group[f"block{i}_items"], group[f"block{i}_values"]
-            _need_filters(self.path, names)
-            for position, name in enumerate(as_array(names[:])):
-                if values.ndim == 2:
-                    self._add(str(name), values, position, values.dtype)
-                else:
-                    self.unreadable[str(name)] = (
-                        "is stored as Python objects; save the table with text columns left out"
-                    )
+    def _frame(self, frame: Frame) -> None:
+        """Take over a table of pandas."""
+        self.n_rows, self.types, self.unreadable = frame.n_rows, frame.types, frame.unreadable
+        self._sources, self._levels, self.aliases = frame.sources, frame.levels, frame.aliases
 
-    def _compound(self, dataset: h5py.Dataset) -> None:
-        self.n_rows = len(dataset)
-        for field in dataset.dtype.names:
-            dtype = dataset.dtype[field]
-            names = _block_names(dataset, field) if dtype.subdtype is not None else None
-            if names is None:
-                self._add(field, dataset, field, dtype)
-            elif dtype.base.kind in "biuf":
-                for position, name in enumerate(names):
-                    self._add(name, dataset, (field, position), dtype.base)
-        stored = dataset.attrs.get("serendip")
-        self.roles = json.loads(stored) if stored else None
+    def _arrays(self, datasets: Mapping[str, h5py.Dataset]) -> None:
+        """Describe arrays beside each other, or one alone."""
+        plain: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        times: list[str] = []
+        ragged: dict[str, str] = {}
+        self._partial: dict[str, np.dtype[Any]] = {}
+        for name, dataset in datasets.items():
+            if dataset.shape is None:
+                self.unreadable[name] = "is empty"
+                continue
+            dtype, lost = _dtype(dataset)
+            times += [one if len(datasets) == 1 else f"{name}.{one}" for one in lost]
+            if dtype is None:
+                self.unreadable[name] = TIME
+                continue
+            if lost:
+                self._partial[dataset.name] = dtype
+            inner = h5py.check_vlen_dtype(dtype)
+            if inner is not None and len(dataset.shape) == 1 and np.dtype(inner).kind in "biuf":
+                ragged[name] = str(np.dtype(inner).newbyteorder("="))
+                plain[name] = dataset.shape, np.dtype(bool)
+            else:
+                plain[name] = dataset.shape, _without_objects(dtype)
+        described = beside(plain)
+        self.types, self.jagged, self.n_rows = described.types, described.jagged, described.n_rows
+        self.unreadable |= described.unreadable | dict.fromkeys(times, TIME)
+        self._sources = {name: (datasets[array], way) for name, (array, way) in described.columns.items()}
+        for name, kind in ragged.items():
+            # of another length than the others, it is unreadable already
+            if self.types.pop(name, None) is not None:
+                self.jagged[name] = kind
 
-    def _matrix(self, dataset: h5py.Dataset) -> None:
-        self.n_rows = len(dataset)
-        for position in range(dataset.shape[1]):
-            self._add(str(position), dataset, position, dataset.dtype)
-
-    def _columns(self, group: h5py.Group) -> None:
-        for name, item in group.items():
-            if isinstance(item, h5py.Dataset) and item.ndim == 1:
-                self._add(name, item, None, item.dtype)
-            elif isinstance(item, h5py.Dataset):
-                self.unreadable[name] = "has several values for each row; expected one number for each row"
-        lengths = {name: len(dataset) for name, (dataset, _) in self._sources.items()}
-        self.n_rows = max(set(lengths.values()), key=list(lengths.values()).count)
-        for name, length in lengths.items():
-            if length != self.n_rows:
-                self.unreadable[name] = f"has {length} rows while most columns have {self.n_rows}"
-                del self.types[name], self._sources[name]
-
-    def load(
-        self, names: Collection[str], start: int = 0, stop: int | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`; read in slabs of rows, so that unused columns cost no memory."""
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        parts: dict[str, list[Any]] = {name: [] for name in names}
         datasets: dict[str, list[str]] = {}
         for name in names:
             datasets.setdefault(self._sources[name][0].name, []).append(name)
@@ -133,80 +135,142 @@ class HdfTable(Table):
             for path, wanted in datasets.items():
                 dataset = self._file[path]
                 _need_filters(self.path, dataset)
-                row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=int))
-                step = max(1, SLAB // row_bytes)
+                row_bytes = dataset.id.get_type().get_size() * int(np.prod(dataset.shape[1:], dtype=int))
+                step = max(1, SLAB // max(row_bytes, 1))
                 if dataset.chunks:
                     step = -(-step // dataset.chunks[0]) * dataset.chunks[0]
                 for low in range(start, max(stop, start + 1), step):
-                    slab = dataset[low : min(low + step, stop)]
+                    slab = self._slab(dataset, low, min(low + step, stop))
                     for name in wanted:
-                        parts[name].append(_extract(slab, self._sources[name][1]))
-        return {
-            name: as_array(part[0] if len(part) == 1 else np.concatenate(part))
-            for name, part in parts.items()
-        }
+                        parts[name].append(self._column(slab, name))
+        return {name: concatenate(part) for name, part in parts.items()}
+
+    def _slab(self, dataset: h5py.Dataset, low: int, high: int) -> NDArray[Any]:
+        partial = getattr(self, "_partial", {}).get(dataset.name)
+        if partial is None:
+            return np.asarray(dataset[low:high])
+        # h5py cannot tell the type of the whole, but reads the fields that it knows
+        values = np.empty((high - low, *dataset.shape[1:]), dtype=partial)
+        space = dataset.id.get_space()
+        space.select_hyperslab((low, *(0 for _ in dataset.shape[1:])), values.shape)
+        memory = h5py.h5s.create_simple(values.shape)
+        dataset.id.read(memory, space, values, h5py.h5t.py_create(partial, logical=True))
+        return values
+
+    def _column(self, slab: NDArray[Any], name: str) -> Any:
+        if name in self.jagged and slab.dtype == object:
+            counts = np.array([len(values) for values in slab], dtype=np.int64)
+            content = np.concatenate([*slab, np.empty(0, self.jagged[name])]).astype(self.jagged[name])
+            return Jagged.of(counts, content)
+        values = extract(slab, self._sources[name][1])
+        if name not in self._levels:
+            return values
+        levels = as_array(self._levels[name][:])
+        missing = values < 0
+        if not missing.any():
+            return levels[values]
+        if levels.dtype.kind in "OSU":
+            return np.where(missing, None, levels[values].astype(object))
+        return np.where(missing, np.nan, levels[values])
 
 
-def _extract(slab: NDArray[Any], position: Any) -> NDArray[Any]:
-    if position is None:
-        return slab
-    if isinstance(position, tuple):
-        return np.ascontiguousarray(slab[position[0]][:, position[1]])
-    values = slab[position] if isinstance(position, str) else slab[:, position]
-    return np.ascontiguousarray(values)
+def _why(reason: str) -> str:
+    """Tell a damaged file from one that cannot be opened for another reason."""
+    first = reason.splitlines()[0] if reason else "no reason given"
+    if "unable to lock" in reason:
+        return (
+            f"is locked ({first}): a program may be writing it; wait until it is closed, or set the environment "
+            "variable HDF5_USE_FILE_LOCKING=FALSE if the file system knows no locks"
+        )
+    if "already open for write" in reason or "consistency flags" in reason:
+        return "was not closed by the program that writes it; close it there, or do: h5clear -s FILE"
+    if "truncated" in reason:
+        return f"truncated: its end is missing ({first}); copy it again"
+    return f"this is not a readable HDF5 file, it may be damaged ({first}); write or copy it again"
+
+
+def _members(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Arrays of a group; links that lead nowhere are none."""
+    for key in group:
+        item = group.get(key)
+        if isinstance(item, h5py.Dataset) and not (_is_compound(item) or item.shape == ()):
+            yield key, item
+
+
+def _is_compound(dataset: h5py.Dataset) -> bool:
+    try:
+        return bool(dataset.dtype.names)
+    except TypeError:
+        return isinstance(dataset.id.get_type(), h5py.h5t.TypeCompoundID)
 
 
 def _tables(file: h5py.File) -> dict[str, str]:
-    """Path and layout of everything in the file that is a table."""
+    """Path and layout of everything in the file that is a table; arrays with several values for each row only if they are all."""
     found: dict[str, str] = {}
     matrices: dict[str, str] = {}
 
-    def text(item: Any, name: str) -> str:
-        value = item.attrs.get(name, b"")
-        return value.decode() if isinstance(value, bytes) else str(value)
-
     def walk(group: h5py.Group) -> None:
-        if text(group, "pandas_type") == "frame":
-            found[group.name] = "frame"
+        pandas = layout_of(group)
+        if pandas is not None:
+            found[f"{group.name}/table" if pandas == "table" else group.name] = pandas
             return
-        plain = False
+        arrays = dict(_members(group))
+        if any(item.ndim == 1 for item in arrays.values()):
+            found[group.name] = "arrays"
+        elif len(arrays) == 1:
+            matrices[next(iter(arrays.values())).name] = "arrays"
+        elif arrays:
+            matrices[group.name] = "arrays"
         for key in group:
             item = group.get(key)
             if isinstance(item, h5py.Group):
                 if not key.startswith("_i_"):
                     walk(item)
-            elif isinstance(item, h5py.Dataset) and item.dtype.names:
-                found[item.name] = "compound"
-            elif isinstance(item, h5py.Dataset) and item.ndim == 2:
-                matrices[item.name] = "matrix"
-            elif isinstance(item, h5py.Dataset) and item.ndim == 1:
-                plain = True
-        if plain:
-            found[group.name] = "columns"
+            elif isinstance(item, h5py.Dataset) and _is_compound(item):
+                found[item.name] = "arrays"
 
     walk(file)
     return found or matrices
 
 
-def _block_names(dataset: h5py.Dataset, field: str) -> list[str] | None:
-    """Column names in a block of the "table" layout of pandas.
+def _alone(file: h5py.File, tree: str) -> str | None:
+    """Path of an array that is asked for, though it is part of a table."""
+    item = file.get(tree)
+    return (
+        str(item.name)
+        if isinstance(item, h5py.Dataset) and item.ndim > 0 and layout_of(item.parent) is None
+        else None
+    )
 
-    They are stored as a pickled list. Its strings are picked out of the listing of operations; nothing is
-    run.
-    """
-    stored = dataset.attrs.get(f"{field}_kind")
-    if stored is None:
-        return None
+
+def _dtype(dataset: h5py.Dataset) -> tuple[np.dtype[Any] | None, list[str]]:
+    """Type of an array, and the fields that have none in NumPy."""
     try:
-        operations = list(pickletools.genops(bytes(stored)))
-    except (ValueError, TypeError):
-        return None
-    names = [str(value) for operation, value, _ in operations if "UNICODE" in operation.name]
-    if not names:
-        names = [
-            str(value) for operation, value, _ in operations if operation.name.startswith(("INT", "BININT"))
-        ]
-    return names if len(names) == dataset.dtype[field].shape[0] else None
+        return dataset.dtype, []
+    except TypeError:
+        kind = dataset.id.get_type()
+        if not isinstance(kind, h5py.h5t.TypeCompoundID):
+            return None, []
+    known, lost = [], []
+    for i in range(kind.get_nmembers()):
+        name = kind.get_member_name(i).decode()
+        try:
+            known.append((name, kind.get_member_type(i).dtype))
+        except TypeError:
+            lost.append(name)
+    return np.dtype(known), lost
+
+
+def _without_objects(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type with texts as such, which h5py reads as objects."""
+    if h5py.check_string_dtype(dtype) is not None:
+        return np.dtype("S1")
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return np.dtype((_without_objects(base), shape))
+    if dtype.names:
+        return np.dtype([(name, _without_objects(dtype[name])) for name in dtype.names])
+    return dtype
 
 
 def _need_filters(path: Path, dataset: h5py.Dataset) -> None:
