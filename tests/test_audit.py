@@ -103,7 +103,7 @@ def test_what_is_found(path, table):
     found = audit(path, mass="mass", label="y", id="key")
     columns = {column.name: column for column in found.columns}
     assert set(columns) == set(table) - {"list"}
-    assert "jagged" in found.unreadable["list"]
+    assert found.jagged == {"list": "float64"}
     assert found.mass_correlated == ("sculpts",)
     assert found.giveaways == ("truthlike",)
     assert found.constant == ("one",)
