@@ -186,7 +186,7 @@ def test_inspect_prints_findings(run, path):
         "Follow the mass beyond chance (!): sculpts.",
         "Give the label away: truthlike.",
         "NaN or infinite values: gaps.",
-        "Not usable: list.",
+        "Lists of values for each event: list.",
     ):
         assert finding in text
 
