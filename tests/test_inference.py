@@ -10,7 +10,6 @@ from serendip.statistics.fit import FitError, deviance
 from serendip.statistics.inference import (
     discovery_z,
     expected_z,
-    fit_signal,
     interval,
     likelihood_ratio,
     toy_discovery,
@@ -18,6 +17,7 @@ from serendip.statistics.inference import (
 from serendip.statistics.limits import BANDS, cls_asymptotic, cls_toys, q_tilde, upper_limit
 from serendip.statistics.model import BinnedModel, counting_data, counting_model
 from serendip.statistics.pvalues import asimov_z, count_p_value
+from serendip.statistics.signal_fit import fit_signal
 from serendip.statistics.signals import gaussian
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")
@@ -210,9 +210,10 @@ def test_expected_significance_is_the_median_of_toys():
     z = discovery_z(MODEL, toys(300, 8, 300))
     asimov = expected_z(MODEL, BACKGROUND, 300.0)
     assert np.median(z) == pytest.approx(asimov, abs=4 * 1.25 / np.sqrt(300))
-    assert expected_z(counting_model(50.0, 5.0), counting_data(50, 50.0, 5.0), 20.0) == pytest.approx(
-        float(asimov_z(20, 50, 5)), rel=1e-4
-    )
+    for signal in (1e-9, 0.01, 20.0, 150.0):
+        model, data = counting_model(50.0, 5.0), counting_data(50, 50.0, 5.0)
+        assert expected_z(model, data, signal) == pytest.approx(float(asimov_z(signal, 50, 5)), rel=2e-3)
+    assert expected_z(model, data, 1e6) is None
 
 
 def test_toy_p_value_agrees_with_the_exact_one_for_few_events():

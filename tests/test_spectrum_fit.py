@@ -65,6 +65,27 @@ def test_common_weight_scales_the_strength_and_keeps_the_significance():
     assert b.limit.observed == pytest.approx(2.5 * a.limit.observed, rel=2e-3)
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e6, 1e12])
+@pytest.mark.parametrize("what", ["yield", "weight"])
+def test_the_strength_may_have_any_unit(what, size):
+    mass, shape = events(4000, 80, 3), gaussian(3500.0, 105.0)
+    options = {"mass_range": RANGE, "bins": 40, "background": ("dijet:3",)}
+    plain = fit_resonance(mass, shape, **options)
+    unit = 1 / size if what == "yield" else size
+    changed = {"signal_yield": size} if what == "yield" else {"weights": np.full(len(mass), size)}
+    scaled = fit_resonance(mass, shape, **options, **changed)
+    assert scaled.fit.p == pytest.approx(plain.fit.p, rel=1e-6)
+    for name in ("mu", "mu_error", "interval_68", "interval_95"):
+        np.testing.assert_allclose(
+            getattr(scaled.fit, name), np.multiply(getattr(plain.fit, name), unit), rtol=1e-5
+        )
+    assert scaled.limit.observed == pytest.approx(plain.limit.observed * unit, rel=1e-4)
+    np.testing.assert_allclose(scaled.limit.expected, np.multiply(plain.limit.expected, unit), rtol=1e-4)
+    # a signal of 1e6 times the data has no expected significance, one of 1e-6 events next to none
+    expected = scaled.fit.expected_z
+    assert expected is None if unit < 1 else expected == pytest.approx(1 / plain.fit.mu_error / unit, rel=0.2)
+
+
 def test_scan_finds_the_peak():
     found = scan_masses(events(8000, 250, 4), (2900.0, 4800.0), 0.03, toys=40, mass_range=RANGE, bins=60)
     assert found.scan.mass[found.scan.best] == pytest.approx(3500, rel=0.03)

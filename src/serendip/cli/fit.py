@@ -12,6 +12,7 @@ from serendip.cli.options import Group
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
+    from serendip.statistics.signal_fit import SignalFit
     from serendip.statistics.spectrum_fit import MassScan, SpectrumFitResult
 
 __all__ = ["fit"]
@@ -55,7 +56,11 @@ def fit(
     ] = 1.0,
     limit: Annotated[bool, typer.Option("--limit/--no-limit", help="Also the 95 % CLs upper limit.")] = True,
     toys: Annotated[
-        int, typer.Option(help="Toys for p-value and limit; 0: asymptotic. A scan has at least 200.")
+        int,
+        typer.Option(
+            help="Toys for p-value, limit and, below 15 background events under the signal, intervals; 0: asymptotic, intervals "
+            "of few events with 500. A scan has at least 200."
+        ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the toys.")] = 1,
     where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
@@ -119,6 +124,7 @@ def _text(result: SpectrumFitResult) -> str:
             f"signal strength {fit.mu:.4g} +- {fit.mu_error:.2g}; 68 % [{fit.interval_68[0]:.4g}, {fit.interval_68[1]:.4g}], "
             f"95 % [{fit.interval_95[0]:.4g}, {fit.interval_95[1]:.4g}]"
         ),
+        f"intervals: {_how(fit)}",
         (
             f"local p = {fit.p:.3g}, {abs(fit.z):.2f} sigma {'excess' if fit.z > 0 else 'deficit'} (asymptotic; one mass, no trials "
             "factor)"
@@ -139,6 +145,13 @@ def _text(result: SpectrumFitResult) -> str:
             "warning: signal and background together do not describe the spectrum; try --background or --range"
         )
     return "\n".join(lines)
+
+
+def _how(fit: SignalFit) -> str:
+    under = f"{fit.under_signal:.3g} background events under the signal"
+    if fit.intervals == "likelihood":
+        return f"likelihood ({under})"
+    return f"{fit.intervals} toys at each strength ({under}; the strength is not negative)"
 
 
 def _scan_text(found: MassScan) -> str:

@@ -9,24 +9,22 @@ With :math:`\lambda(\mu) = -2\ln[L(\mu, \hat{\hat\theta}) / L(\hat\mu, \hat\thet
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from serendip.statistics.fit import FitError
+from serendip.statistics.fit import FitError, deviance
 from serendip.statistics.model import BinnedModel, ModelFits
 from serendip.statistics.pvalues import toy_p_value, z_value
 
 __all__ = [
-    "SignalFit",
     "discovery_z",
     "expected_z",
-    "fit_signal",
     "interval",
     "likelihood_ratio",
+    "near_best",
     "toy_discovery",
 ]
 
@@ -34,47 +32,9 @@ Array = NDArray[np.float64]
 
 _REACH = 60
 
-
-@dataclass(frozen=True, eq=False)
-class SignalFit:
-    """A fitted signal.
-
-    Attributes
-    ----------
-    mu, mu_error
-        Signal strength and its symmetric error.
-    interval_68, interval_95
-        Likelihood intervals; the lower end may be negative.
-    p, z
-        One-sided p-value of background alone, asymptotic, and the signed significance.
-    expected_z
-        Median significance of signal strength one: Asimov data.
-    background
-        Name of the background function.
-    nuisance
-        Fitted nuisance parameters in standard deviations, by name.
-    expected, background_counts
-        Per bin with and without signal, in the units of the data, shape ``(n_bins,)``.
-    """
-
-    mu: float
-    mu_error: float
-    interval_68: tuple[float, float]
-    interval_95: tuple[float, float]
-    p: float
-    z: float
-    expected_z: float
-    background: str
-    nuisance: dict[str, float]
-    expected: Array
-    background_counts: Array
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fit as plain numbers for JSON."""
-        return {
-            key: value.tolist() if isinstance(value, np.ndarray) else value
-            for key, value in asdict(self).items()
-        }
+# Expected significances below the one are mu / error, those above the other mean nothing.
+_LINEAR = 0.03
+_OVERWHELMING = 40.0
 
 
 def likelihood_ratio(
@@ -124,10 +84,24 @@ def interval(model: BinnedModel, counts: ArrayLike, level: float = 0.6827) -> tu
     FitError
         If an end is not found within sixty standard deviations.
     """
-    best = model.fit(counts)
     threshold = float(stats.chi2.ppf(level, 1))
+    model, best = near_best(model, counts, threshold)
     low, high = (_crossing(model, counts, best, threshold, sign) for sign in (-1.0, 1.0))
     return low, high
+
+
+def near_best(model: BinnedModel, counts: ArrayLike, threshold: float) -> tuple[BinnedModel, ModelFits]:
+    """The model with those backgrounds that reach the threshold of one data set at some signal strength, and its best fit.
+
+    A background of an envelope whose best fit is worse than the best of all by more than the threshold is never within it.
+    """
+    if model.choice != "envelope" or len(model.members) == 1:
+        return model, model.fit(counts)
+    each = model.fit_each(counts)
+    deviances = np.array([fit.deviance[0] for fit in each])
+    near = np.flatnonzero(deviances <= deviances.min() + threshold)
+    best = each[int(np.argmin(deviances))]
+    return model.restricted(near), replace(best, member=np.searchsorted(near, best.member))
 
 
 def _crossing(model: BinnedModel, counts: ArrayLike, best: ModelFits, threshold: float, sign: float) -> float:
@@ -147,45 +121,28 @@ def _crossing(model: BinnedModel, counts: ArrayLike, best: ModelFits, threshold:
     return float(best.mu[0] + sign * root)
 
 
-def expected_z(model: BinnedModel, counts: ArrayLike, mu: float = 1.0) -> float:
-    """Median significance that a signal of strength ``mu`` would have (Asimov data over the fitted background)."""
-    background = model.fit(counts, 0.0)
-    asimov = background.expected[0] + mu * model.signal * model.scale
-    auxiliary = background.nuisance
-    best = model.fit(asimov, member=background.member, auxiliary=auxiliary)
-    return float(np.sqrt(likelihood_ratio(model, asimov, 0.0, best, auxiliary)[0]))
+def expected_z(model: BinnedModel, counts: ArrayLike, mu: float = 1.0) -> float | None:
+    """Median significance that a signal of strength ``mu`` would have (Asimov data over the fitted background).
 
-
-def fit_signal(model: BinnedModel, counts: ArrayLike) -> SignalFit:
-    """Fit one data set.
-
-    Parameters
-    ----------
-    model
-        Signal and background.
-    counts
-        Counts or sums of weights, shape ``(n_bins,)``.
-
-    Raises
-    ------
-    FitError
-        If there is no minimum, or the likelihood does not constrain the signal.
+    None if the signal is some 40 standard deviations or more.
     """
-    best = model.fit(counts)
-    z = float(np.sign(best.mu[0]) * np.sqrt(likelihood_ratio(model, counts, 0.0, best)[0]))
-    return SignalFit(
-        mu=float(best.mu[0]),
-        mu_error=float(best.mu_error[0]),
-        interval_68=interval(model, counts, 0.6827),
-        interval_95=interval(model, counts, 0.95),
-        p=float(stats.norm.sf(z)),
-        z=z,
-        expected_z=expected_z(model, counts),
-        background=model.members[int(best.member[0])][2],
-        nuisance=dict(zip(model.nuisances, best.nuisance[0].tolist(), strict=True)),
-        expected=best.expected[0],
-        background_counts=best.background[0],
-    )
+    background = model.fit(counts, 0.0)
+    auxiliary = background.nuisance
+    # a polynomial may be negative in empty bins
+    null = np.maximum(background.expected[0], 0.0)
+
+    def fitted(asimov: Array) -> ModelFits:
+        return model.fit(asimov, member=background.member, auxiliary=auxiliary)
+
+    linear = mu / float(fitted(null).mu_error[0])
+    if abs(linear) < _LINEAR:
+        return linear
+    asimov = null + mu * model.signal * model.scale
+    # with the background known, which no fit surpasses
+    most = np.sqrt(deviance(asimov[model.keep], null[model.keep]) / model.scale)
+    if most > _OVERWHELMING:
+        return None
+    return float(np.sqrt(likelihood_ratio(model, asimov, 0.0, fitted(asimov), auxiliary)[0]))
 
 
 def toy_discovery(

@@ -262,7 +262,9 @@ def upper_limit(
         low = max(low, 1e-3 * high)
         while cls(low, which) < alpha:
             low *= 0.1
-        root = optimize.toms748(lambda mu: np.log(cls(mu, which) / alpha), low, high, rtol=1e-4, xtol=1e-12)
+        root = optimize.toms748(
+            lambda mu: np.log(cls(mu, which) / alpha), low, high, rtol=1e-4, xtol=1e-6 * low
+        )
         return float(root)
 
     observed = solve(len(BANDS), 2 * scale + max(0.0, float(asymptotic.best.mu[0])))

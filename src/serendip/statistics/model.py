@@ -15,8 +15,8 @@ All fits are done for many data sets at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -91,6 +91,8 @@ class BinnedModel:
         Level of the likelihood-ratio tests.
     scale
         ``sum(w^2)/sum(w)`` of weighted events: counts are divided by it.
+    charged
+        Charge for the parameters of the background although there is only one left, see :meth:`restricted`.
     """
 
     designs: tuple[Design, ...]
@@ -102,6 +104,7 @@ class BinnedModel:
     choice: Choice = "lrt"
     alpha: float = 0.05
     scale: float = 1.0
+    charged: bool = False
 
     @classmethod
     def spectrum(
@@ -193,6 +196,28 @@ class BinnedModel:
         n = len(self.signal)
         return np.ones(n, dtype=bool) if self.mask is None else ~self.mask
 
+    def restricted(self, members: Iterable[int]) -> Self:
+        """The model with some of its backgrounds, which are charged for their parameters as before."""
+        return replace(self, members=tuple(self.members[int(k)] for k in members), charged=self.charges)
+
+    @property
+    def charges(self) -> bool:
+        """Whether each parameter of the background costs one unit of the deviance."""
+        return self.charged or (self.choice == "envelope" and len(self.members) > 1)
+
+    def events_under_signal(self, background: ArrayLike) -> float:
+        r"""Background events under the signal, :math:`(\sum f_i)^2 / \sum f_i^2 / b_i`, in Poisson units.
+
+        Parameters
+        ----------
+        background
+            Expected background :math:`b_i`, shape ``(n_bins,)``; the signal has the share :math:`f_i` in each bin.
+        """
+        keep = self.keep
+        b = np.maximum(np.asarray(background, dtype=float)[keep] / self.scale, 1e-9)
+        f = np.maximum(self.signal[keep] / np.abs(self.signal[keep]).sum(), 0.0)
+        return float(f.sum() ** 2 / (f**2 / b).sum())
+
     def fit(
         self,
         counts: ArrayLike,
@@ -200,6 +225,7 @@ class BinnedModel:
         *,
         member: NDArray[np.int_] | None = None,
         auxiliary: Array | None = None,
+        bounded: bool = False,
     ) -> ModelFits:
         """Fit data sets with the signal strength free or fixed.
 
@@ -213,6 +239,8 @@ class BinnedModel:
             Background of each data set, shape ``(t,)``; default: chosen by :attr:`choice`.
         auxiliary
             Auxiliary measurements of the nuisance parameters, shape ``(t, k)``; default: zero.
+        bounded
+            A free signal strength is not negative.
 
         Raises
         ------
@@ -225,26 +253,68 @@ class BinnedModel:
         if member is None and len(self.members) == 1:
             member = np.zeros(len(y), dtype=int)
         if member is None and self.choice == "lrt":
-            free = [self._fit_member(y, None, k, centre) for k in range(len(self.members))]
+            free = [self._fit_member(y, None, k, centre, bounded) for k in range(len(self.members))]
             member = choose_order([f.deviance for f in free], [p for _, p, _ in self.members], self.alpha)
             if fixed is None:
                 return _pick(free, member)
         if member is not None:
             out = [
-                (rows, self._fit_member(y[rows], None if fixed is None else fixed[rows], k, centre[rows]))
+                (
+                    rows,
+                    self._fit_member(
+                        y[rows], None if fixed is None else fixed[rows], k, centre[rows], bounded
+                    ),
+                )
                 for k in np.unique(member)
                 for rows in [np.flatnonzero(member == k)]
             ]
             return _merge(out, len(y))
-        fits = [self._fit_member(y, fixed, k, centre) for k in range(len(self.members))]
-        return _pick(fits, np.argmin([f.deviance for f in fits], axis=0))
+        fits = self._fit_each(y, fixed, centre, bounded)
+        deviances = np.array([f.deviance for f in fits])
+        return _pick(fits, np.argmin(deviances, axis=0))
 
     def sample(self, expected: ArrayLike, n: int, rng: np.random.Generator) -> Array:
         """Poisson data sets with this expectation (Poisson units times :attr:`scale`), shape ``(n, n_bins)``."""
-        mean = np.asarray(expected, dtype=float) / self.scale
+        # a polynomial may be negative in empty bins
+        mean = np.maximum(np.asarray(expected, dtype=float), 0.0) / self.scale
         return np.asarray(rng.poisson(mean, (n, len(mean))) * self.scale, dtype=float)
 
-    def _fit_member(self, y: Array, mu: Array | None, k: int, centre: Array) -> ModelFits:
+    def fit_each(self, counts: ArrayLike) -> list[ModelFits]:
+        """Fits with each of the backgrounds, the signal strength free. The deviance is infinite where there is no minimum.
+
+        Raises
+        ------
+        FitError
+            If a data set has none with any of them.
+        """
+        y = np.atleast_2d(np.asarray(counts, dtype=float)) / self.scale
+        return self._fit_each(y, None, np.zeros((len(y), len(self.nuisances))))
+
+    def _fit_each(self, y: Array, mu: Array | None, centre: Array, bounded: bool = False) -> list[ModelFits]:
+        fits = [self._fit_member(y, mu, k, centre, bounded, skip=True) for k in range(len(self.members))]
+        unsolved = np.all([np.isinf(fit.deviance) for fit in fits], axis=0)
+        if unsolved.any():
+            raise self._unsolved(" or ".join(name for _, _, name in self.members), unsolved)
+        return fits
+
+    @staticmethod
+    def _unsolved(name: str, spectra: NDArray[np.bool_]) -> FitError:
+        return FitError(
+            f"the fit of signal over '{name}' found no minimum for {np.count_nonzero(spectra)} of {len(spectra)} spectra; "
+            "try another background or range"
+        )
+
+    def _fit_member(
+        self,
+        y: Array,
+        mu: Array | None,
+        k: int,
+        centre: Array,
+        bounded: bool = False,
+        *,
+        skip: bool = False,
+    ) -> ModelFits:
+        """Fits with one background. Where it finds no minimum, the deviance is infinite (``skip``), or it is an error."""
         which, p, name = self.members[k]
         alone = _Problem(y, self.designs[which].order(p), self, np.zeros(len(y)), centre)
         params, decrement = alone.solve(alone.start())
@@ -252,24 +322,26 @@ class BinnedModel:
         if mu is None or np.any(mu):
             problem = alone.with_signal(mu, params)
             free = np.zeros((len(y), 0 if mu is not None else 1))
-            params, decrement = problem.solve(np.concatenate([params[:, :p], free, params[:, p:]], axis=1))
-        if np.any(decrement > _UNSOLVED + 10 * problem.slack):
-            raise FitError(
-                f"the fit of signal over '{name}' found no minimum for "
-                f"{np.count_nonzero(decrement > _UNSOLVED + 10 * problem.slack)} of {len(y)} spectra; try another "
-                "background or range"
-            )
+            params = np.concatenate([params[:, :p], free, params[:, p:]], axis=1)
+            # where more signal than none is worse, none is the best that is allowed
+            rows = np.flatnonzero(problem.rises(params)) if bounded and mu is None else np.arange(len(y))
+            if len(rows):
+                part = problem if len(rows) == len(y) else problem.some(rows)
+                params[rows], decrement[rows] = part.solve(params[rows])
+        unsolved = ~(decrement <= _UNSOLVED + 10 * problem.slack)
+        if unsolved.any() and not skip:
+            raise self._unsolved(name, unsolved)
         rows = np.arange(len(y))
         total, background = problem.all_bins(params)
         error = np.zeros(len(y))
         if mu is None:
             _, information = problem.slope(params, rows)
             error = np.sqrt(np.maximum(np.linalg.inv(information)[:, p, p], 0.0))
-        penalty = float(p) if self.choice == "envelope" and len(self.members) > 1 else 0.0
+        penalty = float(p) if self.charges else 0.0
         return ModelFits(
-            mu=problem.mu(params, rows),
-            mu_error=error,
-            deviance=problem.value(params, rows) + penalty,
+            mu=problem.mu(params, rows) / problem.unit,
+            mu_error=error / problem.unit,
+            deviance=np.where(unsolved, np.inf, problem.value(params, rows) + penalty),
             expected=total * self.scale,
             background=background * self.scale,
             nuisance=params[:, params.shape[1] - centre.shape[1] :],
@@ -322,10 +394,13 @@ class _Problem:
         self.model, self.y_all = model, y
         self.design, self.fitted = design, design.bins(keep)
         self.y = y[:, keep].T
+        # a strength may be measured in any unit; here it is one in which strength one is about one event
+        self.unit = float(np.abs(model.signal[keep]).sum())
+        self.signal = model.signal / self.unit
         self.fixed, self.centre = mu, centre
         self.p, self.k = design.n_parameters, centre.shape[1]
         self.keep, self.kappa = keep, float(np.log1p(model.yield_error))
-        self.variations = np.array(list(model.variations.values())).reshape(-1, len(keep))
+        self.variations = np.array(list(model.variations.values())).reshape(-1, len(keep)) / self.unit
         self.slack = 1e-12 * (1.0 + self.y.sum(axis=0))
         self.prior = np.concatenate([design.prior, np.zeros(0 if mu is not None else 1), np.ones(self.k)])
         self.target = np.zeros((len(y), len(self.prior)))
@@ -341,6 +416,18 @@ class _Problem:
             out.floor = _FLOOR * self.fitted.expected(background[:, : self.p])[0]
         return out
 
+    def some(self, rows: NDArray[np.int_]) -> _Problem:
+        """The same for some of the data sets."""
+        mu = None if self.fixed is None else self.fixed[rows]
+        out = _Problem(self.y_all[rows], self.design, self.model, mu, self.centre[rows])
+        out.floor = self.floor[:, rows]
+        return out
+
+    def rises(self, params: Array) -> NDArray[np.bool_]:
+        """Whether more signal than in these parameters, with a free strength, describes a data set better."""
+        gradient, _ = self.slope(params, np.arange(len(params)))
+        return np.asarray(gradient[:, self.p] < 0)
+
     def solve(self, start: Array) -> tuple[Array, Array]:
         """Parameters at the minimum and what is left to gain, see :func:`fisher_scoring`."""
         steps = np.full(len(self.prior), np.inf)
@@ -348,7 +435,8 @@ class _Problem:
         return fisher_scoring(self, start, self.slack, longest_step=steps)
 
     def mu(self, params: Array, rows: NDArray[np.int_]) -> Array:
-        return params[:, self.p] if self.fixed is None else self.fixed[rows]
+        """Signal strength in units of :attr:`unit`."""
+        return params[:, self.p] if self.fixed is None else self.fixed[rows] * self.unit
 
     def start(self) -> Array:
         params = np.zeros((len(self.centre), len(self.prior)))
@@ -367,7 +455,7 @@ class _Problem:
         v = self.variations[:, bins]
         if self.kappa > 0:
             factor = np.exp(np.clip(self.kappa * eta[0], -50.0, 50.0))
-        signal = (self.model.signal[bins, None] + v.T @ shapes) * factor
+        signal = (self.signal[bins, None] + v.T @ shapes) * factor
         slopes = [self.kappa * signal] if self.kappa > 0 else []
         slopes += [column[:, None] * np.broadcast_to(factor, eta.shape[1:]) for column in v]
         return signal, np.stack(slopes, axis=-1) if slopes else np.zeros((*signal.shape, 0))

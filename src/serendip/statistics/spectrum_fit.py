@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from serendip.errors import InputError
 from serendip.statistics.functions import BackgroundFamily, get_family
-from serendip.statistics.inference import SignalFit, fit_signal, toy_discovery
+from serendip.statistics.inference import toy_discovery
 from serendip.statistics.limits import UpperLimit, upper_limit
 from serendip.statistics.model import BinnedModel
+from serendip.statistics.order import deviance_p_value
 from serendip.statistics.scans import Q0Scan, q0_scan
+from serendip.statistics.signal_fit import SignalFit, fit_signal, simplest
 from serendip.statistics.signals import SignalShape, gaussian
 
 __all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses", "spectrum_histogram"]
@@ -155,16 +156,15 @@ def fit_resonance(
         scale_error=scale_error, resolution_error=resolution_error, scale=scale,
         choice="envelope",
     )  # fmt: skip
-    fit = fit_signal(model, counts)
+    model = simplest(model, counts)
+    fit = fit_signal(model, counts, n_toys=toys, rng=np.random.default_rng([seed, 1]))
     rng = np.random.default_rng(seed)
     toy_p = toy_discovery(model, counts, toys, rng)[0] if toys else None
     bound = upper_limit(model, counts, n_toys=toys or None, rng=rng) if limit else None
     best = model.fit(counts)
-    n_parameters = model.members[int(best.member[0])][1] + 1
-    deviance = float(best.deviance[0]) - (
-        n_parameters - 1 if model.choice == "envelope" and len(model.members) > 1 else 0
-    )
-    gof_p = float(stats.chi2.sf(deviance, len(counts) - n_parameters))
+    n_parameters = model.members[int(best.member[0])][1]
+    deviance = float(best.deviance[0]) - (n_parameters if model.charges else 0)
+    gof_p = deviance_p_value(deviance, best.expected[0] / scale, n_parameters + 1)
     return SpectrumFitResult(
         n_events, (float(edges[0]), float(edges[-1])), edges, counts, shape.name, fit, gof_p, toy_p, bound
     )
