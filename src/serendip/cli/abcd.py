@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serendip.cli.options import Preset, Tree, Weight, Where
+from serendip.cli.options import Preset, Table, Tree, Weight, Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ _WITHHELD = (
 
 
 def abcd(
-    file: Annotated[Path, typer.Argument(help="Event table: Parquet, CSV, HDF5 or ROOT.")],
+    file: Table,
     x: Annotated[str, typer.Option("--x", help="First score or feature, larger = more signal-like: EXPR.")],
     y: Annotated[str, typer.Option("--y", help="Second one, independent of the first for background: EXPR.")],
     cut_x: Annotated[float, typer.Option("--cut-x", help="Cut on x; events at or above it are in A or B.")],
@@ -95,7 +95,7 @@ def abcd(
         yields, effective = _yields(sample, x, y, cut_x, cut_y, signal.name)
     elif signal_label is not None:
         yields, effective = _yields(
-            events.select(events.labels), x, y, cut_x, cut_y, f"{file.name}, {signal_label}"
+            events.select(events.labels), x, y, cut_x, cut_y, f"{events.provenance['file']}, {signal_label}"
         )
     model = (1.0, 0.0, 0.0, 0.0) if yields is None else tuple(float(value) for value in yields)
 
@@ -132,7 +132,7 @@ def abcd(
 
 
 def _read(
-    file: Path,
+    file: Path | list[Path],
     x: str,
     y: str,
     weight: str | None,

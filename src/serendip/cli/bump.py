@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group
+from serendip.cli.options import Group, Table
 from serendip.errors import InputError
 
 __all__ = ["bump"]
 
 
 def bump(
-    file: Annotated[Path, typer.Argument(help="Event table: Parquet, CSV, HDF5 or ROOT.")],
+    file: Table,
     window: Annotated[
         str | None,
         typer.Option(

@@ -10,6 +10,7 @@ import typer
 from serendip.cli.options import (
     Background,
     Features,
+    File,
     Group,
     Id,
     Jobs,
@@ -29,19 +30,14 @@ from serendip.cli.options import (
     Window,
     WorkingPoints,
 )
-from serendip.cli.parsing import gather_settings, is_settings
+from serendip.cli.parsing import gather_settings, settings_name
 from serendip.errors import InputError
 
 __all__ = ["compare"]
 
 
 def compare(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="Event table with labelled signal (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings."
-        ),
-    ],
+    file: File,
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison: new, or one to continue.")],
     mass: Mass = None,
     features: Features = None,
@@ -114,7 +110,7 @@ def compare(
     names = method_names(settings.get("method"))
     chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
     settings["method"] = chosen
-    config = parse_settings(CompareConfig, settings, str(file) if is_settings(file) else "compare")
+    config = parse_settings(CompareConfig, settings, settings_name(file, "compare"))
     with TerminalProgress() as progress:
         run_compare(config, out, left_out=left_out, strict="all" not in names, jobs=jobs, progress=progress)
         progress.start("report", 1)

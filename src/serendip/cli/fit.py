@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group
+from serendip.cli.options import Group, Table
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["fit"]
 
 
 def fit(
-    file: Annotated[Path, typer.Argument(help="Event table: Parquet, CSV, HDF5 or ROOT.")],
+    file: Table,
     signal: Annotated[
         str | None,
         typer.Option(

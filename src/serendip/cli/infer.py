@@ -25,7 +25,7 @@ from serendip.cli.options import (
     Where,
     Window,
 )  # fmt: skip
-from serendip.cli.parsing import gather_settings, is_settings
+from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["infer"]
 
@@ -98,7 +98,7 @@ def infer(
     from serendip.search.infer_config import InferConfig
 
     settings = gather_settings(file, flags, InferConfig, set_)
-    config = parse_settings(InferConfig, settings, str(file) if is_settings(file) else "infer")
+    config = parse_settings(InferConfig, settings, settings_name(file, "infer"))
     with TerminalProgress() as progress:
         result = run_infer(config, out, unblind=unblind, threads=jobs, progress=progress)
         progress.start("report", 1)

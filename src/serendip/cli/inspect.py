@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serendip.cli.options import Group
+from serendip.cli.options import Group, Table
 
 if TYPE_CHECKING:
     from serendip.events.audit import Audit, ColumnAudit
@@ -20,9 +19,7 @@ HEADER = ("column", "role", "type", "min", "median", "max", "NaN", "inf", "mass 
 
 
 def inspect(
-    file: Annotated[
-        Path, typer.Argument(help="Parquet (file or folder), CSV, HDF5 or ROOT.", metavar="FILE")
-    ],
+    file: Table,
     mass: Annotated[str | None, typer.Option(help="Expression for the mass: shows what follows it.")] = None,
     features: Annotated[
         str | None, typer.Option(help="Expressions, separated by commas; default: all columns.")

@@ -9,12 +9,15 @@ import typer
 
 __all__ = [
     "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mass", "MassRange", "Preset", "Scan", "Seed",
-    "SetOption", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Tree", "Unit", "Weight",
+    "SetOption", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
     "Where", "Width", "Window", "WorkingPoints",
 ]  # fmt: skip
 
+_TABLE = "Parquet, Arrow, CSV, HDF5, NumPy or ROOT; several files, a folder or a quoted pattern are one table"
+Table = Annotated[list[Path], typer.Argument(help=f"Event table: {_TABLE}.", metavar="FILE...")]
 File = Annotated[
-    Path, typer.Argument(help="Event table (Parquet, CSV, HDF5, ROOT), or a YAML file with all settings.")
+    list[Path],
+    typer.Argument(help=f"Event table ({_TABLE}), or a YAML file with all settings.", metavar="FILE..."),
 ]
 Mass = Annotated[str | None, typer.Option(help="Resonant mass: a column or an expression of columns.")]
 Features = Annotated[str | None, typer.Option(help="Features: EXPR[,EXPR...].")]

@@ -13,7 +13,14 @@ from serendip.events.events import Window
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["assign_option", "gather_settings", "is_settings", "parse_interval", "parse_window"]
+__all__ = [
+    "assign_option",
+    "gather_settings",
+    "is_settings",
+    "parse_interval",
+    "parse_window",
+    "settings_name",
+]
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
@@ -74,20 +81,40 @@ def assign_option(settings: dict[str, Any], assignment: str) -> None:
     settings["options"] = options | {method: options.get(method, {}) | {option: parsed}}
 
 
-def is_settings(file: Path) -> bool:
-    """Whether an input is a YAML file with all settings, and not a table of events."""
-    return file.suffix.lower() in {".yaml", ".yml"}
+def is_settings(files: Path | Sequence[Path]) -> bool:
+    """Whether an input is a YAML file with all settings, and not a table of events.
+
+    Raises
+    ------
+    InputError
+        If there are other files beside it.
+    """
+    files = [files] if isinstance(files, Path) else files
+    settings = [file for file in files if file.suffix.lower() in {".yaml", ".yml"}]
+    if settings and len(files) > 1:
+        raise InputError(
+            f"{settings[0]}: a YAML file with settings stands alone; write the event files into it (file: [a.root, b.root])"
+        )
+    return bool(settings)
+
+
+def settings_name(files: Sequence[Path], command: str) -> str:
+    """Where settings come from, for messages: the YAML file, or the command with its flags."""
+    return str(files[0]) if is_settings(files) else command
 
 
 def gather_settings(
-    file: Path, flags: Mapping[str, Any], model: type[BaseModel], assignments: Sequence[str] | None = None
+    files: Sequence[Path],
+    flags: Mapping[str, Any],
+    model: type[BaseModel],
+    assignments: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Settings of a command: those of its YAML file, the flags that were given, and ``--set``, each over the one before.
 
     Parameters
     ----------
-    file
-        The YAML file, or the table of events.
+    files
+        The YAML file, or the files of the table of events.
     flags
         All flags by name, ``locals()`` of the command; None are those that were not given.
     model
@@ -102,7 +129,7 @@ def gather_settings(
     """
     from serendip.search.config import load_config
 
-    settings = load_config(file) if is_settings(file) else {"file": str(file)}
+    settings = load_config(files[0]) if is_settings(files) else {"file": [str(file) for file in files]}
     names = model.model_fields.keys() - {"file"}
     given = {name: value for name, value in flags.items() if name in names and value is not None}
     # a flag wins over the file, so a window there takes the place of a scan here, and the other way round

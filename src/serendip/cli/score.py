@@ -14,7 +14,13 @@ def score(
     run: Annotated[
         Path, typer.Argument(help="Run directory written by 'serendip search --out RUN'.", metavar="RUN")
     ],
-    file: Annotated[Path, typer.Argument(help="New events, with the columns of the run's configuration.")],
+    file: Annotated[
+        list[Path],
+        typer.Argument(
+            help="New events, with the columns of the run's configuration; several files are one table.",
+            metavar="FILE...",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Scores, a Parquet file.")],
     method: Annotated[
         str | None, typer.Option(help="Only the models of this method; default: all of the run.")
@@ -33,12 +39,13 @@ def score(
     events.
     """
     from serendip.cli.parsing import parse_window
+    from serendip.events.formats import shown
     from serendip.search.models import run_config
     from serendip.search.score import score_file
 
     region = None if window is None else parse_window(window, run_config(run).unit)
     summaries = score_file(run, file, out, method=method, window=region, tree=tree)
-    typer.echo(f"{summaries[0].n_events} events of {file}, scored by {len(summaries)} models of {run}")
+    typer.echo(f"{summaries[0].n_events} events of {shown(file)}, scored by {len(summaries)} models of {run}")
     for summary in summaries:
         cuts = ", ".join(f"{n} at background efficiency {p:g}" for p, n in summary.n_selected.items())
         typer.echo(f"{summary.method} {summary.window}: {summary.n_in_window} in the window, of these {cuts}")

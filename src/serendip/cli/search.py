@@ -34,7 +34,7 @@ from serendip.cli.options import (
     Window,
     WorkingPoints,
 )
-from serendip.cli.parsing import gather_settings, is_settings
+from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["search"]
 
@@ -103,7 +103,7 @@ def search(
     from serendip.search.engine import run_search
 
     settings = gather_settings(file, flags, SearchConfig, set_)
-    config = parse_config(settings, str(file) if is_settings(file) else "search")
+    config = parse_config(settings, settings_name(file, "search"))
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=unblind, jobs=jobs, progress=progress)
         progress.start("report", 1)

@@ -25,7 +25,7 @@ from serendip.cli.options import (
     Width,
     Window,
 )
-from serendip.cli.parsing import gather_settings, is_settings
+from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["tune"]
 
@@ -83,7 +83,7 @@ def tune(
     settings = gather_settings(file, flags, SearchConfig, set_)
     if on not in ("untested", "all"):
         raise InputError(f"--on {on}: 'untested' or 'all' is expected")
-    config: SearchConfig = parse_config(settings, str(file) if is_settings(file) else "tune")
+    config: SearchConfig = parse_config(settings, settings_name(file, "tune"))
     with TerminalProgress() as progress:
         result = run_tune(
             config,

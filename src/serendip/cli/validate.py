@@ -33,7 +33,7 @@ from serendip.cli.options import (
     Window,
     WorkingPoints,
 )
-from serendip.cli.parsing import assign_option, gather_settings, is_settings
+from serendip.cli.parsing import assign_option, gather_settings, settings_name
 from serendip.errors import InputError
 
 __all__ = ["validate"]
@@ -117,7 +117,7 @@ def validate(
             except InputError as error:
                 missing[name] = str(error)
         names = tuple(name for name in names if name not in missing)
-    config, options = parse_validation(settings, names, str(file) if is_settings(file) else "validate")
+    config, options = parse_validation(settings, names, settings_name(file, "validate"))
     with TerminalProgress() as progress:
         found = run_validations(config, options, out, strict=not everything, jobs=jobs, progress=progress)
         progress.start("page", 1)

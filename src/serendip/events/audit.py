@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,7 +23,7 @@ from serendip.events.cuts import apply_cut
 from serendip.events.events import Events, column_names
 from serendip.events.expressions import Expression
 from serendip.events.expressions.values import EXACT, missing
-from serendip.events.formats import open_table
+from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
 from serendip.events.presets import preset_table
 from serendip.events.read import UNITS
@@ -202,7 +201,7 @@ def single_feature_auc(values: NDArray[Any], signal: NDArray[np.bool_]) -> float
 
 
 def audit(
-    source: str | os.PathLike[str] | Events,
+    source: Source | Events | Any,
     *,
     mass: str | None = None,
     features: Sequence[str] = (),
@@ -223,7 +222,7 @@ def audit(
     Parameters
     ----------
     source
-        A file as for :func:`serendip.read`, or events, which bring their roles with them.
+        A file, files or a table in memory as for :func:`serendip.read`, or events, which bring their roles with them.
     mass, features, weight, label, id, group, where, tree, unit, preset
         As for :func:`serendip.read`. With features, only they and the other roles are looked at; else all
         columns.

@@ -91,7 +91,7 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: str
+    file: str | tuple[str, ...]
     mass: str | None = None
     features: tuple[str, ...] = ()
     where: str | None = None
@@ -101,7 +101,7 @@ class SearchConfig(BaseModel):
     group: Columns = None
     tree: str | None = None
     preset: str | None = None
-    simulation: str | None = None
+    simulation: str | tuple[str, ...] | None = None
     simulation_weight: str | None = None
     simulation_where: str | None = None
     unit: Literal["GeV", "TeV"] = "GeV"
@@ -140,6 +140,12 @@ class SearchConfig(BaseModel):
         """``COL,COL`` as on the command line is a list, and a list of one is that column."""
         parts = split_expressions(value) if isinstance(value, str) and "," in value else value
         return parts[0] if isinstance(parts, list | tuple) and len(parts) == 1 else parts
+
+    @field_validator("file", "simulation", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        """A list of one file is that file."""
+        return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
     @field_validator("window", "scan", "range", mode="before")
     @classmethod

@@ -26,6 +26,7 @@ from serendip.density import ConditionalDensity, load_density
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.files import atomic_write
+from serendip.events.formats import Source, shown
 from serendip.search.config import SearchConfig
 from serendip.statistics.template_count import TemplateCurves
 
@@ -314,10 +315,10 @@ class RunDirectory:
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def _record(file: str, sample: Events) -> dict[str, Any]:
+def _record(file: Source, sample: Events) -> dict[str, Any]:
     facts: dict[str, Any] = _jsonable(dict(sample.provenance))
     return facts | {
-        "file": file,
+        "file": shown(file),
         "digest": sample.digest(),
         "rows_read": sample.provenance.get("rows_in_file"),
         "rows_used": len(sample),

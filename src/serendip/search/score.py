@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.files import atomic_write
+from serendip.events.formats import Source, shown
 from serendip.events.read import read
 from serendip.methods.registry import get_method
 from serendip.search.models import events_in_windows, run_config, stored_models
@@ -57,7 +58,7 @@ class ScoreSummary:
 
 def score_file(
     run: Path | str,
-    file: Path | str,
+    file: Source,
     out: Path | str,
     *,
     method: str | None = None,
@@ -150,7 +151,7 @@ def score_file(
     return summaries
 
 
-def _hidden(run: Path, file: Path | str, events: Events, windows: tuple[Window, ...]) -> NDArray[np.bool_]:
+def _hidden(run: Path, file: Source, events: Events, windows: tuple[Window, ...]) -> NDArray[np.bool_]:
     """Events that must not be scored, shape ``(n,)``; no message says how many, which could be the secret itself."""
     if RunDirectory(run).unblinded:
         return np.zeros(len(events), dtype=bool)
@@ -160,14 +161,14 @@ def _hidden(run: Path, file: Path | str, events: Events, windows: tuple[Window, 
         inside |= window.contains(events.m)
     if np.count_nonzero(hidden) > _BY_CHANCE * np.count_nonzero(inside):
         raise InputError(
-            f"{file}: holds events of {run} in its windows, and that run is still blinded; unblind it first "
+            f"{shown(file)}: holds events of {run} in its windows, and that run is still blinded; unblind it first "
             "(serendip search … --unblind), its own scores are in scores.parquet"
         )
     if hidden.any():
         log.warning(
             "%s: some events in the windows have the mass and features of events of %s, which is still blinded; "
             "they get no score and are not counted",
-            file,
+            shown(file),
             run,
         )
     return hidden

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 import serendip
 from serendip.errors import InputError
+from serendip.events.formats import shown
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress, _Silent, read_events, read_simulation
 from serendip.search.rundir import write_json
@@ -84,7 +85,7 @@ def run_validations(
         name: entry["digest"] for name, entry in inputs.items()
     }:
         raise InputError(
-            f"--out {out}: holds validations of other events: the content of {config.file} or of the simulation has changed "
+            f"--out {out}: holds validations of other events: the content of {shown(config.file)} or of the simulation has changed "
             "since; choose another folder"
         )
     state |= {
@@ -202,10 +203,10 @@ def _check_run(out: Path, config: SearchConfig) -> None:
 
 def _inputs(config: SearchConfig) -> dict[str, dict[str, Any]]:
     events, simulation = read_events(config), read_simulation(config)
-    found = {"input": {"file": config.file, "digest": events.digest(), "rows_used": len(events)}}
+    found = {"input": {"file": shown(config.file), "digest": events.digest(), "rows_used": len(events)}}
     if simulation is not None:
         found["simulation"] = {
-            "file": str(config.simulation),
+            "file": shown(config.simulation),
             "digest": simulation.digest(),
             "rows_used": len(simulation),
         }

@@ -21,6 +21,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.formats import shown
 from serendip.methods.background import BackgroundConfig
 from serendip.methods.registry import get_method
 from serendip.search.calibration import Calibration, Curve, search_settings
@@ -154,7 +155,12 @@ def run(
     if curves:
         settings = search_settings(config.model_copy(update={"combination": _SUMMED}))
         path = store.path / "calibration.json"
-        made = {"source": options.source, "file": config.file, "input": events.digest(), "seed": config.seed}
+        made = {
+            "source": options.source,
+            "file": shown(config.file),
+            "input": events.digest(),
+            "seed": config.seed,
+        }
         Calibration(settings=settings, source=made, curves=tuple(curves)).write(path)
         facts["calibration"] = str(path)
     return Validation("null", tuple(checks), facts | {"figures": figures}, time.perf_counter() - clock)

@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.formats import shown
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress, _Silent, read_events, read_simulation
 from serendip.validate.base import Check, Validation
@@ -97,8 +98,8 @@ def run(
         "simulation",
         checks,
         {
-            "sample": config.file,
-            "reference": config.simulation,
+            "sample": shown(config.file),
+            "reference": shown(config.simulation),
             "closed": [[window.low, window.high] for window in closed],
             "n_events": [int(np.count_nonzero(dream.sample.y)), int(np.count_nonzero(~dream.sample.y))],
             "auc": dream.sample.auc,

@@ -44,8 +44,10 @@ def open_table(source: Source | Any, tree: str | None = None) -> Table:
     return SeveralFiles(found, lambda path: _open(path, tree))
 
 
-def shown(source: Source) -> str:
-    """Text for a source in messages and reports: the path, or the paths with commas."""
+def shown(source: Source | None) -> str:
+    """Text for a source in messages and reports: the path, or the paths with commas; empty for None."""
+    if source is None:
+        return ""
     paths = [source] if isinstance(source, str | os.PathLike) else source
     return ", ".join(os.fspath(path) for path in paths)
 
