@@ -16,7 +16,6 @@ import uproot
 
 from serendip import read
 from serendip.errors import InputError
-from serendip.events.formats import hdf, open_table, root
 from serendip.events.presets import jet_features
 
 N = 500
@@ -111,63 +110,6 @@ FORMATS = {
     "root tree": (save_tree, "a.root"),
     "root ntuple": (save_ntuple, "a.root"),
 }
-
-
-@pytest.fixture(params=list(FORMATS))
-def saved(request, table, tmp_path):
-    save, name = FORMATS[request.param]
-    save(table, tmp_path / name)
-    return tmp_path / name
-
-
-def test_every_format_gives_the_same_events(saved, table, monkeypatch):
-    # Small pieces, so that reading in pieces is what is tested.
-    monkeypatch.setattr(hdf, "SLAB", 1000)
-    monkeypatch.setattr(root, "CHUNK", 1000)
-    events = read(
-        saved,
-        mass="mass",
-        features=["hypot(px,py)", "n"],
-        weight="w",
-        label="y",
-        id="event",
-        where="px>-1 & n<8",
-    )
-    kept = (table["px"] > -1) & (table["n"] < 8)
-    assert 0 < kept.sum() < N
-    np.testing.assert_allclose(events.m, table["mass"][kept], rtol=1e-15)
-    np.testing.assert_allclose(events["hypot(px,py)"], np.hypot(table["px"], table["py"])[kept], rtol=1e-12)
-    assert events.features == ("hypot(px,py)", "n")
-    np.testing.assert_array_equal(events["n"], table["n"][kept])
-    np.testing.assert_allclose(events.weights, table["w"][kept], rtol=1e-15)
-    np.testing.assert_array_equal(events.labels, table["y"][kept] == 1)
-    np.testing.assert_array_equal(events.ids, table["event"][kept])
-    assert events.ids.dtype == np.int64
-    facts = events.provenance
-    assert (facts["rows_in_file"], facts["rows_after_cut"], facts["rows"]) == (N, kept.sum(), kept.sum())
-    assert facts["left_out"] == {}
-    assert facts["file"] == saved.name
-
-
-def test_row_numbers_are_ids_and_survive_cuts(saved, table):
-    events = read(saved, mass="mass", features=["px"], where="px > 0").select(slice(10, 20))
-    np.testing.assert_array_equal(events.ids, np.flatnonzero(table["px"] > 0)[10:20])
-
-
-def test_only_needed_columns_are_loaded(saved, table, monkeypatch):
-    loaded = []
-    kind = type(open_table(saved))
-    original = kind.load
-    monkeypatch.setattr(
-        kind, "load", lambda self, names, *a: loaded.extend(names) or original(self, names, *a)
-    )
-    read(saved, mass="mass", features=["px"], where="n > 2")
-    assert sorted(loaded) == ["mass", "n", "px"]
-
-
-def test_missing_column_is_named_with_a_near_one(saved):
-    with pytest.raises(InputError, match=rf"{saved.name}: .*no column 'mas'; did you mean 'mass'"):
-        read(saved, mass="mas")
 
 
 def test_unit_converts_the_mass_only(table, tmp_path):

@@ -26,8 +26,7 @@ from serendip.events.expressions.values import EXACT, missing
 from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
 from serendip.events.presets import preset_table
-from serendip.events.read import UNITS
-from serendip.events.roles import Roles, as_numbers, resolve
+from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
 
 __all__ = ["Audit", "ColumnAudit", "audit", "distance_correlation", "single_feature_auc"]
 
@@ -252,6 +251,7 @@ def audit(
             group=group,
             where=where,
         )
+        check_unit(table, roles, unit)
         return _audit_table(table, roles, everything=not (features or preset), scale=UNITS[unit], seed=seed)
     finally:
         table.close()

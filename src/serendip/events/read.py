@@ -22,13 +22,12 @@ from serendip.events.identity import (
     group_codes,
 )
 from serendip.events.presets import preset_table
-from serendip.events.roles import Roles, as_numbers, resolve
+from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
 
 __all__ = ["ROW", "UNITS", "read"]
 
 log = logging.getLogger(__name__)
 
-UNITS = {"GeV": 1.0, "TeV": 1000.0}
 ROW = "_row"
 _NO_MASS = "_mass"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -125,6 +124,7 @@ def read(
             group=group,
             where=where,
         )
+        check_unit(table, roles, unit)
         if roles.mass is None and need_mass:
             raise InputError(f"{table.name}: say which column is the mass (--mass EXPR, mass=)")
         return _build(

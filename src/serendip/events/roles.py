@@ -17,7 +17,10 @@ from serendip.events.identity import ALONE, COPIES, column_list
 from serendip.events.jagged import Jagged
 from serendip.events.presets import LhcoTable
 
-__all__ = ["Roles", "as_numbers", "resolve"]
+__all__ = ["UNITS", "Roles", "as_numbers", "check_unit", "resolve"]
+
+UNITS = {"GeV": 1.0, "TeV": 1000.0}
+_ENERGIES = {"eV": 1e-9, "keV": 1e-6, "MeV": 1e-3, **UNITS}
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,27 @@ def resolve(
         if roles.mass and text == roles.mass.text:
             raise InputError(f"'{text}' is the mass and cannot also be a feature")
     return roles
+
+
+def check_unit(table: Table, roles: Roles, unit: str) -> None:
+    """Compare the unit of the mass with the one that the header of a text table states.
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
+    stated = table.units.get(roles.mass.text) if roles.mass and roles.mass.plain else None
+    if stated not in _ENERGIES or stated == unit:
+        return
+    assert roles.mass is not None
+    if stated in UNITS:
+        what = f"say so: --unit {stated} (unit=)"
+    else:
+        what = f"convert it: --mass '{roles.mass.text}*{_ENERGIES[stated]:g}'"
+    raise InputError(
+        f"{table.name}: the header gives the mass '{roles.mass.text}' in {stated}, not in {unit}; {what}"
+    )
 
 
 def as_numbers(table: Table, name: str, values: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serendip.events.expressions.values import whole_numbers
 from serendip.events.formats.table import TEXT, as_array
 from serendip.events.jagged import Jagged
 
@@ -170,8 +171,5 @@ def with_missing(values: NDArray[Any]) -> NDArray[Any]:
         text[mask] = None
         return text
     if plain.dtype.kind != "f":
-        seen = values.compressed()
-        if len(seen) and max(abs(int(seen.max())), abs(int(seen.min()))) > 2**53:
-            return np.ma.MaskedArray(plain, mask)
-        plain = plain.astype(np.float64)
+        return whole_numbers(plain.astype(np.int8) if plain.dtype == bool else plain, mask)
     return np.where(mask, np.asarray(np.nan, plain.dtype), plain)

@@ -11,13 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
+from serendip.events.expressions.values import whole_numbers
 from serendip.events.formats.table import EMPTY, TEXT
 from serendip.events.jagged import Jagged
 
 __all__ = ["leaves", "listed", "load", "to_numpy", "usable"]
 
-# whole numbers up to this are exact in a double
-EXACT = 2**53
 _INT64_DIGITS = 18
 
 
@@ -154,12 +153,8 @@ def to_numpy(column: pa.ChunkedArray, table: str, name: str) -> NDArray[Any]:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    limits = pc.min_max(column)
-    low, high = limits["min"].as_py() or 0, limits["max"].as_py() or 0
-    if low >= -EXACT and high <= EXACT:
-        return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
     values = column.fill_null(0).to_numpy(zero_copy_only=False)
-    return np.ma.MaskedArray(values, column.is_null().to_numpy(zero_copy_only=False))
+    return whole_numbers(values, column.is_null().to_numpy(zero_copy_only=False))
 
 
 def _stripped(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -29,7 +29,6 @@ _HEAD = 1 << 20
 _COMMENT = re.compile(rb"(?m)^[ \t]*#(?!N/A)[^\n]*\n?")
 _BLANKS = re.compile(rb"[ \t]+")
 _OUTER_BLANKS = re.compile(rb"(?m)^ | (?=\r?$)")
-_OUTER_BARS = re.compile(rb"(?m)^[ \t]*\||\|[ \t]*(?=\r?$)")
 _RULER = re.compile(rb"(?m)^[ \t|+:=-]*-[ \t|+:=-]*\r?\n?$")
 
 
@@ -179,7 +178,7 @@ class CsvTable(Table):
         if self._layout.separator == " ":
             block = _OUTER_BLANKS.sub(b"", _BLANKS.sub(b" ", block))
         elif self._layout.separator == "|":
-            block = _OUTER_BARS.sub(b"", _RULER.sub(b"", block))
+            block = _RULER.sub(b"", block)
         return block
 
     def _ragged(self) -> InputError | None:

@@ -151,7 +151,10 @@ class _Columns(Table):
             if hasattr(values, "__arrow_c_stream__"):
                 self._arrow[name] = pa.chunked_array(values)
             else:
-                made = pa.array(values, from_pandas=True)
+                try:
+                    made = pa.array(values, from_pandas=True)
+                except OverflowError:
+                    made = pa.array(values, pa.uint64(), from_pandas=True)
                 self._arrow[name] = made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             reasons[name] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,8 @@ class NumpyTable(Table):
             shape, _, dtype = (
                 npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
             )
+            if name == _ALONE and file.tell() + dtype.itemsize * math.prod(shape) > self.path.stat().st_size:
+                raise ValueError("its end is missing")
             return shape, dtype
 
     def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:

@@ -77,8 +77,6 @@ def fields(line: str, separator: str) -> list[str]:
     """Values of a line."""
     if separator == " ":
         line = re.sub(r"[ \t]+", " ", line.strip())
-    elif separator == "|":
-        line = re.sub(r"^\s*\||\|\s*$", "", line)
     found = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     return [value.strip() for value in found]
 
@@ -183,7 +181,8 @@ def _names_of_comment(lines: Sequence[str], values: Sequence[str], separator: st
 def _complete(found: Layout, rows: Sequence[Sequence[str]]) -> None:
     """Names for columns without one: the row names of pandas and R, and what a separator at the end of lines makes."""
     names = found.names
-    if names and not names[0] and len(names) > 1:
+    framed = found.separator == "|" and not names[0] and not names[-1]
+    if names and not names[0] and len(names) > 1 and not framed:
         names[0] = "index" if "index" not in names else "index_"
     if rows and found.header is not None and all(len(row) == len(names) + 1 for row in rows):
         first = [row[0] for row in rows]
@@ -196,7 +195,7 @@ def _complete(found: Layout, rows: Sequence[Sequence[str]]) -> None:
                 f"taken as column '{names[0]}'"
             )
     for i, one in enumerate(names[:-1]):
-        if not one:
+        if not one and not (framed and i == 0):
             names[i] = f"column{i + 1}"
 
 
