@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from serendip.errors import InputError
 
 __all__ = [
+    "Chosen",
     "Closure",
     "ClosureFeature",
     "Correlation",
@@ -72,6 +73,12 @@ class Fit(_Record):
         return f"average of orders around {self.function}" if self.averaged else self.function
 
 
+def _no_significance_of_one(content: Any, p: str, z: str) -> Any:
+    """Where p = 1 there is no distance from the background, whatever an older version wrote."""
+    one = isinstance(content, dict) and (content.get(p) or 0.0) >= 1
+    return {**content, z: None} if one else content
+
+
 class Look(_Record):
     """One test: a method, a mass window and a working point (background efficiency)."""
 
@@ -88,6 +95,12 @@ class Look(_Record):
     folds: tuple[Fold, ...] = ()
     fit: Fit | None = None
     warning: str | None = None
+    dead: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one(cls, content: Any) -> Any:
+        return _no_significance_of_one(content, "p_local", "z_local")
 
 
 class GlobalResult(_Record):
@@ -103,6 +116,11 @@ class GlobalResult(_Record):
     best_look: int | None = None
     gross_vitells: float | None = None
     bonferroni: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one(cls, content: Any) -> Any:
+        return _no_significance_of_one(content, "p", "z")
 
 
 class Results(_Record):
@@ -137,6 +155,11 @@ class Results(_Record):
         return len(self.looks) if known is None else known
 
     @property
+    def seeing(self) -> tuple[Look, ...]:
+        """The looks that can see something."""
+        return tuple(look for look in self.looks if look.dead is None)
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Names of the methods in the order of the looks."""
         return tuple(dict.fromkeys(look.method for look in self.looks))
@@ -153,8 +176,9 @@ class Results(_Record):
         return tuple(sorted({look.window for look in self.looks}))
 
     def headline(self, method: str) -> Look:
-        """Pick the look of a method that is shown first: the most significant, or the first if blinded."""
+        """Pick the look of a method that is shown first: the most significant, or the first if blinded, that sees."""
         looks = [look for look in self.looks if look.method == method]
+        looks = [look for look in looks if look.dead is None] or looks
         return min(looks, key=lambda look: 2.0 if look.p_local is None else look.p_local)
 
 
@@ -328,6 +352,14 @@ class _Input(_Record):
     digest: str | None = None
 
 
+class Chosen(_Record):
+    """Settings that a search chose from the size of its sample."""
+
+    sideband_events: float
+    folds: int | None = None
+    working_points: tuple[float, ...] | None = None
+
+
 class _Unblinding(_Record):
     time: str
     config_hash: str = ""
@@ -346,6 +378,7 @@ class Manifest(_Record):
     started: str | None = None
     finished: str | None = None
     unblinding: tuple[_Unblinding, ...] = ()
+    chosen: Chosen | None = None
 
 
 @dataclass(frozen=True)

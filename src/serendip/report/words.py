@@ -20,6 +20,7 @@ from serendip.statistics.pvalues import z_value
 __all__ = [
     "GLOSSARY",
     "Note",
+    "choice_sentence",
     "cut",
     "describe_look",
     "global_label",
@@ -53,6 +54,7 @@ GLOSSARY = {
     "local p": "The probability that background alone gives an excess at least this large in this one look.",
     "global p": "The probability that background alone gives an excess at least this significant "
     "anywhere among all looks of this run.",
+    "cannot see": "A cut that keeps no sideband event keeps no event at all: there is nothing to find for such a look.",
     "σ": "A p-value written as the distance from the mean of a Gaussian (one-sided): "
     "p = 0.0013 is 3 σ, p = 2.9 × 10⁻⁷ is 5 σ.",
     "trials": "How the step from the local to the global p-value was made.",
@@ -168,12 +170,34 @@ def _looks(n: int) -> str:
 
 def describe_look(look: Look) -> str:
     """One look in a phrase: counts and local significance."""
+    if look.dead is not None:
+        return f"cannot see anything: {look.dead}"
     expected = with_error(look.expected, look.expected_error)
     if look.observed is None:
         return f"{expected} background events expected"
+    # p = 1 is no distance from the background
+    local = "no excess" if look.z_local is None else f"local {z_text(look.z_local)}"
+    events = "event" if look.observed == 1 else "events"
+    return f"{number(look.observed)} {events} observed, {expected} expected, {local} (p = {p_text(look.p_local)})"
+
+
+def _sentence(text: str | None) -> str:
+    return f"{text.rstrip('.')}." if text else ""
+
+
+def choice_sentence(run: Run) -> str:
+    """What the search chose from the size of the sample; empty if nothing."""
+    chosen = run.manifest.chosen
+    if chosen is None:
+        return ""
+    parts = []
+    if chosen.folds is not None:
+        parts.append(f"{chosen.folds} folds")
+    if chosen.working_points is not None:
+        parts.append(f"ε_B = {' and '.join(percent(point) for point in chosen.working_points)}")
     return (
-        f"{number(look.observed)} events observed, {expected} expected, "
-        f"local {z_text(look.z_local)} (p = {p_text(look.p_local)})"
+        f"Chosen for {number(chosen.sideband_events)} sideband events: {', '.join(parts)}. "
+        "--folds and --working-points set others."
     )
 
 
@@ -202,8 +226,15 @@ def _is_excess(results: Results) -> bool:
 def headline(results: Results, unit: str = "GeV") -> str:
     """Write the result of a run in one or two sentences."""
     best = results.best
+    if not results.seeing:
+        none = (
+            "the only look cannot"
+            if len(results.looks) == 1
+            else f"none of the {len(results.looks)} looks can"
+        )
+        return f"Nothing was searched: {none} see anything."
     if results.blinded or best is None:
-        look = results.looks[0]
+        look = results.seeing[0]
         more = (
             ""
             if len(results.looks) == 1
@@ -225,17 +256,24 @@ def headline(results: Results, unit: str = "GeV") -> str:
 def verdict(results: Results) -> str:
     """Say what the field's conventions make of the global significance."""
     best = results.best
+    if not results.seeing:
+        return f"This run says nothing about a signal. {_sentence(results.looks[0].dead)}"
     if results.blinded or best is None:
         return (
             "To open the windows, repeat the search command with --unblind. "
             "The time and the configuration are then recorded in manifest.json."
         )
     z = results.overall.z if results.overall is not None else best.z_local
-    if z is None:
-        return ""
+    if best.z_local is None or z is None:
+        return (
+            "There is no excess in any look. p = 1 is the largest there is, whatever is expected: it does not say how well "
+            "background describes the data."
+        )
     scope = "Globally" if results.overall is not None else "Locally"
     if not _is_excess(results):
-        return "Background alone explains the data of this run."
+        dead = len(results.looks) - len(results.seeing)
+        blind = f"; {_looks(dead)} could see nothing" if dead else ""
+        return f"Background alone explains the data of this run{blind}."
     if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
         bound = results.overall.bonferroni
         if bound is None or bound >= results.overall.p:
@@ -281,7 +319,7 @@ def _some(names: list[str]) -> str:
 
 def _poor_fits(look: Look, below: float = POOR_FIT) -> list[str]:
     """What of a look's background model the sidebands contradict."""
-    if look.fit is None:
+    if look.fit is None or look.dead is not None:
         return []
     parts = {"spectrum": look.fit.gof_p, "efficiency of the cut": look.fit.efficiency_gof_p}
     return [f"{part}: p = {p_text(p)}" for part, p in parts.items() if p is not None and p < below]
@@ -340,6 +378,12 @@ def notes(run: Run) -> list[Note]:
         if names:
             found.append(Note(title, f"{_some(names)}. {text}"))
 
+    for reason in dict.fromkeys(look.dead for look in results.looks if look.dead):
+        add(
+            "Looks that cannot see anything",
+            [_name(look, unit) for look in results.looks if look.dead == reason],
+            f"{_sentence(reason)} They are no looks of the global p-value.",
+        )
     if any("kfold-summed" in look.combination for look in results.looks):
         found.append(
             Note(
@@ -380,7 +424,7 @@ def notes(run: Run) -> list[Note]:
         "Very few events expected",
         [
             f"{_name(look, unit)} ({with_error(look.expected, look.expected_error)})"
-            for look in results.looks
+            for look in results.seeing
             if look.expected < FEW_EXPECTED
         ],
         "With less than one expected event the p-value moves in large steps and one event decides.",
@@ -390,7 +434,10 @@ def notes(run: Run) -> list[Note]:
         [
             f"{s.method} at {interval(s.window, unit)}, {percent(s.working_point)} ({number(n)})"
             for s in pictures.spectra
-            if s.working_point is not None and (n := _sideband_events(s)) is not None and n < FEW_SIDEBAND
+            if s.working_point is not None
+            and (s.look is None or results.looks[s.look].dead is None)
+            and (n := _sideband_events(s)) is not None
+            and n < FEW_SIDEBAND
         ],
         "The expectation rests on few events; its error bar is large and the shape is hardly tested.",
     )

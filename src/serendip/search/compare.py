@@ -36,6 +36,7 @@ from serendip.search.injection import Sample, check_injections, inject, look_at
 from serendip.search.measure import prepare_window
 from serendip.search.merits import merits
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
+from serendip.search.sight import dead_looks, warn_of_dead_looks
 from serendip.search.stress import stress
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
@@ -193,9 +194,11 @@ def _cells(
             part = events.select(rows)
             # folds and networks anew in each repeat: the bands show what training leaves to chance as well
             seed = (config.seed + repeat) % 2**32
-            if repeat == 0:
-                prepare_window(part, window, config)
             fold = event_folds(part, config.folds, seed)
+            if repeat == 0:
+                prepared = prepare_window(part, window, config)
+                if injection == config.injections[0]:
+                    warn_of_dead_looks(dead_looks(config, part, fold, [prepared]), config.n_looks)
             splits = cross_training_plan(fold, config.folds, config.combination).splits
             able = []
             for name in config.method:

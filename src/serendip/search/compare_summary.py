@@ -47,7 +47,8 @@ def _quantities(entry: Mapping[str, Any]) -> dict[str, float | None]:
     for look in entry["looks"]:
         shape = look["mass_shape"]
         # a combination that multiplies p by the folds stops at p = 1, which is no deficit of many sigma
-        found[f"z@{look['working_point']:g}"] = None if look["z_local"] is None else max(look["z_local"], 0.0)
+        z = None if look["p_local"] is None else max(look["z_local"] or 0.0, 0.0)
+        found[f"z@{look['working_point']:g}"] = z
         found[f"chi2_ndf@{look['working_point']:g}"] = shape and shape["chi2"] / shape["ndf"]
     return found
 

@@ -25,7 +25,16 @@ from serendip.events.events import Window
 from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
 
-__all__ = ["Combination", "SearchConfig", "TuneOn", "Tuned", "load_config", "parse_config", "parse_settings"]
+__all__ = [
+    "CHOSEN",
+    "Combination",
+    "SearchConfig",
+    "TuneOn",
+    "Tuned",
+    "load_config",
+    "parse_config",
+    "parse_settings",
+]
 
 Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 TuneOn = Literal["untested", "all"]
@@ -34,6 +43,9 @@ _FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
 
 Columns = str | tuple[str, ...] | None
 """One column or several."""
+
+CHOSEN = ("folds", "working_points")
+"""Settings that a search chooses from the size of its sample, if they are not given."""
 
 _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 
@@ -85,6 +97,9 @@ class Tuned(BaseModel):
 
 class SearchConfig(BaseModel):
     """Everything that decides the numbers of a search. Each field but :attr:`tuned` is a key of the YAML file and a flag.
+
+    A search chooses ``folds`` and ``working_points`` that are not given from the size of its sample
+    (:func:`serendip.search.sight.choose_by_size`); the defaults are those of a large one.
 
     Masses (``window``, ``scan``, ``range``) are in :attr:`unit`, the unit of the input column.
     """
@@ -257,6 +272,12 @@ class SearchConfig(BaseModel):
                 f"{self.width:g}"
             )
         return tuple(windows)
+
+    @property
+    def n_looks(self) -> int:
+        """Number of looks: methods at their working points, in all windows."""
+        points = (get_method(name).working_points or self.working_points for name in self.method)
+        return len(self.windows) * sum(map(len, points))
 
     @property
     def mass_range(self) -> tuple[float, float] | None:

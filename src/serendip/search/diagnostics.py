@@ -120,8 +120,10 @@ def _score_histogram(
     known = tested & ~np.isnan(efficiency)
     depth = np.full(len(events), np.nan)
     depth[known] = -np.log10(np.maximum(efficiency[known], 1e-12))
-    edges = np.linspace(0, max(4.0, np.ceil(np.nanmax(depth))), 21)
-    inside = window.contains(events.m)
+    inside, beside = window.contains(events.m), window_fit.sideband(events.m)
+    # a blinded axis ends where the sidebands do
+    reach = depth[beside] if blinded else depth
+    edges = np.linspace(0, max(4.0, np.ceil(np.max(reach[~np.isnan(reach)], initial=0.0))), 21)
 
     def fractions(mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         rows = mask & known
@@ -135,7 +137,7 @@ def _score_histogram(
         "method": method,
         "window": [window.low, window.high],
         "edges": edges,
-        "sideband": fractions(window_fit.sideband(events.m)),
+        "sideband": fractions(beside),
         "signal_region": None if blinded else fractions(inside),
         "truth_signal": fractions(inside & events.labels) if show_truth else None,
         "scale": "minus log10 of background efficiency",
@@ -167,7 +169,7 @@ def _selected(
                 }
             )
         for j, name in enumerate(events.features):
-            edges = _feature_edges(x[inside, j])
+            edges = _feature_edges(x[inside, j] if inside.any() else x[:, j])
             features.append(
                 {
                     "name": name,

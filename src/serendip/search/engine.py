@@ -29,9 +29,10 @@ from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
 from serendip.search.executor import as_finished, available_cores, local_executor
-from serendip.search.folds import cross_training_plan, event_folds
-from serendip.search.measure import Measurement, measure, prepare_window
+from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
+from serendip.search.measure import measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
+from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
 __all__ = ["Progress", "SearchResult", "TrainingPlan", "plan_training", "run_search"]
@@ -111,11 +112,15 @@ def run_search(
     clock = time.perf_counter()
     progress = progress or _Silent()
     run = RunDirectory(Path(out))
+    config = run.continued(config)
     run.check(config)
     events = read_events(config)
     simulation = read_simulation(config)
-    fold = event_folds(events, config.folds, config.seed)
     windows = [prepare_window(events, window, config) for window in config.windows]
+    config, chosen = choose_by_size(config, events, windows)
+    fold = event_folds(events, config.folds, config.seed)
+    dead = dead_looks(config, events, fold, windows)
+    warn_of_dead_looks(dead, config.n_looks)
     _check_methods(config, events, fold, simulation)
     run.open(config)
     manifest = run.start(config, events, simulation, unblind=unblind)
@@ -126,6 +131,8 @@ def run_search(
     read_done = time.perf_counter()
 
     plan = plan_training(config, run, events, simulation, threads)
+    if chosen is not None:
+        manifest["chosen"] = chosen
     manifest["task_keys"] = [
         {"method": task.method, "window": [task.window.low, task.window.high], "key": task.key}
         for task in plan.tasks
@@ -135,7 +142,7 @@ def run_search(
     trained = time.perf_counter()
 
     progress.start("fits, p-values and toys", 1)
-    measurement = measure(config, events, fold, windows, tasks, blinded=not unblinded)
+    measurement = measure(config, events, fold, windows, tasks, blinded=not unblinded, dead=dead)
     progress.advance("statistics")
     statistics_done = time.perf_counter()
 
@@ -155,7 +162,7 @@ def run_search(
         run.path / "diagnostics.json",
         diagnostics(config, events, fold, measurement, tasks, blinded=not unblinded),
     )
-    _write_scores(run.path / "scores.parquet", events, fold, tasks, measurement, blinded=not unblinded)
+    _write_scores(run.path / "scores.parquet", events, fold, tasks, config.seed, blinded=not unblinded)
     write_json(run.path / "results.json", results)
     manifest["timing_s"] = results["timing_s"]
     manifest["tasks"] = [task.facts | {"closure": None} for task in tasks.values()]
@@ -346,11 +353,15 @@ def _write_scores(
     events: Events,
     fold: NDArray[np.int64],
     tasks: dict[tuple[str, Window], TaskResult],
-    measurement: Measurement,
+    seed: int,
     *,
     blinded: bool,
 ) -> None:
-    """One row for each event, method and window. Blinded: the scores of the events in any window are null."""
+    """One row for each event, method and window.
+
+    Blinded: the scores of the events in any window are null, and so are some others, so that a round number is not. How
+    many events lie in the windows cannot be counted then.
+    """
     ids = {name: pa.array(values) for name, values in events.id_columns.items()}
     schema = pa.schema(
         {
@@ -367,6 +378,9 @@ def _write_scores(
     if blinded:
         for _, window in tasks:
             secret |= window.contains(events.m)
+        shown = np.flatnonzero(~secret)
+        first = np.argsort(tie_breaker(events.ids, seed)[shown], kind="stable")
+        secret[shown[first[_round(len(shown)) :]]] = True
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for (method, window), task in tasks.items():
             inside = window.contains(events.m)
@@ -383,3 +397,9 @@ def _write_scores(
                 pa.array(inside, mask=secret),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _round(n: int) -> int:
+    """``n`` down to one digit and zeros."""
+    unit = 10 ** max(len(str(n)) - 1, 0)
+    return int(n // unit * unit)

@@ -29,7 +29,7 @@ from serendip.statistics.looks import (
     make_edges,
     tested_folds,
 )
-from serendip.statistics.pvalues import z_value
+from serendip.statistics.pvalues import significance
 from serendip.statistics.template_count import count_look
 from serendip.statistics.trials import GlobalResult, global_p_value
 
@@ -119,7 +119,7 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
     Raises
     ------
     InputError
-        If the window lies outside the data or is empty, its sidebands hold too few events, or the calibration was
+        If the window lies outside the data, its sidebands hold too few events, or the calibration was
         not made for such a search.
     """
     mass, weights = events.m, events.weights
@@ -128,8 +128,6 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
         raise InputError(
             f"window {window} lies outside the data, whose masses run from {low:g} to {high:g} GeV"
         )
-    if not window.contains(mass).any():
-        raise InputError(f"window {window} holds no event")
     bounds = config.mass_range or fit_range(mass, window)
     if not bounds[0] < window.low < window.high < bounds[1]:
         raise InputError(
@@ -170,8 +168,11 @@ def measure(
     *,
     blinded: bool,
     trials: bool = True,
+    dead: Mapping[tuple[str, Window, float], str] | None = None,
 ) -> Measurement:
     """Cut at the working points, fit, and count; with ``trials``, also the global p-value.
+
+    Looks that are ``dead``, for the reason that is given (:func:`serendip.search.sight.dead_looks`), have no count and no p-value.
 
     The threshold of a fold comes from its own sideband events, never from its signal region (see
     :func:`~serendip.search.folds.background_efficiency`).
@@ -226,7 +227,10 @@ def measure(
                         window_fit.inclusive,
                         **common,
                     )
-                if calibration is not None and working_point in calibrated.get(method, ()):
+                reason = (dead or {}).get((method, window, working_point))
+                if reason is not None:
+                    result = result.without_sight(reason)
+                elif calibration is not None and working_point in calibrated.get(method, ()):
                     null = calibration.null(config, method, window, working_point)
                     result = calibrate_look(result, null, str(config.calibration))
                 if notes := _reservations(config, method):
@@ -234,8 +238,12 @@ def measure(
                     result = replace(result, warning="; ".join(notes))
                 looks.append(Look(method, window_fit, working_point, result))
     overall = None
-    # references know the truth: neither a result of the search nor a part of its trials
-    searched = [i for i, look in enumerate(looks) if not get_method(look.method).uses_labels]
+    # references know the truth: neither a result of the search nor a part of its trials; nor is what can see nothing
+    searched = [
+        i
+        for i, look in enumerate(looks)
+        if not get_method(look.method).uses_labels and look.result.dead is None
+    ]
     if searched and trials and not blinded:
         rng = np.random.default_rng([config.seed, 0x70795])
         shared = _selected_events(config, events, fold, [looks[i] for i in searched], efficiencies)
@@ -265,7 +273,11 @@ def _selected_events(
             chosen = chosen & np.isin(fold, tested_folds(config.combination, config.folds))
         rows.append(np.flatnonzero(chosen))
     return LookEvents(
-        events.m.astype(float), fold, tuple(rows), None if events.weight is None else events.weights
+        events.m.astype(float),
+        fold,
+        tuple(rows),
+        None if events.weight is None else events.weights,
+        None if events.groups is None else np.unique(events.groups, return_inverse=True)[1],
     )
 
 
@@ -294,7 +306,7 @@ def _not_below_bonferroni(overall: GlobalResult) -> GlobalResult:
     return replace(
         overall,
         p=p,
-        z=float(z_value(p)),
+        z=significance(np.log(p)),
         p_interval_68=(max(low, bound), max(high, bound)),
         trials=f"{overall.trials}, and not below Bonferroni over calibrated looks",
     )

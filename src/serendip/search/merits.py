@@ -22,6 +22,7 @@ from serendip.search.config import SearchConfig
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Look, measure, prepare_window
 from serendip.search.rundir import TaskResult
+from serendip.search.sight import dead_looks
 
 __all__ = ["mass_shape", "merits", "pooled_efficiency", "template_auc"]
 
@@ -53,6 +54,7 @@ def merits(
     (name,), (window,) = config.method, config.windows
     fold = event_folds(events, config.folds, config.seed)
     window_fit = prepare_window(events, window, config)
+    dead = dead_looks(config, events, fold, [window_fit])
     measurement = measure(
         config, events, fold, [window_fit], {(name, window): result}, blinded=False, trials=False
     )
@@ -87,7 +89,7 @@ def merits(
             min_background,
         ),
         "looks": [
-            _look(look)
+            _look(look, dead.get((name, window, look.working_point)))
             | {
                 "true_signal": float(w[inside & truth & (selected_at <= look.working_point)].sum()),
                 "mass_shape": mass_shape(
@@ -260,10 +262,12 @@ def _thinned(curve: SicCurve) -> dict[str, list[float]]:
     return {name: [float(f"{value:.5g}") for value in values[rows]] for name, values in columns.items()}
 
 
-def _look(look: Look) -> dict[str, Any]:
+def _look(look: Look, dead: str | None) -> dict[str, Any]:
     content = look.result.to_dict()
     kept = ("working_point", "observed", "expected", "expected_error", "p_local", "z_local", "combination")
-    return {key: content[key] for key in kept} | {"warning": content["warning"]}
+    # nothing selected by a cut that can select nothing is no measurement
+    content |= {"p_local": None, "z_local": None} if dead else {}
+    return {key: content[key] for key in kept} | {"warning": dead or content["warning"]}
 
 
 def _template(

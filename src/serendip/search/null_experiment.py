@@ -20,6 +20,7 @@ from serendip.search.pseudo_data import ModelBackground, SampledBackground
 from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.task import run_background, run_task
 from serendip.statistics.looks import SINGLE, LookResult, analyse_look
+from serendip.statistics.pvalues import z_value
 
 __all__ = ["SAME_DATA", "NullExperiment", "cross_trained", "run_null_experiment"]
 
@@ -168,4 +169,7 @@ def _same_data(config: SearchConfig, events: Events, simulation: Events | None) 
 def _row(look: LookResult) -> dict[str, Any]:
     names: Sequence[str] = ("method", "working_point", "observed", "expected", "expected_error")
     # counts of weighted events are Poisson-like in units of this
-    return {name: getattr(look, name) for name in names} | {"z": look.z_local, "scale": look.spectrum.scale}
+    row = {name: getattr(look, name) for name in names}
+    # p = 1 has a place in the order of the experiments, the last one
+    z = None if look.log_p_local is None else float(z_value(log_p=look.log_p_local))
+    return row | {"z": z, "scale": look.spectrum.scale}

@@ -27,7 +27,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.files import atomic_write
 from serendip.events.formats import Source, shown
-from serendip.search.config import SearchConfig
+from serendip.search.config import CHOSEN, SearchConfig, parse_config
 from serendip.statistics.template_count import TemplateCurves
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
@@ -136,6 +136,17 @@ class RunDirectory:
                 )
         elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise InputError(f"--out {self.path}: is not empty and not a serendip run; choose another folder")
+
+    def continued(self, config: SearchConfig) -> SearchConfig:
+        """Settings that were chosen from the sample when the run began and are not given now; without a run, ``config``."""
+        try:
+            found = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            found = None
+        if not isinstance(found, dict):
+            return config
+        chosen = {key: found[key] for key in CHOSEN if key in found and key not in config.model_fields_set}
+        return parse_config(config.model_dump(exclude_unset=True) | chosen) if chosen else config
 
     def open(self, config: SearchConfig) -> None:
         """Create the folder, or continue in it.

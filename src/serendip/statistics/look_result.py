@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serendip.events.events import Window
@@ -72,7 +72,7 @@ class LookResult:
     window, combination
         Where, and how folds are combined.
     observed, p_local, log_p_local, z_local
-        None while blinded. ``log_p_local`` is the natural logarithm.
+        None while blinded. ``log_p_local`` is the natural logarithm; ``z_local`` is also None where p is 1.
     expected, expected_error
         Background in the window over the tested folds.
     shape_error
@@ -89,6 +89,8 @@ class LookResult:
         ``"bump-fit"`` or ``"template-count"``.
     template
         Where the error of a template count comes from; None for a fit.
+    dead
+        Why this look cannot see anything, or None. It then has no count and no p-value.
     """
 
     method: str
@@ -108,11 +110,19 @@ class LookResult:
     calibration: CalibratedP | None = None
     statistic: str = BUMP_FIT
     template: TemplateErrors | None = None
+    dead: str | None = None
 
     @property
     def blinded(self) -> bool:
         """Whether the observed count was withheld."""
-        return self.observed is None
+        return self.observed is None and self.dead is None
+
+    def without_sight(self, reason: str) -> LookResult:
+        """The look without what it does not know, because its cut keeps nothing."""
+        folds = tuple(replace(fold, observed=None, p=None) for fold in self.folds)
+        return replace(
+            self, dead=reason, observed=None, p_local=None, log_p_local=None, z_local=None, folds=folds
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The look as plain numbers for JSON."""
@@ -130,6 +140,7 @@ class LookResult:
             "folds": [vars(fold).copy() for fold in self.folds],
             "fit": self.spectrum.to_dict(),
             "warning": self.warning,
+            "dead": self.dead,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "template": None if self.template is None else vars(self.template).copy(),
         }

@@ -23,7 +23,7 @@ from serendip.statistics.fit import OrderChoice, SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
 from serendip.statistics.look_result import FoldCount, LookResult
 from serendip.statistics.many import fit_many
-from serendip.statistics.pvalues import count_log_p_value, count_p_value, stouffer, z_value
+from serendip.statistics.pvalues import count_log_p_value, count_p_value, significance, stouffer, z_value
 
 __all__ = [
     "COMBINATIONS",
@@ -373,7 +373,7 @@ def analyse_look(
         shape_error=relative,
         p_local=None if log_p is None else float(np.exp(log_p)),
         log_p_local=log_p,
-        z_local=None if log_p is None else float(z_value(log_p=log_p)),
+        z_local=None if log_p is None else significance(log_p),
         folds=tuple(
             FoldCount(
                 fold=f,
@@ -402,9 +402,9 @@ def calibrate_look(look: LookResult, null: NullDistribution, source: str) -> Loo
         Where they come from, for the warning that cites them.
     """
     text = f"{look.combination}, calibrated with {len(null.z)} background-only experiments of the whole chain ({source})"
-    if look.z_local is None:
+    if look.log_p_local is None:
         return replace(look, warning=text)
-    found = null.p_value(look.z_local)
+    found = null.p_value(float(z_value(log_p=look.log_p_local)))
     if found.extrapolated:
         text += (
             f"; none of them reached this excess, and p is extrapolated: without that, only p < {1 / (len(null.z) + 1):.2g} "
@@ -416,7 +416,7 @@ def calibrate_look(look: LookResult, null: NullDistribution, source: str) -> Loo
         look,
         p_local=found.p,
         log_p_local=float(np.log(found.p)),
-        z_local=found.z,
+        z_local=found.z if found.p < 1 else None,
         warning=text,
         calibration=found,
     )

@@ -20,6 +20,7 @@ __all__ = [
     "count_log_p_value",
     "count_p_value",
     "poisson_p",
+    "significance",
     "stouffer",
     "toy_p_value",
     "wilson_interval",
@@ -153,6 +154,14 @@ def z_value(p: ArrayLike | None = None, *, log_p: ArrayLike | None = None) -> Ar
     logs = np.minimum(logs, np.log(_ONE))
     # ndtri_exp inverts ln(Phi): accurate in the far tail; near p = 1 isf keeps the digits
     return np.asarray(np.where(logs < -1.0, -special.ndtri_exp(logs), stats.norm.isf(np.exp(logs))))
+
+
+def significance(log_p: float) -> float | None:
+    """Significance of one p-value from ``ln p``; None for ``p = 1``.
+
+    Where nothing is observed, or a bound stops at one, p is 1 whatever is expected: that is no distance from the background.
+    """
+    return float(z_value(log_p=log_p)) if log_p < np.log(_ONE) else None
 
 
 def asimov_z(s: ArrayLike, b: ArrayLike, sigma: ArrayLike = 0.0) -> Array:

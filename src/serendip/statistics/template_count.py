@@ -39,7 +39,7 @@ from serendip.statistics.looks import (
     poisson_scale,
     tested_folds,
 )
-from serendip.statistics.pvalues import count_p_value, z_value
+from serendip.statistics.pvalues import count_p_value, significance
 
 __all__ = [
     "COUNT_WARNING",
@@ -340,7 +340,7 @@ def count_look(
         shape_error=yield_error / total_yield,
         p_local=None if log_p is None else float(np.exp(log_p)),
         log_p_local=log_p,
-        z_local=None if log_p is None else float(z_value(log_p=log_p)),
+        z_local=None if log_p is None else significance(log_p),
         folds=tuple(
             FoldCount(
                 fold=f,

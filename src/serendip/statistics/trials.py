@@ -29,7 +29,7 @@ from serendip.statistics.looks import (
     folds_fitted,
 )
 from serendip.statistics.many import fit_many
-from serendip.statistics.pvalues import toy_p_value, z_value
+from serendip.statistics.pvalues import significance, toy_p_value, z_value
 
 __all__ = ["GlobalResult", "draw_looks", "global_p_value"]
 
@@ -46,8 +46,8 @@ class GlobalResult:
     Attributes
     ----------
     p, z
-        ``(k + 1) / (n + 1)``, but not less than the smallest local p-value, and its significance. With ``k = 0``
-        this is an upper bound set by the number of toys.
+        ``(k + 1) / (n + 1)``, but not less than the smallest local p-value, and its significance (None for
+        p = 1). With ``k = 0`` this is an upper bound set by the number of toys.
     p_interval_68
         68 % Clopper-Pearson interval of ``k / n``, with the same floor.
     n_looks
@@ -65,7 +65,7 @@ class GlobalResult:
     """
 
     p: float
-    z: float
+    z: float | None
     p_interval_68: tuple[float, float]
     n_looks: int
     n_toys: int
@@ -121,7 +121,7 @@ def global_p_value(
     p = max(p, floor)
     return GlobalResult(
         p=p,
-        z=float(z_value(p)),
+        z=significance(float(np.log(p))),
         p_interval_68=(max(interval[0], floor), max(interval[1], floor)),
         n_looks=len(looks),
         n_toys=n_toys,

@@ -191,7 +191,7 @@ def _rediscovered(done: Searched, least: float) -> Check:
     overall = done.measurement.overall
     assert overall is not None
     # with no toy above, the number of toys bounds the significance; Bonferroni over the looks bounds it from the counts
-    z = max(overall.z, _bonferroni_z(overall.bonferroni))
+    z = max(_z_of(overall.p), _z_of(overall.bonferroni))
     return Check(
         f"known peak, {done.region.window}",
         bool(z >= least),
@@ -202,7 +202,7 @@ def _rediscovered(done: Searched, least: float) -> Check:
     )
 
 
-def _bonferroni_z(p: float) -> float:
+def _z_of(p: float) -> float:
     from serendip.statistics.pvalues import z_value
 
     return float(z_value(p))

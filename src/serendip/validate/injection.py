@@ -147,7 +147,8 @@ def _ladder(entries: Sequence[dict[str, Any]], method: str, point: float, larges
                 "repeat": entry["repeat"],
                 "s_over_sqrt_b": entry["s_over_sqrt_b"],
                 "z_inclusive": float(asimov_z(injected, entry["background_in_window"])),
-                "z": look["z_local"],
+                # p = 1 has no significance; None: the look can see nothing
+                "z": None if look["p_local"] is None else look["z_local"] or -3.0,
                 "signal_found": signal,
                 "signal_found_error": error,
                 "signal_selected": selected,
@@ -185,6 +186,17 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
 def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
     name = f"{ladder['method']}, working point {ladder['working_point']:g}"
     steps = ladder["steps"]
+    if any(step["z"] is None for step in steps):
+        return [
+            Check(
+                f"can see anything, {name}",
+                False,
+                None,
+                None,
+                "at least 1/ε_B sideband events in a fold",
+                "the cut keeps no event at all, of signal or background: use a looser working point or fewer folds",
+            )
+        ]
     null = [max(step["z"], -3.0) for step in steps if step["injected"] == 0]
     strong = [step for step in steps if step["injected"] == max(options.injections)]
     with_signal = [step for step in steps if step["injected"] > 0]

@@ -28,6 +28,7 @@ from serendip.search.calibration import Calibration, Curve, search_settings
 from serendip.search.config import Combination, SearchConfig
 from serendip.search.engine import Progress, _Silent, read_events, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.folds import event_folds
 from serendip.search.measure import prepare_window
 from serendip.search.null_experiment import NullExperiment, run_null_experiment
 from serendip.search.pseudo_data import (
@@ -37,6 +38,7 @@ from serendip.search.pseudo_data import (
     without_window,
 )
 from serendip.search.rundir import RunDirectory, write_json
+from serendip.search.sight import dead_looks
 from serendip.search.task import two_sample_auc
 from serendip.validate.base import Check, Validation
 from serendip.validate.config import KindOptions, listed
@@ -135,6 +137,7 @@ def run(
     for window in config.windows:
         one = _in_window(config, window)
         source = _source(one, options, events, simulation, store)
+        checks += _sight(one, events)
         progress.start(f"null experiments, {window}", options.experiments)
         found = _experiments(one, options, combinations, source, simulation, store, jobs, progress)
         if isinstance(source, ModelBackground):
@@ -292,6 +295,23 @@ def _resemblance(events: Events, source: ModelBackground, config: SearchConfig, 
         f"AUC below {options.max_auc:g} + 2 errors",
         "a classifier tells the samples of this test from the data: they are not the background of this search",
     )
+
+
+def _sight(config: SearchConfig, events: Events) -> list[Check]:
+    """One undecided check for each look that cannot see anything: no experiment will find an excess there."""
+    prepared = prepare_window(events, config.windows[0], config.model_copy(update={"calibration": None}))
+    fold = event_folds(events, config.folds, config.seed)
+    return [
+        Check(
+            f"sees anything, {name}, ε_B = {point:g}, {window}",
+            None,
+            None,
+            None,
+            "1/ε_B sideband events in a fold",
+            why,
+        )
+        for (name, window, point), why in dead_looks(config, events, fold, [prepared]).items()
+    ]
 
 
 def _curves(config: SearchConfig, experiments: list[dict[str, Any]]) -> list[Curve]:

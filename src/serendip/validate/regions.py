@@ -26,6 +26,7 @@ from serendip.search.engine import (
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult
+from serendip.search.sight import dead_looks, warn_of_dead_looks
 from serendip.validate.config import Sample
 
 __all__ = [
@@ -289,6 +290,7 @@ def search_region(
     plan = plan_training(config, run, region.events, region.simulation, 1)
     tasks = _train(plan, run, region.events, region.simulation, None, jobs, progress or _Silent())
     windows = [prepare_window(region.events, window, config) for window in config.windows]
+    warn_of_dead_looks(dead_looks(config, region.events, fold, windows), config.n_looks)
     measurement = measure(config, region.events, fold, windows, tasks, blinded=blinded, trials=trials)
     return Searched(region, measurement, tasks, plan, fold)
 

@@ -154,11 +154,16 @@ def _looks(run: Run) -> _Table:
             _column("observed events", [_value(look.observed) for look in looks]),
             _column(
                 "expected background events",
-                [_value(look.expected, ("fit", look.expected_error, look.expected_error)) for look in looks],
+                [
+                    _value(None if x.dead else x.expected, ("fit", x.expected_error, x.expected_error))
+                    for x in looks
+                ],
             ),
             _column("local p-value", [_value(look.p_local) for look in looks]),
             _column("local significance", [_value(look.z_local) for look in looks]),
-            _column("note", [look.warning or "-" for look in looks]),
+            _column(
+                "note", [f"cannot see anything: {x.dead}" if x.dead else x.warning or "-" for x in looks]
+            ),
         ],
     )
 

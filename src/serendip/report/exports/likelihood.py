@@ -213,7 +213,7 @@ def look_models(
     Raises
     ------
     InputError
-        If the run is blinded, there is no such look, its p-value is not that of a summed count, or the events are
+        If the run is blinded, there is no such look or it cannot see anything, its p-value is not that of a summed count, or the events are
         weighted in a way that the run directory does not tell.
     """
     run, signal = read_run(Path(path)), signal or SignalShape()
@@ -225,7 +225,21 @@ def look_models(
     indices = range(len(run.results.looks)) if look is None else [look]
     if look is not None and not 0 <= look < len(run.results.looks):
         raise InputError(f"{path}: has no look {look}; its looks are 0 to {len(run.results.looks) - 1}")
-    return run, [_model(run, index, asimov, signal) for index in indices]
+    models = []
+    for index in indices:
+        one = run.results.looks[index]
+        if one.dead is None:
+            models.append(_model(run, index, asimov, signal))
+        elif look is None:
+            log.warning(
+                "look %d (%s) is left out, it cannot see anything: %s", index, look_name(one), one.dead
+            )
+    if not models:
+        raise InputError(
+            f"{path}: {'no look can' if look is None else f'look {look} cannot'} see anything, so there is no count to export: "
+            f"{run.results.looks[indices[0]].dead}"
+        )
+    return run, models
 
 
 def _model(run: Run, index: int, asimov: bool, shape: SignalShape) -> LookModel:
