@@ -111,10 +111,15 @@ def _selection(method: str | None, working_point: float | None) -> str:
     return _plain(f"{method}, ") + r"$\varepsilon_B$" + f" = {percent(working_point)}"
 
 
-def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Figure:
+def spectrum(
+    record: Spectrum,
+    mass_name: str = "mass",
+    unit: str = "GeV",
+    excesses: Sequence[tuple[float, float]] = (),
+) -> Figure:
     """Mass spectrum with the background expectation and, below it, the significance of each bin.
 
-    Bins hidden by blinding are left empty.
+    Bins hidden by blinding are left empty; ``excesses`` of the sidebands are marked.
     """
     edges = np.asarray(record.edges)
     observed = np.array(record.observed, dtype=float)
@@ -125,6 +130,11 @@ def spectrum(record: Spectrum, mass_name: str = "mass", unit: str = "GeV") -> Fi
         blinded = bool(np.isnan(observed).any())
         _window_band(top, record.window, "window (blinded)" if blinded else "window")
         _window_band(bottom, record.window)
+        for i, place in enumerate(excesses):
+            top.axvspan(
+                *place, color=SIGNAL, alpha=0.18, lw=0, label=None if i else "sideband excess", zorder=0
+            )
+            bottom.axvspan(*place, color=SIGNAL, alpha=0.18, lw=0, zorder=0)
         lower = np.maximum(expected - error, 1e-9)
         top.stairs(expected + error, edges, baseline=lower, fill=True, color=FIT, alpha=0.3, lw=0)
         label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"

@@ -30,6 +30,7 @@ __all__ = [
     "Scores",
     "Selected",
     "SelectedFeature",
+    "SidebandExcess",
     "Spectrum",
     "Truth",
     "read_run",
@@ -123,6 +124,23 @@ class GlobalResult(_Record):
         return _no_significance_of_one(content, "p", "z")
 
 
+class SidebandExcess(_Record):
+    """An excess beside a window; ``look`` None: before any cut."""
+
+    look: int | None = None
+    window: Interval
+    low: float
+    high: float
+    observed: float
+    expected: float
+    expected_error: float
+    p_local: float
+    z_local: float
+    p: float
+    window_expected: float
+    window_without: float
+
+
 class Results(_Record):
     """``results.json``."""
 
@@ -131,6 +149,7 @@ class Results(_Record):
     blinded: bool
     looks: Annotated[tuple[Look, ...], Field(min_length=1)]
     overall: GlobalResult | None = Field(default=None, alias="global")
+    sidebands: tuple[SidebandExcess, ...] = ()
     timing_s: Mapping[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -138,6 +157,9 @@ class Results(_Record):
         best = None if self.overall is None else self.overall.best_look
         if best is not None and not 0 <= best < len(self.looks):
             raise ValueError(f"global.best_look is {best}, but there are {len(self.looks)} looks")
+        for excess in self.sidebands:
+            if excess.look is not None and not 0 <= excess.look < len(self.looks):
+                raise ValueError(f"sidebands.look is {excess.look}, but there are {len(self.looks)} looks")
         return self
 
     @property

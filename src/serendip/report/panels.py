@@ -62,14 +62,16 @@ def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | 
     pictures = page.run.diagnostics
     mass, unit = pictures.mass_name, pictures.unit
     where = f"{look.method}, {words.interval(look.window, unit)}"
+    excesses = [(x.low, x.high) for x in page.run.results.sidebands if x.window == look.window]
+    marked = " The red band is an excess in the sidebands (see the cautions)." if excesses else ""
     panels = []
 
     def add(record: Spectrum, stage: str, title: str, caption: str) -> None:
         files: tuple[str, ...] = ()
         if seen is not None:
             name = f"spectrum-{_slug(look.method)}-{stage}"
-            files = page.static(name, record, lambda: figures.spectrum(record, mass, unit))
-        panels.append(page.panel(plots.spectrum(record, mass, unit), title, caption, files))
+            files = page.static(name, record, lambda: figures.spectrum(record, mass, unit, excesses))
+        panels.append(page.panel(plots.spectrum(record, mass, unit, excesses), title, caption, files))
 
     before = [
         s
@@ -84,9 +86,9 @@ def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | 
             "before",
             f"Before the cut: {where if before[-1].method else words.interval(look.window, unit)}",
             f"All events; the fit uses the sidebands only.{_gof(before[-1])} Look for bins that leave zero "
-            "together: a wave means that the function does not fit.",
+            f"together: a wave means that the function does not fit.{marked}",
         )
-    if after:
+    if after and look.dead is None:
         add(
             after[0],
             "after",
@@ -112,6 +114,8 @@ def spectra(page: Page) -> tuple[list[Panel], list[tuple[str, list[Panel]]]]:
         headline = results.headline(method)
         others = []
         for index, look in enumerate(results.looks):
+            if look.dead is not None and look is not headline:
+                continue
             if look is headline:
                 first += _spectrum_panels(page, look, index, seen)
             elif look.method == method:

@@ -79,7 +79,7 @@ def _steps(edges: Sequence[float], values: Sequence[float]) -> tuple[list[float 
     return _numbers(np.repeat(edges, 2)[1:-1]), _numbers(np.repeat(values, 2))
 
 
-def _band(window: tuple[float, float], yref: str = "paper") -> Spec:
+def _band(window: tuple[float, float], colour: str = WINDOW, yref: str = "paper") -> Spec:
     return {
         "type": "rect",
         "xref": "x",
@@ -88,7 +88,7 @@ def _band(window: tuple[float, float], yref: str = "paper") -> Spec:
         "x1": window[1],
         "y0": 0,
         "y1": 1,
-        "fillcolor": WINDOW,
+        "fillcolor": colour,
         "opacity": 0.18,
         "line": {"width": 0},
         "layer": "below",
@@ -121,8 +121,10 @@ def _line(edges: Sequence[float], values: Sequence[float], name: str, colour: st
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **more}
 
 
-def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
-    """Mass spectrum with fit, its error band and the significance of each bin below."""
+def spectrum(
+    record: Spectrum, mass_name: str, unit: str, excesses: Sequence[tuple[float, float]] = ()
+) -> Spec:
+    """Mass spectrum with fit, its error band and the significance of each bin below; ``excesses`` of the sidebands are marked."""
     edges = record.edges
     observed = np.array(record.observed, dtype=float)
     expected, error = np.asarray(record.expected), np.asarray(record.expected_error)
@@ -187,7 +189,7 @@ def spectrum(record: Spectrum, mass_name: str, unit: str) -> Spec:
             _log_axis(bin_label(edges, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
             height=480,
             yaxis2=_axis("pull [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
-            shapes=[_band(record.window)],
+            shapes=[_band(record.window), *(_band(place, SIGNAL) for place in excesses)],
             annotations=[label],
         ),
     }

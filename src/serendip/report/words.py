@@ -13,6 +13,7 @@ from serendip.report.load import (
     Look,
     Results,
     Run,
+    SidebandExcess,
     Spectrum,
 )
 from serendip.statistics.pvalues import z_value
@@ -369,6 +370,36 @@ def reservation(run: Run) -> str:
     return f"Not to be quoted as it stands: {'; '.join(reasons)}."
 
 
+def _beside(run: Run, excess: SidebandExcess) -> Note:
+    """An excess in the sidebands, and the mask that keeps it out of the fit."""
+    results, unit = run.results, run.diagnostics.unit
+    window = interval(excess.window, unit)
+    after = "" if excess.look is None else f" after the cut of {_cut(results.looks[excess.look])}"
+    overlaps = [
+        (min(w[1], excess.high) - max(w[0], excess.low), w) for w in results.windows if w != excess.window
+    ]
+    most, tested = max(overlaps, default=(0.0, excess.window))
+    own = (
+        f" It lies in the tested window {interval(tested, unit)}, whose own look judges it."
+        if most > 0
+        else ""
+    )
+    # masks are given in the unit of the input
+    scale = 1000.0 if run.config.get("unit") == "TeV" else 1.0
+    mask = f"{excess.low / scale:.5g}:{excess.high / scale:.5g}"
+    change = "lower" if excess.window_without < excess.window_expected else "raise"
+    counts = (
+        f"{number(excess.observed)} events, {with_error(excess.expected, excess.expected_error)} expected"
+    )
+    return Note(
+        "An excess in the sidebands",
+        f"The sidebands of {window} hold an excess at {interval((excess.low, excess.high), unit)}{after}: {counts}, "
+        f"{z_text(excess.z_local)}, p = {p_text(excess.p)} with the places where it might have been.{own} If it is a known resonance, "
+        f"mask it (--mask {mask}): that would {change} the expectation in the window from {number(excess.window_expected)} to "
+        f"{number(excess.window_without)}.",
+    )
+
+
 def notes(run: Run) -> list[Note]:
     """Cautions that a careful reader would want to know before believing the result."""
     results, pictures, unit = run.results, run.diagnostics, run.diagnostics.unit
@@ -384,6 +415,7 @@ def notes(run: Run) -> list[Note]:
             [_name(look, unit) for look in results.looks if look.dead == reason],
             f"{_sentence(reason)} They are no looks of the global p-value.",
         )
+    found += [_beside(run, excess) for excess in results.sidebands]
     if any("kfold-summed" in look.combination for look in results.looks):
         found.append(
             Note(

@@ -32,6 +32,7 @@ from serendip.search.executor import as_finished, available_cores, local_executo
 from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
+from serendip.search.second_signals import second_signals
 from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
@@ -151,6 +152,7 @@ def run_search(
         "seed": config.seed,
         "blinded": not unblinded,
         **measurement.to_dict(),
+        "sidebands": second_signals(config, measurement, blinded=not unblinded),
         "timing_s": {
             "read": read_done - clock,
             "train": sum(task.facts["total_s"] for task in tasks.values()),

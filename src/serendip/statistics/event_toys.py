@@ -26,10 +26,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serendip.statistics.binning import window_bins
 from serendip.statistics.look_result import TEMPLATE_COUNT, LookResult
 from serendip.statistics.looks import folds_fitted
 
-__all__ = ["EventToys", "LookEvents"]
+__all__ = ["EventToys", "LookEvents", "window_mask"]
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -205,7 +206,7 @@ class EventToys:
         self.fold_row = np.zeros((n_looks, most + 1), dtype=np.int64)
         self.target: list[Array] = []
         for i, look in enumerate(self.looks):
-            edges, mask = look.spectrum.edges, look.spectrum.mask
+            edges, mask = look.spectrum.edges, window_mask(look)
             place = np.searchsorted(edges, centre, side="right") - 1
             known = (centre >= edges[0]) & (centre < edges[-1])
             self.bin[i] = np.where(known, place, -1)
@@ -300,7 +301,7 @@ class EventToys:
                 per_bin = np.stack(
                     [np.bincount(self.bin[i][known], row[known], self.n_bins[i]) for row in alone]
                 )
-                true = np.where(look.spectrum.mask, factors[i][:, None], 1.0)[:, None, :]
+                true = np.where(window_mask(look), factors[i][:, None], 1.0)[:, None, :]
                 counts = counts + unit * rng.poisson(per_bin / unit * true)
             out.append(counts)
         if whole is not None:
@@ -357,10 +358,17 @@ class EventToys:
         flat[first:last] += sums.reshape(last - first, width)
 
 
+def window_mask(look: LookResult) -> NDArray[np.bool_]:
+    """The bins of the window of a look; a fit may leave out others too."""
+    inside = np.zeros(len(look.spectrum.edges) - 1, dtype=bool)
+    inside[slice(*window_bins(look.spectrum.edges, look.window))] = True
+    return inside
+
+
 def _expected(look: LookResult, n_groups: int) -> Array:
     """Expected sums of weights per group of folds and bin, shape ``(n_groups, n_bins)``."""
     spectrum = look.spectrum
-    mask, shape = spectrum.mask, spectrum.expected
+    mask, shape = window_mask(look), spectrum.expected
     window = np.where(mask, shape, 0.0)
     if look.statistic == TEMPLATE_COUNT:
         side, b = np.zeros(len(shape)), look.expected

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from serendip.errors import InputError
-from serendip.statistics.event_toys import EventToys, LookEvents
+from serendip.statistics.event_toys import EventToys, LookEvents, window_mask
 from serendip.statistics.look_result import TEMPLATE_COUNT
 from serendip.statistics.looks import (
     EFFICIENCY,
@@ -171,7 +171,8 @@ def _shape_error(look: LookResult) -> float:
 def _refit(look: LookResult, counts: Array) -> Array:
     """``ln p`` from selected spectra of toys in Poisson units, shape ``(n_toys, n_groups, n_bins)``."""
     spectrum, shape_error = look.spectrum, _shape_error(look)
-    observed = counts[..., spectrum.mask].sum(axis=-1)
+    inside = window_mask(look)
+    observed = counts[..., inside].sum(axis=-1)
     side = np.where(spectrum.mask, 0.0, counts)
     fits = fit_many(
         side.sum(axis=1),
@@ -181,6 +182,7 @@ def _refit(look: LookResult, counts: Array) -> Array:
         offset=spectrum.offset,
         alpha=EFFICIENCY_ALPHA,
         choice=spectrum.choice,
+        window=inside,
     )
     error = np.hypot(fits.window_error, fits.window * shape_error)
     if folds_fitted(look.combination):
@@ -210,7 +212,7 @@ def _template_count(look: LookResult, counts: Array, pull: Array) -> Array:
     shared = np.full(len(pull), np.sqrt(max(between, 0.0)))
     return combined_log_p(
         look.combination,
-        counts[..., look.spectrum.mask].sum(axis=-1),
+        counts[..., window_mask(look)].sum(axis=-1),
         means * (total / b)[:, None],
         errors * (total_error / sigma)[:, None],
         shared,
