@@ -54,7 +54,7 @@ def refuse(capfd: pytest.CaptureFixture[str], out: Path, args: list[str], *words
         ({"features": "f1,event", "id": "event"}, ["event", "feature"]),
         ({"features": "f1,truth+0", "label": "truth"}, ["truth"]),
         ({"window": "9000:9500"}, ["outside the data", "9000"]),
-        ({"window": "3500:3500.0001"}, ["no event"]),
+        ({"window": "3500:3500.0001"}, ["too few events", "signal region"]),
         ({"window": "3700:3300"}, ["3700:3300"]),
         ({"window": "3300"}, ["window"]),
         ({"window": "6500:6990"}, ["sideband"]),

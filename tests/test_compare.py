@@ -294,7 +294,14 @@ def test_the_summary_is_median_and_range_and_knows_no_deficit() -> None:
             "auc": None,
             "max_sic": {"sic": sic},
             "sic_at": [{"working_point": 0.01, "sic": sic / 2}],
-            "looks": [{"working_point": 0.01, "z_local": z, "mass_shape": {"chi2": 6.0, "ndf": 3}}],
+            "looks": [
+                {
+                    "working_point": 0.01,
+                    "p_local": z and 0.5,
+                    "z_local": z,
+                    "mass_shape": {"chi2": 6.0, "ndf": 3},
+                }
+            ],
             "template": {"closure_auc": None, "truth_auc": 0.5},
             "distance_correlation": 0.1,
             "cost": {"own_s": 1.0, "background_s": None, "cpu_s": 1.0, "peak_memory_gib": None},

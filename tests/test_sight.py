@@ -280,7 +280,7 @@ def test_p_of_one_has_an_order_but_no_significance():
 def test_a_method_does_not_tell_how_many_events_a_window_holds():
     (window,) = config(Path("x")).windows
     few = np.arange(50) < 17
-    with pytest.raises(InputError, match="too few in the signal region") as error:
+    with pytest.raises(InputError, match="too few events to train on in the signal region") as error:
         require_events(few, 20, "signal region", window)
     assert "17" not in str(error.value)
     with pytest.raises(InputError, match="17 in the lower strip"):

@@ -450,8 +450,8 @@ def require_events(mask: NDArray[np.bool_], minimum: int, what: str, window: Win
     found = int(np.count_nonzero(mask))
     if found < minimum:
         # the search may be blind: how many events lie in the window is not to be said
-        number = "too few" if what == "signal region" else str(found)
+        number = "" if what == "signal region" else f": {found}"
         raise InputError(
-            f"too few events to train on: {number} in the {what} of the window {window}, at least {minimum} are "
+            f"too few events to train on{number} in the {what} of the window {window}, at least {minimum} are "
             "needed; widen the window, use fewer folds or give more data"
         )
