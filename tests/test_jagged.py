@@ -233,7 +233,7 @@ def test_cut_of_the_issue():
         ("[1, 2] + met", "must follow a column"),
         ("met[:,0]", "one number for each event; leave it out"),
         ("sum(met)", "needs a list for each event"),
-        ("Muon + 1", r"'Muon' is no column but a group of them \(Muon_pt, "),
+        ("Muon + 1", r"'Muon' is no column but a group of them \(Muon_charge, Muon_eta, "),
         ("mass(Electron, 0, 1)", "there is no column 'Electron'"),
         ("mass(Jet, 0, 1)", r"there is no Jet_mass; give the values: mass\(Jet_pt\[:,0\], Jet_eta\[:,0\], Jet_phi\[:,0\], mass,"),
         ("deltaR(Muon, 0, 1, 2)", "deltaR takes two objects, not 3"),

@@ -20,7 +20,8 @@ import uproot
 from serendip import read
 from serendip.errors import InputError
 from serendip.events.audit import audit
-from serendip.events.formats import hdf, open_table, root
+from serendip.events.formats import hdf, open_table
+from serendip.events.formats.root import table as root
 
 N = 120
 LARGE = np.uint64(2**63 + 2**11 + 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 HEADER = ("column", "role", "type", "min", "median", "max", "NaN", "inf", "mass corr.", "AUC")
+REASONS = 6
 
 
 def inspect(
@@ -164,10 +165,14 @@ def _findings(found: Audit) -> list[str]:
             f"Lists of values for each event: {', '.join(names[:8])}{more}. Use one number of them, for example {names[0]}[:,0] "
             f"(the first), max({names[0]}) or count({names[0]})."
         )
-    if found.unreadable:
-        names = list(found.unreadable)
+    reasons: dict[str, list[str]] = {}
+    for name, why in found.unreadable.items():
+        reasons.setdefault(why, []).append(name)
+    for why, names in list(reasons.items())[:REASONS]:
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        sentences.append(
-            f"Not usable: {', '.join(names[:8])}{more}. Column '{names[0]}' {found.unreadable[names[0]]}."
-        )
+        which = f"Column '{names[0]}'" if len(names) == 1 else "Each"
+        sentences.append(f"Not usable: {', '.join(names[:8])}{more}. {which} {why}.")
+    if len(reasons) > REASONS:
+        rest = sum(len(names) for names in list(reasons.values())[REASONS:])
+        sentences.append(f"Not usable for other reasons: {rest} columns; --json lists all.")
     return sentences if len(sentences) > 1 else ["", "Nothing wrong was found."]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -313,13 +313,30 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
         for name in (table.types if everything else named)
         if name is not None and name not in examiner.seen
     ]
+    failed: dict[str, str] = {}
     batch = max(1, BATCH_BYTES // (8 * table.n_rows))
     for i in range(0, len(left), batch):
-        for name, values in load(left[i : i + batch]).items():
+        for name, values in _loaded(load, left[i : i + batch], failed).items():
             examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
-    left_over = (table.jagged, table.unreadable) if everything else ({}, {})
+    if failed and not examiner.seen:
+        raise InputError(f"{table.name}: column '{next(iter(failed))}' {next(iter(failed.values()))}")
     examiner.undecided = undecided
-    return examiner.result(table.name, table.format, table.tree, table.n_rows, *left_over)
+    jagged = table.jagged if everything else {}
+    unreadable = {**table.unreadable, **failed} if everything else failed
+    return examiner.result(table.name, table.format, table.tree, table.n_rows, jagged, unreadable)
+
+
+def _loaded(
+    load: Callable[[Sequence[str]], dict[str, Any]], names: Sequence[str], failed: dict[str, str]
+) -> dict[str, Any]:
+    """Columns of a table; those that fail are put aside with the message, so that one does not hide all others."""
+    try:
+        return load(names)
+    except InputError as error:
+        if len(names) == 1:
+            failed[names[0]] = str(error).split(f"column '{names[0]}' ", 1)[-1]
+            return {}
+    return {name: values for one in names for name, values in _loaded(load, [one], failed).items()}
 
 
 def _content(values: NDArray[Any]) -> bytes:

@@ -84,7 +84,7 @@ def resolve(
     def expression(text: str) -> Expression:
         text = table.aliases.get(text.strip().strip("`"), text)
         try:
-            return parse(text, known)
+            return parse(text, known, table.aliases)
         except InputError as error:
             raise InputError(f"{table.name}: {error}") from None
 
@@ -102,8 +102,10 @@ def resolve(
         where=expression(where) if where else None,
         weight=expression(weight) if weight else None,
         label=column(label),
-        id=column_list(id, known),
-        group=str(group) if group in (COPIES, ALONE) else column_list(group, known),
+        id=tuple(table.aliases.get(name, name) for name in column_list(id, known)),
+        group=str(group)
+        if group in (COPIES, ALONE)
+        else tuple(table.aliases.get(name, name) for name in column_list(group, known)),
     )
     table.require(roles.columns)
     for used in (*roles.numbers, *([roles.where] if roles.where else [])):

@@ -96,7 +96,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def parse(text: str, available: Collection[str] | None = None) -> Expression:
+def parse(
+    text: str, available: Collection[str] | None = None, other_names: Mapping[str, str] | None = None
+) -> Expression:
     """Read an expression and check it against the columns that exist.
 
     Parameters
@@ -106,6 +108,8 @@ def parse(text: str, available: Collection[str] | None = None) -> Expression:
         column. Inside expressions, names with special characters go in backticks: ```Jet pt` / 2``.
     available
         Names of all columns; None leaves out the check.
+    other_names
+        Other names of columns and the columns they stand for, such as the last part of a long name.
 
     Raises
     ------
@@ -135,6 +139,8 @@ def parse(text: str, available: Collection[str] | None = None) -> Expression:
         elif called:
             code.append(value)
         elif kind in ("name", "quoted"):
+            if other_names and available is not None and value not in available:
+                value = other_names.get(value, value)
             code.append(aliases.setdefault(value, f"column_{len(aliases)}"))
         elif kind == "number":
             code.append(value.lstrip("0") if value.isdigit() and value.strip("0") else value)
@@ -190,10 +196,8 @@ def _counted(name: str, available: Collection[str]) -> str | None:
 
 def _counting(group: str, available: Collection[str]) -> str | None:
     members = in_group(group, available)
-    return next(
-        (name for name in members if name[len(group) + 1 :].lower() in ("pt", "eta")),
-        next(iter(members), None),
-    )
+    momenta = [name for name in members if name[len(group) + 1 :].lower() == "pt"]
+    return next(iter(momenta + members), None)
 
 
 class _Groups(ast.NodeTransformer):

@@ -71,7 +71,7 @@ class Particles:
 
 def in_group(group: str, available: Collection[str]) -> list[str]:
     """Columns of a group: those that begin with its name and a joint."""
-    return [name for name in available if name.startswith((f"{group}_", f"{group}."))]
+    return sorted(name for name in available if name.startswith((f"{group}_", f"{group}.")))
 
 
 def group_columns(function: str, group: str, available: Collection[str] | None) -> dict[str, str]:
