@@ -10,7 +10,7 @@ import uproot
 import serendip
 from serendip.errors import InputError
 from serendip.events.audit import audit
-from serendip.events.expressions import cut, evaluate, parse
+from serendip.events.expressions import cut, decide, evaluate, parse
 from serendip.events.jagged import Jagged, concatenate
 
 N = 400
@@ -296,3 +296,21 @@ def test_events_without_the_object_are_counted(tmp_path, caplog):
     found = audit(path)
     assert set(found.jagged) == set(LISTS)
     assert found.jagged["Muon_pt"] == "float32"
+
+
+def test_conditions_on_missing_numbers_inside_lists():
+    values = Jagged.of(np.array([2, 2, 2, 0, 1]), np.array([1, np.nan, 5, np.nan, 2, 1, np.nan]))
+    columns = {"x": values, "m": np.arange(5)}
+    np.testing.assert_array_equal(evaluate("count(x > 3)", columns), [np.nan, np.nan, 0, 0, np.nan])
+    assert evaluate("count(x[!(x > 3)])", columns).tolist() == [1, 0, 2, 0, 0]
+    assert evaluate("count(x[x > 1])", columns).tolist() == [0, 1, 1, 0, 0]
+    for text, passing, undecided in (
+        ("any(x > 3)", [0, 1, 0, 0, 0], [1, 0, 0, 0, 1]),
+        ("all(x > 3)", [0, 0, 0, 1, 0], [0, 1, 0, 0, 1]),
+        ("x[:,0] > 1", [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]),
+        ("!(x[:,0] > 1)", [1, 0, 0, 0, 0], [0, 0, 0, 1, 1]),
+        ("x[:,0] > 1 | m < 4", [1, 1, 1, 1, 0], [0, 0, 0, 0, 1]),
+    ):
+        found = decide(text, columns)
+        assert found[0].astype(int).tolist() == passing, text
+        assert found[1].astype(int).tolist() == undecided, text

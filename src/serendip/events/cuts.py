@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.expressions import Expression, decide
 from serendip.events.expressions.values import missing
+from serendip.events.jagged import Jagged
 
 __all__ = ["apply_cut"]
 
 
 def apply_cut(
-    file: str, where: Expression, columns: Mapping[str, NDArray[Any]]
+    file: str, where: Expression, columns: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Rows that pass, and how many a missing value leaves undecided, by reason.
 
@@ -34,11 +35,15 @@ def apply_cut(
     InputError
         If no row passes, or the expression is no condition.
     """
-    passing, undecided = decide(where.text, columns)
+    passing, undecided = decide(where, columns)
     left_out = {}
     if count := int(np.count_nonzero(undecided)):
-        absent = [name for name in sorted(where.columns) if (missing(columns[name]) & undecided).any()]
+        lists = [name for name in sorted(where.columns) if isinstance(columns[name], Jagged)]
+        flat = [name for name in sorted(where.columns) if name not in lists]
+        absent = [name for name in flat if (missing(columns[name]) & undecided).any()]
         reason = f"{' or '.join(absent)} missing" if absent else "its value is not defined"
+        if lists and not absent:
+            reason = f"the event has no such object in {' or '.join(lists)}"
         left_out[f"cut '{where.text}' undecided, {reason}"] = count
     rows = np.flatnonzero(passing)
     if len(rows) == 0:

@@ -139,16 +139,17 @@ def parse(
         elif called:
             code.append(value)
         elif kind in ("name", "quoted"):
-            if other_names and available is not None and value not in available:
-                value = other_names.get(value, value)
-            code.append(aliases.setdefault(value, f"column_{len(aliases)}"))
+            unknown = available is not None and value not in available
+            name = (other_names or {}).get(value, value) if unknown else value
+            code.append(aliases.setdefault(name, f"column_{len(aliases)}"))
         elif kind == "number":
             code.append(value.lstrip("0") if value.isdigit() and value.strip("0") else value)
         else:
             code.append(_REWRITTEN.get(value, value))
-    if len(tokens) == 1 and aliases and (available is None or not _counted(value, available)):
-        _require(text, value, available)
-        return Expression(value, frozenset({value}), plain=True)
+    if len(tokens) == 1 and aliases and (available is None or not _counted(text.strip("`"), available)):
+        name = next(iter(aliases))
+        _require(text, name, available)
+        return Expression(name, frozenset({name}), plain=True)
     tree = _checked_tree(text, " ".join(code))
     if not aliases:
         raise InputError(
@@ -348,7 +349,7 @@ def cut(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool
 
 
 def decide(
-    expression: str, columns: Mapping[str, NDArray[Any]]
+    expression: str | Expression, columns: Mapping[str, Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks of the rows that pass a cut, and of those for which a missing value leaves it open, shape ``(n,)`` each.
 
@@ -360,14 +361,15 @@ def decide(
     InputError
         If the expression is a number and not a condition.
     """
+    parsed = parse(expression, columns) if isinstance(expression, str) else expression
     try:
-        condition = truth(evaluate(expression, columns))
+        condition = truth(parsed(columns))
         return np.ma.filled(condition, fill_value=False), missing(condition)
     except InputError as error:
         if str(error).startswith("expression"):
             raise
         raise InputError(
-            f"the cut '{expression}' is not a condition; expected for example 'pt > 200'"
+            f"the cut '{parsed.text}' is not a condition; expected for example 'pt > 200'"
         ) from None
 
 
