@@ -40,7 +40,9 @@ def trees_of(path: Path) -> list[str]:
             kinds = file.classnames(recursive=True, cycle=False)
     except Exception:  # noqa: BLE001 - what serendip says of it is asked later
         return []
-    return [name for name, kind in kinds.items() if kind.startswith(("TTree", "TNtuple")) or "RNTuple" in kind]
+    return [
+        name for name, kind in kinds.items() if kind.startswith(("TTree", "TNtuple")) or "RNTuple" in kind
+    ]
 
 
 def as_lists(values: Any) -> Any:
@@ -80,7 +82,9 @@ def same(ours: Any, theirs: Any) -> bool:
 
 def short(message: str) -> str:
     """A message without the names of file, branch and class."""
-    message = re.sub(r"'[^']*'|\([^()]*(\([^()]*\)[^()]*)*\)|\b(class|type) \S.*?(?=[;,]| in )", "...", message)
+    message = re.sub(
+        r"'[^']*'|\([^()]*(\([^()]*\)[^()]*)*\)|\b(class|type) \S.*?(?=[;,]| in )", "...", message
+    )
     return re.sub(r"\d+", "N", message).split(": ", 1)[-1][:110]
 
 
@@ -128,7 +132,9 @@ def main() -> None:
                         continue
                     except Exception:  # noqa: BLE001
                         counts["tracebacks"] += 1
-                        wrong.append(f"{path.relative_to(folder)} {tree} {name}: {traceback.format_exc(limit=-3)}")
+                        wrong.append(
+                            f"{path.relative_to(folder)} {tree} {name}: {traceback.format_exc(limit=-3)}"
+                        )
                         continue
                     counts["columns compared"] += 1
                     if not same(ours, alone(table, name)):
