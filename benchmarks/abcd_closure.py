@@ -101,12 +101,12 @@ def copies(n: float) -> Draw:
 # name, events, cut on x, cut on y, signal in A
 SITUATIONS: list[tuple[str, Draw, float, float]] = [
     ("independent, A 10", normal(20_000), 2.0, 2.0),
-    ("independent, A 100", normal(200_000), 2.0, 2.0),
+    ("independent, A 100", normal(50_000), 1.7, 1.7),
     ("independent, A 1.5", normal(3_000), 2.0, 2.0),
     ("independent, A 300, loose cuts", normal(20_000), 1.3, 1.0),
     ("correlation 0.02", normal(20_000, 0.02), 2.0, 2.0),
     ("correlation 0.05", normal(20_000, 0.05), 2.0, 2.0),
-    ("correlation 0.05, A 140", normal(200_000, 0.05), 2.0, 2.0),
+    ("correlation 0.05, A 120", normal(50_000, 0.05), 1.7, 1.7),
     ("correlation 0.1", normal(20_000, 0.1), 2.0, 2.0),
     ("correlation -0.1", normal(20_000, -0.1), 2.0, 2.0),
     ("common tail, 0.3 %", common_tail(20_000, 0.003), 2.0, 2.0),

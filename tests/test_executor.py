@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from serendip.errors import SerendipError
 from serendip.search.executor import as_finished, local_executor
 
 # 400 MB take a while to go through a pipe; the interrupt comes when some of them have
@@ -55,6 +58,58 @@ def test_one_worker_needs_no_process_and_calls_one_after_the_other() -> None:
         assert pool is None
         for job, _ in as_finished(pool, called.append, range(3)):
             assert called == list(range(job + 1))
+
+
+class LikeDask(ThreadPoolExecutor):
+    """What ``distributed.Client.get_executor()`` does: equal calls run once, and some keywords never reach the function."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.known: dict[tuple[Any, ...], Future[Any]] = {}
+
+    def submit(self, fn: Any, /, *args: Any, **keywords: Any) -> Future[Any]:
+        key = (fn, *args)
+        for swallowed in ("key", "retries", "priority"):
+            keywords.pop(swallowed, None)
+        if key not in self.known:
+            self.known[key] = super().submit(fn, *args, **keywords)
+        return self.known[key]
+
+
+def test_equal_jobs_are_all_run_by_an_executor_that_runs_equal_calls_once() -> None:
+    calls = []
+
+    def count(job: int) -> int:
+        calls.append(job)
+        return len(calls)
+
+    with LikeDask() as pool:
+        assert pool.submit(count, 7) is pool.submit(count, 7)
+        pool.submit(count, 7).result()
+        calls.clear()
+        found = list(as_finished(pool, count, [7, 7, 8]))
+        # nor does a second run get the results of the first one
+        again = list(as_finished(pool, count, [7]))
+    assert sorted(result for _, result in found) == [1, 2, 3]
+    assert sorted(job for job, _ in found) == [7, 7, 8]
+    assert again == [(7, 4)]
+
+
+class KilledWorker(Exception):
+    """As Dask calls it."""
+
+
+def test_a_dead_worker_is_said() -> None:
+    def killed(job: int) -> None:
+        raise KilledWorker(f"task {job} was on three workers that died")
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(SerendipError, match=r"a worker process died.*repeat the same.*three workers"),
+    ):
+        list(as_finished(pool, killed, [1]))
+    with ProcessPoolExecutor(1) as pool, pytest.raises(SerendipError, match="a worker process died"):
+        list(as_finished(pool, os._exit, [1]))
 
 
 def test_an_error_of_a_job_is_raised() -> None:

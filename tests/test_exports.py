@@ -475,6 +475,21 @@ def test_large_errors_give_no_spectrum(plain: Path, tmp_path: Path, monkeypatch:
     assert "too much for a Gaussian" in entry["no_spectrum_because"]
 
 
+@pytest.mark.parametrize(("n", "b", "sigma"), [(2.0, 9.0, 2.0), (12.0, 3.1, 0.9)])
+def test_the_index_says_how_to_ask_for_a_limit(n: float, b: float, sigma: float) -> None:
+    """pyhf returns the end of a range that is too short, and takes the wrong statistic if told to."""
+    made = made_up(n, b, sigma, 3.0)
+    asked = made.to_dict()["limits"]
+    workspace = pyhf.Workspace(counting_workspace(made))
+    model = workspace.model()
+    data = workspace.data(model)
+    low, high = asked["mu_range"]
+    limit = float(pyhf.infer.intervals.upper_limits.upper_limit(data, model, np.linspace(low, high, 61))[0])
+    assert 0 < limit < 0.9 * high
+    cls = float(pyhf.infer.hypotest(limit, data, model, test_stat=asked["test_statistic"]))
+    assert cls == pytest.approx(0.05, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -532,6 +547,10 @@ def parse_card(path: Path) -> dict[str, Any]:
             name = pattern.replace("$CHANNEL", channel).replace("$PROCESS", process)
             found = file[name.replace("$SYSTEMATIC", systematic)]
             assert found.classname == "TH1D"
+            # counts have their Poisson errors, expectations none of simulation
+            counts = found.values() if process == "data_obs" else 0.0 * found.values()
+            assert found.variances() == pytest.approx(counts)
+            assert len(found.member("fSumw2")) == len(found.values()) + 2
             return found.to_numpy()
 
         card["data"] = {c: histogram(shapes[4], c, "data_obs") for c in channels}
@@ -666,6 +685,38 @@ def test_hepdata_of_a_scan_with_hard_names(tmp_path: Path) -> None:
     assert (tmp_path / "again" / "hepdata.zip").read_bytes() == (tmp_path / "hepdata.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "hepdata.zip") as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
+
+
+def test_hepdata_counts_are_exact_edges_distinct_and_errors_on_their_side(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", n_windows=2, methods=("cwola",), working_points=(0.01,))
+    record = next(r for r in content(run / "diagnostics.json")["spectra"] if r["look"] is None)
+    n = 123_456_789
+    # edges that differ in the ninth digit
+    edges = [record["edges"][0] + 1e-5 * i for i in range(len(record["edges"]))]
+
+    def change(diagnostics: Any) -> None:
+        place = diagnostics["spectra"].index(record)
+        diagnostics["spectra"][place] |= {
+            "edges": edges,
+            "observed": [n, 1, 0, 12.5, *record["observed"][4:]],
+        }
+
+    edit(run / "diagnostics.json", change)
+    edit(run / "results.json", lambda r: r["looks"][0].update(observed=n))
+    edit(run / "results.json", lambda r: r["global"].update(p=0.02, p_interval_68=[0.019, 0.025]))
+    names = export_hepdata(run, tmp_path / "hepdata")
+    assert FullSubmissionValidator().validate(directory=str(tmp_path / "hepdata"))
+    name = next(name for name in names if name.startswith("Spectrum before"))
+    columns = columns_of(tmp_path / "hepdata", name)
+    assert [row["low"] for row in columns[content(run / "diagnostics.json")["mass_name"]]] == edges[:-1]
+    rows = columns["observed events"]
+    assert [row["value"] for row in rows[:4]] == [n, 1, 0, 12.5]
+    assert columns_of(tmp_path / "hepdata", "Looks")["observed events"][0]["value"] == n
+    # one event: 0.17 to 3.30; none: up to 1.84
+    assert rows[1]["errors"][0]["asymerror"] == pytest.approx({"minus": -0.8272, "plus": 2.2995}, rel=1e-3)
+    assert rows[2]["errors"][0]["asymerror"] == pytest.approx({"minus": 0.0, "plus": 1.8410}, rel=1e-3)
+    (overall,) = columns_of(tmp_path / "hepdata", "Global p-value")["global p-value"]
+    assert overall["errors"][0]["asymerror"] == pytest.approx({"minus": -0.001, "plus": 0.005})
 
 
 # ROOT ---------------------------------------------------------------------------------------------

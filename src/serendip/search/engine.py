@@ -97,7 +97,7 @@ def run_search(
     jobs
         Worker processes; default: one for each core that this process may use.
     executor
-        Runs the trainings instead of local processes, for example ``dask.distributed.Client().get_executor()``.
+        Runs the trainings instead of local processes, for example ``dask.distributed.Client().get_executor(pure=False)``.
     progress
         Receives what is being done.
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import psutil
 
+from serendip.errors import SerendipError
 from serendip.simulate.workers import end_with_parent
 
 __all__ = ["as_finished", "available_cores", "local_executor"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+# what Dask raises for a worker that died, which cannot be imported where it is not installed
+_DEAD_WORKER = ("KilledWorker",)
 
 
 def available_cores() -> int:
@@ -66,11 +71,30 @@ def as_finished(
     ----------
     executor
         Runs the calls; None: one after the other in this process.
+
+    Raises
+    ------
+    SerendipError
+        If a worker process died.
     """
     if executor is None:
         for job in jobs:
             yield job, fn(job, *args)
         return
-    futures = {executor.submit(fn, job, *args): job for job in jobs}
-    for future in as_completed(futures):
-        yield futures[future], future.result()
+    # Executors of Dask answer a call from the result of an equal one, also of an earlier run: no two calls are equal
+    try:
+        futures = {executor.submit(_call, uuid.uuid4().hex, fn, job, *args): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except Exception as error:
+        if isinstance(error, BrokenExecutor) or type(error).__name__ in _DEAD_WORKER:
+            raise SerendipError(
+                "a worker process died, perhaps for lack of memory (fewer processes at a time need less); repeat the same "
+                f"command to continue with what is not finished [{type(error).__name__}: {error}]"
+            ) from error
+        raise
+
+
+def _call(token: str, fn: Callable[..., Result], *args: Any) -> Result:
+    """Call ``fn``; the token makes the call differ from all others."""
+    return fn(*args)

@@ -117,7 +117,9 @@ def _write(
     root = stem.with_name(stem.name + ".root")
     with uproot.recreate(root) as file:
         for name, (contents, edges) in shapes.items():
-            file[name] = _histogram(contents, edges)
+            # data are counts; expectations have no statistical error of simulation, but the nuisance parameters of the card
+            counted = name.endswith("/data_obs")
+            file[name] = _histogram(contents, edges, contents if counted else np.zeros_like(contents))
     columns = [(channel, process, rate) for channel, made in rates.items() for process, rate in made.items()]
     number = {"signal": 0, "background": 1}
     observed = [float(shapes[f"{channel}/data_obs"][0].sum()) for channel in rates]
@@ -146,11 +148,11 @@ def _write(
     stem.with_name(stem.name + ".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _histogram(contents: Array, edges: Array) -> Any:
+def _histogram(contents: Array, edges: Array, variances: Array) -> Any:
+    """A ``TH1D`` with its sums of squared weights: without them, ROOT would take the contents for these."""
     import hist
 
-    histogram = hist.Hist(
-        hist.axis.Variable(edges, name="mass", label="mass [GeV]"), storage=hist.storage.Double()
-    )
-    histogram.view()[:] = contents
+    axis = hist.axis.Variable(edges, name="mass", label="mass [GeV]")
+    histogram = hist.Hist(axis, storage=hist.storage.Weight())
+    histogram.view()["value"], histogram.view()["variance"] = contents, variances
     return histogram

@@ -98,7 +98,14 @@ def _keywords() -> list[dict[str, Any]]:
 
 
 def _number(value: float) -> float:
+    """Seven digits: more than any error of a fit or a toy deserves."""
     return float(f"{value:.7g}")
+
+
+def _exact(value: float) -> float | int:
+    """All digits, for counts, which are whole, and for edges, which must stay apart."""
+    value = float(value)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _column(name: str, values: Sequence[Any], units: str | None = None) -> dict[str, Any]:
@@ -110,14 +117,16 @@ def _column(name: str, values: Sequence[Any], units: str | None = None) -> dict[
 
 
 def _bins(name: str, edges: Sequence[tuple[float, float]], units: str | None = None) -> dict[str, Any]:
-    return _column(name, [{"low": _number(low), "high": _number(high)} for low, high in edges], units)
+    return _column(name, [{"low": _exact(low), "high": _exact(high)} for low, high in edges], units)
 
 
-def _value(value: float | None, *errors: tuple[str, float | None, float | None]) -> dict[str, Any]:
+def _value(
+    value: float | None, *errors: tuple[str, float | None, float | None], rounded: bool = True
+) -> dict[str, Any]:
     """A number with errors (label, below, above); a dash where there is none."""
     if value is None or not np.isfinite(value):
         return {"value": "-"}
-    entry: dict[str, Any] = {"value": _number(value)}
+    entry: dict[str, Any] = {"value": _number(value) if rounded else _exact(value)}
     known: list[dict[str, Any]] = []
     for label, below, above in errors:
         if below is None or above is None or not (below > 0 or above > 0):
@@ -125,7 +134,9 @@ def _value(value: float | None, *errors: tuple[str, float | None, float | None])
         if below == above:
             known.append({"symerror": _number(above), "label": label})
         else:
-            known.append({"asymerror": {"minus": -_number(below), "plus": _number(above)}, "label": label})
+            known.append(
+                {"asymerror": {"minus": 0.0 - _number(below), "plus": _number(above)}, "label": label}
+            )
     return entry | ({"errors": known} if known else {})
 
 
@@ -151,7 +162,7 @@ def _looks(run: Run) -> _Table:
             ),
         ],
         [
-            _column("observed events", [_value(look.observed) for look in looks]),
+            _column("observed events", [_value(look.observed, rounded=False) for look in looks]),
             _column(
                 "expected background events",
                 [
@@ -237,7 +248,7 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
     counts = []
     for n in record.observed:
         below, above = (None, None) if n is None else (float(v[0]) for v in poisson_errors([n]))
-        counts.append(_value(n, ("stat", below, above)))
+        counts.append(_value(n, ("stat", below, above), rounded=False))
     expected = [
         _value(b, ("fit", error, error))
         for b, error in zip(record.expected, record.expected_error, strict=True)

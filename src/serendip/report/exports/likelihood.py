@@ -183,6 +183,7 @@ class LookModel:
             "p_local": None if self.asimov else look.p_local,
             "p_of_this_count": self.p,
             "warning": look.warning,
+            "limits": {"test_statistic": "qtilde", "mu_range": [0.0, self.largest_strength]},
             **files,
             "no_spectrum_because": self.reason,
         }
