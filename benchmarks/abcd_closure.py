@@ -110,6 +110,8 @@ SITUATIONS: list[tuple[str, Draw, float, float]] = [
     ("correlation 0.1", normal(20_000, 0.1), 2.0, 2.0),
     ("correlation -0.1", normal(20_000, -0.1), 2.0, 2.0),
     ("common tail, 0.3 %", common_tail(20_000, 0.003), 2.0, 2.0),
+    ("common tail, 0.3 %, A 130", common_tail(50_000, 0.003), 1.7, 1.7),
+    ("common tail, 0.3 %, loose cuts", common_tail(20_000, 0.003), 1.3, 1.0),
     ("common tail, 0.6 %", common_tail(20_000, 0.006), 2.0, 2.0),
     ("two backgrounds, 30 % at +0.5", two_backgrounds(20_000, 0.3, 0.5), 2.0, 2.0),
     ("two backgrounds, 1 % at +1.5", two_backgrounds(20_000, 0.01, 1.5), 2.0, 2.0),

@@ -8,13 +8,13 @@ is counted once. Without dependence the cells outside A have the expectations
 
 (maximum likelihood of a table of independent variables whose corner A is not known). A dependence changes them to
 
-.. math:: \mu_{ij} \bigl(1 + a_i + b_j + \lambda_1\, u_i u_j + \lambda_2\, (t_i t_j)^2\bigr),
+.. math:: \mu_{ij} \bigl(1 + a_i + b_j + \lambda_1\, u_i u_j + \lambda_2\, |u_i u_j|^k\bigr),
 
-where u and t are functions of the quantile F of x or y, averaged over the bin: the normal score
-:math:`u = \Phi^{-1}(F)` and the tail score :math:`t = -\ln(1 - F) - 1`. The first term is what a correlation looks like (for two normal
-variables :math:`\lambda_1` is their correlation), the second is almost nothing but in the corner next to A: variables that are
-independent for most events, and not in their tails. Weighted least squares give
-:math:`\kappa_A - 1 = a_A + b_A + \lambda_1 u_A^2 + \lambda_2 t_A^4` with an error that grows with the distance to A.
+where u is the normal score :math:`\Phi^{-1}(F)` of the quantile F of x or y, averaged over the bin. The first term is what a
+correlation looks like (for two normal variables :math:`\lambda_1` is their correlation). The second is for variables that are
+independent but in their tails: k is such that it grows by a factor of 2.4 from the bins beside A to A, and at least 2.
+Weighted least squares give :math:`\kappa_A - 1 = a_A + b_A + \lambda_1 u_A^2 + \lambda_2 u_A^{2k}` with an error that grows with the
+distance to A.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ Array = NDArray[np.float64]
 _MAX_BINS = 8
 _BIN_STEP = 0.45
 _STRIP_EVENTS = 5.0
+# growth of the term for tails from the bins beside A to A
+_GROWTH = 2.4
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,18 @@ def upper_edges(values: Array, weights: Array, above: float, predicted: float) -
     return [float(edge) for edge in edges if edge > values.min()]
 
 
-def _scores(parts: Array, above: float) -> tuple[Array, Array]:
-    """Means of normal and tail score in the bins below a cut and in the one above it."""
+def _scores(parts: Array, above: float) -> Array:
+    """Means of the normal score in the bins below a cut and in the one above it."""
     edges = np.concatenate([[0.0], np.cumsum(parts) * (1.0 - above), [1.0]])
     edges[-2] = 1.0 - above
-    width = np.diff(edges)
     density = np.exp(-0.5 * special.ndtri(edges) ** 2) / np.sqrt(2.0 * np.pi)
-    tail = 1.0 - edges
-    integral = tail - special.xlogy(tail, tail)
-    return -np.diff(density) / width, -np.diff(integral) / width - 1.0
+    return np.asarray(-np.diff(density) / np.diff(edges))
+
+
+def _power(*scores: Array) -> float:
+    """Power of the product of scores that grows by :data:`_GROWTH` from the bins beside A to A."""
+    steps = [np.log(u[-1] / u[-2]) if 0 < u[-2] < u[-1] else np.inf for u in scores]
+    return max(2.0, float(np.log(_GROWTH) / np.mean(steps)))
 
 
 def fit_trend(
@@ -143,8 +148,9 @@ def fit_trend(
     if min(q.min(), p.min()) <= 0:
         return None
     expected = np.outer(np.append(q, b / d), np.append(p, c / d)) * d
-    (u_x, t_x), (u_y, t_y) = _scores(q, b / (b + d)), _scores(p, c / (c + d))
-    terms = [np.outer(u_x, u_y), np.outer(t_x, t_y) ** 2]
+    scores = _scores(q, b / (b + d)), _scores(p, c / (c + d))
+    product = np.outer(*scores)
+    terms = [product, np.abs(product) ** _power(*scores)]
     rows, columns = (index.ravel() for index in np.indices(shape))
     nuisance = np.hstack(
         [rows[:, None] == np.arange(shape[0]), columns[:, None] == np.arange(1, shape[1])]
