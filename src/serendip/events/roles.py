@@ -96,16 +96,17 @@ def resolve(
         table.require([name])
         return name
 
+    def several(given: str | Sequence[str] | None) -> tuple[str, ...]:
+        return tuple(table.aliases.get(name, name) for name in column_list(given, known | set(table.aliases)))
+
     roles = Roles(
         mass=expression(mass) if mass else None,
         features=tuple(expression(text) for text in features),
         where=expression(where) if where else None,
         weight=expression(weight) if weight else None,
         label=column(label),
-        id=tuple(table.aliases.get(name, name) for name in column_list(id, known)),
-        group=str(group)
-        if group in (COPIES, ALONE)
-        else tuple(table.aliases.get(name, name) for name in column_list(group, known)),
+        id=several(id),
+        group=str(group) if group in (COPIES, ALONE) else several(group),
     )
     table.require(roles.columns)
     for used in (*roles.numbers, *([roles.where] if roles.where else [])):
