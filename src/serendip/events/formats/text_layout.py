@@ -130,16 +130,16 @@ def layout(lines: Sequence[str], name: str) -> Layout:
 
 
 def _separator(head: str, body: Sequence[str]) -> str:
-    best, choice = (0.0, 0), ","
+    """The separator with which most lines have as many values as there are names; else the one that splits them most."""
+    best, choice = (0.0, 1), ","
     for separator in SEPARATORS:
         n = len(fields(head, separator))
-        if n == 1 and not any(len(fields(line, separator)) == 2 for line in body[:1]):
-            continue
-        counts = [len(fields(line, separator)) for line in body]
-        agree = sum(count == n for count in counts) / max(len(counts), 1)
-        indexed = sum(count == n + 1 for count in counts) / max(len(counts), 1)
-        score = (max(agree if n > 1 else 0.0, 0.9 * indexed), n)
-        if (score[0], min(n, 2)) > (best[0], min(best[1], 2)) or (score[0] == best[0] == 0 and n > best[1]):
+        counts = [len(fields(line, separator)) for line in body] or [n]
+        agree = counts.count(n) / len(counts) if n > 1 else 0.0
+        # one value more than names: lines are numbered, or end with a separator
+        more = 0.9 * counts.count(n + 1) / len(counts)
+        score = max(agree, more), (1 if agree or more else max(counts))
+        if score > best:
             best, choice = score, separator
     return choice
 
