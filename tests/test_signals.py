@@ -113,7 +113,7 @@ def test_names_can_be_read_back():
         ),
         (lambda: double_crystal_ball(3500, 100, alpha_low=1, n_low=2, alpha_high=0, n_high=2), "high tail"),
         (lambda: template_shape([1.0, 2.0]), "at least 10 events, not 2"),
-        (lambda: template_shape(np.ones(20), -np.ones(20)), "not negative"),
+        (lambda: template_shape(np.ones(20), -np.ones(20)), "add up to -20"),
         (lambda: parse_shape("gauss:3500"), "gauss:MASS:REL_WIDTH"),
         (lambda: parse_shape("breit:1:2"), "is no signal shape"),
         (lambda: parse_shape("gauss:a:b"), "is no signal shape"),
@@ -122,3 +122,55 @@ def test_names_can_be_read_back():
 def test_bad_shapes_are_explained(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def nlo_sample(n: int, seed: int, negative: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """Masses of a normal peak, a share of them with weight -1."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(3500, 120, n), np.where(rng.random(n) < negative, -1.0, 1.0)
+
+
+def test_weights_of_both_signs_are_summed_and_their_squares_are_the_error():
+    m, w = nlo_sample(20_000, 3)
+    shape = template_shape(m, w)
+    edges = np.linspace(3200.0, 3800.0, 13)
+    np.testing.assert_allclose(
+        shape.fractions(edges), np.histogram(m, edges, weights=w)[0] / w.sum(), atol=1e-12
+    )
+    # 20 % of weight -1 leave (1 - 0.4)^2 of the events
+    assert shape.sample.effective == pytest.approx(0.36 * 20_000, rel=0.03)
+    assert shape.relative_error == pytest.approx(shape.sample.effective**-0.5)
+    assert shape.mass == pytest.approx(3500, abs=6)
+    assert shape.width == pytest.approx(120, rel=0.05)
+
+
+def test_negative_bins_are_shared_with_their_neighbours_and_the_sum_stays():
+    m = np.repeat([1.5, 2.5, 3.5, 4.5, 5.5], [30, 10, 4, 10, 30])
+    w = np.concatenate([np.ones(30), np.ones(10), [1.0, -1.0, -1.0, -1.0], np.ones(10), np.ones(30)])
+    shape = template_shape(m, w)
+    edges = np.arange(1.0, 7.0)
+    assert shape.negative_bins(edges) == 1
+    total = w.sum()
+    # -2 of the middle bin and 10 on either side are 6 in each
+    np.testing.assert_allclose(shape.fractions(edges) * total, [30, 6, 6, 6, 30])
+    assert template_shape(m, np.abs(w)).negative_bins(edges) == 0
+    # at the end of the range there is a neighbour on one side only
+    np.testing.assert_allclose(shape.fractions(edges[:4]) * total, [30, 4, 4])
+
+
+def test_bins_far_below_zero_are_no_fluctuation():
+    m = np.repeat([1.5, 2.5, 3.5], [400, 100, 400])
+    w = np.where(m == 2.5, -1.0, 1.0)
+    with pytest.raises(
+        InputError, match=r"peak.root: between 2 and 3 GeV the weights add up to -0.143 \+- 0.014"
+    ):
+        template_shape(m, w, name="peak.root").negative_bins([1.0, 2.0, 3.0, 4.0])
+
+
+def test_a_template_of_cancelling_weights_is_refused():
+    m = np.linspace(3400, 3600, 100)
+    w = np.where(np.arange(100) < 46, -1.0, 1.0)
+    with pytest.raises(InputError, match=r"at least 10 events, not 100 that are worth 0.64"):
+        template_shape(m, w)
+    with pytest.raises(InputError, match="check their sign"):
+        template_shape(m, -w)

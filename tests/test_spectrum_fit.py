@@ -100,7 +100,9 @@ def test_scan_finds_the_peak():
         ({"bins": 3}, "too few to fit"),
         ({"yield_error": 2.0}, "relative error of the yield"),
         ({"signal_yield": 0.0}, "must be positive"),
-        ({"weights": -np.ones(500)}, "not negative"),
+        ({"weights": -np.ones(500)}, "add up to -500"),
+        ({"weights": np.where(np.arange(500) == 7, -300.0, 1.0)}, "GeV add up to -2"),
+        ({"shape": gaussian(3500.0, 1.0), "bins": 30}, "choose more --bins"),
         ({"background": ("nothing",)}, "unknown background"),
         ({"shape": gaussian(9000.0, 10.0)}, "outside the fitted bins"),
     ],
@@ -142,3 +144,65 @@ def test_toys_follow_the_seed():
         for seed in (1, 1, 2)
     ]
     assert p[0] == p[1] != p[2]
+
+
+def test_simulated_signal_with_negative_weights(tmp_path, capsys):
+    """Weights of both signs give the strength of the sample without them, and say what they are worth."""
+    table, peak, plain = (tmp_path / f"{name}.parquet" for name in ("events", "nlo", "lo"))
+    pq.write_table(pa.table({"mjj": events(4000, 120, 6)}), table)
+    rng = np.random.default_rng(7)
+    m = rng.normal(3500, 105, 20_000)
+    pq.write_table(pa.table({"mjj": m, "w": np.where(rng.random(len(m)) < 0.2, -0.01, 0.01)}), peak)
+    pq.write_table(pa.table({"mjj": m}), plain)
+    base = [
+        "fit",
+        str(table),
+        "--mass",
+        "mjj",
+        "--range",
+        "2400:6500",
+        "--bins",
+        "60",
+        "--background",
+        "dijet:3",
+    ]
+    base += ["--no-limit", "--json", "--signal-file"]
+    assert run([*base, str(peak), "--signal-weight", "w"]) == 0
+    signed = json.loads(capsys.readouterr().out)
+    assert run([*base, str(plain)]) == 0
+    unsigned = json.loads(capsys.readouterr().out)
+    assert signed["mu"] == pytest.approx(unsigned["mu"], rel=0.03)
+    assert signed["simulation"]["effective"] == pytest.approx(7200, rel=0.05)
+    assert unsigned["simulation"]["effective"] == 20_000
+    assert signed["simulation"]["n_negative"] == pytest.approx(4000, rel=0.05)
+    assert run([*base[:-2], "--signal-file", str(peak), "--signal-weight", "w"]) == 0
+    assert "with negative weight" in capsys.readouterr().out
+    # the weight of the simulation given as that of the data
+    assert run([*base, str(peak), "--weight", "w"]) == 2
+    assert "--signal-weight w" in capsys.readouterr().err
+    assert run([*base[:-1], "--signal", "gauss:3500:0.03", "--signal-weight", "w"]) == 2
+
+
+def test_a_spectrum_of_simulation_with_negative_weights_is_fitted():
+    mass, shape = events(30_000, 900, 9), gaussian(3500.0, 105.0)
+    options = {"mass_range": RANGE, "bins": 30, "background": ("dijet:3",), "limit": False}
+    signs = np.where(np.random.default_rng(1).random(len(mass)) < 0.15, -1.0, 1.0)
+    plain, signed = (
+        fit_resonance(mass, shape, **options),
+        fit_resonance(mass, shape, weights=signs, **options),
+    )
+    # 15 % of weight -1: 0.7 of the yield, with the error of all events
+    assert signed.fit.mu == pytest.approx(0.7 * plain.fit.mu, abs=2.5 * plain.fit.mu_error)
+    assert signed.fit.mu_error == pytest.approx(plain.fit.mu_error, rel=0.1)
+
+
+def test_events_that_are_there_twice_count_once():
+    mass, shape = events(3000, 80, 10), gaussian(3500.0, 105.0)
+    options = {"mass_range": RANGE, "bins": 40, "background": ("dijet:3",), "limit": False}
+    once = fit_resonance(mass, shape, **options)
+    codes = np.tile(np.arange(len(mass)), 2)
+    twice = fit_resonance(np.tile(mass, 2), shape, groups=codes, **options)
+    assert twice.fit.z == pytest.approx(once.fit.z, abs=1e-6)
+    assert twice.fit.mu_error == pytest.approx(2 * once.fit.mu_error, rel=1e-6)
+    blind = fit_resonance(np.tile(mass, 2), shape, **options)
+    assert blind.fit.z == pytest.approx(np.sqrt(2) * once.fit.z, rel=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,13 @@ from serendip.cli.options import Group, Table
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
+    from serendip.events.formats import Source
     from serendip.statistics.signal_fit import SignalFit
     from serendip.statistics.spectrum_fit import MassScan, SpectrumFitResult
 
 __all__ = ["fit"]
+
+log = logging.getLogger(__name__)
 
 
 def fit(
@@ -29,6 +33,12 @@ def fit(
     signal_file: Annotated[
         Path | None,
         typer.Option(help="Simulated signal events with the same mass column: their histogram is the shape."),
+    ] = None,
+    signal_weight: Annotated[
+        str | None,
+        typer.Option(
+            help="Event weight in --signal-file, which may be negative (NLO); default: that of --weight, if the file has it."
+        ),
     ] = None,
     scan: Annotated[
         str | None,
@@ -83,15 +93,20 @@ def fit(
     from serendip.statistics.signals import parse_shape, template_shape
     from serendip.statistics.spectrum_fit import fit_resonance, scan_masses
 
+    if signal_weight is not None and signal_file is None:
+        raise InputError("--signal-weight belongs to --signal-file FILE")
     if sum(option is not None for option in (signal, signal_file, scan)) != 1:
         raise InputError("give one of --signal SHAPE, --signal-file FILE and --scan LO:HI")
     limits = None if range is None else parse_interval(range, unit, option="range")
+    if signal_file is not None:
+        signal_weight = _weight_of_signal(file, signal_file, weight, signal_weight, tree)
     reading: dict[str, Any] = {
         "mass": mass, "weight": weight, "where": where, "tree": tree, "unit": unit, "preset": preset,
     }  # fmt: skip
-    events = read(file, group=group, **reading)
+    events = read(file, group=group, negative_weights=True, **reading)
     common: dict[str, Any] = {
         "weights": None if events.weight is None else events.weights,
+        "groups": events.groups,
         "mass_range": limits,
         "bins": bins,
         "background": tuple(part.strip() for part in background.split(",")),
@@ -107,7 +122,9 @@ def fit(
         shape = parse_shape(signal)
     else:
         assert signal_file is not None
-        simulated = read(signal_file, **reading)
+        simulated = read(
+            signal_file, **reading | {"weight": signal_weight}, negative_weights=True, for_training=False
+        )
         shape = template_shape(simulated.m, simulated.weights, name=signal_file.name)
     result = fit_resonance(
         events.m, shape, signal_yield=signal_yield, yield_error=yield_error, scale_error=scale_error,
@@ -116,10 +133,45 @@ def fit(
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else _text(result))
 
 
+def _has_weight(file: Source, weight: str, tree: str | None) -> bool:
+    from serendip.events.expressions import parse
+    from serendip.events.formats import open_table
+
+    table = open_table(file, tree)
+    try:
+        parse(weight, table.names)
+    except InputError:
+        return False
+    finally:
+        table.close()
+    return True
+
+
+def _weight_of_signal(
+    file: Source, signal_file: Path, weight: str | None, signal_weight: str | None, tree: str | None
+) -> str | None:
+    """What was asked for, or the weight of the data if the simulation has all its columns too."""
+    if weight is None or signal_weight is not None:
+        return signal_weight
+    if _has_weight(signal_file, weight, tree):
+        if not _has_weight(file, weight, tree):
+            raise InputError(
+                f"the data have no weight '{weight}', but {signal_file.name} has: --weight belongs to the data, and "
+                f"--signal-weight {weight} to the simulated signal"
+            )
+        return weight
+    log.warning(
+        "%s: no weight '%s' there, so the simulated events count equally (--signal-weight COL chooses another weight)",
+        signal_file.name, weight,
+    )  # fmt: skip
+    return None
+
+
 def _text(result: SpectrumFitResult) -> str:
     fit, (low, high) = result.fit, result.mass_range
     lines = [
         f"{result.n_events} events in {len(result.counts)} bins, {low:g} to {high:g} GeV; signal {result.signal}",
+        *_simulation(result),
         (
             f"signal strength {fit.mu:.4g} +- {fit.mu_error:.2g}; 68 % [{fit.interval_68[0]:.4g}, {fit.interval_68[1]:.4g}], "
             f"95 % [{fit.interval_95[0]:.4g}, {fit.interval_95[1]:.4g}]"
@@ -147,8 +199,19 @@ def _text(result: SpectrumFitResult) -> str:
     return "\n".join(lines)
 
 
+def _simulation(result: SpectrumFitResult) -> list[str]:
+    if result.simulation is None:
+        return []
+    merged = (
+        f"; {result.negative_bins} bins below zero are one with their neighbours"
+        if result.negative_bins
+        else ""
+    )
+    return [f"simulated signal: {result.simulation}{merged}"]
+
+
 def _how(fit: SignalFit) -> str:
-    under = f"{fit.under_signal:.3g} background events under the signal"
+    under = f"background alone has {fit.under_signal:.3g} events under the signal"
     if fit.intervals == "likelihood":
         return f"likelihood ({under})"
     return f"{fit.intervals} toys at each strength ({under}; the strength is not negative)"

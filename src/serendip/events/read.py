@@ -23,6 +23,7 @@ from serendip.events.identity import (
 )
 from serendip.events.presets import preset_table
 from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
+from serendip.events.weights import explain_negative_weights
 
 __all__ = ["ROW", "UNITS", "read"]
 
@@ -329,9 +330,7 @@ def _check(
             bad = np.flatnonzero(weight < 0)
             raise InputError(
                 f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in "
-                f"{place(bad[0])} ({weight[bad[0]]:g}); weighted trainings and fits need weights that are not negative; "
-                "remove them with "
-                "--where, or reweight the sample to positive weights first"
+                f"{place(bad[0])} ({weight[bad[0]]:g}): {explain_negative_weights(weight)}"
             )
         if low == high == 0:
             raise InputError(f"{name}: weight '{roles.weight.text}' is 0 in all rows")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from serendip.density.preprocessing import Preprocessing
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.weights import explain_negative_weights
 from serendip.methods.template_method import sidebands_within
 
 __all__ = ["EventsByMass", "normalised", "require_simulation"]
@@ -60,10 +61,7 @@ def require_simulation(
         )
     m, weights = simulation.m, simulation.weights
     if np.any(weights < 0):
-        raise InputError(
-            f"{np.count_nonzero(weights < 0)} of {len(weights)} simulated events have a negative weight, from which no "
-            "template can be drawn; remove or average them first"
-        )
+        raise InputError(f"no template can be drawn from the simulation: {explain_negative_weights(weights)}")
     beside = sidebands_within(m, window, reach_gev)
     regions = {
         "signal region": window.contains(m),

@@ -19,7 +19,7 @@ __all__ = ["FEW_EVENTS", "SignalFit", "fit_signal", "simplest"]
 Array = NDArray[np.float64]
 
 FEW_EVENTS = 15.0
-"""Background events under the signal below which intervals are those of Feldman and Cousins."""
+"""Events under the signal, in the fit of background alone, below which intervals are those of Feldman and Cousins."""
 
 _TOYS = 500
 _LEVELS = (0.6827, 0.95)
@@ -38,7 +38,8 @@ class SignalFit:
     intervals
         How they were made: ``"likelihood"``, or ``"Feldman-Cousins, n=N"`` with N toys at each strength.
     under_signal
-        Background events under the signal, see :meth:`~serendip.statistics.model.BinnedModel.events_under_signal`.
+        Events under the signal in the fit of background alone, see
+        :meth:`~serendip.statistics.model.BinnedModel.events_under_signal`.
     p, z
         One-sided p-value of background alone, asymptotic, and the signed significance.
     expected_z
@@ -86,7 +87,7 @@ def fit_signal(
     counts
         Counts or sums of weights, shape ``(n_bins,)``.
     n_toys
-        Toys at each strength for intervals with fewer than :data:`FEW_EVENTS` background events; 0: 500.
+        Toys at each strength for intervals with fewer than :data:`FEW_EVENTS` events under the signal; 0: 500.
     rng
         Their source of randomness.
 
@@ -99,7 +100,8 @@ def fit_signal(
     """
     best = model.fit(counts)
     z = float(np.sign(best.mu[0]) * np.sqrt(likelihood_ratio(model, counts, 0.0, best)[0]))
-    under = model.events_under_signal(best.background[0])
+    # by the fit without signal: a choice by the events beside the signal would be one by the sign of the strength
+    under = model.events_under_signal(model.fit(counts, 0.0).background[0])
     if under < FEW_EVENTS:
         n_toys = n_toys or _TOYS
         rng = np.random.default_rng(1) if rng is None else rng

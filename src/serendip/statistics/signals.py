@@ -10,13 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from serendip.errors import InputError
+from serendip.events.weights import WeightSum, signed_weights, weight_sum
 
 __all__ = ["SignalShape", "double_crystal_ball", "gaussian", "parse_shape", "template_shape"]
 
 Array = NDArray[np.float64]
+
+# a sum of weights of both signs may come out below zero by this many of its errors
+_FLUCTUATION = 3.0
+_FEWEST_EVENTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,11 @@ class SignalShape:
     relative_error
         Relative statistical error of the content of a bin with fraction ``f`` is ``relative_error / sqrt(f)``; zero for
         functions.
+    sample
+        Weights of the simulated events of a template.
+    squares
+        Squared relative error of the signal below ``m`` GeV, if there are weights of both signs: a bin's content may then be
+        negative.
     """
 
     name: str
@@ -42,10 +52,45 @@ class SignalShape:
     width: float
     cdf: Callable[[Array, float, float], Array]
     relative_error: float = 0.0
+    sample: WeightSum | None = None
+    squares: Callable[[Array], Array] | None = None
 
     def fractions(self, edges: ArrayLike, shift: float = 0.0, stretch: float = 0.0) -> Array:
-        """Share of the signal in each bin, shape ``(n_bins,)`` for edges in GeV of shape ``(n_bins + 1,)``."""
-        return np.diff(self.cdf(np.asarray(edges, dtype=float), shift, stretch))
+        """Share of the signal in each bin, shape ``(n_bins,)`` for edges in GeV of shape ``(n_bins + 1,)``.
+
+        Bins in which negative weights prevail are one with their neighbours: see :meth:`negative_bins`.
+        """
+        shares = np.diff(self.cdf(np.asarray(edges, dtype=float), shift, stretch))
+        return shares if self.squares is None else _pooled(shares)
+
+    def negative_bins(self, edges: ArrayLike) -> int:
+        """Number of bins in which negative weights prevail.
+
+        A signal adds events, so the content of such a bin is shared with that of its nearest neighbours on both sides, as far as
+        the sum is positive. The sum of all bins stays.
+
+        Parameters
+        ----------
+        edges
+            In GeV, shape ``(n_bins + 1,)``.
+
+        Raises
+        ------
+        InputError
+            If a bin is further below zero than the statistics of the simulation explain.
+        """
+        if self.squares is None:
+            return 0
+        grid = np.asarray(edges, dtype=float)
+        shares, errors = np.diff(self.cdf(grid, 0.0, 0.0)), np.sqrt(np.diff(self.squares(grid)))
+        # as much as the largest fluctuation of so many bins
+        allowed = _FLUCTUATION + np.sqrt(2.0 * np.log(len(shares)))
+        for i in np.flatnonzero(shares < -allowed * errors):
+            raise InputError(
+                f"{self.name}: between {grid[i]:g} and {grid[i + 1]:g} GeV the weights add up to {shares[i]:.3g} +- {errors[i]:.2g} "
+                "of the signal; a signal adds events, so check the weight and its sign, or subtract no other process from it"
+            )
+        return int(np.count_nonzero(shares < 0))
 
     def window(self, coverage: float = 0.8) -> tuple[float, float]:
         """Central interval in GeV that holds this share of the signal."""
@@ -56,6 +101,17 @@ class SignalShape:
         cumulative = self.cdf(grid, 0.0, 0.0)
         low, high = np.interp([0.5 * (1 - coverage), 0.5 * (1 + coverage)], cumulative, grid)
         return float(low), float(high)
+
+
+def _pooled(shares: Array) -> Array:
+    """Negative bins averaged with their neighbours until no average is negative; the sum stays."""
+    out = shares.copy()
+    while (negative := np.flatnonzero(out < -1e-15)).size:
+        low = high = int(negative[0])
+        while out[low : high + 1].sum() < 0 and (low > 0 or high < len(out) - 1):
+            low, high = max(low - 1, 0), min(high + 1, len(out) - 1)
+        out[low : high + 1] = max(out[low : high + 1].mean(), 0.0)
+    return np.maximum(out, 0.0)
 
 
 def _check(mass: float, width: float) -> None:
@@ -76,7 +132,7 @@ def gaussian(mass: float, width: float) -> SignalShape:
     _check(mass, width)
 
     def cdf(m: Array, shift: float, stretch: float) -> Array:
-        return np.asarray(stats.norm.cdf(m, mass * (1 + shift), width * (1 + stretch)))
+        return np.asarray(special.ndtr((m - mass * (1 + shift)) / (width * (1 + stretch))))
 
     return SignalShape(f"gauss:{mass:g}:{width / mass:.4g}", mass, width, cdf)
 
@@ -140,34 +196,41 @@ def template_shape(mass: ArrayLike, weights: ArrayLike | None = None, name: str 
     mass
         Masses in GeV, shape ``(n,)``.
     weights
-        Event weights, shape ``(n,)``, not negative.
+        Event weights, shape ``(n,)``. Some may be negative (simulation at next-to-leading order); errors are from their squares.
     name
         How it is written in results.
 
     Raises
     ------
     InputError
-        If there are fewer than ten events with weight.
+        If the events are worth fewer than ten of equal weight, or the weights do not add up to something positive.
     """
     m = np.asarray(mass, dtype=float)
-    w = np.ones(len(m)) if weights is None else np.asarray(weights, dtype=float)
-    if m.shape != w.shape or not np.isfinite(m).all() or not np.isfinite(w).all() or np.any(w < 0):
-        raise InputError("signal events need finite masses and weights that are finite and not negative")
-    m, w = m[w > 0], w[w > 0]
-    if len(m) < 10:
-        raise InputError(f"a signal template needs at least 10 events, not {len(m)}")
+    if not np.isfinite(m).all():
+        raise InputError(f"{name}: the masses of the signal must be finite")
+    w = signed_weights(weights, len(m), f"the signal events of {name}")
+    m, w = m[w != 0], w[w != 0]
+    found = weight_sum(w)
+    if found.effective < _FEWEST_EVENTS:
+        worth = "" if found.effective == len(m) else f" that are worth {found.effective:.3g} of equal weight"
+        raise InputError(f"a signal template needs at least {_FEWEST_EVENTS} events, not {len(m)}{worth}")
     order = np.argsort(m)
-    m, w = m[order], w[order]
-    below = np.concatenate([[0.0], np.cumsum(w)]) / w.sum()
-    low, centre, high = np.interp([0.16, 0.5, 0.84], 0.5 * (below[1:] + below[:-1]), m)
+    m, w = m[order], w[order] / w.sum()
+    below = np.concatenate([[0.0], np.cumsum(w)])
+    # with weights of both signs the sum goes up and down: quantiles are in the middle between its envelopes
+    rising = 0.5 * (np.maximum.accumulate(below) + np.minimum.accumulate(below[::-1])[::-1])
+    low, centre, high = np.interp([0.16, 0.5, 0.84], 0.5 * (rising[1:] + rising[:-1]), m)
     width = max(0.5 * (high - low), 1e-9 * centre)
 
     def cdf(x: Array, shift: float, stretch: float) -> Array:
-        at = centre + (x / (1 + shift) - centre) / (1 + stretch)
+        at = centre + (x - centre * (1 + shift)) / (1 + stretch)
         return np.asarray(below[np.searchsorted(m, at)])
 
-    effective = w.sum() ** 2 / (w**2).sum()
-    return SignalShape(name, float(centre), float(width), cdf, relative_error=float(effective**-0.5))
+    squares = np.concatenate([[0.0], np.cumsum(w**2)])
+    return SignalShape(
+        name, float(centre), float(width), cdf, relative_error=float(found.effective**-0.5), sample=found,
+        squares=(lambda x: np.asarray(squares[np.searchsorted(m, x)])) if found.n_negative else None,
+    )  # fmt: skip
 
 
 def parse_shape(text: str) -> SignalShape:

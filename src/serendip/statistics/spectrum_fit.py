@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
+from serendip.events.weights import WeightSum, signed_weights
+from serendip.statistics.abcd.regions import group_squares
 from serendip.statistics.functions import BackgroundFamily, get_family
 from serendip.statistics.inference import toy_discovery
 from serendip.statistics.limits import UpperLimit, upper_limit
@@ -24,7 +26,9 @@ __all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses", "spe
 Array = NDArray[np.float64]
 
 _BINS_PER_WIDTH = 3.0
-_MOST_BINS = 400
+_MOST_BINS = 2000
+# in widths of the signal: a wider bin holds all of it, and nothing tells it from the background
+_WIDEST_BIN = 3.0
 _FEWEST_EVENTS = 20
 _DEFAULT_BIN = 0.025
 _STEPS_PER_WIDTH = 2.0
@@ -42,6 +46,9 @@ class SpectrumFitResult:
         Range in GeV, bin edges ``(n_bins + 1,)`` and counts (sums of weights) ``(n_bins,)``.
     signal
         Name of the shape.
+    simulation, negative_bins
+        Of a simulated signal: its weights, and the number of bins in which negative ones prevailed, see
+        :meth:`~serendip.statistics.signals.SignalShape.negative_bins`.
     fit
         Signal strength, intervals, significance.
     gof_p
@@ -57,6 +64,8 @@ class SpectrumFitResult:
     edges: Array
     counts: Array
     signal: str
+    simulation: WeightSum | None
+    negative_bins: int
     fit: SignalFit
     gof_p: float
     toy_p: float | None
@@ -68,6 +77,8 @@ class SpectrumFitResult:
             "n_events": self.n_events,
             "range": list(self.mass_range),
             "signal": self.signal,
+            "simulation": None if self.simulation is None else self.simulation.to_dict(),
+            "negative_bins": self.negative_bins,
             **self.fit.to_dict(),
             "gof_p": self.gof_p,
             "toy_p": self.toy_p,
@@ -94,6 +105,7 @@ def fit_resonance(
     shape: SignalShape,
     *,
     weights: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     mass_range: tuple[float, float] | None = None,
     bins: int | None = None,
     background: Sequence[str] = ("dijet",),
@@ -116,10 +128,12 @@ def fit_resonance(
         The resonance.
     weights
         Event weights, shape ``(n,)``.
+    groups
+        Code of the group of each event, shape ``(n,)``: events of a group depend on each other and count as one weight.
     mass_range
         Range of the fit in GeV; default: that of the data.
     bins
-        Number of bins; default: a third of the signal's width each, at most 400.
+        Number of bins; default: a third of the signal's width each.
     background
         Names of functions. Their orders, and several families, are profiled as an envelope: its intervals cover,
         while those of an order chosen by tests cover 93 instead of 95 % (``docs/fits-and-limits.md``).
@@ -149,8 +163,9 @@ def fit_resonance(
     if not signal_yield > 0 or toys < 0:
         raise InputError("the expected signal yield must be positive, and the number of toys not negative")
     edges, counts, scale, n_events = spectrum_histogram(
-        mass, weights, mass_range, bins, shape.width, background, sqrt_s
+        mass, weights, mass_range, bins, shape.width / shape.mass, background, sqrt_s, groups
     )
+    negative_bins = shape.negative_bins(edges)
     model = BinnedModel.spectrum(
         edges, _families(background, sqrt_s), shape, signal_yield=signal_yield, yield_error=yield_error,
         scale_error=scale_error, resolution_error=resolution_error, scale=scale,
@@ -166,8 +181,9 @@ def fit_resonance(
     deviance = float(best.deviance[0]) - (n_parameters if model.charges else 0)
     gof_p = deviance_p_value(deviance, best.expected[0] / scale, n_parameters + 1)
     return SpectrumFitResult(
-        n_events, (float(edges[0]), float(edges[-1])), edges, counts, shape.name, fit, gof_p, toy_p, bound
-    )
+        n_events, (float(edges[0]), float(edges[-1])), edges, counts, shape.name, shape.sample, negative_bins, fit, gof_p,
+        toy_p, bound,
+    )  # fmt: skip
 
 
 def scan_masses(
@@ -177,6 +193,7 @@ def scan_masses(
     *,
     toys: int = 200,
     weights: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     mass_range: tuple[float, float] | None = None,
     bins: int | None = None,
     background: Sequence[str] = ("dijet",),
@@ -195,7 +212,7 @@ def scan_masses(
         Width of the peak relative to its mass.
     toys
         Toys for the global p-value.
-    weights, mass_range, bins, background, sqrt_s, seed
+    weights, groups, mass_range, bins, background, sqrt_s, seed
         As in :func:`fit_resonance`.
 
     Raises
@@ -209,7 +226,7 @@ def scan_masses(
     n_steps = int(np.ceil(np.log(high / low) / np.log1p(width / _STEPS_PER_WIDTH))) + 1
     shapes = [gaussian(m, width * m) for m in np.geomspace(low, high, n_steps)]
     edges, counts, scale, _ = spectrum_histogram(
-        mass, weights, mass_range, bins, width * low, background, sqrt_s
+        mass, weights, mass_range, bins, width, background, sqrt_s, groups
     )
     scan = q0_scan(
         counts, edges, _families(background, sqrt_s), shapes, n_toys=toys, scale=scale,
@@ -230,35 +247,37 @@ def spectrum_histogram(
     width: float | None,
     background: Sequence[str],
     sqrt_s: float,
+    groups: ArrayLike | None = None,
 ) -> tuple[Array, Array, float, int]:
     """Histogram of all masses in a range.
 
     Parameters
     ----------
     mass, weights
-        Masses in GeV and event weights, shape ``(n,)``.
+        Masses in GeV and event weights, shape ``(n,)``. Weights may be negative (simulation at next-to-leading order) as long as
+        no bin is.
     mass_range
         In GeV; default: that of the data, below the end of the functions.
     bins
         Number of bins of equal relative width; default: a third of ``width`` each, or 2.5 % of the mass without one.
     width
-        Of the signal in GeV.
+        Of the signal, relative to its mass.
     background, sqrt_s
         Functions, which end at the collision energy in GeV.
+    groups
+        Code of the group of each event, shape ``(n,)``: events of a group depend on each other and count as one weight.
 
     Returns
     -------
-    Bin edges, counts, ``sum(w^2)/sum(w)`` and the number of events in the range.
+    Bin edges, counts, ``sum(w^2)/sum(w)`` over groups and the number of events in the range.
 
     Raises
     ------
     InputError
-        If there are too few events or bins.
+        If there are too few events or bins, or too many bins for the width of the signal, or a bin is negative.
     """
     m = np.asarray(mass, dtype=float)
-    w = np.ones(len(m)) if weights is None else np.asarray(weights, dtype=float)
-    if not np.isfinite(w).all() or np.any(w < 0):
-        raise InputError("event weights must be finite and not negative")
+    w = signed_weights(weights, len(m))
     if not len(m):
         raise InputError("there are no events")
     upper = min(family.upper for family in _families(background, sqrt_s))
@@ -267,7 +286,7 @@ def spectrum_histogram(
         if mass_range is None
         else mass_range
     )
-    used = (m >= low) & (m < high) & (w > 0)
+    used = (m >= low) & (m < high) & (w != 0)
     n_events = int(np.count_nonzero(used))
     if n_events < _FEWEST_EVENTS or not high > low > 0:
         raise InputError(
@@ -275,11 +294,22 @@ def spectrum_histogram(
             "needed; check --range and the mass unit"
         )
     if bins is None:
-        middle = np.sqrt(low * high)
-        per_bin = _DEFAULT_BIN if width is None else width / middle / _BINS_PER_WIDTH
+        per_bin = _DEFAULT_BIN if width is None else width / _BINS_PER_WIDTH
         bins = int(np.clip(np.log(high / low) / per_bin, 12, _MOST_BINS))
     if bins < 6:
         raise InputError(f"{bins} bins are too few to fit signal and background; at least 6 are needed")
+    if width is not None and np.log(high / low) / bins > _WIDEST_BIN * width:
+        raise InputError(
+            f"{bins} bins between {low:g} and {high:g} GeV are {np.log(high / low) / bins:.2g} of the mass wide, and the signal is "
+            f"{width:.2g}; choose more --bins, or a narrower --range around the signal"
+        )
     edges = np.geomspace(low, high, bins + 1)
     counts = np.histogram(m[used], edges, weights=w[used])[0].astype(float)
-    return edges, counts, float((w[used] ** 2).sum() / w[used].sum()), n_events
+    for i in np.flatnonzero(counts < -1e-12 * np.abs(w).max()):
+        raise InputError(
+            f"the weights between {edges[i]:g} and {edges[i + 1]:g} GeV add up to {counts[i]:.3g}, and a spectrum is fitted with "
+            "counts above zero: take fewer --bins, a --range without the sparse end, or a sample with fewer negative weights"
+        )
+    codes = None if groups is None else np.asarray(groups)[used]
+    square = group_squares(np.zeros(n_events, dtype=np.int64), w[used], codes)[0]
+    return edges, np.maximum(counts, 0.0), float(square / w[used].sum()), n_events
