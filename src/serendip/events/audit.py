@@ -318,7 +318,7 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
     for i in range(0, len(left), batch):
         for name, values in _loaded(load, left[i : i + batch], failed).items():
             examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
-    if failed and not examiner.seen:
+    if failed and not examiner.seen and not table.jagged:
         raise InputError(f"{table.name}: column '{next(iter(failed))}' {next(iter(failed.values()))}")
     examiner.undecided = undecided
     jagged = table.jagged if everything else {}

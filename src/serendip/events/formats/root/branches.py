@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import uproot
 
-from serendip.events.formats.root.fields import Contents, Field, columns_of_form
+from serendip.events.formats.root.fields import Contents, Field, columns_of_form, reason_of
 
 __all__ = ["describe_tree"]
 
@@ -59,7 +59,7 @@ def _add(tree: Any, branch: Any, name: str, found: Contents) -> None:
         typename = "Float16_t" if own else branch.typename
     # uproot looks at streamers and titles of leaves here, which a class can have in any form
     except Exception as error:  # noqa: BLE001
-        found.refuse(name, f"cannot be understood by uproot ({_first_line(error)})")
+        found.refuse(name, f"cannot be understood by uproot ({reason_of(error)})")
         return
     if branch.num_entries != tree.num_entries:
         found.refuse(
@@ -146,11 +146,15 @@ def _add_numbers(
 
 
 def _add_record(branch: Any, kind: Any, name: str, typename: str, found: Contents) -> None:
-    """Add members of a class that is not split but has a fixed size, such as a TLorentzVector."""
+    """Add members of a class that is not split but has a fixed size, such as a TLorentzVector.
+
+    Whether the objects have that size on disk shows only when one is read.
+    """
     try:
         columns = list(columns_of_form(kind.awkward_form(branch.file)))
+        branch.array(entry_stop=1)
     except Exception as error:  # noqa: BLE001 - as above
-        found.refuse(name, f"is an unsplit object of the class {typename} ({_first_line(error)})")
+        found.refuse(name, f"is an unsplit object of the class {typename} ({reason_of(error)})")
         return
     for path, number, depth, why in columns:
         full = ".".join((name, *path))
@@ -164,6 +168,8 @@ def _add_object(branch: Any, kind: Any, name: str, typename: str, found: Content
     """Add lists of numbers that uproot reads one by one; other objects have no columns."""
     try:
         columns = list(columns_of_form(kind.awkward_form(branch.file)))
+        if "bitset" in typename:
+            branch.array(entry_stop=1)
     except Exception:  # noqa: BLE001 - as above
         columns = []
     if len(columns) == 1 and columns[0][0] == () and not columns[0][3]:
@@ -173,8 +179,3 @@ def _add_object(branch: Any, kind: Any, name: str, typename: str, found: Content
             name,
             f"is an unsplit object of the class {typename}; write its numbers as branches of their own (split it)",
         )
-
-
-def _first_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:120] or type(error).__name__

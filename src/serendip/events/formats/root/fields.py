@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from serendip.events.formats.table import as_array
 from serendip.events.jagged import Jagged
 
-__all__ = ["Contents", "Field", "columns_of_form", "to_column"]
+__all__ = ["Contents", "Field", "columns_of_form", "reason_of", "to_column"]
 
 _EXACT = 2**53
 
@@ -154,3 +155,9 @@ def _native(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
         raise TypeError(f"no numbers but {values.dtype}")
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception of uproot says, in one line and without the path of the file, which a message begins with."""
+    text = " ".join(re.sub(r"\bin file \S+", "", str(error)).split())
+    return text[:120] or type(error).__name__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import uproot
 
 from serendip.errors import InputError
 from serendip.events.formats.root.branches import describe_tree
-from serendip.events.formats.root.fields import Field, to_column
+from serendip.events.formats.root.fields import Field, reason_of, to_column
 from serendip.events.formats.root.ntuple import describe_ntuple
 from serendip.events.formats.table import Table, pick
 from serendip.events.jagged import concatenate
@@ -22,6 +24,8 @@ from serendip.events.jagged import concatenate
 __all__ = ["RootTable"]
 
 CHUNK = 200_000_000
+# what reading beyond the end and unpacking of wrong bytes end in
+_DAMAGE = (zlib.error, lzma.LZMAError, EOFError, struct.error, IndexError)
 _TREES = ("TTree", "TNtuple", "TNtupleD", "TChain")
 _NTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
 
@@ -77,14 +81,18 @@ class RootTable(Table):
         # A damaged file makes uproot fail wherever it then is: struct, zlib, index, key, assertion errors
         # and more.
         except Exception as error:
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
             if field is not None and not field.plain:
                 advice = f"uproot cannot read the type {field.source.typename} here; write its numbers as branches of their own"
-            elif field is not None or isinstance(error, zlib.error | EOFError):
-                advice = "it may be truncated or damaged; write or copy it again"
+            elif isinstance(error, _DAMAGE) or type(error).__name__ == "DecompressionError":
+                advice = "the file is truncated or damaged; write or copy it again"
             else:
-                advice = "it may be truncated or damaged, or of a kind that uproot does not know; write or copy it again"
-            raise InputError(f"{self.path.name}: {what} is not readable ({reason}); {advice}") from error
+                advice = (
+                    "either the file is damaged or uproot does not know how it was written; if ROOT reads it, write the columns "
+                    "to a new tree, else copy the file again"
+                )
+            raise InputError(
+                f"{self.path.name}: {what} is not readable ({reason_of(error)}); {advice}"
+            ) from error
 
     def load(self, names: Collection[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """See :meth:`Table.load`; read in chunks, so that memory stays near the size of the result.
