@@ -237,7 +237,7 @@ def audit(
         return _audit_events(source, seed)
     if unit not in UNITS:
         raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
-    table = open_table(source, tree)
+    table = open_table(source, tree, id)
     try:
         if preset is not None:
             table = preset_table(table, preset)

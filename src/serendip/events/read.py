@@ -109,7 +109,7 @@ def read(
     """
     if unit not in UNITS:
         raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
-    table = open_table(path, tree)
+    table = open_table(path, tree, id)
     try:
         if preset is not None:
             if unit != "GeV":
@@ -205,10 +205,10 @@ def _build(
             "format": table.format,
             "tree": table.tree,
             "bytes": table.size,
-            "rows_in_file": table.n_rows,
+            "rows_in_file": table.n_rows + sum(table.left_out.values()),
             "rows_after_cut": after_cut,
             "rows": len(numbers),
-            "left_out": undecided | left_out,
+            "left_out": table.left_out | undecided | left_out,
             "unit": unit,
             "preset": preset,
             "mass": roles.mass.text if roles.mass else None,

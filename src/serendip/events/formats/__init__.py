@@ -14,7 +14,7 @@ from serendip.events.formats.table import Table
 __all__ = ["SUFFIXES", "Source", "format_of", "open_table", "shown"]
 
 
-def open_table(source: Source | Any, tree: str | None = None) -> Table:
+def open_table(source: Source | Any, tree: str | None = None, id: str | Sequence[str] | None = None) -> Table:
     """Open a file, several files, or a table in memory, and look at the columns; nothing else is read yet.
 
     Parameters
@@ -23,7 +23,10 @@ def open_table(source: Source | Any, tree: str | None = None) -> Table:
         A file, a folder of files, a pattern such as ``"data/*.root"``, a list of these, or an object in memory: a
         dictionary of arrays, a structured array, a data frame (pandas, polars, Arrow) or an awkward array of records.
     tree
-        The table to take if a ROOT or HDF5 file has several.
+        The table to take if a ROOT or HDF5 file has several; ``A+B`` joins several, see
+        :mod:`serendip.events.formats.friends`.
+    id
+        Columns that say which event it is, for the join.
 
     Raises
     ------
@@ -38,10 +41,10 @@ def open_table(source: Source | Any, tree: str | None = None) -> Table:
         return _with_rows(memory_table(source))
     found = find(source)
     if found.single is not None:
-        return _with_rows(_open(found.single, tree))
+        return _with_rows(_open(found.single, tree, id))
     from serendip.events.formats.several import SeveralFiles
 
-    return SeveralFiles(found, lambda path: _open(path, tree))
+    return SeveralFiles(found, lambda path: _open(path, tree, id))
 
 
 def shown(source: Source | None) -> str:
@@ -70,7 +73,13 @@ def _with_rows(table: Table) -> Table:
     return table
 
 
-def _open(path: Path, tree: str | None) -> Table:
+def _open(path: Path, tree: str | None, id: str | Sequence[str] | None = None) -> Table:
+    if tree is not None and "+" in tree:
+        from serendip.events.formats.friends import Friends, joint_of
+
+        joint = joint_of(tree, id)
+        assert joint is not None
+        return Friends(path, joint, lambda file, part: _with_rows(_open(file, part)))
     name = checked_format(path)
     # Imported here because each format brings a library that takes a while to load.
     if name in ("Parquet", "Arrow"):

@@ -55,6 +55,7 @@ class SeveralFiles(Table):
         self._parts: list[_Part] = []
         self._keys: list[dict[str, str]] = []
         stored: list[Mapping[str, Any] | None] = []
+        aliases: list[dict[str, str]] = []
         empty, errors = [], []
         for path, keys in zip(files.paths, files.keys, strict=True):
             try:
@@ -80,6 +81,9 @@ class SeveralFiles(Table):
             self._keys.append(keys)
             stored.append(table.roles)
             self.units |= table.units
+            for reason, count in table.left_out.items():
+                self.left_out[reason] = self.left_out.get(reason, 0) + count
+            aliases.append(table.aliases)
             table.close()
         if errors:
             more = f"\nand {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
@@ -99,6 +103,11 @@ class SeveralFiles(Table):
         self._size = sum(path.stat().st_size for path in files.paths)
         self._names = _short_names([part.path for part in self._parts])
         self._describe()
+        self.aliases = {
+            short: name
+            for short, name in aliases[0].items()
+            if all(other.get(short) == name for other in aliases) and short not in self.names
+        }
         first = stored[0]
         if first is not None and all(
             one is not None and all(one.get(key) == first.get(key) for key in _SAME_ROLES) for one in stored

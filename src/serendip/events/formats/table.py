@@ -43,9 +43,11 @@ class Table(ABC):
     units
         Units of columns that a text table writes beside their names.
     aliases
-        Other names of columns: those with the unit, ``m [GeV]``.
+        Other names of columns: those with the unit, ``m [GeV]``; the last part of a long name of ROOT.
     n_rows
         Number of rows.
+    left_out
+        Number of rows that were left out when tables were joined, by reason.
     roles
         Roles and provenance that ``serendip.write`` stored in the file, if any.
     """
@@ -64,6 +66,7 @@ class Table(ABC):
         self.jagged: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
         self.n_rows = 0
+        self.left_out: dict[str, int] = {}
         self.roles: Mapping[str, Any] | None = None
 
     @abstractmethod
