@@ -9,7 +9,7 @@ import typer
 
 __all__ = [
     "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mass", "MassRange", "Preset", "Scan", "Seed",
-    "SetOption", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
+    "SetOption", "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
     "Where", "Width", "Window", "WorkingPoints",
 ]  # fmt: skip
 
@@ -56,11 +56,22 @@ SimulationWhere = Annotated[
 Window = Annotated[str | None, typer.Option(help="One signal region, LO:HI.")]
 Scan = Annotated[str | None, typer.Option(help="Scan of windows from LO to HI, LO:HI.")]
 Width = Annotated[float | None, typer.Option(help="Relative width of each window of a scan, e.g. 0.1.")]
+SignalWidth = Annotated[
+    str | None,
+    typer.Option(
+        help="Relative widths sigma/m of the resonances that the windows are made for, e.g. 0.05 or 0.03,0.08."
+    ),
+]
 Step = Annotated[
     float | None,
     typer.Option(help="Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping."),
 ]
-WorkingPoints = Annotated[str | None, typer.Option(help="Background efficiencies; default 1e-2,1e-3.")]
+WorkingPoints = Annotated[
+    str | None,
+    typer.Option(
+        help="Background efficiencies; default: from the size of the sample, 1e-2,1e-3 for a large one."
+    ),
+]
 Background = Annotated[
     str | None,
     typer.Option(

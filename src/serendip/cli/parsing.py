@@ -136,7 +136,15 @@ def gather_settings(
     if "scan" in given and "window" not in given:
         settings.pop("window", None)
     if "window" in given and "scan" not in given:
-        settings = {key: value for key, value in settings.items() if key not in ("scan", "width", "step")}
+        settings = {
+            key: value
+            for key, value in settings.items()
+            if key not in ("scan", "width", "signal_width", "step")
+        }
+    # the same for the two ways to say how wide the windows are
+    for one, other in (("width", "signal_width"), ("signal_width", "width")):
+        if one in given and other not in given:
+            settings.pop(other, None)
     settings |= given
     for assignment in assignments or []:
         assign_option(settings, assignment)

@@ -21,6 +21,7 @@ from serendip.cli.options import (
     Scan,
     Seed,
     SetOption,
+    SignalWidth,
     Simulation,
     SimulationWeight,
     SimulationWhere,
@@ -32,7 +33,6 @@ from serendip.cli.options import (
     Where,
     Width,
     Window,
-    WorkingPoints,
 )
 from serendip.cli.parsing import gather_settings, settings_name
 
@@ -58,10 +58,16 @@ def search(
     window: Window = None,
     scan: Scan = None,
     width: Width = None,
+    signal_width: SignalWidth = None,
     step: Step = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
-    working_points: WorkingPoints = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
+    working_points: Annotated[
+        str | None,
+        typer.Option(help="Background efficiencies; default: 1e-2,1e-3, looser ones for a small sample."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds; default: 10, fewer for a small sample.")
+    ] = None,
     combination: Annotated[
         str | None,
         typer.Option(

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.report import panels, words
+from serendip.report.held import held_sentence
 from serendip.report.load import read_run
 from serendip.report.panels import Page
 
@@ -81,6 +82,7 @@ def _render(page: Page) -> str:
         unit=run.diagnostics.unit,
         notes=words.notes(run),
         validation=lights(run.path),
+        held=held_sentence(run),
         scan=panels.scan(page),
         spectra=spectra,
         more_spectra=more_spectra,

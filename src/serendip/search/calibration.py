@@ -29,6 +29,7 @@ _FREE = (
         "window",
         "scan",
         "width",
+        "signal_width",
         "step",
         "method",
         "options",

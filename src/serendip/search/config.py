@@ -26,7 +26,7 @@ from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
 
 __all__ = [
-    "CHOSEN",
+    "WINDOW_REACH",
     "Combination",
     "SearchConfig",
     "TuneOn",
@@ -44,8 +44,8 @@ _FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
 Columns = str | tuple[str, ...] | None
 """One column or several."""
 
-CHOSEN = ("folds", "working_points")
-"""Settings that a search chooses from the size of its sample, if they are not given."""
+WINDOW_REACH = 1.4
+"""Half the width of a window in sigma of the resonance that it is made for: S/sqrt(B) has its maximum there."""
 
 _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 
@@ -96,10 +96,14 @@ class Tuned(BaseModel):
 
 
 class SearchConfig(BaseModel):
-    """Everything that decides the numbers of a search. Each field but :attr:`tuned` is a key of the YAML file and a flag.
+    r"""Everything that decides the numbers of a search. Each field but :attr:`tuned` is a key of the YAML file and a flag.
 
     A search chooses ``folds`` and ``working_points`` that are not given from the size of its sample
     (:func:`serendip.search.sight.choose_by_size`); the defaults are those of a large one.
+
+    The windows of a scan have the relative ``width``, or are made for Gaussian resonances of one or more relative widths
+    (``signal_width``, :math:`\sigma/m`): from 1.4 sigma below the peak to 1.4 sigma above, which loses least of the
+    significance, and half overlapping unless ``step`` is given.
 
     Masses (``window``, ``scan``, ``range``) are in :attr:`unit`, the unit of the input column.
     """
@@ -124,6 +128,7 @@ class SearchConfig(BaseModel):
     window: tuple[float, float] | None = None
     scan: tuple[float, float] | None = None
     width: float | None = Field(default=None, gt=0, lt=1)
+    signal_width: tuple[float, ...] | None = None
     step: float = Field(default=1.0, gt=0, le=1)
 
     method: tuple[str, ...] = ("cwola",)
@@ -140,7 +145,22 @@ class SearchConfig(BaseModel):
     seed: int = Field(default=1, ge=0, lt=2**32)
     tuned: Tuned | None = None
 
-    @field_validator("features", "method", "working_points", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _overlap(cls, given: Any) -> Any:
+        """A resonance between two windows would lose half of its events to either; made for its width, they overlap."""
+        if isinstance(given, dict) and given.get("signal_width") is not None and given.get("step") is None:
+            return given | {"step": 0.5}
+        return given
+
+    @field_validator("signal_width", mode="after")
+    @classmethod
+    def _signal_widths(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (not value or any(not 0 < width <= 0.3 for width in value)):
+            raise ValueError("each width of a signal is sigma/m, above 0 and up to 0.3, e.g. 0.05")
+        return value if value is None else tuple(sorted(set(value)))
+
+    @field_validator("features", "method", "working_points", "signal_width", mode="before")
     @classmethod
     def _list(cls, value: Any, info: ValidationInfo) -> Any:
         """Text with commas, as on the command line, counts as a list; a single value too."""
@@ -199,10 +219,18 @@ class SearchConfig(BaseModel):
     def _consistent(self) -> Self:
         if (self.window is None) == (self.scan is None):
             raise ValueError("give either a window (LO:HI) or a scan (LO:HI) with a width")
-        if self.scan is not None and self.width is None:
-            raise ValueError("a scan needs a width, the relative width of each window, e.g. 0.1")
-        if self.scan is None and self.width is not None:
-            raise ValueError("width belongs to a scan; a single window has its own edges")
+        if self.width is not None and self.signal_width is not None:
+            raise ValueError(
+                "give the width of the windows (width) or that of the signal (signal_width), not both"
+            )
+        if self.scan is not None and self.width is None and self.signal_width is None:
+            raise ValueError(
+                "a scan needs a width, the relative width of each window, e.g. 0.1, or signal_width, the relative width "
+                "sigma/m of the resonance that its windows are made for, e.g. 0.04"
+            )
+        for name in ("width", "signal_width"):
+            if self.scan is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} belongs to a scan; a single window has its own edges")
         if self.scan is None and self.step != 1:
             raise ValueError("step belongs to a scan; a single window has no next one")
         for edges in (self.window, self.scan, self.range):
@@ -259,19 +287,27 @@ class SearchConfig(BaseModel):
         if self.window is not None:
             return (Window(self.window[0] * scale, self.window[1] * scale),)
         assert self.scan is not None
-        assert self.width is not None
         low, stop = (edge * scale for edge in self.scan)
         Window(low, stop)
+        # in units of the mass of the peak a window reaches from 1 - a to 1 + a
+        sizes = (
+            [self.width]
+            if self.signal_width is None
+            else [(1 + WINDOW_REACH * s) / (1 - WINDOW_REACH * s) - 1 for s in self.signal_width]
+        )
         windows = []
-        while low * (1 + self.width) <= stop * (1 + 1e-9):
-            windows.append(Window(*(float(f"{edge:.7g}") for edge in (low, low * (1 + self.width)))))
-            low *= (1 + self.width) ** self.step
+        for size in sizes:
+            assert size is not None
+            begin = low
+            while begin * (1 + size) <= stop * (1 + 1e-9):
+                windows.append(Window(*(float(f"{edge:.7g}") for edge in (begin, begin * (1 + size)))))
+                begin *= (1 + size) ** self.step
         if not windows:
             raise InputError(
                 f"the scan {self.scan[0]:g}:{self.scan[1]:g} {self.unit} is narrower than one window of relative width "
-                f"{self.width:g}"
+                f"{sizes[0]:.3g}"
             )
-        return tuple(windows)
+        return tuple(dict.fromkeys(windows))
 
     @property
     def n_looks(self) -> int:

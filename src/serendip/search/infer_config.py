@@ -16,6 +16,7 @@ __all__ = ["InferConfig"]
 _IDLE = (
     "scan",
     "width",
+    "signal_width",
     "step",
     "working_points",
     "simulation",

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +28,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.files import atomic_write
 from serendip.events.formats import Source, shown
-from serendip.search.config import CHOSEN, SearchConfig, parse_config
+from serendip.search.config import SearchConfig
 from serendip.statistics.template_count import TemplateCurves
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
@@ -145,8 +146,15 @@ class RunDirectory:
             found = None
         if not isinstance(found, dict):
             return config
-        chosen = {key: found[key] for key in CHOSEN if key in found and key not in config.model_fields_set}
-        return parse_config(config.model_dump(exclude_unset=True) | chosen) if chosen else config
+        chosen: dict[str, Any] = {}
+        with suppress(KeyError, TypeError, ValueError):
+            chosen = {
+                "folds": int(found["folds"]),
+                "working_points": tuple(float(point) for point in found["working_points"]),
+            }
+        return config.model_copy(
+            update={key: value for key, value in chosen.items() if key not in config.model_fields_set}
+        )
 
     def open(self, config: SearchConfig) -> None:
         """Create the folder, or continue in it.

@@ -43,7 +43,7 @@ class ValidateConfig(SearchConfig):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         changes: dict[str, Any] = {}
-        if self.window is None and self.scan is None and self.width is None:
+        if self.window is None and self.scan is None and self.width is None and self.signal_width is None:
             changes["window"] = _PLACEHOLDER
         try:
             _check_search(self.model_copy(update=changes))

@@ -176,6 +176,7 @@ def _in_window(config: SearchConfig, window: Window) -> SearchConfig:
         "window": region,
         "scan": None,
         "width": None,
+        "signal_width": None,
         "step": 1.0,
         "unit": "GeV",
         "range": config.mass_range,

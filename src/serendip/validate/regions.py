@@ -232,6 +232,7 @@ def _region(config: SearchConfig, background: Background, window: Window) -> Reg
             "window": (window.low / scale, window.high / scale),
             "scan": None,
             "width": None,
+            "signal_width": None,
             "step": 1.0,
             "range": None if bounds is None else (bounds[0] / scale, bounds[1] / scale),
         }
