@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 import uproot
@@ -101,6 +102,9 @@ FORMATS = {
     "csv": (save_csv, "a.csv"),
     "csv.gz": (save_csv, "a.csv.gz"),
     "csv with semicolons": (save_semicolons, "a.csv"),
+    "feather": (lambda table, path: pyarrow.feather.write_feather(pa.table(table), path), "a.feather"),
+    "npz": (lambda table, path: np.savez_compressed(path, **table), "a.npz"),
+    "npy": (lambda table, path: np.save(path, pd.DataFrame(table).to_records(index=False)), "a.npy"),
     "hdf5 columns": (save_columns, "a.h5"),
     "hdf5 compound": (save_compound, "a.hdf5"),
     "pandas fixed": (save_fixed, "a.h5"),
@@ -279,8 +283,8 @@ SINGLE = [key for key in FORMATS if key != "parquet folder"]
 def test_a_suffix_that_lies(name, table, tmp_path):
     save, filename = FORMATS[name]
     save(table, tmp_path / filename)
-    for suffix in (".parquet", ".h5", ".root", ".csv", ".csv.gz"):
-        if suffix.split(".")[1] == filename.split(".")[1] or (suffix == ".h5" and "hdf" in filename):
+    for suffix in (".parquet", ".feather", ".npz", ".h5", ".root", ".csv", ".csv.gz"):
+        if suffix.split(".")[1] == filename.split(".")[1] or suffix[1:3] == filename[2:4] == "np":
             continue
         lying = tmp_path / f"lying{suffix}"
         lying.write_bytes((tmp_path / filename).read_bytes())
@@ -303,7 +307,10 @@ def test_truncated_files(name, table, tmp_path):
             read(tmp_path / filename, mass="mass", features=["px", "n"])
 
 
-@pytest.mark.parametrize("name", ["parquet", "csv.gz", "pandas fixed with blosc", "root tree", "root ntuple"])
+@pytest.mark.parametrize(
+    "name",
+    ["parquet", "feather", "npz", "npy", "csv.gz", "pandas fixed with blosc", "root tree", "root ntuple"],
+)
 def test_damaged_files_never_give_a_traceback(name, table, tmp_path):
     save, filename = FORMATS[name]
     save(table, tmp_path / filename)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,11 @@ from serendip.events.formats.table import Table
 
 __all__ = ["NumpyTable"]
 
+# what a file that was cut or overwritten makes the libraries raise, wherever they then are
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 # name of the array of a file with one
 _ALONE = "0"
 
@@ -42,7 +49,7 @@ class NumpyTable(Table):
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        except _DAMAGED as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
                 f"{self.name}: this is not a readable NumPy file, it may be truncated or damaged ({reason}); "
