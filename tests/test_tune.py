@@ -263,7 +263,7 @@ def test_command_line_writes_options_that_a_search_accepts(table, tmp_path, caps
         "strip_width",
     }
     assert parse_config(best).method_config("cwola").members == 2
-    assert best["tuned"] == RECORD | {"where": None, "tree": None, "preset": None}
+    assert best["tuned"] == RECORD | {"group": None, "where": None, "tree": None, "preset": None}
     with pytest.raises(InputError, match="were tuned already"):
         tune(parse_config(best), tmp_path / "again", trials=1)
     assert run(["tune", *arguments[1:], "--on", "all"]) == 2

@@ -123,6 +123,8 @@ def _refusal(column: ColumnAudit, rows: int) -> str:
 
 
 def _findings(found: Audit) -> list[str]:
+    from serendip.events.dependence import CONSEQUENCE, REMEDY
+
     sentences = [""]
     sentences += [
         f"Left out by the cut: {count} rows ({reason})." for reason, count in found.undecided.items()
@@ -145,7 +147,14 @@ def _findings(found: Audit) -> list[str]:
     if found.duplicated_ids is not None:
         count = found.duplicated_ids
         sentences.append(
-            f"Repeated ids: {count} rows. A search refuses them." if count else "All ids differ."
+            f"Repeated ids: {count} rows. A search refuses them: rows of one event depend on each other; name the column with "
+            "--group in place of --id."
+            if count
+            else "All ids differ."
+        )
+    if found.dependence:
+        sentences.append(
+            f"Not independent: {'; '.join(found.dependence)}. {CONSEQUENCE}. A search refuses them. {REMEDY}."
         )
     if found.mass_correlated:
         sentences.append(

@@ -20,11 +20,13 @@ from scipy.stats import chi2, rankdata
 
 from serendip.errors import InputError
 from serendip.events.cuts import apply_cut
+from serendip.events.dependence import Telling
 from serendip.events.events import Events, column_names
 from serendip.events.expressions import Expression
 from serendip.events.expressions.values import EXACT, missing
 from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
+from serendip.events.identity import group_codes
 from serendip.events.presets import preset_table
 from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
 
@@ -96,6 +98,8 @@ class Audit:
         Groups of columns with the same values.
     mass_correlated
         Columns that follow the mass beyond chance, the strongest first.
+    dependence
+        Signs that events depend on each other, in words: copies, near copies, several rows of one event.
     giveaways
         Columns that alone separate signal and background with an AUC above 0.95.
     """
@@ -113,6 +117,7 @@ class Audit:
     mass_correlated: tuple[str, ...]
     giveaways: tuple[str, ...]
     undecided: Mapping[str, int] = field(default_factory=dict)
+    dependence: tuple[str, ...] = ()
 
     @property
     def constant(self) -> tuple[str, ...]:
@@ -269,6 +274,7 @@ def _audit_events(events: Events, seed: int) -> Audit:
     )
     for name, values in events.columns.items():
         examiner.add(name, str(values.dtype), roles[name], values)
+    examiner.telling.groups = events.groups
     file, form = str(events.provenance.get("file", "")), str(events.provenance.get("format", ""))
     return examiner.result(file, form, None, len(events), {}, {})
 
@@ -320,6 +326,13 @@ def _audit_table(table: Table, roles: Roles, *, everything: bool, scale: float, 
             examiner.add(name, table.types[name], named.get(name, expressions.get(name, "")), values)
     if failed and not examiner.seen and not table.jagged:
         raise InputError(f"{table.name}: column '{next(iter(failed))}' {next(iter(failed.values()))}")
+
+    def place(i: int) -> str:
+        return table.place(int(i if isinstance(rows, slice) else rows[i]))
+
+    examiner.telling.place = place
+    if roles.grouping:
+        examiner.telling.groups = group_codes(table.name, load(roles.grouping), place)
     examiner.undecided = undecided
     jagged = table.jagged if everything else {}
     unreadable = {**table.unreadable, **failed} if everything else failed
@@ -377,6 +390,7 @@ class _Examiner:
             self._centred_mass = _centred(mass[self._mass_rows])
         self.ids: list[NDArray[Any]] = []
         self.undecided: dict[str, int] = {}
+        self.telling = Telling()
 
     def _subsample(self, rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         return rows if len(rows) <= size else np.sort(self._rng.choice(rows, size, replace=False))
@@ -401,6 +415,8 @@ class _Examiner:
         nan = int(np.count_nonzero(absent))
         hidden = b"" if masked is None else masked.tobytes()
         self._remember(name, _content(values) + hidden, constant=constant)
+        if role in ("mass", "feature", ""):
+            self.telling.add(name, role, np.where(absent, np.nan, values) if masked is not None else values)
         correlation = null = area = None
         if role in ("", "feature") and len(good) and not constant:
             correlation, null = self._against_mass(values, finite)
@@ -459,6 +475,7 @@ class _Examiner:
             unreadable=dict(unreadable),
             duplicated_ids=_repeated(self.ids),
             undecided=self.undecided,
+            dependence=self.telling.signs(),
             duplicated_columns=tuple(tuple(names) for names in self._digests.values() if len(names) > 1),
             mass_correlated=tuple(column.name for column in correlated),
             giveaways=tuple(c.name for c in columns if c.auc is not None and c.auc > GIVEAWAY),

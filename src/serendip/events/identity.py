@@ -24,6 +24,7 @@ ALONE = "none"
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_BLOCK = 1 << 15
 
 
 def column_list(given: str | Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
@@ -97,23 +98,21 @@ def group_codes(file: str, columns: Mapping[str, NDArray[Any]], place: Place) ->
     for name, values in columns.items():
         exact = _exact(file, "group", name, values, place)
         keys.append(exact if exact.dtype.kind in "iu" else _text_codes(exact))
-    return keys[0].astype(np.int64) if len(keys) == 1 else _mixed(keys)
+    return keys[0].astype(np.int64) if len(keys) == 1 else content_codes(keys)
 
 
 def content_codes(columns: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     """Code of the content of each row, shape ``(n,)``: a 64-bit hash, equal for rows that are equal in all columns."""
-    # -0.0 equals 0.0
-    return _mixed([np.asarray(values, dtype=np.float64) + 0.0 for values in columns])
-
-
-def _mixed(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
-    mixed = np.zeros(len(keys[0]), dtype=np.uint64)
-    for values in keys:
-        bits = np.ascontiguousarray(
-            values.astype(np.float64 if values.dtype.kind == "f" else np.int64, copy=False)
-        )
-        mixed = _splitmix(mixed ^ _splitmix(bits.view(np.uint64)))
-    return mixed.view(np.int64)
+    codes = np.empty(len(columns[0]), dtype=np.uint64)
+    for start in range(0, len(codes), _BLOCK):
+        block = np.zeros(min(_BLOCK, len(codes) - start), dtype=np.uint64)
+        for values in columns:
+            part = values[start : start + _BLOCK]
+            # -0.0 equals 0.0
+            part = part.astype(np.float64) + 0.0 if part.dtype.kind == "f" else part.astype(np.int64)
+            block = _splitmix(block ^ _splitmix(part.view(np.uint64)))
+        codes[start : start + _BLOCK] = block
+    return codes.view(np.int64)
 
 
 def _splitmix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

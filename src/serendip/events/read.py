@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.cuts import apply_cut
+from serendip.events.dependence import check_dependence
 from serendip.events.events import GROUP, Events
 from serendip.events.formats import Source, open_table
 from serendip.events.formats.table import Table
@@ -55,6 +56,7 @@ def read(
     for_training: bool = True,
     need_mass: bool = True,
     negative_weights: bool = False,
+    independent: bool | None = None,
 ) -> Events:
     """Read a table of events.
 
@@ -101,6 +103,9 @@ def read(
         False for what looks at no mass: without one, all masses of the events are 1.
     negative_weights
         Allow them (simulation at next-to-leading order), for uses in which only sums of weights enter.
+    independent
+        Refuse events that depend on each other (copies, near copies, several rows of one event) if no ``group`` says which
+        belong together, see :mod:`serendip.events.copies`. Default: with ``for_training``.
 
     Raises
     ------
@@ -129,8 +134,9 @@ def read(
         if roles.mass is None and need_mass:
             raise InputError(f"{table.name}: say which column is the mass (--mass EXPR, mass=)")
         return _build(
-            table, roles, unit, preset, for_training=for_training, negative_weights=negative_weights
-        )
+            table, roles, unit, preset, for_training=for_training, negative_weights=negative_weights,
+            independent=for_training if independent is None else independent,
+        )  # fmt: skip
     finally:
         table.close()
 
@@ -143,6 +149,7 @@ def _build(
     *,
     for_training: bool = True,
     negative_weights: bool = False,
+    independent: bool = True,
 ) -> Events:
     name = table.name
     raw = table.load(roles.columns)
@@ -191,6 +198,10 @@ def _build(
         columns[GROUP] = group_codes(name, {column: raw[column] for column in roles.grouping}, place)
     elif roles.group == COPIES:
         columns[GROUP] = content_codes([columns[text] for text in (mass, *(e.text for e in roles.features))])
+    if independent:
+        looked = ([mass] if roles.mass else []) + [e.text for e in roles.features]
+        values = [columns[text] for text in looked]
+        check_dependence(name, looked, values, columns.get(GROUP), roles.group, place)
     return Events(
         columns=columns,
         mass=mass,

@@ -16,6 +16,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.files import atomic_write
 from serendip.events.formats import format_of
+from serendip.events.identity import ALONE
 
 __all__ = ["write"]
 
@@ -69,7 +70,7 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
         "weight": events.weight,
         "label": events.label,
         "id": events.id,
-        "group": events.group,
+        "group": events.group or (ALONE if events.provenance.get("group") == ALONE else None),
         "provenance": dict(events.provenance),
     }
     with atomic_write(target) as temporary:

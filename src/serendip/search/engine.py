@@ -216,6 +216,7 @@ def read_simulation(config: SearchConfig) -> Events | None:
         tree=config.tree,
         unit=config.unit,
         preset=config.preset,
+        independent=False,
     ).without_label()
 
 

@@ -1,0 +1,204 @@
+"""Events that depend on each other are found, independent ones never, and what is said leads to the remedy."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serendip.cli.main import run
+from serendip.errors import InputError
+from serendip.events.audit import audit
+from serendip.events.copies import find_dependence
+from serendip.events.read import read
+
+Columns = list[np.ndarray]
+
+
+def spectrum(n: int, rng: np.random.Generator) -> np.ndarray:
+    return 1500 * (1 - rng.random(n) * (1 - 6**-5.0)) ** -0.2
+
+
+def used_again(n: int, times: int, fraction: float, noise: float, rng: np.random.Generator) -> Columns:
+    """About n events; a fraction of the originals is there several times, smeared by ``noise``."""
+    originals = int(n / (1 + fraction * (times - 1)))
+    row = np.repeat(np.arange(originals), np.where(rng.random(originals) < fraction, times, 1))
+    row = rng.permutation(row)
+    mass, x = spectrum(originals, rng), rng.normal(size=(4, originals))
+    mass = mass[row] * (1 + noise * rng.normal(size=len(row)))
+    return [mass, *(x[:, row] + 3 * noise * rng.normal(size=(4, len(row))))]
+
+
+@pytest.mark.parametrize("n", [600, 12_000])
+@pytest.mark.parametrize(("times", "fraction"), [(2, 1.0), (2, 0.2), (3, 0.1), (50, 0.1)])
+def test_exact_copies_are_counted(n: int, times: int, fraction: float) -> None:
+    columns = used_again(n, times, fraction, 0.0, np.random.default_rng(1))
+    truth = len(columns[0]) - len(np.unique(columns[0]))
+    for looked in (columns, columns[:1]) if times < 50 else (columns,):
+        (found,) = find_dependence(looked)
+        assert (found.kind, found.count, found.size) == ("copies", truth, times)
+        a, b = found.rows
+        assert a < b
+        assert all(values[a] == values[b] for values in columns)
+
+
+def test_five_copies_among_many_events_are_found() -> None:
+    rng = np.random.default_rng(10)
+    row = np.r_[np.arange(20_000), np.arange(5)]
+    assert find_dependence([spectrum(20_000, rng)[row], rng.normal(size=20_000)[row]])[0].count == 5
+
+
+def test_bootstrapped_and_rounded_copies_are_found() -> None:
+    rng = np.random.default_rng(2)
+    row = rng.integers(0, 10_000, 10_000)
+    mass, x = spectrum(10_000, rng), rng.normal(size=10_000)
+    for columns in ([mass[row], x[row]], [mass[row]], [np.round(mass[row], 2), np.round(x[row], 1)]):
+        assert [sign.kind for sign in find_dependence(columns)] == ["copies"]
+    # on a coarse lattice, values that all come in pairs give themselves away
+    whole = np.round(spectrum(5000, rng))
+    assert find_dependence([whole]) == []
+    assert find_dependence([np.repeat(whole, 2)])[0].size == 2
+
+
+@pytest.mark.parametrize(
+    ("n", "times", "fraction", "noise"),
+    [(600, 2, 1.0, 0.01), (600, 4, 1.0, 0.02), (12_000, 4, 1.0, 0.02), (12_000, 2, 0.2, 0.01),
+     (12_000, 2, 0.02, 1e-4), (12_000, 10, 0.1, 0.01), (12_000, 200, 1.0, 0.01)],
+)  # fmt: skip
+def test_near_copies_are_found(n: int, times: int, fraction: float, noise: float) -> None:
+    columns = used_again(n, times, fraction, noise, np.random.default_rng(3))
+    found = [sign for sign in find_dependence(columns) if sign.kind == "near"]
+    assert len(found) == 1
+    near = times * fraction / (1 + fraction * (times - 1)) * n
+    assert 0 < found[0].count < 1.2 * near
+    if times <= 10:
+        assert found[0].size == times
+    if noise < 0.02 and times == 2:
+        assert found[0].count > 0.5 * near
+    a, b = found[0].rows
+    assert abs(columns[1][a] - columns[1][b]) < 20 * 3 * noise
+
+
+def test_candidates_of_one_event_share_what_belongs_to_the_event() -> None:
+    rng = np.random.default_rng(4)
+    event = np.repeat(np.arange(3000), 2)
+    columns = [spectrum(6000, rng), rng.normal(size=6000), rng.exponential(size=3000)[event]]
+    (found,) = find_dependence(columns)
+    assert (found.kind, found.column, found.count, found.size) == ("values", 2, 3000, 2)
+    # some events with one candidate, some with two
+    event = np.repeat(np.arange(3000), rng.integers(1, 3, 3000))
+    columns = [spectrum(len(event), rng), rng.normal(size=len(event)), rng.exponential(size=3000)[event]]
+    assert [sign.column for sign in find_dependence(columns)] == [2]
+
+
+def independent(kind: int, n: int, rng: np.random.Generator) -> Columns:
+    """Independent events with features as analyses have them."""
+    m, x = spectrum(n, rng), rng.normal(size=(5, n))
+    i, k = rng.poisson(30, n), rng.poisson(30, n)
+    signal = np.arange(n) < n // 100
+    return [
+        [m, *x],
+        [m, x[0]],
+        [m, x[0], x[1], x[0] + x[1], x[0] * x[1]],
+        [m, np.where(x[3] > 0.5, 0, x[0]), np.where(x[4] > 0.5, -1, x[1]), x[2]],
+        [m, rng.standard_cauchy(n), rng.standard_cauchy(n) * x[0]],
+        [np.where(signal, 3500 + x[0], m), *np.where(signal, 0.01 * x[1:4], x[1:4])],
+        [m, *(x * np.exp(x[0]))],
+        [np.round(m), np.round(3 * x[0]), rng.integers(0, 8, n)],
+        [np.round(m, 1), np.round(100 * np.exp(x[0])), np.round(x[1], 1)],
+        [m.astype(np.float32), x[0].astype(np.float16), rng.integers(0, 5, n) > 2],
+        [np.minimum(m, 2500), np.where(x[3] > 0, 0, x[0]), np.where(x[4] > 0, -1, x[1])],
+        [np.round(m, -1), np.hypot(i, k) / 10, np.arctan2(i, k), x[0]],
+        [m, np.hypot(i // 10, k // 10), i // 10 - k // 10],
+        [np.round(m, 2)],
+        [m.astype(np.float32)],
+        [np.round(m)],
+        [25 * np.round(m / 25), rng.integers(0, 3, n)],
+        [np.where(x[0] > 1, 91.1876, m)],
+        [rng.choice([500.0, 750.0, 1000.0, 1500.0, 2000.0], n), *x[:2]],
+        [rng.choice([500.0, 750.0, 1000.0, 1500.0, 2000.0], n), rng.integers(0, 4, n)],
+    ][kind]
+
+
+@pytest.mark.parametrize("kind", range(20))
+def test_independent_events_raise_no_alarm(kind: int) -> None:
+    """More of them in benchmarks/dependence.py."""
+    rng = np.random.default_rng([5, kind])
+    for n in (20, 100, 300, 1000, 1000, 5000):
+        assert find_dependence(independent(kind, n, rng), seed=n) == []
+
+
+def save(path: Path, columns: Columns, **more: np.ndarray) -> Path:
+    names = {"m": columns[0]} | {f"x{i}": values for i, values in enumerate(columns[1:])}
+    pq.write_table(pa.table(names | more), path)
+    return path
+
+
+def test_copies_are_refused_grouped_or_taken_as_independent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(6)
+    row = np.repeat(np.arange(1000), 2)
+    columns = [spectrum(1000, rng)[row], *rng.normal(size=(2, 1000))[:, row]]
+    file = save(tmp_path / "e.parquet", columns, original=row)
+    options = {"mass": "m", "features": ["x0", "x1"]}
+    with pytest.raises(
+        InputError, match=r"1000 of 2000 rows are copies of others \(same mass and features; for example row "
+    ):
+        read(file, **options)
+    with pytest.raises(InputError, match=r"--group COL\[,COL\]\).*--group duplicates.*--group none"):
+        read(file, **options)
+    for group in ("original", "duplicates"):
+        groups = read(file, group=group, **options).groups
+        np.testing.assert_array_equal(groups[:, None] == groups, row[:, None] == row)
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        events = read(file, group="none", **options)
+    assert events.groups is None
+    assert events.provenance["group"] == "none"
+    assert "1000 of 2000 rows are copies" in caplog.text
+    assert "taken as independent, as --group none says" in caplog.text
+    assert len(read(file, for_training=False, **options)) == 2000
+
+    for command in (
+        ["bump", str(file), "--window", "2000:2200"],
+        ["fit", str(file), "--signal", "gauss:2000:0.03"],
+    ):
+        assert run([*command, "--mass", "m"]) == 2
+        error = capsys.readouterr().err
+        assert "1000 of 2000 rows are copies of others (same m;" in error
+        assert "--group" in error
+    assert run(["inspect", str(file), "--mass", "m", "--features", "x0,x1"]) == 0
+    assert "Not independent: 1000 of 2000 rows are copies of others" in capsys.readouterr().out
+    assert run(["inspect", str(file), "--mass", "m", "--features", "x0,x1", "--group", "original"]) == 0
+    assert "Not independent" not in capsys.readouterr().out
+
+
+def test_groups_that_leave_near_copies_alone_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = used_again(2000, 2, 1.0, 0.005, np.random.default_rng(7))
+    file = save(tmp_path / "e.parquet", columns, lumi=np.arange(len(columns[0])))
+    with caplog.at_level(logging.WARNING):
+        events = read(file, mass="m", features=["x0", "x1", "x2", "x3"], group="lumi")
+    assert events.groups is not None
+    assert "in one event of each group, at least" in caplog.text
+    with pytest.raises(InputError, match=r"near copies of others, in groups of some 2: much closer"):
+        read(file, mass="m", features=["x0", "x1", "x2", "x3"])
+
+
+def test_inspect_finds_copies_without_any_role(tmp_path: Path) -> None:
+    columns = used_again(2000, 2, 0.3, 0.0, np.random.default_rng(8))
+    number = np.arange(len(columns[0]))
+    file = save(tmp_path / "e.parquet", columns, event=number, njet=np.rint(columns[1]))
+    count = len(columns[0]) - len(np.unique(columns[0]))
+    assert audit(file).dependence[0].startswith(f"{count} of {len(number)} rows are copies")
+    assert audit(file, mass="m", where="x0 > 0").dependence
+    assert audit(read(file, mass="m", features=["x0", "x1"], group="none")).dependence
+    assert (
+        audit(save(tmp_path / "i.parquet", independent(0, 2000, np.random.default_rng(9)))).dependence == ()
+    )
