@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from decimal import Decimal
 from pathlib import Path
@@ -14,8 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from serendip import read
+from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.formats import open_table
+from serendip.search.config import load_config, parse_config
+from serendip.search.engine import read_events
 
 
 def parts(folder: Path, **columns: list[Any]) -> Path:
@@ -93,11 +97,11 @@ def test_types_that_cannot_be_joined_name_column_and_parts(
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_keys_of_partitions(stored: bool, tmp_path: Path) -> None:
-    for run in (1, 2):
+    for number in (1, 2):
         for kind in ("data", "a b"):
-            folder = tmp_path / f"set/run={run}/kind={kind.replace(' ', '%20')}"
+            folder = tmp_path / f"set/run={number}/kind={kind.replace(' ', '%20')}"
             folder.mkdir(parents=True)
-            content = {"m": M * run} | ({"run": np.full(2, run + 2**60)} if stored else {})
+            content = {"m": M * number} | ({"run": np.full(2, number + 2**60)} if stored else {})
             pq.write_table(pa.table(content), folder / "0.parquet")
     found = read(tmp_path / "set", mass="m", id=None, where="run > 1", features=[])
     assert len(found) == (8 if stored else 4)
@@ -226,3 +230,33 @@ def test_types_that_are_no_numbers(column: pa.Array, reason: str, tmp_path: Path
     pq.write_table(pa.table({"m": M, "c": column}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=f"a.parquet: column 'c' {reason}.*expected numbers or text"):
         read(tmp_path / "a.parquet", mass="m", features=["c"])
+
+
+def test_several_files_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    folder = parts(
+        tmp_path / "set", m=[1 + rng.random(30), 1 + rng.random(20)], x=[rng.random(30), rng.random(20)]
+    )
+    first, second = str(folder / "p0.parquet"), str(folder / "p1.parquet")
+    for files in ([first, second], [str(folder)], [str(folder / "p?.parquet")]):
+        assert run(["inspect", *files, "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["rows"] == 50
+    (tmp_path / "a.yaml").write_text(f"file: [{first}, {second}]\nmass: m\nfeatures: [x]\nwindow: 1.4:1.6\n")
+    assert run(["search", str(tmp_path / "a.yaml"), first, "--out", str(tmp_path / "out")]) == 2
+    assert "a YAML file with settings stands alone" in capfd.readouterr().err
+
+
+def test_several_files_in_a_configuration(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    folder = parts(
+        tmp_path / "set", m=[1 + rng.random(30), 1 + rng.random(20)], x=[rng.random(30), rng.random(20)]
+    )
+    paths = [str(folder / "p1.parquet"), str(folder / "p0.parquet")]
+    (tmp_path / "a.yaml").write_text(f"file: [{', '.join(paths)}]\nmass: m\nfeatures: [x]\nwindow: 1.4:1.6\n")
+    config = parse_config(load_config(tmp_path / "a.yaml"))
+    assert config.file == tuple(paths)
+    np.testing.assert_array_equal(read_events(config).m, read(paths, mass="m").m)
+    # one file in a list is that file, so that the hash of a configuration does not tell them apart
+    settings = {"mass": "m", "features": ["x"], "window": "1.4:1.6"}
+    alone = [parse_config(settings | {"file": file}) for file in (paths[0], paths[:1])]
+    assert alone[0].digest() == alone[1].digest() != config.digest()

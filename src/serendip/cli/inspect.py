@@ -113,6 +113,8 @@ def _refusal(column: ColumnAudit, rows: int) -> str:
     """Why a search could not use the column in its role; empty if it could."""
     if column.role and column.nan + column.inf >= rows:
         return "no finite value"
+    if column.role == "id" and column.nan:
+        return f"{column.nan} ids are missing"
     if column.role == "mass" and column.minimum is not None and column.minimum <= 0:
         return f"masses down to {column.minimum:g}"
     if column.role == "weight" and column.nan + column.inf:

@@ -58,7 +58,8 @@ def _arrow(source: Any, kind: str) -> Table:
 
             table = from_dataframe(source)
         else:
-            raise InputError(f"cannot read events from an object of type {kind}; {EXPECTED}")
+            lazy = "; it is lazy, call collect() first" if hasattr(source, "collect") else ""
+            raise InputError(f"cannot read events from an object of type {kind}{lazy}; {EXPECTED}")
     except (pa.ArrowException, TypeError, NotImplementedError) as error:
         if hasattr(source, "columns") and hasattr(source, "__getitem__"):
             # one column that Arrow does not know must not hide the others
@@ -158,7 +159,7 @@ class _Columns(Table):
                 self._arrow[name] = made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             reasons[name] = (
-                f"holds Python objects that are neither numbers nor text ({str(error).splitlines()[0]})"
+                f"holds Python objects or a type that are neither numbers nor text ({str(error).splitlines()[0]})"
             )
 
     def _describe_arrow(self) -> None:
