@@ -203,11 +203,12 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         return result
 
     def _eval_compare(self, node: ast.Compare) -> Any:
-        result: Any = True
+        result: Any = None
         left = self._eval(node.left)
         for operation, right_node in zip(node.ops, node.comparators, strict=True):
             right = self._eval(right_node)
-            result = lifted(conjunction)(result, self.operators[type(operation)](left, right))
+            step = self.operators[type(operation)](left, right)
+            result = step if result is None else lifted(conjunction)(result, step)
             left = right
         return result
 

@@ -140,25 +140,36 @@ def reduced(name: str, values: Any) -> Any:
         return Jagged(values.offsets, reduced(name, values.content))
     if name == "count" and values.content.dtype != bool:
         return values.counts
-    content, filled = values.content, values.counts > 0
+    content = values.content
     if name in ("any", "all"):
         decisive = content if name == "any" else negation(content)
-        decided, open_ = (
-            np.diff(np.concatenate([[0], np.cumsum(mask)])[values.offsets]) > 0
-            for mask in (np.ma.filled(decisive, fill_value=False), missing(content))
-        )
+        decided = _trues(np.ma.filled(decisive, fill_value=False), values.offsets) > 0
+        open_ = _trues(missing(content), values.offsets) > 0
         return condition(decided == (name == "any"), open_ & ~decided)
     content = plain(content)
-    if content.dtype == bool:
-        content = content.astype(np.int64)
-    elif name in ("sum", "mean"):
-        content = content.astype(np.float64, copy=False)
-    kind = {"min": np.minimum, "max": np.maximum}.get(name, np.add)
+    if name in ("sum", "count", "mean"):
+        total = _trues(content, values.offsets) if content.dtype == bool else _sums(content, values.offsets)
+        if name != "mean":
+            return total
+        return np.where(values.counts > 0, total, np.nan) / np.maximum(values.counts, 1)
+    filled = values.counts > 0
+    kind = np.minimum if name == "min" else np.maximum
     found = kind.reduceat(content, values.offsets[:-1][filled]) if filled.any() else content[:0]
-    if name in ("sum", "count"):
-        out = np.zeros(len(values), dtype=found.dtype)
-        out[filled] = found
-        return out
-    if name == "mean":
-        found = found / values.counts[filled]
     return widened(found) if filled.all() else _with_nan(found, filled)
+
+
+def _trues(mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of true values of each event."""
+    before = np.zeros(len(mask) + 1, dtype=np.int32 if len(mask) < 2**31 else np.int64)
+    np.cumsum(mask, dtype=before.dtype, out=before[1:])
+    return np.diff(before[offsets]).astype(np.int64)
+
+
+def _sums(values: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum of the values of each event, by awkward's kernel, which is faster than those of NumPy."""
+    import awkward as ak
+
+    content = ak.contents.NumpyArray(values.astype(np.float64, copy=False))
+    lists = ak.contents.ListOffsetArray(ak.index.Index64(offsets), content)
+    sums: NDArray[np.float64] = ak.to_numpy(ak.sum(ak.Array(lists), axis=1))
+    return sums

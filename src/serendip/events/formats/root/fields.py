@@ -11,12 +11,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from serendip.events.expressions.values import whole_numbers
 from serendip.events.formats.table import as_array
 from serendip.events.jagged import Jagged
 
 __all__ = ["Contents", "Field", "columns_of_form", "reason_of", "to_column"]
-
-_EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,6 @@ def to_column(array: Any, column: Field) -> Any:
     ------
     TypeError
         If the values are not what the description says.
-    ValueError
-        If whole numbers above 2^53 stand beside missing ones.
     """
     if isinstance(array, np.ndarray):
         for name in column.path:
@@ -138,14 +135,19 @@ def to_column(array: Any, column: Field) -> Any:
         array = array[name]
     if column.depth:
         return Jagged.from_awkward(array)
+    layout = ak.to_layout(array)
+    if layout.is_numpy:
+        return _native(np.asarray(layout.data))
     if column.kind == "text":
         return np.array(ak.to_list(array), dtype=object)
     missing = np.asarray(ak.is_none(array))
-    if not missing.any():
-        return _native(ak.to_numpy(ak.drop_none(array) if ak.to_layout(array).is_option else array))
     there = _native(ak.to_numpy(ak.drop_none(array)))
-    if there.dtype.kind in "iu" and there.size and max(int(there.max()), -int(there.min())) > _EXACT:
-        raise ValueError("whole numbers above 2^53 cannot stand beside missing ones (NaN)")
+    if there.dtype.kind in "iu":
+        values = np.zeros(len(missing), dtype=there.dtype)
+        values[~missing] = there
+        return whole_numbers(values, missing)
+    if not missing.any():
+        return there
     out = np.full(len(missing), np.nan, dtype=np.float32 if there.dtype == np.float32 else np.float64)
     out[~missing] = there
     return out

@@ -6,7 +6,7 @@ import json
 import lzma
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class RootTable(Table):
     def __init__(self, path: Path, tree: str | None = None) -> None:
         super().__init__(path)
         with self._readable("the file"):
-            file = self._file = uproot.open(path)
+            file = self._file = uproot.open(path, handler=uproot.MemmapSource)
             # The header knows the size: the end of a file can be missing without a reader noticing at once.
             missing = int(file.file.fEND) - path.stat().st_size
             if missing > 0:
@@ -104,20 +104,26 @@ class RootTable(Table):
         """
         self.require(names)
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        columns: dict[str, list[Any]] = {name: [] for name in names}
+        found: dict[str, Any] = {}
         together: dict[int, list[str]] = {}
         for name in names:
             together.setdefault(id(self._fields[name].source), []).append(name)
         for group in together.values():
-            fields = [self._fields[name] for name in group]
-            row_bytes = sum(32 if f.depth or f.kind == "text" else np.dtype(f.kind).itemsize for f in fields)
-            step = max(1, CHUNK // row_bytes)
-            with self._readable(f"column '{group[0]}' of '{self.tree}'", fields[0]):
-                for low in range(start, max(stop, start + 1), step):
-                    array = self._read(fields[0], low, min(low + step, stop))
-                    for name, field in zip(group, fields, strict=True):
-                        columns[name].append(to_column(array, field))
-        return {name: concatenate(parts) for name, parts in columns.items()}
+            found |= self._load_source(group, start, stop)
+        return {name: found[name] for name in names}
+
+    def _load_source(self, group: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Columns that are in one branch or field."""
+        fields = [self._fields[name] for name in group]
+        parts: dict[str, list[Any]] = {name: [] for name in group}
+        row_bytes = sum(32 if f.depth or f.kind == "text" else np.dtype(f.kind).itemsize for f in fields)
+        step = max(1, CHUNK // max(row_bytes, 1))
+        with self._readable(f"column '{group[0]}' of '{self.tree}'", fields[0]):
+            for low in range(start, max(stop, start + 1), step):
+                array = self._read(fields[0], low, min(low + step, stop))
+                for name, field in zip(group, fields, strict=True):
+                    parts[name].append(to_column(array, field))
+        return {name: concatenate(values) for name, values in parts.items()}
 
     def _read(self, field: Field, low: int, high: int) -> Any:
         """Entries of the source of a field, as NumPy where that is the direct way."""
