@@ -228,6 +228,7 @@ def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> 
             color=FIT,
             alpha=0.35,
             label="sideband",
+            yerr=False,
             flow="none",
         )
         if record.signal_region is not None:

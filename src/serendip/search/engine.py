@@ -375,6 +375,7 @@ def _write_scores(
             "fold": pa.int16(),
             "score": pa.float64(),
             "in_window": pa.bool_(),
+            **({} if events.weight is None else {"weight": pa.float64()}),
         }
     )
     secret = np.zeros(len(events), dtype=bool)
@@ -398,6 +399,7 @@ def _write_scores(
                 pa.array(task.scores, mask=hidden),
                 # a look without a cut counts all events in its window
                 pa.array(inside, mask=secret),
+                *([] if events.weight is None else [pa.array(events.weights)]),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 

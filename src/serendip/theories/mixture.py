@@ -121,7 +121,7 @@ class MixtureClassifier:
         InputError
             If the number of columns is another one.
         """
-        values = np.asarray(x)
+        values = _single(x)
         if values.ndim != 2 or values.shape[1] != len(self.features):
             raise InputError(
                 f"events of shape {values.shape} cannot be scored: the classifier was trained on {len(self.features)} features"
@@ -220,9 +220,10 @@ def _boost(
         "verbosity": -1,
     }  # fmt: skip
     # weights of mean one, for which the defaults of LightGBM are made
+    x = _single(sample.x)
     sets = [
         lgb.Dataset(
-            sample.x[part],
+            x[part],
             sample.target[part],
             weight=sample.weight[part] / sample.weight[part].mean(),
             free_raw_data=True,
@@ -262,6 +263,15 @@ def _boost(
         rounds=rounds,
         validation_auc=float(history["held out"]["auc"][rounds - 1]),
     )
+
+
+def _single(x: ArrayLike) -> Array:
+    """Features in single precision, as they are encoded, but as doubles.
+
+    LightGBM compares what it is given with thresholds that may be values of the training sample: 0.7 in single and in double
+    precision would go to different sides.
+    """
+    return np.asarray(x, dtype=np.float32).astype(np.float64)
 
 
 def _lightgbm() -> Any:

@@ -250,6 +250,8 @@ def pair_features(x: Tensor, present: Tensor, features: Sequence[str]) -> tuple[
     at = {name: i for i, name in enumerate(features)}
     log_energy, log_pt, eta, sin, cos = (x[..., at[name]] for name in _KINEMATICS)
     met = x[..., at[_MET]] != 0 if _MET in at else torch.zeros_like(present)
+    # an empty place has no direction: the angle between two of them would have no derivative
+    cos = torch.where(present, cos, torch.ones_like(cos))
     energy, pt = log_energy.exp(), log_pt.exp()
     squared = (energy**2 - (pt * eta.cosh()) ** 2).clamp_min(0.0)
     across = met[:, :, None] | met[:, None, :]
@@ -261,7 +263,7 @@ def pair_features(x: Tensor, present: Tensor, features: Sequence[str]) -> tuple[
     cos_phi = (both(cos) + both(sin)).clamp(-1.0, 1.0)
     sin_phi = sin[:, :, None] * cos[:, None, :] - cos[:, :, None] * sin[:, None, :]
     d_phi = torch.atan2(sin_phi, cos_phi)
-    angle = (d_eta**2 + d_phi**2).sqrt().clamp_min(_MIN_ANGLE)
+    angle = (d_eta**2 + d_phi**2).clamp_min(_MIN_ANGLE**2).sqrt()
     softer = torch.minimum(pt[:, :, None], pt[:, None, :])
     transverse = (squared + pt**2).sqrt()
     massive = torch.where(

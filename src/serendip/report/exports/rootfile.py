@@ -30,8 +30,8 @@ def export_root(run: Path | str, out: Path | str) -> list[str]:
       cut of a look. The error of an ``expected`` bin is that of the fit. While blinded, ``observed`` is called
       ``observed_outside_windows`` and is zero inside.
     * ``looks_table``: a tree with one entry for each look. Numbers that are hidden while blinded are NaN.
-    * ``scores/METHOD_WINDOW``: trees with ``id``, ``fold``, ``score`` (NaN: not tested, or blinded) and ``in_window``
-      (1, 0, or -1 while blinded), to be joined with the events by their id.
+    * ``scores/METHOD_WINDOW``: trees with ``id``, ``fold``, ``score`` (NaN: not tested, or blinded), ``in_window``
+      (1, 0, or -1 while blinded) and, for weighted events, ``weight``, to be joined with the events by their id.
 
     Parameters
     ----------
@@ -138,6 +138,8 @@ def _scores(file: Any, run: Run) -> None:
                 "score": pc.fill_null(part["score"], float("nan")).to_numpy().astype(np.float64),
                 "in_window": pc.fill_null(part["in_window"].cast(pa.int8()), -1).to_numpy().astype(np.int8),
             }
+            if "weight" in part.column_names:
+                columns["weight"] = part["weight"].to_numpy().astype(np.float64)
             if name in trees:
                 trees[name].extend(columns)
             else:
