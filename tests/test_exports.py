@@ -377,7 +377,8 @@ def test_weighted_runs_find_their_scale(weighted: Path, tmp_path: Path) -> None:
         model = look_models(weighted, look=entry["look"])[1][0]
         assert model.observed * model.scale == pytest.approx(look["observed"])
         p = float(count_p_value(model.observed, model.background, model.error))
-        assert float(z_value(p)) == pytest.approx(look["z_local"], rel=1e-3)
+        # the exported Poisson count has the variance of the weighted one and a shorter tail
+        assert 1.0 < float(z_value(p)) / look["z_local"] < 1.25
         _, _, q0 = discovery(content(tmp_path / "pyhf" / entry["counting"]))
         assert q0 == pytest.approx(on_off_q0(model.observed, model.background, model.error), rel=1e-4)
         assert model.spectrum is not None

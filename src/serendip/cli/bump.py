@@ -101,14 +101,17 @@ def bump(
         )
         return
     result = bump_hunt(
-        events.m, region, limits, bins, background, weights=weights, sqrt_s=sqrt_s * 1000.0, choice=choice
-    )
+        events.m, region, limits, bins, background, weights=weights, sqrt_s=sqrt_s * 1000.0, choice=choice,
+        groups=events.groups,
+    )  # fmt: skip
     good = goodness_of_fit(result.spectrum, toys, rng) if toys else None
     if as_json:
         content = {"n_events": len(events), **result.to_dict()}
         typer.echo(json.dumps(content | ({} if good is None else {"goodness": good.to_dict()}), indent=1))
     else:
-        typer.echo(_text(len(events), result, good))
+        typer.echo(
+            _text(len(events), result, good, weighted=weights is not None or events.groups is not None)
+        )
 
 
 def _anywhere(n_events: int, found: Any) -> str:
@@ -130,7 +133,7 @@ def _anywhere(n_events: int, found: Any) -> str:
     return "\n".join(lines)
 
 
-def _text(n_events: int, result: Any, good: Any) -> str:
+def _text(n_events: int, result: Any, good: Any, *, weighted: bool) -> str:
     fit = result.spectrum
     sigma = f"{abs(result.z_local):.2f} sigma {'excess' if result.z_local > 0 else 'deficit'}"
     low, high = result.mass_range
@@ -145,6 +148,11 @@ def _text(n_events: int, result: Any, good: Any) -> str:
         function,
         f"goodness of fit p = {fit.gof_p:.2g} (deviance {fit.deviance:.1f}, {fit.n_dof} degrees of freedom)",
     ]
+    if weighted:
+        lines.insert(
+            3,
+            f"effective number of events: {result.effective.window:.4g} in the window, {result.effective.sideband:.4g} beside it",
+        )
     if good is not None:
         lines.append(
             f"from {good.deviance.n_toys} toys: deviance p = {good.deviance.p:.2g}, runs p = {good.runs.p:.2g}, "
@@ -154,4 +162,5 @@ def _text(n_events: int, result: Any, good: Any) -> str:
         lines.append(
             "warning: the function does not describe the sidebands; try --background exppoly or --range"
         )
+    lines += [f"warning: {text}" for text in result.warnings]
     return "\n".join(lines)

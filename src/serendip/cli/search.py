@@ -120,8 +120,9 @@ def search(
 
 def _print_summary(run: Path, page: Path) -> None:
     from serendip.report.load import read_run
-    from serendip.report.words import headline, reservation, verdict
+    from serendip.report.words import effective_sentence, headline, reservation, verdict
 
     content = read_run(run)
-    lines = [headline(content.results), verdict(content.results), reservation(content), f"report: {page}"]
+    lines = [headline(content.results), verdict(content.results), effective_sentence(content)]
+    lines += [reservation(content), f"report: {page}"]
     typer.echo("\n".join(line for line in lines if line))

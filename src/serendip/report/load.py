@@ -19,6 +19,7 @@ __all__ = [
     "ClosureFeature",
     "Correlation",
     "Diagnostics",
+    "EffectiveEvents",
     "Fit",
     "Fold",
     "GlobalResult",
@@ -67,11 +68,19 @@ class Fit(_Record):
     gof_p: float | None = None
     efficiency_order: int | None = None
     efficiency_gof_p: float | None = None
+    effective_events: float | None = None
 
     @property
     def name(self) -> str:
         """What was fitted, for people."""
         return f"average of orders around {self.function}" if self.averaged else self.function
+
+
+class EffectiveEvents(_Record):
+    """Selected events of equal weight with the same relative error; ``window`` is None while blinded."""
+
+    window: float | None = None
+    sideband: float
 
 
 def _no_significance_of_one(content: Any, p: str, z: str) -> Any:
@@ -96,6 +105,7 @@ class Look(_Record):
     folds: tuple[Fold, ...] = ()
     fit: Fit | None = None
     warning: str | None = None
+    effective_events: EffectiveEvents | None = None
     dead: str | None = None
 
     @model_validator(mode="before")

@@ -24,6 +24,7 @@ __all__ = [
     "choice_sentence",
     "cut",
     "describe_look",
+    "effective_sentence",
     "global_label",
     "headline",
     "interval",
@@ -309,6 +310,23 @@ def trials_sentence(results: Results) -> str:
     return " ".join(part for part in parts if part)
 
 
+def effective_sentence(run: Run) -> str:
+    """What weighted or grouped events are worth in the most significant look, or the first; empty if all count alike."""
+    look = run.results.best or run.results.looks[0]
+    why = [what for key, what in (("weight", "weights"), ("group", "groups")) if run.config.get(key)]
+    if not why or look.effective_events is None:
+        return ""
+    found = look.effective_events
+    inside = "" if found.window is None else f"{found.window:.3g} in the window and "
+    before = "" if look.fit is None or look.fit.effective_events is None else (
+        f"; before the cut {look.fit.effective_events:.4g} beside the window"
+    )  # fmt: skip
+    return (
+        f"Effective number of events, (Σw)²/Σw² with the {' and '.join(why)}, in {_name(look, run.diagnostics.unit)}: "
+        f"{inside}{found.sideband:.3g} beside it{before}."
+    )
+
+
 def _name(look: Look, unit: str) -> str:
     return f"{look.method} at {interval(look.window, unit)}, {percent(look.working_point)}"
 
@@ -476,6 +494,8 @@ def notes(run: Run) -> list[Note]:
     for text in dict.fromkeys(look.warning for look in results.looks if look.warning):
         names = [_name(look, unit) for look in results.looks if look.warning == text]
         found.append(Note("Note from the fit", f"{text.rstrip('.')} ({_some(names)})."))
+    if sentence := effective_sentence(run):
+        found.append(Note("Weighted events" if run.config.get("weight") else "Grouped events", sentence))
     toys = None if results.overall is None else toys_exhausted(results.overall)
     if toys is not None:
         found.append(

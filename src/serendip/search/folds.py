@@ -123,6 +123,7 @@ def background_efficiency(
     sideband: NDArray[np.bool_],
     weights: NDArray[np.float64],
     ties: NDArray[np.uint64],
+    groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     r"""Background efficiency of a cut at each event's score, from the sideband events of its own fold.
 
@@ -143,6 +144,9 @@ def background_efficiency(
     ties
         Decides between equal scores (:func:`tie_breaker`), shape ``(n,)``. Trees trained on few events give whole
         blocks of equal scores, much larger than a tight working point.
+    groups
+        Numbers of groups of events that depend on each other, shape ``(n,)``. Members above an event do not count for those of
+        their own group, and the smallest sum of a group stands for the event at the threshold.
 
     Returns
     -------
@@ -156,5 +160,22 @@ def background_efficiency(
         if not np.any(w > 0):
             continue
         above = np.cumsum(w) - w
-        efficiency[descending] = np.minimum((above + w[w > 0].min()) / w.sum(), 1.0)
+        least = w[w > 0].min()
+        if groups is not None:
+            own, sums = _within_groups(w, groups[descending])
+            above, least = above - own, sums[sums > 0].min()
+        efficiency[descending] = np.minimum((above + least) / w.sum(), 1.0)
     return efficiency
+
+
+def _within_groups(
+    weights: NDArray[np.float64], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum of the weights of earlier members of each event's group, and the sum of each group."""
+    group = np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(group, kind="stable")
+    running = np.cumsum(weights[order])
+    sums = np.bincount(group, weights).astype(float)
+    before = np.empty(len(weights))
+    before[order] = running - weights[order] - (np.cumsum(sums) - sums)[group[order]]
+    return np.maximum(before, 0.0), sums

@@ -113,10 +113,12 @@ class Session:
         spectrum = self.fit.inclusive
         if k:
             rows, weighted = self.halves[k - 1], self.events.weight is not None
+            groups = self.events.groups
             family = get_family(self.config.background, self.config.sqrt_s * 1000)
             spectrum = fit_inclusive(
                 self.events.m[rows], self.window, self.fit.edges, family,
                 weights=self.events.weights[rows] if weighted else None,
+                groups=None if groups is None else groups[rows],
             )  # fmt: skip
         return Background(density, k, spectrum, window)
 

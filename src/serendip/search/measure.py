@@ -91,6 +91,7 @@ class Look:
             "averaged": inclusive.averaged,
             "n_parameters": inclusive.n_parameters,
             "gof_p": inclusive.gof_p,
+            "effective_events": inclusive.effective_number,
             "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
             "efficiency_gof_p": efficiency.gof_p if efficiency.offset is not None else None,
         }
@@ -155,7 +156,14 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
             for point in points:
                 calibration.check(config, method, window, point, found)
     family = get_family(config.background, config.sqrt_s * 1000)
-    inclusive = fit_inclusive(mass, window, edges, family, weights=None if events.weight is None else weights)
+    inclusive = fit_inclusive(
+        mass,
+        window,
+        edges,
+        family,
+        weights=None if events.weight is None else weights,
+        groups=events.groups,
+    )
     return WindowFit(window, edges, inside, counts, inclusive)
 
 
@@ -177,7 +185,7 @@ def measure(
     The threshold of a fold comes from its own sideband events, never from its signal region (see
     :func:`~serendip.search.folds.background_efficiency`).
     """
-    mass, weights = events.m, events.weights
+    mass, weights, groups = events.m, events.weights, events.groups
     ties = tie_breaker(events.ids, config.seed)
     calibration, calibrated = read_calibration(config), _calibrated_looks(config)
     looks, efficiencies = [], {}
@@ -194,7 +202,9 @@ def measure(
             elif points == (1.0,):
                 efficiency = np.ones(len(mass))
             else:
-                efficiency = background_efficiency(score, counted, window_fit.sideband(mass), weights, ties)
+                efficiency = background_efficiency(
+                    score, counted, window_fit.sideband(mass), weights, ties, groups
+                )
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
             for working_point in points or config.working_points:
@@ -203,6 +213,7 @@ def measure(
                     "combination": config.combination if trains else SINGLE,
                     "n_folds": config.folds,
                     "weights": None if events.weight is None else weights[used],
+                    "groups": None if groups is None else groups[used],
                     "blinded": blinded,
                     "method": method,
                 }

@@ -145,7 +145,7 @@ def _same_data(config: SearchConfig, events: Events, simulation: Events | None) 
         )
         method.fit(events, window, np.ones((1, len(events)), dtype=bool))
         efficiency = background_efficiency(
-            method.score(events), fold, window_fit.sideband(events.m), events.weights, ties
+            method.score(events), fold, window_fit.sideband(events.m), events.weights, ties, events.groups
         )
         looks += [
             analyse_look(
@@ -158,6 +158,7 @@ def _same_data(config: SearchConfig, events: Events, simulation: Events | None) 
                 combination=SINGLE,
                 n_folds=config.folds,
                 weights=None if events.weight is None else events.weights[used],
+                groups=None if events.groups is None else events.groups[used],
                 method=name,
                 working_point=point,
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -86,7 +87,7 @@ def template_curves(
     """
     m = events.m
     weights = None if events.weight is None else events.weights
-    spectrum = fit_inclusive(m, window, make_edges(bounds, window), weights=weights)
+    spectrum = fit_inclusive(m, window, make_edges(bounds, window), weights=weights, groups=events.groups)
     near = (m >= max(window.low - window.width, bounds[0])) & (m < min(window.high + window.width, bounds[1]))
     near &= ~window.contains(m)
     order = (tie_breaker(events.ids, seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -114,7 +115,7 @@ def template_curves(
         efficiency[tested] = template_efficiency(scores[tested], order[tested], reference)
         rows = np.flatnonzero(tested & near)
         w, passed = events.weights[rows], efficiency[rows, None] <= GRID
-        held_out[i], squared[i], total[i] = w @ passed, w**2 @ passed, w.sum()
+        held_out[i], squared[i], total[i] = w @ passed, _squares(w, passed, events.groups, rows), w.sum()
         sideband[i] = selected_fraction(_score(method, model, beside), reference, beside.weights)
         truth.append((drawn.select(np.arange(few)), _draw_at(method, model, samples[i], few, rng)))
 
@@ -148,8 +149,23 @@ def _retrained(
     # what sufficed for the real sample suffices for this one
     config = method.config.model_copy(update={"min_events": 1})
     other = type(method)(config, seed=int(rng.integers(2**31)), threads=method.threads, simulation=simulation)
-    times = np.where(window.contains(events.m), 1, rng.poisson(1.0, len(events)))
+    member = np.arange(len(events))
+    if events.groups is not None:
+        # what belongs together is drawn together
+        member = np.unique(events.groups, return_inverse=True)[1]
+    times = np.where(window.contains(events.m), 1, rng.poisson(1.0, len(events))[member])
     return other.fit(_weighted(events, times), window, splits)
+
+
+def _squares(
+    weights: Array, passed: NDArray[np.bool_], groups: NDArray[np.int64] | None, rows: NDArray[np.int64]
+) -> Array:
+    """Sums of squared weights of the events, or of the groups of events, that pass each cut."""
+    if groups is None:
+        return np.asarray(weights**2 @ passed)
+    member = np.unique(groups[rows], return_inverse=True)[1]
+    sums = sparse.coo_array((weights, (member, np.arange(len(weights))))).tocsr() @ passed.astype(float)
+    return np.asarray((sums**2).sum(axis=0))
 
 
 def _weighted(events: Events, times: NDArray[np.int64]) -> Events:

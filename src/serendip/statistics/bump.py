@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import fit_range, make_edges, window_bins
+from serendip.statistics.compound import event_weights
 from serendip.statistics.fit import OrderChoice, SpectrumFit
 from serendip.statistics.functions import get_family
+from serendip.statistics.look_result import EffectiveEvents, look_jumps
 from serendip.statistics.looks import fit_inclusive
-from serendip.statistics.pvalues import count_log_p_value, z_value
+from serendip.statistics.pvalues import z_value
 
 __all__ = ["BumpResult", "bump_hunt"]
 
@@ -33,6 +35,10 @@ class BumpResult:
         One-sided p-value and signed significance. No trials factor: one window, chosen beforehand.
     spectrum
         The fit, for drawing.
+    effective
+        Effective numbers of events in and beside the window.
+    warnings
+        What the significance must not be quoted without.
     """
 
     window: Window
@@ -43,6 +49,8 @@ class BumpResult:
     p_local: float
     z_local: float
     spectrum: SpectrumFit
+    effective: EffectiveEvents
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain numbers for JSON."""
@@ -55,6 +63,8 @@ class BumpResult:
             "excess": self.observed - self.expected,
             "p_local": self.p_local,
             "z_local": self.z_local,
+            "effective_events": vars(self.effective).copy(),
+            "warnings": list(self.warnings),
             "fit": self.spectrum.to_dict(),
             "spectrum": {
                 "edges": self.spectrum.edges.tolist(),
@@ -74,12 +84,13 @@ def bump_hunt(
     weights: ArrayLike | None = None,
     sqrt_s: float = 13000.0,
     choice: OrderChoice = "average",
+    groups: NDArray[Any] | None = None,
 ) -> BumpResult:
     r"""Count the events in a window and compare with a smooth fit of the spectrum outside it.
 
     The fit masks the window, and its error :math:`\sigma` enters the p-value as a side measurement
     (:func:`~serendip.statistics.pvalues.count_p_value`), which is what profiling the background in a
-    likelihood gives.
+    likelihood gives. Weighted and grouped events: :class:`~serendip.statistics.compound.CompoundTail`.
 
     Parameters
     ----------
@@ -100,6 +111,8 @@ def bump_hunt(
     choice
         ``"average"`` over the orders of the function, or the test that chooses one
         (:func:`~serendip.statistics.fit.fit_spectrum`).
+    groups
+        Number of the group of every event, shape ``(n,)``: events that depend on each other.
 
     Raises
     ------
@@ -129,12 +142,15 @@ def bump_hunt(
     # the dijet functions end at sqrt(s), beyond which there is no event to fit anyway
     limits = (limits[0], min(limits[1], 0.999 * family.upper)) if mass_range is None else limits
     edges = make_edges(limits, window, bins)
-    spectrum = fit_inclusive(m, window, edges, family, weights=weights, choice=choice)
+    w, members = event_weights(weights, len(m)), None if groups is None else np.asarray(groups)
+    spectrum = fit_inclusive(m, window, edges, family, weights=w, groups=members, choice=choice)
     first, last = window_bins(edges, window)
     expected, error = spectrum.window(first, last)
     observed = float(spectrum.counts[first:last].sum())
-    scale = spectrum.scale
-    log_p = count_log_p_value(observed / scale, expected / scale, error / scale)
+    used, inside = (m >= edges[0]) & (m < edges[-1]), window.contains(m)
+    jumps = look_jumps(w, members, used & ~inside, used & inside, blinded=False)
+    numbers = observed / jumps.scale, expected / jumps.scale, error / jumps.scale
+    log_p = jumps.tail.log_p(*numbers)[0]
     return BumpResult(
         window=window,
         mass_range=(float(edges[0]), float(edges[-1])),
@@ -144,4 +160,6 @@ def bump_hunt(
         p_local=float(np.exp(log_p)),
         z_local=float(z_value(log_p=log_p)),
         spectrum=spectrum,
+        effective=jumps.effective,
+        warnings=tuple(jumps.warnings(*numbers)),
     )

@@ -92,6 +92,8 @@ class SpectrumFit:
         All orders that were fitted.
     alpha, choice
         How the order was chosen, see :func:`fit_spectrum`.
+    noise_ratio
+        By how much the variance of the expectation in the mask is larger than that of Poisson counts of the same scale.
     """
 
     family: BackgroundFamily
@@ -115,11 +117,17 @@ class SpectrumFit:
     tried: tuple[TriedFunction, ...] = field(default=())
     alpha: float = 0.05
     choice: OrderChoice = "lrt"
+    noise_ratio: float = 1.0
 
     @property
     def averaged(self) -> bool:
         """Whether more than one order has a say in the expectation."""
         return self.choice == "average" and len(self.tried) > 1
+
+    @property
+    def effective_number(self) -> float:
+        """Events of equal weight that fix the function as well: fitted counts over ``scale``."""
+        return float(self.counts[~self.mask].sum()) / self.scale
 
     @property
     def name(self) -> str:
@@ -209,6 +217,7 @@ def fit_spectrum(
     scale: float = 1.0,
     alpha: float = 0.05,
     choice: OrderChoice = "lrt",
+    noise: ArrayLike | None = None,
 ) -> SpectrumFit:
     r"""Fit a binned spectrum by maximum Poisson likelihood and choose the order of the function, or average over orders.
 
@@ -237,6 +246,11 @@ def fit_spectrum(
         deviance per degree of freedom of the larger function. The F-test takes fewer parameters where none of the
         functions describes the spectrum. ``"average"``: orders up to one above that of the likelihood-ratio test, with the weights of
         :func:`~serendip.statistics.order.average_weights`.
+    noise
+        Covariance :math:`V` of the counts outside the mask, shape ``(n_bins, n_bins)``
+        (:func:`~serendip.statistics.compound.bin_noise`), if it is not ``scale`` times the counts: weights that differ, groups that
+        spread over bins. With the derivatives :math:`a_i` of the expectation in the mask by the counts, its variance is
+        multiplied by :math:`R = a^T V a / (s \sum_i a_i^2 n_i)`, if that is above one.
 
     Raises
     ------
@@ -289,22 +303,28 @@ def fit_spectrum(
             f"in {int(keep.sum())} bins between {edges_[0]:g} and {edges_[-1]:g} GeV; try another "
             "background or range"
         )
-    noise: list[tuple[Array, Array]] | None = None
+    dispersions: list[tuple[Array, Array]] | None = None
     if choice == "f-test":
-        noise = [
+        dispersions = [
             dispersion(np.array([value]), designs[part].bins(keep).order(p).expected(theta[None])[0], p)
             for part, p, (theta, _, value) in zip(parts, sizes, results, strict=True)
         ]
     deviances = [np.array([value]) for _, _, value in results]
     averaged = choice == "average"
     weights = average_weights(deviances, sizes, alpha, parts)[:, 0]
-    best = int(weights.argmax()) if averaged else int(choose_member(deviances, sizes, alpha, parts, noise)[0])
+    best = (
+        int(weights.argmax())
+        if averaged
+        else int(choose_member(deviances, sizes, alpha, parts, dispersions)[0])
+    )
     tried = []
     for i, (_, _, value) in enumerate(results):
         p_value = None
         if i and parts[i] == parts[i - 1]:
             gain, more = np.array([results[i - 1][2] - value]), sizes[i] - sizes[i - 1]
-            p_value = float(improvement_p_value(gain, more, None if noise is None else noise[i])[0])
+            p_value = float(
+                improvement_p_value(gain, more, None if dispersions is None else dispersions[i])[0]
+            )
         tried.append(
             TriedFunction(names[i], sizes[i], value, p_value, float(weights[i]) if averaged else None)
         )
@@ -317,6 +337,10 @@ def fit_spectrum(
         used = [i for i, w in enumerate(weights) if w > 0]
         curves = [_curve(designs[parts[i]].order(sizes[i]), results[i][0]) for i in used]
         mu, jacobian, spread = _average(curves, [results[i][1] for i in used], weights[used])
+    ratio = 1.0
+    if noise is not None and left_out.any():
+        ratio = _excess_noise(*_curve(chosen, theta), covariance, left_out, n, np.asarray(noise) / scale)
+        covariance, spread = covariance * ratio, spread * ratio
     params, to_params = chosen.to_params @ theta, chosen.to_params
     if family.log_linear:
         params[: len(params) if family.sum_of_terms else 1] += np.log(scale)
@@ -330,8 +354,18 @@ def fit_spectrum(
         expected=mu * scale, expected_error=error * scale, jacobian=jacobian * scale,
         coefficients=theta, coefficient_covariance=spread,
         deviance=value, n_dof=int(keep.sum()) - sizes[best],
-        gof_p=gof_p, tried=tuple(tried), alpha=alpha, choice=choice,
+        gof_p=gof_p, tried=tuple(tried), alpha=alpha, choice=choice, noise_ratio=ratio,
     )  # fmt: skip
+
+
+def _excess_noise(
+    mu: Array, jacobian: Array, covariance: Array, mask: NDArray[np.bool_], counts: Array, noise: Array
+) -> float:
+    """By how much the variance of the expected count in the mask is larger than that of Poisson counts, at least one."""
+    # an event in bin i moves the expectation by this much
+    lever = jacobian[~mask] @ covariance @ jacobian[mask].sum(axis=0) / np.maximum(mu[~mask], 1e-300)
+    poisson = float(lever**2 @ counts[~mask])
+    return max(float(lever @ noise[np.ix_(~mask, ~mask)] @ lever) / poisson, 1.0) if poisson > 0 else 1.0
 
 
 def _curve(design: Design, theta: Array) -> tuple[Array, Array]:

@@ -5,14 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serendip.events.events import Window
 from serendip.statistics.calibration import CalibratedP
+from serendip.statistics.combination import combined_log_p
+from serendip.statistics.compound import CompoundTail, effective_number, group_sums, jump_scale
 from serendip.statistics.fit import SpectrumFit
+from serendip.statistics.pvalues import significance, z_value
 
-__all__ = ["BUMP_FIT", "TEMPLATE_COUNT", "FoldCount", "LookResult", "TemplateErrors"]
+__all__ = [
+    "BUMP_FIT",
+    "TEMPLATE_COUNT",
+    "EffectiveEvents",
+    "FoldCount",
+    "LookJumps",
+    "LookResult",
+    "TemplateErrors",
+    "finish_look",
+    "look_jumps",
+]
+
+Array = NDArray[np.float64]
 
 BUMP_FIT, TEMPLATE_COUNT = "bump-fit", "template-count"
 """What predicts the count of a look: a fit of the selected spectrum, or the background template."""
+
+# One event that moves the significance by more is pointed out; so is an expectation from so few effective events.
+_ONE_EVENT, _FEW_EFFECTIVE = 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +82,17 @@ class TemplateErrors:
     replicas: int
 
 
+@dataclass(frozen=True)
+class EffectiveEvents:
+    """Selected events of equal weight with the same relative error; ``window`` is None while blinded."""
+
+    window: float | None
+    sideband: float
+
+
 @dataclass(frozen=True, eq=False)
 class LookResult:
-    """Outcome of one look. Counts are sums of weights.
+    r"""Outcome of one look. Counts are sums of weights.
 
     Attributes
     ----------
@@ -91,6 +120,10 @@ class LookResult:
         Where the error of a template count comes from; None for a fit.
     dead
         Why this look cannot see anything, or None. It then has no count and no p-value.
+    effective
+        Effective numbers of selected events in the tested folds: :math:`(\sum W)^2 / \sum W^2` over events or groups.
+    tail
+        Law of a count in units of ``spectrum.scale``; None: that of single events.
     """
 
     method: str
@@ -111,6 +144,8 @@ class LookResult:
     statistic: str = BUMP_FIT
     template: TemplateErrors | None = None
     dead: str | None = None
+    effective: EffectiveEvents | None = None
+    tail: CompoundTail | None = None
 
     @property
     def blinded(self) -> bool:
@@ -143,4 +178,132 @@ class LookResult:
             "dead": self.dead,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "template": None if self.template is None else vars(self.template).copy(),
+            "effective_events": None if self.effective is None else vars(self.effective).copy(),
         }
+
+
+@dataclass(frozen=True)
+class LookJumps:
+    """What a look counts: jumps beside and in its window.
+
+    Attributes
+    ----------
+    scale
+        Units of a Poisson-like count.
+    tail
+        Law of a count in these units.
+    effective
+        Effective numbers of events.
+    heaviest
+        Largest jump in the window in these units; 0 while blinded.
+    unit
+        What a jump is, for people.
+    """
+
+    scale: float
+    tail: CompoundTail
+    effective: EffectiveEvents
+    heaviest: float
+    unit: str
+
+    def warnings(self, observed: float | None, expected: float, error: float) -> list[str]:
+        """What a significance must not be quoted without: one event decides, or the expectation rests on few events."""
+        if self.tail.alike:
+            return []
+        notes = []
+        if observed is not None:
+            both = np.array([observed, max(observed - self.heaviest, 0.0)])
+            z, without = (float(z_value(log_p=v)) for v in self.tail.log_p(both, expected, error)[0])
+            if z > 0 and z - max(without, 0.0) > _ONE_EVENT:
+                notes.append(
+                    f"one {self.unit} of weight {self.heaviest * self.scale:.4g} moves the significance from {without:.1f} to "
+                    f"{z:.1f}: look at it before anything else"
+                )
+        if self.effective.sideband < _FEW_EFFECTIVE:
+            notes.append(
+                f"the selected events beside the window count like {self.effective.sideband:.2g} of equal weight: the "
+                "expectation rests on few events"
+            )
+        return notes
+
+
+def look_jumps(
+    weights: Array,
+    groups: NDArray[Any] | None,
+    side: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    *,
+    blinded: bool,
+) -> LookJumps:
+    """Jumps of the selected events beside and, unless blinded, in the window."""
+
+    def sums(rows: NDArray[np.bool_]) -> Array:
+        return group_sums(weights[rows], None if groups is None else groups[rows])
+
+    beside = sums(side)
+    scale = jump_scale(beside) if len(beside) else jump_scale(weights, groups)
+    window = np.empty(0) if blinded else sums(inside)
+    return LookJumps(
+        scale,
+        CompoundTail.of(beside, window, scale),
+        EffectiveEvents(None if blinded else effective_number(window), effective_number(beside)),
+        float(window.max(initial=0.0)) / scale,
+        "event" if groups is None else "group of events",
+    )
+
+
+def finish_look(
+    jumps: LookJumps,
+    folds: list[int],
+    observed: Array | None,
+    numbers: tuple[Array, Array, Array, Array, Array],
+    warnings: list[str],
+    **facts: Any,
+) -> LookResult:
+    """Compute the p-values of a look and say what must be known about its weights.
+
+    Parameters
+    ----------
+    jumps
+        What is counted.
+    folds, observed
+        Tested folds and their counts in Poisson units; None while blinded.
+    numbers
+        Expectation and error per fold, common relative error, and summed expectation and error, as for :func:`combined_log_p`.
+    warnings
+        What else must be said.
+    facts
+        Further attributes of the result.
+    """
+    expected, errors, _, total, total_error = numbers
+    scale, tail = jumps.scale, jumps.tail
+    log_p, p_fold, z = None, None, None
+    notes = jumps.warnings(
+        None if observed is None else float(observed.sum()), float(total), float(total_error)
+    )
+    if observed is not None:
+        p_fold = np.exp(tail.log_p(observed, expected, errors)[0])
+        log_p = float(combined_log_p(facts["combination"], observed, *numbers, tail))
+        z = significance(log_p)
+    return LookResult(
+        observed=None if observed is None else float(observed.sum()) * scale,
+        expected=float(total) * scale,
+        expected_error=float(total_error) * scale,
+        p_local=None if log_p is None else float(np.exp(log_p)),
+        log_p_local=log_p,
+        z_local=z,
+        folds=tuple(
+            FoldCount(
+                fold=f,
+                observed=None if observed is None else float(observed[i]) * scale,
+                expected=float(expected[i]) * scale,
+                expected_error=float(errors[i]) * scale,
+                p=None if p_fold is None else float(p_fold[i]),
+            )
+            for i, f in enumerate(folds)
+        ),
+        warning="; ".join([*warnings, *notes]) or None,
+        effective=jumps.effective,
+        tail=tail,
+        **facts,
+    )

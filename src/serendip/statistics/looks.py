@@ -9,21 +9,30 @@ selected. The window's bins are masked in both fits, so an observed count never 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_ndtr
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import fit_range, make_edges, window_bins
 from serendip.statistics.calibration import NullDistribution
+from serendip.statistics.combination import (
+    COMBINATIONS,
+    SINGLE,
+    Combination,
+    combined_log_p,
+    fold_sums,
+    folds_fitted,
+    tested_folds,
+)
+from serendip.statistics.compound import bin_noise, bin_sums, effective_number, event_weights, jump_scale
 from serendip.statistics.fit import OrderChoice, SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
-from serendip.statistics.look_result import FoldCount, LookResult
+from serendip.statistics.look_result import FoldCount, LookResult, finish_look, look_jumps
 from serendip.statistics.many import fit_many
-from serendip.statistics.pvalues import count_log_p_value, count_p_value, significance, stouffer, z_value
+from serendip.statistics.pvalues import z_value
 
 __all__ = [
     "COMBINATIONS",
@@ -42,18 +51,12 @@ __all__ = [
     "fold_sums",
     "folds_fitted",
     "make_edges",
-    "poisson_scale",
     "shape_error",
     "tested_folds",
     "window_bins",
 ]
 
 Array = NDArray[np.float64]
-Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
-COMBINATIONS: tuple[str, ...] = get_args(Combination)
-SINGLE = "single"
-"""All events in one count: for a selection that nothing was trained for, so that there are no folds to combine."""
-
 EFFICIENCY = efficiency_family()
 EFFICIENCY_ALPHA = 0.05
 
@@ -63,25 +66,6 @@ SUMMED_WARNING = (
 )
 
 
-def event_weights(weights: ArrayLike | None, n: int) -> Array:
-    """Weights of ``n`` events, ones by default; InputError if one is negative or not finite."""
-    if weights is None:
-        return np.ones(n)
-    w = np.asarray(weights, dtype=float)
-    if w.shape != (n,):
-        msg = f"{w.shape} weights for {n} events"
-        raise ValueError(msg)
-    if not np.all(np.isfinite(w)) or np.any(w < 0):
-        raise InputError("event weights must be finite and not negative")
-    return w
-
-
-def poisson_scale(weights: Array) -> float:
-    """``sum(w^2)/sum(w)``: counts divided by it are Poisson-like (1309.1287)."""
-    total = float(weights.sum())
-    return float((weights**2).sum()) / total if total > 0 else 1.0
-
-
 def fit_inclusive(
     mass: ArrayLike,
     window: Window,
@@ -89,15 +73,19 @@ def fit_inclusive(
     family: BackgroundFamily | str = "exppoly",
     *,
     weights: ArrayLike | None = None,
+    groups: NDArray[Any] | None = None,
     min_events: int = 20,
     choice: OrderChoice = "average",
 ) -> SpectrumFit:
     """Fit the spectrum of all events with the window masked, by default averaged over the orders of the functions.
 
+    ``groups`` numbers events that depend on each other, shape ``(n,)``: they count as one jump.
+
     Raises
     ------
     InputError
-        If fewer than ``min_events`` events lie in the sidebands, or none on one side.
+        If fewer than ``min_events`` events lie in the sidebands, or none on one side, or their weights are so uneven
+        that they count like fewer.
     """
     m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
     w = event_weights(weights, len(m))
@@ -116,20 +104,26 @@ def fit_inclusive(
             f"it between {grid[0]:g} and {grid[-1]:g} GeV, at least {min_events} in total and one on each "
             "side are needed"
         )
-    counts = np.histogram(m[use], grid, weights=w[use])[0]
+    own = None if groups is None else np.asarray(groups)[side]
+    effective = effective_number(w[side], own)
+    if effective < min_events:
+        raise InputError(
+            f"too few sideband events to predict the window {window}: the {n_left + n_right} between {grid[0]:g} and "
+            f"{grid[-1]:g} GeV {'have such uneven weights' if own is None else 'belong together such'} that they count like "
+            f"{effective:.3g} (squared sum over sum of squares), at least {min_events} are needed; leave the few heavy events "
+            "out of the range, or use data with more even weights"
+        )
+    counts = bin_sums(m[use], grid, w[use])
     family = get_family(family) if isinstance(family, str) else family
-    return fit_spectrum(counts, grid, family, mask=mask, scale=poisson_scale(w[side]), choice=choice)
-
-
-def tested_folds(combination: str, n_folds: int) -> list[int]:
-    """Folds that are counted: the sequential scheme never tests fold 0, and without training there is one fold."""
-    if combination == SINGLE:
-        return [0]
-    if combination not in COMBINATIONS:
-        raise InputError(f"unknown combination '{combination}'; expected one of: {', '.join(COMBINATIONS)}")
-    if n_folds < 2:
-        raise InputError(f"cross-training needs at least 2 folds, not {n_folds}")
-    return list(range(1 if combination.startswith("sequential") else 0, n_folds))
+    return fit_spectrum(
+        counts,
+        grid,
+        family,
+        mask=mask,
+        scale=jump_scale(w[side], own),
+        choice=choice,
+        noise=bin_noise(m[side], grid, w[side], own),
+    )
 
 
 def fold_expectations(
@@ -161,11 +155,6 @@ def fold_expectations(
     expected = side * ratio[..., None]
     own = np.sqrt(np.maximum(side, 1.0)) * ratio[..., None]
     return expected, np.sqrt(own**2 + (expected * shared[..., None]) ** 2), shared
-
-
-def folds_fitted(combination: str) -> bool:
-    """Whether the p-value is made of fold p-values, so that each fold needs an expectation of its own."""
-    return combination in ("sequential-stouffer", "kfold-bonferroni")
 
 
 def fold_fits(side: Array, spectrum: SpectrumFit, shape_error: float) -> tuple[Array, Array, Array]:
@@ -202,50 +191,6 @@ def fold_fits(side: Array, spectrum: SpectrumFit, shape_error: float) -> tuple[A
     return expected, np.hypot(error, expected * shape_error), np.full(side.shape[:-2], shape_error)
 
 
-def combined_log_p(
-    combination: str,
-    observed: Array,
-    expected: Array,
-    errors: Array,
-    shared: Array,
-    total: Array,
-    total_error: Array,
-) -> Array:
-    """``ln p`` of a look from its folds, for many toys at once.
-
-    Parameters
-    ----------
-    combination
-        One of :data:`COMBINATIONS`, or :data:`SINGLE`.
-    observed, expected, errors
-        Per fold in Poisson units, shape ``(..., n_folds)``.
-    shared
-        Relative error common to the folds, shape ``(...)``.
-    total, total_error
-        Summed expectation and its full error, shape ``(...)``.
-    """
-    if combination in ("sequential", "kfold-summed", SINGLE):
-        return count_log_p_value(observed.sum(axis=-1), total, total_error)
-    if combination == "kfold-bonferroni":
-        n_folds = observed.shape[-1]
-        return np.asarray(
-            np.minimum(count_log_p_value(observed, expected, errors).min(axis=-1) + np.log(n_folds), 0.0)
-        )
-    # The mid-p value: a plain tail is 1 where nothing is observed, and one empty fold would end the search.
-    log_p = np.logaddexp(
-        count_log_p_value(observed, expected, errors), count_log_p_value(observed + 1.0, expected, errors)
-    ) - np.log(2.0)
-    f = np.arange(1, observed.shape[-1] + 1)
-    variance = expected + errors**2
-    covariance = (expected[..., :, None] * expected[..., None, :]) * (shared**2)[..., None, None]
-    spread = np.sqrt(np.maximum(variance, 1e-300))
-    correlation = covariance / (spread[..., :, None] * spread[..., None, :])
-    index = np.arange(len(f))
-    correlation[..., index, index] = 1.0
-    z = stouffer(z_value(log_p=log_p), f**1.5, correlation)
-    return np.asarray(log_ndtr(-z))
-
-
 def shape_error(inclusive: SpectrumFit, spectrum: SpectrumFit) -> float:
     """Relative error of the window's expectation from the inclusive fit, efficiency refitted.
 
@@ -278,6 +223,7 @@ def analyse_look(
     combination: str = "sequential",
     n_folds: int,
     weights: ArrayLike | None = None,
+    groups: NDArray[Any] | None = None,
     blinded: bool = False,
     method: str = "",
     working_point: float | None = None,
@@ -303,6 +249,8 @@ def analyse_look(
         Number of folds of the cross-training, fold 0 included.
     weights
         Event weights, shape ``(n_events,)``.
+    groups
+        Number of the group of every event, shape ``(n_events,)``: those that depend on each other and share a fold.
     blinded
         Withhold the observed counts and p-values; the counts in the window are then never computed.
     method, working_point
@@ -324,21 +272,29 @@ def analyse_look(
     use = chosen & np.isin(which, folds) & (m >= grid[0]) & (m < grid[-1])
     inside = use & window.contains(m)
     side = use & ~inside
-    scale = poisson_scale(w[side]) if np.any(w[side] > 0) else poisson_scale(w)
+    members = None if groups is None else np.asarray(groups)
+    jumps = look_jumps(w, members, side, inside, blinded=blinded)
 
     counted = side if blinded else use
-    counts = np.histogram(m[counted], grid, weights=w[counted])[0]
+    counts = bin_sums(m[counted], grid, w[counted])
     if combination == SINGLE and chosen.all():
         # no cut, no efficiency: a fit of one would add its own error to that of the spectrum
         spectrum = replace(inclusive, counts=counts)
-        b, total_error = (value / scale for value in spectrum.window(low, high))
+        b, total_error = (value / jumps.scale for value in spectrum.window(low, high))
         fit_error, relative = 0.0, total_error / b
     else:
         offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
         spectrum = fit_spectrum(
-            counts, grid, EFFICIENCY, mask=inclusive.mask, offset=offset, scale=scale, alpha=EFFICIENCY_ALPHA
+            counts,
+            grid,
+            EFFICIENCY,
+            mask=inclusive.mask,
+            offset=offset,
+            scale=jumps.scale,
+            alpha=EFFICIENCY_ALPHA,
+            noise=bin_noise(m[side], grid, w[side], None if members is None else members[side]),
         )
-        b, fit_error = (value / scale for value in spectrum.window(low, high))
+        b, fit_error = (value / jumps.scale for value in spectrum.window(low, high))
         relative = shape_error(inclusive, spectrum)
         total_error = float(np.hypot(fit_error, b * relative))
 
@@ -346,46 +302,26 @@ def analyse_look(
         b_fold, s_fold, shared = np.array([b]), np.array([total_error]), np.asarray(relative)
     elif folds_fitted(combination):
         side_counts = np.stack(
-            [np.histogram(m[side & (which == f)], grid, weights=w[side & (which == f)])[0] for f in folds]
+            [bin_sums(m[side & (which == f)], grid, w[side & (which == f)]) for f in folds]
         )
-        b_fold, s_fold, shared = fold_fits(side_counts / scale, spectrum, relative)
+        b_fold, s_fold, shared = fold_fits(side_counts / jumps.scale, spectrum, relative)
     else:
-        side_sums = fold_sums(which[side], w[side], folds) / scale
+        side_sums = fold_sums(which[side], w[side], folds) / jumps.scale
         b_fold, s_fold, shared = fold_expectations(side_sums, np.asarray(b), np.asarray(fit_error), relative)
-    n_fold = fold_sums(which[inside], w[inside], folds) / scale if not blinded else None
-    log_p = None
-    p_fold = None
-    if n_fold is not None:
-        p_fold = count_p_value(n_fold, b_fold, s_fold)
-        log_p = float(
-            combined_log_p(
-                combination, n_fold, b_fold, s_fold, shared, np.asarray(b), np.asarray(total_error)
-            )
-        )
-    return LookResult(
+    n_fold = fold_sums(which[inside], w[inside], folds) / jumps.scale if not blinded else None
+    summed = [SUMMED_WARNING] if combination == "kfold-summed" else []
+    return finish_look(
+        jumps,
+        folds,
+        n_fold,
+        (b_fold, s_fold, shared, np.asarray(b), np.asarray(total_error)),
+        summed,
         method=method,
         working_point=working_point,
         window=window,
         combination=combination,
-        observed=None if n_fold is None else float(n_fold.sum()) * scale,
-        expected=b * scale,
-        expected_error=total_error * scale,
         shape_error=relative,
-        p_local=None if log_p is None else float(np.exp(log_p)),
-        log_p_local=log_p,
-        z_local=None if log_p is None else significance(log_p),
-        folds=tuple(
-            FoldCount(
-                fold=f,
-                observed=None if n_fold is None else float(n_fold[i]) * scale,
-                expected=float(b_fold[i]) * scale,
-                expected_error=float(s_fold[i]) * scale,
-                p=None if p_fold is None else float(p_fold[i]),
-            )
-            for i, f in enumerate(folds)
-        ),
         spectrum=spectrum,
-        warning=SUMMED_WARNING if combination == "kfold-summed" else None,
     )
 
 
@@ -420,8 +356,3 @@ def calibrate_look(look: LookResult, null: NullDistribution, source: str) -> Loo
         warning=text,
         calibration=found,
     )
-
-
-def fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
-    """Sum of weights in each fold."""
-    return np.array([weights[fold == f].sum() for f in folds])

@@ -22,6 +22,7 @@ An *efficiency* below is that of the template: the fraction of it at or above a 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,16 +31,14 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import window_bins
 from serendip.statistics.fit import SpectrumFit
-from serendip.statistics.look_result import TEMPLATE_COUNT, FoldCount, LookResult, TemplateErrors
-from serendip.statistics.looks import (
-    SUMMED_WARNING,
-    combined_log_p,
-    event_weights,
-    fold_sums,
-    poisson_scale,
-    tested_folds,
+from serendip.statistics.look_result import (
+    TEMPLATE_COUNT,
+    LookResult,
+    TemplateErrors,
+    finish_look,
+    look_jumps,
 )
-from serendip.statistics.pvalues import count_p_value, significance
+from serendip.statistics.looks import SUMMED_WARNING, event_weights, fold_sums, tested_folds
 
 __all__ = [
     "COUNT_WARNING",
@@ -261,6 +260,7 @@ def count_look(
     combination: str = "sequential",
     n_folds: int,
     weights: ArrayLike | None = None,
+    groups: NDArray[Any] | None = None,
     blinded: bool = False,
     method: str = "",
 ) -> LookResult:
@@ -280,7 +280,7 @@ def count_look(
         What the templates predict.
     working_point
         Events with an efficiency up to it are counted.
-    combination, n_folds, weights, blinded, method
+    combination, n_folds, weights, groups, blinded, method
         As for :func:`serendip.statistics.looks.analyse_look`.
 
     Raises
@@ -299,7 +299,8 @@ def count_look(
     use = (rank <= working_point) & np.isin(which, folds) & (m >= edges[0]) & (m < edges[-1])
     inside = use & window.contains(m)
     side = use & ~inside
-    scale = poisson_scale(w[side]) if np.any(w[side] > 0) else poisson_scale(w)
+    jumps = look_jumps(w, None if groups is None else np.asarray(groups), side, inside, blinded=blinded)
+    scale = jumps.scale
 
     total_yield, yield_error = inclusive.window(low, high)
     correction, covariance, errors = template_errors(curves, working_point, yield_error / total_yield)
@@ -320,41 +321,18 @@ def count_look(
         expected_error=inclusive.expected_error * share,
         jacobian=inclusive.jacobian * share,
     )
-    log_p, p_fold, n_fold = None, None, None
-    if not blinded:
-        n_fold = fold_sums(which[inside], w[inside], folds) / scale
-        p_fold = count_p_value(n_fold, b_fold, s_fold)
-        log_p = float(
-            combined_log_p(
-                combination, n_fold, b_fold, s_fold, np.asarray(shared), np.asarray(b), np.asarray(sigma)
-            )
-        )
-    return LookResult(
+    return finish_look(
+        jumps,
+        folds,
+        None if blinded else fold_sums(which[inside], w[inside], folds) / scale,
+        (b_fold, s_fold, np.asarray(shared), np.asarray(b), np.asarray(sigma)),
+        [COUNT_WARNING, SUMMED_WARNING] if combination == "kfold-summed" else [COUNT_WARNING],
         method=method,
         working_point=working_point,
         window=window,
         combination=combination,
-        observed=None if n_fold is None else float(n_fold.sum()) * scale,
-        expected=b * scale,
-        expected_error=sigma * scale,
         shape_error=yield_error / total_yield,
-        p_local=None if log_p is None else float(np.exp(log_p)),
-        log_p_local=log_p,
-        z_local=None if log_p is None else significance(log_p),
-        folds=tuple(
-            FoldCount(
-                fold=f,
-                observed=None if n_fold is None else float(n_fold[i]) * scale,
-                expected=float(b_fold[i]) * scale,
-                expected_error=float(s_fold[i]) * scale,
-                p=None if p_fold is None else float(p_fold[i]),
-            )
-            for i, f in enumerate(folds)
-        ),
         spectrum=spectrum,
-        warning="; ".join(
-            [COUNT_WARNING, SUMMED_WARNING] if combination == "kfold-summed" else [COUNT_WARNING]
-        ),
         statistic=TEMPLATE_COUNT,
         template=errors,
     )

@@ -184,13 +184,14 @@ def _refit(look: LookResult, counts: Array) -> Array:
         choice=spectrum.choice,
         window=inside,
     )
-    error = np.hypot(fits.window_error, fits.window * shape_error)
+    fit_error = fits.window_error * np.sqrt(spectrum.noise_ratio)
+    error = np.hypot(fit_error, fits.window * shape_error)
     if folds_fitted(look.combination):
         expected, errors, shared = fold_fits(side, spectrum, shape_error)
     else:
         # one count for all folds
         expected, errors, shared = fits.window[:, None], error[:, None], np.zeros(len(error))
-    return combined_log_p(look.combination, observed, expected, errors, shared, fits.window, error)
+    return combined_log_p(look.combination, observed, expected, errors, shared, fits.window, error, look.tail)
 
 
 def _template_count(look: LookResult, counts: Array, pull: Array) -> Array:
@@ -218,6 +219,7 @@ def _template_count(look: LookResult, counts: Array, pull: Array) -> Array:
         shared,
         total,
         total_error,
+        look.tail,
     )
 
 

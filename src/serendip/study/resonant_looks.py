@@ -151,7 +151,7 @@ def _looks(
         efficiency = np.ones(len(mass))
     else:
         ties = tie_breaker(events.ids, config.seed)
-        efficiency = background_efficiency(scores, fold, fit.sideband(mass), weights, ties)
+        efficiency = background_efficiency(scores, fold, fit.sideband(mass), weights, ties, events.groups)
     looks = [
         analyse_look(
             mass[used],
@@ -163,6 +163,7 @@ def _looks(
             combination=combination,
             n_folds=config.folds,
             weights=None if events.weight is None else weights[used],
+            groups=None if events.groups is None else events.groups[used],
             working_point=point,
         )
         for point in working_points

@@ -14,7 +14,7 @@ window is the ``expected_error`` of the look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,8 +80,9 @@ def window_background(run: Run, index: int) -> WindowBackground:
     after = _record(run, look, index)
     edges = np.asarray(after.edges)
     window = (edges[:-1] >= look.window[0]) & (edges[1:] <= look.window[1])
-    weighted = is_weighted(run)
-    inclusive = _refit(before, window, _family(run), None, weighted=weighted)
+    uneven = is_weighted(run)
+    known = None if look.fit is None else look.fit.effective_events
+    inclusive = _refit(before, window, _family(run), None, known, uneven=uneven)
     if after.fit is not None and before.fit is not None and after.fit.function == before.fit.function:
         spectrum, jacobian = inclusive, inclusive.jacobian[window]
         covariance = jacobian @ inclusive.coefficient_covariance @ jacobian.T
@@ -89,7 +90,8 @@ def window_background(run: Run, index: int) -> WindowBackground:
         offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
         if not any(after.expected):
             raise NotReproducedError("no sideband event passes the cut, so there is no shape to fit")
-        spectrum = _refit(after, window, EFFICIENCY, offset, weighted=weighted)
+        known = None if look.effective_events is None else look.effective_events.sideband
+        spectrum = _refit(after, window, EFFICIENCY, offset, known, uneven=uneven)
         covariance = _covariance(inclusive, spectrum, window)
     total = float(np.sqrt(covariance.sum()))
     if abs(total / look.expected_error - 1) > _TOLERANCE:
@@ -107,8 +109,9 @@ def window_background(run: Run, index: int) -> WindowBackground:
 
 
 def is_weighted(run: Run) -> bool:
-    """Whether the events of a run had weights."""
-    return RunDirectory(run.path).manifest().get("input", {}).get("weight") is not None
+    """Whether the events of a run had weights, or belonged together in groups."""
+    weight = RunDirectory(run.path).manifest().get("input", {}).get("weight")
+    return weight is not None or run.config.get("group") is not None
 
 
 def _record(run: Run, look: Look, index: int | None) -> Spectrum:
@@ -130,8 +133,9 @@ def _refit(
     window: NDArray[np.bool_],
     family: BackgroundFamily,
     offset: Array | None,
+    effective: float | None,
     *,
-    weighted: bool,
+    uneven: bool,
 ) -> SpectrumFit:
     """The fit behind a spectrum, with the functions of the run."""
     if record.fit is None or record.fit.function not in family.members:
@@ -162,13 +166,26 @@ def _refit(
         except SerendipError as error:
             raise NotReproducedError(f"its fit fails when repeated ({error})") from None
 
-    found = fit(1.0)
-    # a run does not say how its weights spread; the errors of a fit grow with the root of the scale
-    for _ in range(_STEPS if weighted else 0):
-        ratio = float(np.median(errors[~window] / found.expected_error[~window])) ** 2
-        if abs(ratio - 1) < 1e-7:
-            break
-        found = fit(found.scale * ratio)
+    def wider(found: SpectrumFit) -> float:
+        return float(np.median(errors[~window] / found.expected_error[~window])) ** 2
+
+    if uneven and effective:
+        found = fit(counts[~window].sum() / effective)
+        # what the noise in the bins adds
+        ratio = max(wider(found), 1.0)
+        found = replace(
+            found,
+            coefficient_covariance=found.coefficient_covariance * ratio,
+            expected_error=found.expected_error * np.sqrt(ratio),
+        )
+    else:
+        found = fit(1.0)
+        # older runs do not say how their weights spread; the errors of a fit grow with the root of the scale
+        for _ in range(_STEPS if uneven else 0):
+            ratio = wider(found)
+            if abs(ratio - 1) < 1e-7:
+                break
+            found = fit(found.scale * ratio)
     if not (
         np.all(np.abs(found.expected - expected) <= _TOLERANCE * errors)
         and np.all(np.abs(found.expected_error - errors) <= _TOLERANCE * errors)

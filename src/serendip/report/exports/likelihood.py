@@ -280,11 +280,14 @@ def _tell(model: LookModel) -> None:
         log.warning("%s: %s", where, look.warning)
     if p and look.p_local and abs(np.log(p / look.p_local)) > _SAME_P:
         log.warning(
-            "%s: its p-value of %.3g (%s) is not that of the exported count, which is %.3g",
+            "%s: its p-value of %.3g (%s) is not that of the exported count, which is %.3g%s",
             where,
             look.p_local,
             look.combination,
             p,
+            ""
+            if model.scale == 1.0
+            else ": a Poisson count has the variance of weighted events, not their tail",
         )
 
 

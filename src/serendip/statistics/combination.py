@@ -1,0 +1,95 @@
+"""How the folds of a look become one p-value."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from serendip.errors import InputError
+from serendip.statistics.compound import CompoundTail
+from serendip.statistics.pvalues import stouffer, z_value
+
+__all__ = [
+    "COMBINATIONS",
+    "SINGLE",
+    "Combination",
+    "combined_log_p",
+    "fold_sums",
+    "folds_fitted",
+    "tested_folds",
+]
+
+Array = NDArray[np.float64]
+Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+COMBINATIONS: tuple[str, ...] = get_args(Combination)
+SINGLE = "single"
+"""All events in one count: for a selection that nothing was trained for, so that there are no folds to combine."""
+
+
+def tested_folds(combination: str, n_folds: int) -> list[int]:
+    """Folds that are counted: the sequential scheme never tests fold 0, and without training there is one fold."""
+    if combination == SINGLE:
+        return [0]
+    if combination not in COMBINATIONS:
+        raise InputError(f"unknown combination '{combination}'; expected one of: {', '.join(COMBINATIONS)}")
+    if n_folds < 2:
+        raise InputError(f"cross-training needs at least 2 folds, not {n_folds}")
+    return list(range(1 if combination.startswith("sequential") else 0, n_folds))
+
+
+def folds_fitted(combination: str) -> bool:
+    """Whether the p-value is made of fold p-values, so that each fold needs an expectation of its own."""
+    return combination in ("sequential-stouffer", "kfold-bonferroni")
+
+
+def combined_log_p(
+    combination: str,
+    observed: Array,
+    expected: Array,
+    errors: Array,
+    shared: Array,
+    total: Array,
+    total_error: Array,
+    tail: CompoundTail | None = None,
+) -> Array:
+    """``ln p`` of a look from its folds, for many toys at once.
+
+    Parameters
+    ----------
+    combination
+        One of :data:`COMBINATIONS`, or :data:`SINGLE`.
+    observed, expected, errors
+        Per fold in Poisson units, shape ``(..., n_folds)``.
+    shared
+        Relative error common to the folds, shape ``(...)``.
+    total, total_error
+        Summed expectation and its full error, shape ``(...)``.
+    tail
+        What is counted, in the same units; None: single events.
+    """
+    tail = CompoundTail.of(()) if tail is None else tail
+    if combination in ("sequential", "kfold-summed", SINGLE):
+        return tail.log_p(observed.sum(axis=-1), total, total_error)[0]
+    at_least, above = tail.log_p(observed, expected, errors)
+    if combination == "kfold-bonferroni":
+        n_folds = observed.shape[-1]
+        return np.asarray(np.minimum(at_least.min(axis=-1) + np.log(n_folds), 0.0))
+    # The mid-p value: a plain tail is 1 where nothing is observed, and one empty fold would end the search.
+    log_p = np.logaddexp(at_least, above) - np.log(2.0)
+    f = np.arange(1, observed.shape[-1] + 1)
+    variance = expected + errors**2
+    covariance = (expected[..., :, None] * expected[..., None, :]) * (shared**2)[..., None, None]
+    spread = np.sqrt(np.maximum(variance, 1e-300))
+    correlation = covariance / (spread[..., :, None] * spread[..., None, :])
+    index = np.arange(len(f))
+    correlation[..., index, index] = 1.0
+    z = stouffer(z_value(log_p=log_p), f**1.5, correlation)
+    return np.asarray(log_ndtr(-z))
+
+
+def fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
+    """Sum of weights in each fold."""
+    return np.array([weights[fold == f].sum() for f in folds])
