@@ -82,10 +82,9 @@ def same(ours: Any, theirs: Any) -> bool:
 
 def short(message: str) -> str:
     """A message without the names of file, branch and class."""
-    message = re.sub(
-        r"'[^']*'|\([^()]*(\([^()]*\)[^()]*)*\)|\b(class|type) \S.*?(?=[;,]| in )", "...", message
-    )
-    return re.sub(r"\d+", "N", message).split(": ", 1)[-1][:110]
+    message = re.sub(r"\b(class|type) .+?(?=;| that uproot|, packed| here)", r"\1 ...", message)
+    message = re.sub(r"'[^']*'|\([^()]*(\([^()]*\)[^()]*)*\)", "...", message)
+    return re.sub(r"\d+", "N", message).split(": ", 1)[-1].split(";")[0].removesuffix(" ...")
 
 
 def main() -> None:

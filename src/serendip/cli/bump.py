@@ -49,7 +49,9 @@ def bump(
     where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
     group: Group = None,
-    tree: Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5).")] = None,
+    tree: Annotated[
+        str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5); A+B joins two.")
+    ] = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass, window and range: GeV or TeV.")] = "GeV",
     preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
     sqrt_s: Annotated[

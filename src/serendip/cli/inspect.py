@@ -32,7 +32,7 @@ def inspect(
         str | None, typer.Option("--id", help="Column with the event id, or several: counts repeated ones.")
     ] = None,
     group: Group = None,
-    tree: Annotated[str | None, typer.Option(help="Table inside a ROOT or HDF5 file.")] = None,
+    tree: Annotated[str | None, typer.Option(help="Table inside a ROOT or HDF5 file; A+B joins two.")] = None,
     preset: Annotated[str | None, typer.Option(help="Known kind of file: lhco.")] = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass in the file: GeV or TeV.")] = "GeV",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,

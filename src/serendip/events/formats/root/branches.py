@@ -16,6 +16,7 @@ from serendip.events.formats.root.fields import Contents, Field, columns_of_form
 
 __all__ = ["describe_tree"]
 
+_UNSPLIT = "is an unsplit object of the class {} that uproot cannot read as numbers; write its numbers as branches of their own (split it)"
 _DIMENSIONS = re.compile(r"(\[[^\]]*\])+$")
 
 
@@ -88,7 +89,9 @@ def _add(tree: Any, branch: Any, name: str, found: Contents) -> None:
     elif isinstance(kind, uproot.AsObjects):
         _add_object(branch, kind, name, typename, found)
     else:
-        found.refuse(name, f"is of the type {typename or 'unknown'}, which uproot cannot read")
+        found.refuse(
+            name, f"is of {f'the type {typename}' if typename else 'a type'} that uproot does not know"
+        )
 
 
 def _interpretation(branch: Any) -> tuple[Any, bool]:
@@ -153,8 +156,8 @@ def _add_record(branch: Any, kind: Any, name: str, typename: str, found: Content
     try:
         columns = list(columns_of_form(kind.awkward_form(branch.file)))
         branch.array(entry_stop=1)
-    except Exception as error:  # noqa: BLE001 - as above
-        found.refuse(name, f"is an unsplit object of the class {typename} ({reason_of(error)})")
+    except Exception:  # noqa: BLE001 - as above
+        found.refuse(name, _UNSPLIT.format(typename))
         return
     for path, number, depth, why in columns:
         full = ".".join((name, *path))
@@ -175,7 +178,4 @@ def _add_object(branch: Any, kind: Any, name: str, typename: str, found: Content
     if len(columns) == 1 and columns[0][0] == () and not columns[0][3]:
         found.add(name, Field(columns[0][1], columns[0][2], branch, plain=False))
     else:
-        found.refuse(
-            name,
-            f"is an unsplit object of the class {typename}; write its numbers as branches of their own (split it)",
-        )
+        found.refuse(name, _UNSPLIT.format(typename))
