@@ -322,3 +322,28 @@ def test_command_says_what_the_closure_allows(tmp_path, caplog):
     text, warned = run(x, y, "--weight", "w", "--closure", "0.1", w=w)
     assert "effective events: A " in text
     assert "one event of weight 50 in A moves the significance by" in warned
+
+
+def test_command_groups_events_that_belong_together(tmp_path):
+    x, y = normal(5000, seed=10)
+    path = tmp_path / "events.parquet"
+    twice = {"x": np.tile(x, 2), "y": np.tile(y, 2), "event": np.tile(np.arange(len(x)), 2)}
+    arguments = [str(path), "--x", "x", "--y", "y", "--cut-x", "1.5", "--cut-y", "1.5", "--json", "--unblind"]
+
+    def run(table, *more: str) -> dict:
+        pq.write_table(pa.table(table), path)
+        result = RUNNER.invoke(APP, [*arguments, "--closure", "0.1", *more])
+        if result.exception is not None:
+            raise result.exception
+        return json.loads(result.stdout)
+
+    with pytest.raises(InputError, match="--group"):
+        run(twice)
+    once = run({"x": x, "y": y})
+    for how in ("event", "duplicates"):
+        found = run(twice, "--group", how)
+        assert found["counts"]["A"] == 2 * once["counts"]["A"]
+        assert found["effective_events"] == once["effective_events"]
+        assert found["fit"]["p"] == pytest.approx(once["fit"]["p"])
+    # taken as independent they would be twice as many
+    assert abs(run(twice, "--group", "none")["fit"]["z"]) > 1.2 * abs(once["fit"]["z"])

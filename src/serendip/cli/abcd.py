@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serendip.cli.options import Preset, Table, Tree, Weight, Where
+from serendip.cli.options import Group, Preset, Table, Tree, Weight, Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +63,7 @@ def abcd(
     ] = None,
     where: Where = None,
     weight: Weight = None,
+    group: Group = None,
     tree: Tree = None,
     preset: Preset = None,
     unblind: Annotated[bool, typer.Option("--unblind", help="Count the events in A.")] = False,
@@ -81,11 +82,13 @@ def abcd(
         raise InputError("give either --signal (a file) or --signal-label (a column of the data), not both")
     if signal is None and signal_weight is not None:
         raise InputError("--signal-weight belongs to --signal FILE")
-    events = _read(file, x, y, weight, where, tree, preset, signal_label)
+    events = _read(file, x, y, weight, where, tree, preset, signal_label, group=group)
     columns = (events[x], events[y], cut_x, cut_y)
     weights = None if events.weight is None else events.weights
-    counts = abcd_counts(*columns, weights=weights, hidden=not unblind)
-    tested = measure_closure(*columns, weights=weights, validation_x=validation_x, validation_y=validation_y)
+    counts = abcd_counts(*columns, weights=weights, groups=events.groups, hidden=not unblind)
+    tested = measure_closure(
+        *columns, weights=weights, groups=events.groups, validation_x=validation_x, validation_y=validation_y
+    )
     withheld = tested.refusal if closure is None else None
     delta = tested.uncertainty if closure is None else closure
 
@@ -108,7 +111,7 @@ def abcd(
         "cut_x": cut_x,
         "cut_y": cut_y,
         "blinded": not unblind,
-        "weighted": weights is not None,
+        "weighted": weights is not None or events.group is not None,
         "counts": counts.to_dict(),
         "effective_events": dict(zip("ABCD", counts.effective, strict=True)),
         "expected": counts.expected,
@@ -124,7 +127,7 @@ def abcd(
         "withheld": withheld,
     }
     if unblind and weights is not None and withheld is None:
-        heavy = heaviest_event(*columns, weights, closure=delta)
+        heavy = heaviest_event(*columns, weights, groups=events.groups, closure=delta)
         content["heaviest_event"] = None if heavy is None else heavy.to_dict()
     typer.echo(json.dumps(content, indent=1) if as_json else _text(content, tested))
     for line in _warnings(content, tested):
@@ -141,6 +144,7 @@ def _read(
     preset: str | None,
     label: str | None,
     *,
+    group: str | None = None,
     simulated: bool = False,
 ) -> Events:
     from serendip.events.read import read
@@ -150,12 +154,14 @@ def _read(
         features=[x, y],
         weight=weight,
         label=label,
+        group=group,
         where=where,
         tree=tree,
         preset=preset,
         for_training=False,
         need_mass=False,
         negative_weights=simulated,
+        independent=not simulated,
     )
 
 
