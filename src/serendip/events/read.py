@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from serendip.events.identity import (
     content_codes,
     group_codes,
 )
+from serendip.events.jagged import Jagged
 from serendip.events.presets import preset_table
 from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
 from serendip.events.weights import explain_negative_weights
@@ -169,7 +170,8 @@ def _build(
     def place(i: int) -> str:
         return table.place(int(i if rows is None else rows[i]))
 
-    keep, left_out, ranges = _finite(name, roles, columns, place)
+    objects = {e.text for e in roles.numbers if any(isinstance(raw[column], Jagged) for column in e.columns)}
+    keep, left_out, ranges = _finite(name, roles, columns, objects, place)
     if keep is not None:
         kept = np.flatnonzero(keep)
         if len(kept) == 0:
@@ -257,6 +259,7 @@ def _finite(
     name: str,
     roles: Roles,
     columns: Mapping[str, NDArray[Any]],
+    objects: Collection[str],
     place: Place,
 ) -> tuple[NDArray[np.bool_] | None, dict[str, int], dict[str, tuple[Any, Any]]]:
     """Mask of the rows to keep (None: all), how many each column made unusable, and the ranges."""
@@ -280,7 +283,8 @@ def _finite(
                 f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in {place(first)}; expected "
                 "finite weights that are not negative; remove these rows with --where"
             )
-        left_out[f"{text} is NaN or infinite"] = bad
+        why = ": no such object, NaN or infinite" if text in objects else " is NaN or infinite"
+        left_out[text + why] = bad
         keep = good if keep is None else keep & good
     return keep, left_out, ranges
 
