@@ -130,6 +130,14 @@ def test_windows_are_written_to_a_per_cent_of_their_width(window, text):
     assert words.interval(window) == text
 
 
+def test_errors_and_pulls_of_weighted_counts_are_those_of_counts_in_their_unit():
+    counts, expected = np.array([0.0, 4.0, 9.0]), np.array([1.0, 2.0, 12.0])
+    np.testing.assert_allclose(poisson_errors(6 * counts, 6.0), 6 * poisson_errors(counts))
+    np.testing.assert_allclose(
+        bin_significance(6 * counts, 6 * expected, 6.0), bin_significance(counts, expected)
+    )
+
+
 def test_poisson_errors_are_the_garwood_interval():
     low, high = poisson_errors([0.0, 1.0, 10.0])
     # chi-squared form of the central interval

@@ -13,25 +13,27 @@ __all__ = ["bin_significance", "p_of_sigma", "poisson_errors", "sigma_levels"]
 ONE_SIGMA_TAIL = 0.15865525393145707
 
 
-def poisson_errors(counts: ArrayLike) -> NDArray[np.float64]:
+def poisson_errors(counts: ArrayLike, scale: float = 1.0) -> NDArray[np.float64]:
     """Central 68.3 % Poisson intervals (Garwood) as distances below and above each count.
 
     Parameters
     ----------
     counts
         Numbers of events, shape ``(n,)``; NaN stays NaN.
+    scale
+        For sums of weights: what they are divided by to behave like counts, ``sum(w^2)/sum(w)``.
 
     Returns
     -------
     Shape ``(2, n)``: lower and upper error bar.
     """
-    n = np.asarray(counts, dtype=np.float64)
+    n = np.asarray(counts, dtype=np.float64) / scale
     low = np.where(n > 0, special.gammaincinv(np.where(n > 0, n, 1.0), ONE_SIGMA_TAIL), 0.0)
     high = special.gammaincinv(n + 1.0, 1.0 - ONE_SIGMA_TAIL)
-    return np.stack([n - low, high - n])
+    return np.stack([n - low, high - n]) * scale
 
 
-def bin_significance(observed: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
+def bin_significance(observed: ArrayLike, expected: ArrayLike, scale: float = 1.0) -> NDArray[np.float64]:
     """Signed significance of each bin from its Poisson p-value, arXiv:1111.2062.
 
     Positive for an excess, negative for a deficit, 0 where the p-value is above one half. The uncertainty of
@@ -41,8 +43,10 @@ def bin_significance(observed: ArrayLike, expected: ArrayLike) -> NDArray[np.flo
     ----------
     observed, expected
         Numbers of events per bin, shape ``(n,)``; NaN (a blinded bin) stays NaN.
+    scale
+        As for :func:`poisson_errors`.
     """
-    n, b = np.asarray(observed, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    n, b = (np.asarray(values, dtype=np.float64) / scale for values in (observed, expected))
     b = np.maximum(b, 1e-12)
     excess = n > b
     p = np.where(excess, special.gammainc(np.maximum(n, 1e-12), b), special.gammaincc(n + 1.0, b))

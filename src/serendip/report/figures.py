@@ -143,7 +143,7 @@ def spectrum(
         top.errorbar(
             centres[seen],
             observed[seen],
-            yerr=poisson_errors(observed[seen]),
+            yerr=poisson_errors(observed[seen], record.scale),
             fmt="o",
             ms=4,
             lw=1.2,
@@ -156,7 +156,7 @@ def spectrum(
         top.set_ylim(0.4 * lowest, 8 * highest)
         top.set_ylabel(bin_label(record.edges, unit))
         top.legend(loc="upper right", title=_selection(record.method, record.working_point))
-        pulls = np.nan_to_num(bin_significance(observed, expected))
+        pulls = np.nan_to_num(bin_significance(observed, expected, record.scale))
         bottom.stairs(pulls, edges, fill=True, color=FIT, alpha=0.8)
         bottom.axhline(0, color=DATA, lw=1)
         reach = max(3.5, 1.15 * float(np.abs(pulls).max()))

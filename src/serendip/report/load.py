@@ -223,7 +223,10 @@ def _same_length(edges: Numbers, **values: Numbers | Gaps | None) -> None:
 
 
 class Spectrum(_Record):
-    """Mass spectrum with its background expectation; ``working_point`` None = before the cut."""
+    """Mass spectrum with its background expectation; ``working_point`` None = before the cut.
+
+    Counts of weighted events divided by ``scale``, ``sum(w^2)/sum(w)`` of the sidebands, are Poisson-like.
+    """
 
     look: int | None = None
     method: str | None = None
@@ -233,6 +236,7 @@ class Spectrum(_Record):
     observed: Gaps
     expected: Numbers
     expected_error: Numbers
+    scale: Annotated[float, Field(gt=0)] = 1.0
     fit: Fit | None = None
 
     @model_validator(mode="after")

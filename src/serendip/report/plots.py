@@ -134,7 +134,7 @@ def spectrum(
     lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
     name = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
     blinded = bool(np.isnan(observed).any())
-    significance = bin_significance(observed, expected)
+    significance = bin_significance(observed, expected, record.scale)
     reach = max(3.5, 1.15 * float(np.nan_to_num(np.abs(significance)).max()))
     edge = {"width": 0, "color": FIT}
     data = [
@@ -159,7 +159,7 @@ def spectrum(
             "hoverinfo": "skip",
         },
         _line(edges, expected.tolist(), name, FIT),
-        _points(edges, observed.tolist(), poisson_errors(observed), "data"),
+        _points(edges, observed.tolist(), poisson_errors(observed, record.scale), "data"),
         {
             "type": "bar",
             "x": _numbers(0.5 * (np.asarray(edges)[1:] + np.asarray(edges)[:-1])),

@@ -97,6 +97,7 @@ def _spectrum(
         "observed": _shown(counts, window_fit.edges, hidden),
         "expected": fit.expected,
         "expected_error": fit.expected_error,
+        "scale": fit.scale,
         "fit": {
             "function": fit.function,
             "averaged": fit.averaged,

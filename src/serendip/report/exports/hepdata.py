@@ -244,10 +244,11 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
     else:
         name = f"Spectrum of look {record.look}, {record.method}"
         qualifiers = _described(run.results.looks[record.look])
+    weighted = "" if record.scale == 1 else f" of the sums of weights in units of {record.scale:.4g}"
     function = "" if record.fit is None else f" ({record.fit.name})"
     counts = []
     for n in record.observed:
-        below, above = (None, None) if n is None else (float(v[0]) for v in poisson_errors([n]))
+        below, above = (None, None) if n is None else (float(v[0]) for v in poisson_errors([n], record.scale))
         counts.append(_value(n, ("stat", below, above), rounded=False))
     expected = [
         _value(b, ("fit", error, error))
@@ -262,7 +263,7 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
     return _Table(
         _short(name, None),
         f"Events per bin of {run.diagnostics.mass_name} and the background fit{function}, which did not see the window. Errors of "
-        "the data are central 68.3% Poisson intervals; those of the fit are correlated between bins.",
+        f"the data are central 68.3% Poisson intervals{weighted}; those of the fit are correlated between bins.",
         [
             _bins(
                 run.diagnostics.mass_name,

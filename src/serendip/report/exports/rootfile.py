@@ -70,7 +70,7 @@ def _spectrum(file: Any, run: Run, record: Spectrum) -> None:
     hidden = any(n is None for n in record.observed)
     observed = np.array([0.0 if n is None else n for n in record.observed])
     name = "observed_outside_windows" if hidden else "observed"
-    file[f"{folder}/{name}"] = _histogram(record, observed, observed)
+    file[f"{folder}/{name}"] = _histogram(record, observed, record.scale * observed)
     file[f"{folder}/expected"] = _histogram(
         record, np.asarray(record.expected), np.asarray(record.expected_error) ** 2
     )
