@@ -123,21 +123,22 @@ class CompoundTail:
 
     For equal weights the exact p-value of the on/off problem is the tail of a Poisson number whose mean has the density
     :math:`\Gamma(m+1, \tau)`, with :math:`m = (b/\sigma)^2` and :math:`\tau = b/\sigma^2` (Linnemann, physics/0312059). With weights
-    the number of jumps has this law, :math:`\tau = m \langle w \rangle / b` with the mean jump beside the window, and their sum the
+    the number of jumps has this law, :math:`\tau = m \langle w \rangle / b` with the mean jump :math:`\langle w \rangle` beside the window, and their sum the
     characteristic function
 
     .. math:: \phi_T(t) = \Bigl[1 + \frac{1 - \phi_w(t)}{\tau}\Bigr]^{-(m+1)},
 
     :math:`\phi_w` that of one jump. Sizes are those of the jumps beside the window *and* of those in it: under background alone a
     heavy jump that happens to be in the window could as well have been beside it. The expected number of jumps comes from the
-    side alone. Jumps of one size give exactly :func:`~serendip.statistics.pvalues.count_p_value`.
+    side alone; if jumps in the window are lighter, as where weights depend on the mass, it is so many more of all jumps that their
+    sum is the expected one. Jumps of one size give exactly :func:`~serendip.statistics.pvalues.count_p_value`.
 
     Attributes
     ----------
     value, share
         Sizes and their probabilities, shape ``(n_values,)``; one size: jumps are alike.
     mean
-        Mean size beside the window.
+        Mean size by which the expected number of jumps is found.
     """
 
     value: Array
@@ -167,7 +168,7 @@ class CompoundTail:
             size = float(sizes.mean())
             size = 1.0 if abs(size - 1.0) < _EQUAL else size
             return cls(np.array([size]), np.ones(1), size)
-        mean = float(off.mean() if len(off) else (sizes**2).sum() / sizes.sum())
+        mean = float(min(off.mean(), sizes.mean()) if len(off) else (sizes**2).sum() / sizes.sum())
         part = sum(np.cumsum(sizes**k) / np.sum(sizes**k) for k in (0, 1, 2)) / 3.0
         place = np.minimum((part * _VALUES).astype(int), _VALUES - 1)
         number, total = np.bincount(place), np.bincount(place, sizes)
