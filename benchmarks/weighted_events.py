@@ -122,12 +122,16 @@ def experiment(case: Case, statistic: str, rng: np.random.Generator) -> tuple[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--experiments", type=int, default=500)
     parser.add_argument("--only", default="")
     parser.add_argument("--statistic", choices=("look", "bump", "both"), default="both")
     options = parser.parse_args()
-    print("| events | statistic | effective | p < 0.05 | p < 0.01 | p < 0.003 | refused |\n|---|---|---|---|---|---|---|")
+    print(
+        "| events | statistic | effective | p < 0.05 | p < 0.01 | p < 0.003 | refused |\n|---|---|---|---|---|---|---|"
+    )
     for name, case in CASES.items():
         if options.only not in name:
             continue

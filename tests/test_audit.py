@@ -253,3 +253,17 @@ def test_nanoaod_lists_jagged_branches(shared_data):
     with uproot.open(path) as file:
         flat = [b.name for b in file["Events"].branches if isinstance(b.interpretation, uproot.AsDtype)]
     assert {column.name for column in found.columns} == set(flat)
+
+
+@pytest.mark.parametrize(
+    ("options", "worth"), [((), "64 of 100"), (("--group", "g"), "32 of 100 in 50 groups")]
+)
+def test_inspect_says_what_weighted_events_are_worth(run, tmp_path, options, worth):
+    weight = np.where(np.arange(100) < 20, 4.0, 1.0)
+    frame = {"m": np.linspace(1000, 2000, 100), "w": weight, "g": np.arange(100) // 2}
+    path = tmp_path / "weighted.csv"
+    rows = zip(*frame.values(), strict=True)
+    path.write_text("\n".join([",".join(frame), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    result = run(path, "--mass", "m", "--weight", "w", *options)
+    # (20*4 + 80)^2 / (20*16 + 80) = 64, and pairs of equal weights: half of it
+    assert f"Effective number of events, (Σw)²/Σw²: {worth}." in result.stdout

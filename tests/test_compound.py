@@ -139,7 +139,7 @@ def test_noise_of_bins_has_the_covariance_of_groups():
 
 
 def test_negative_weights_of_data_are_refused_with_what_to_do():
-    with pytest.raises(InputError, match=r"3 of 5 event weights are negative, the first -2;.*--where"):
+    with pytest.raises(InputError, match=r"3 of 5 events have a negative weight.*cell resampling"):
         event_weights([1.0, -2.0, 3.0, -1.0, -0.5], 5)
     with pytest.raises(InputError, match="not finite"):
         event_weights([1.0, np.inf], 2)

@@ -97,3 +97,37 @@ def test_tied_scores_are_cut_at_the_working_point_and_alike_on_both_sides() -> N
     )
     assert np.array_equal(again, efficiency[shuffled])
     assert not np.array_equal(tie_breaker(np.arange(n), seed=2), TIES)
+
+
+@pytest.mark.parametrize("smearing", [0.0, 0.3])
+def test_groups_keep_the_same_fraction_of_sideband_and_window(smearing: float) -> None:
+    """Four members each: one group more or less than there should be would be a bias of a tenth."""
+    rng = np.random.default_rng(11)
+    inside, beside, expected = 0.0, 0.0, 0.0
+    for _ in range(400):
+        groups = np.repeat(np.arange(600), 4)
+        sideband = np.repeat(rng.random(600) < 0.5, 4)
+        score = rng.normal(size=600)[groups] + smearing * rng.normal(size=2400)
+        ties = rng.integers(0, 1 << 62, 2400).astype(np.uint64)
+        efficiency = background_efficiency(
+            score, np.zeros(2400, dtype=np.int64), sideband, np.ones(2400), ties, groups
+        )
+        chosen = efficiency <= 0.035
+        if smearing == 0.0:
+            # copies stand or fall together
+            assert np.all(np.bincount(groups, chosen) % 4 == 0)
+        inside += chosen[~sideband].mean()
+        beside += chosen[sideband].mean()
+        expected += 0.035
+    # ten groups of 300: an error of 1/sqrt(10 * 400) each, and one place in n + 1 that is lost
+    assert inside / beside == pytest.approx(1.0, abs=0.06)
+    assert beside / expected == pytest.approx(1.0, abs=0.08)
+
+
+def test_groups_of_one_change_nothing() -> None:
+    rng = np.random.default_rng(12)
+    score, fold, sideband = rng.normal(size=500), rng.integers(0, 3, 500), rng.random(500) < 0.6
+    weights, ties = rng.exponential(size=500), rng.integers(0, 1 << 62, 500).astype(np.uint64)
+    alone = background_efficiency(score, fold, sideband, weights, ties)
+    grouped = background_efficiency(score, fold, sideband, weights, ties, rng.permutation(500))
+    assert grouped == pytest.approx(alone, rel=1e-12, nan_ok=True)

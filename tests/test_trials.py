@@ -212,3 +212,31 @@ def test_misuse_is_refused(looks):
         global_p_value(looks, 0, rng)
     with pytest.raises(ValueError, match="blinded"):
         global_p_value([replace(looks[0], log_p_local=None)], 10, rng)
+
+
+@pytest.mark.parametrize("kind", ["weights", "groups"])
+def test_local_and_global_p_agree_for_uneven_events(kind):
+    """One look: the toys are as uneven as the data, and their p-values mean what the local one means."""
+    rng = np.random.default_rng(21)
+    low, high, n = 2200.0, 8000.0, 20_000
+    mass = (low**-6 + rng.random(n) * (high**-6 - low**-6)) ** (-1 / 6)
+    fold, score = rng.integers(0, FOLDS, n), rng.random(n)
+    weights, groups = np.where(rng.random(n) < 0.02, 50.0, 1.0), None
+    if kind == "groups":
+        groups = np.repeat(np.arange(n), np.where(rng.random(n) < 0.02, 50, 1))
+        mass, fold, score, weights = mass[groups], fold[groups], score[groups], None
+    window = WINDOWS[0]
+    edges = make_edges((window.low / 1.25, window.high * 1.6), window)
+    inclusive = fit_inclusive(mass, window, edges, "dijet:3", weights=weights, groups=groups)
+    look = analyse_look(
+        mass, fold, score < 0.02, window, edges, inclusive, n_folds=FOLDS, weights=weights, groups=groups
+    )
+    rows = np.flatnonzero((score < 0.02) & (fold > 0))
+    events = LookEvents(mass, fold, (rows,), weights, groups)
+    p = np.exp(draw_looks([look], 3000, np.random.default_rng(22), events)[0])
+    for level in (0.05, 0.01, 0.003):
+        assert np.mean(p < level) < level + 3 * np.sqrt(level / 3000)
+    assert np.mean(p < 0.05) > 0.015
+    # the law of the jumps is that of the look, not the Poisson one
+    scaled = np.exp(draw_looks([replace(look, tail=None)], 3000, np.random.default_rng(22), events)[0])
+    assert np.mean(np.abs(np.log(scaled / p)) > 0.02) > 0.3

@@ -158,6 +158,13 @@ def _findings(found: Audit) -> list[str]:
         sentences.append(
             f"Not independent: {'; '.join(found.dependence)}. {CONSEQUENCE}. A search refuses them. {REMEDY}."
         )
+    if found.weights is not None:
+        worth = found.weights
+        grouped = any(column.role == "group" for column in found.columns)
+        sentences.append(
+            f"Effective number of events, (Σw)²/Σw²: {worth.effective:.5g} of {found.rows}"
+            f"{f' in {worth.n_events} groups' if grouped else ''}."
+        )
     if found.mass_correlated:
         sentences.append(
             f"Follow the mass beyond chance (!): {', '.join(found.mass_correlated)}. As features they can "

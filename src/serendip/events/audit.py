@@ -29,6 +29,7 @@ from serendip.events.formats.table import Table
 from serendip.events.identity import group_codes
 from serendip.events.presets import preset_table
 from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
+from serendip.events.weights import WeightSum, weight_sum
 
 __all__ = ["Audit", "ColumnAudit", "audit", "distance_correlation", "single_feature_auc"]
 
@@ -98,6 +99,8 @@ class Audit:
         Groups of columns with the same values.
     mass_correlated
         Columns that follow the mass beyond chance, the strongest first.
+    weights
+        Sum of the weights and how many events of equal weight they are worth, over sums of groups if there are some; None without.
     dependence
         Signs that events depend on each other, in words: copies, near copies, several rows of one event.
     giveaways
@@ -118,6 +121,7 @@ class Audit:
     giveaways: tuple[str, ...]
     undecided: Mapping[str, int] = field(default_factory=dict)
     dependence: tuple[str, ...] = ()
+    weights: WeightSum | None = None
 
     @property
     def constant(self) -> tuple[str, ...]:
@@ -391,6 +395,7 @@ class _Examiner:
         self.ids: list[NDArray[Any]] = []
         self.undecided: dict[str, int] = {}
         self.telling = Telling()
+        self.weights: NDArray[np.float64] | None = None
 
     def _subsample(self, rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         return rows if len(rows) <= size else np.sort(self._rng.choice(rows, size, replace=False))
@@ -415,6 +420,8 @@ class _Examiner:
         nan = int(np.count_nonzero(absent))
         hidden = b"" if masked is None else masked.tobytes()
         self._remember(name, _content(values) + hidden, constant=constant)
+        if role == "weight":
+            self.weights = np.where(finite, values, 0).astype(np.float64)
         if role in ("mass", "feature", ""):
             self.telling.add(name, role, np.where(absent, np.nan, values) if masked is not None else values)
         correlation = null = area = None
@@ -425,6 +432,13 @@ class _Examiner:
         self.seen[name] = ColumnAudit(
             name, dtype, role, low, middle, high, nan, inf, constant, correlation, null, area
         )
+
+    def _worth(self) -> WeightSum | None:
+        groups, w = self.telling.groups, self.weights
+        if groups is None:
+            return None if w is None else weight_sum(w)
+        member = np.unique(groups, return_inverse=True)[1]
+        return weight_sum(np.bincount(member, w))
 
     def _remember(self, name: str, content: bytes, *, constant: bool) -> None:
         if not constant:
@@ -476,6 +490,7 @@ class _Examiner:
             duplicated_ids=_repeated(self.ids),
             undecided=self.undecided,
             dependence=self.telling.signs(),
+            weights=self._worth(),
             duplicated_columns=tuple(tuple(names) for names in self._digests.values() if len(names) > 1),
             mass_correlated=tuple(column.name for column in correlated),
             giveaways=tuple(c.name for c in columns if c.auc is not None and c.auc > GIVEAWAY),

@@ -18,20 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from serendip.errors import InputError
+from serendip.events.weights import explain_negative_weights
 from serendip.statistics.pvalues import count_log_p_value
 
 __all__ = ["CompoundTail", "bin_noise", "effective_number", "event_weights", "group_sums", "jump_scale"]
 
 Array = NDArray[np.float64]
-
-NEGATIVE = (
-    "{negative} of {n} event weights are negative, the first {first:.4g}; p-values and trainings need weights that are not. Data: "
-    "take the weights before any subtraction. Simulation at next-to-leading order in the place of data or of a template: resample it "
-    "to positive weights (cell resampling, arXiv:2109.07851; neural resampling, arXiv:2007.11586), or generate with a positive "
-    "matching scheme; --where 'w>=0' changes the spectrum. Where only sums enter (abcd --signal, fit and limit "
-    "--signal-weight), negative weights are taken as they are"
-)
-"""Message about negative weights where only positive ones have a meaning."""
 
 _EQUAL = 1e-9  # relative spread of jumps that are the same up to rounding
 _VALUES = 192
@@ -56,7 +48,7 @@ def event_weights(weights: ArrayLike | None, n: int) -> Array:
             f"{np.count_nonzero(~np.isfinite(w))} of {n} event weights are not finite; leave these events out (--where)"
         )
     if np.any(w < 0):
-        raise InputError(NEGATIVE.format(negative=np.count_nonzero(w < 0), n=n, first=w[w < 0][0]))
+        raise InputError(explain_negative_weights(w))
     return w
 
 
