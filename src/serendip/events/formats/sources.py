@@ -188,7 +188,7 @@ def checked_format(path: Path) -> str:
         raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
     if not magic:
         raise InputError(f"'{path.name}' is empty (0 bytes)")
-    found = "Arrow" if b"ARROW1".startswith(magic) else _MAGIC.get(magic)
+    found = "Arrow" if magic == b"ARROW1"[:4] else _MAGIC.get(magic)
     if found is not None and found != name:
         raise InputError(
             f"'{path.name}' is named as {name}, but its content is {found}; give it its true suffix"
