@@ -3,7 +3,8 @@
 ``python benchmarks/reading.py [ROWS] [REPEATS]`` prints three tables. Both sides take turns, so that a busy machine slows both, and the
 ratios are medians over the repeats.
 
-* Reading: both open the file and load ten float64 columns. ``serendip.read`` also checks every value and makes the event ids.
+* Reading: both open the file and load ten float64 columns. ``serendip.read`` also checks every value and makes the event ids;
+  before a training it looks for events that depend on each other, too.
 * Wide tables: 1,000 events with the branches of a NanoAOD (1,000 with one value for each event, 500 jagged) as TTree and as RNTuple,
   and a CSV of 2,000 columns. The bare library finds out which columns have one value for each event and loads them; ``inspect`` also
   looks at every value.
@@ -71,6 +72,10 @@ def seconds(function: Callable[[Any], Any], path: Any) -> tuple[float, float]:
 
 
 def through_serendip(path: Path) -> serendip.Events:
+    return serendip.read(path, mass="mass", features=NAMES[1:], independent=False)
+
+
+def with_copies(path: Path) -> serendip.Events:
     return serendip.read(path, mass="mass", features=NAMES[1:])
 
 
@@ -195,6 +200,8 @@ def main() -> None:
             path = Path(folder) / f"events.{suffix}"
             serendip.write(events, path)
             row(name, paired(bare, through_serendip, path, repeats), limit)
+            if name == "Parquet":
+                row("Parquet, copies of events looked for", paired(bare, with_copies, path, repeats), None)
         print("\n" + header.format("inspect"))
         write_wide(Path(folder))
         for name, (file, bare) in WIDE.items():
