@@ -16,9 +16,9 @@ import numpy as np
 from scipy import stats
 
 from serendip.statistics.feldman_cousins import bounded_ratio, critical_values
-from serendip.statistics.inference import likelihood_ratio
+from serendip.statistics.inference import likelihood_ratio, simplest
 from serendip.statistics.model import BinnedModel
-from serendip.statistics.signal_fit import FEW_EVENTS, simplest
+from serendip.statistics.signal_fit import FEW_EVENTS
 from serendip.statistics.signals import gaussian
 
 EDGES = np.linspace(110.0, 160.0, 51)

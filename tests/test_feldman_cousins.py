@@ -6,8 +6,9 @@ from scipy import stats
 
 from serendip.errors import InputError
 from serendip.statistics.feldman_cousins import bounded_ratio, critical_values, feldman_cousins
+from serendip.statistics.inference import simplest
 from serendip.statistics.model import BinnedModel, counting_data, counting_model
-from serendip.statistics.signal_fit import fit_signal, simplest
+from serendip.statistics.signal_fit import fit_signal
 from serendip.statistics.signals import gaussian
 
 EDGES = np.linspace(110.0, 160.0, 41)

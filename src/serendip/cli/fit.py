@@ -58,13 +58,29 @@ def fit(
     background: Annotated[
         str, typer.Option(help="Background functions; several with commas are profiled as an envelope.")
     ] = "dijet",
+    float_: Annotated[
+        str | None,
+        typer.Option(
+            "--float",
+            help="Fit these too, starting at --signal: mass, width or mass,width. Each gets an error.",
+        ),
+    ] = None,
+    spurious: Annotated[
+        float,
+        typer.Option("--spurious-signal", help="Error of the signal by misdescribed background, in events."),
+    ] = 0.0,
     yield_error: Annotated[float, typer.Option(help="Relative error of the signal yield.")] = 0.0,
     scale_error: Annotated[float, typer.Option(help="Relative error of the mass scale.")] = 0.0,
     resolution_error: Annotated[float, typer.Option(help="Relative error of the mass resolution.")] = 0.0,
     signal_yield: Annotated[
         float, typer.Option(help="Expected signal events; default 1: the strength is a number of events.")
     ] = 1.0,
-    limit: Annotated[bool, typer.Option("--limit/--no-limit", help="Also the 95 % CLs upper limit.")] = True,
+    limit: Annotated[
+        bool | None,
+        typer.Option(
+            "--limit/--no-limit", help="Also the 95 % CLs upper limit; default: unless something floats."
+        ),
+    ] = None,
     toys: Annotated[
         int,
         typer.Option(
@@ -95,6 +111,8 @@ def fit(
     from serendip.statistics.signals import parse_shape, template_shape
     from serendip.statistics.spectrum_fit import fit_resonance, scan_masses
 
+    if float_ is not None and scan is not None:
+        raise InputError("--scan tries every mass; --float belongs to --signal SHAPE")
     if signal_weight is not None and signal_file is None:
         raise InputError("--signal-weight belongs to --signal-file FILE")
     if sum(option is not None for option in (signal, signal_file, scan)) != 1:
@@ -130,9 +148,14 @@ def fit(
         shape = template_shape(simulated.m, simulated.weights, name=signal_file.name)
     result = fit_resonance(
         events.m, shape, signal_yield=signal_yield, yield_error=yield_error, scale_error=scale_error,
-        resolution_error=resolution_error, limit=limit, toys=toys, **common,
+        resolution_error=resolution_error, spurious=spurious, floats=_floats(float_), limit=limit, toys=toys, **common,
     )  # fmt: skip
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else _text(result))
+
+
+def _floats(text: str | None) -> tuple[str, ...]:
+    """Names in the order of the fit, whatever order they were given in."""
+    return () if text is None else tuple(sorted(part.strip() for part in text.split(",")))
 
 
 def _has_weight(file: Source, weight: str, tree: str | None) -> bool:
@@ -178,12 +201,24 @@ def _text(result: SpectrumFitResult) -> str:
             f"signal strength {fit.mu:.4g} +- {fit.mu_error:.2g}; 68 % [{fit.interval_68[0]:.4g}, {fit.interval_68[1]:.4g}], "
             f"95 % [{fit.interval_95[0]:.4g}, {fit.interval_95[1]:.4g}]"
         ),
+        *(
+            f"{name} {value.value:.6g} +- {value.error:.2g} GeV; 68 % [{value.interval_68[0]:.6g}, {value.interval_68[1]:.6g}], "
+            f"95 % [{value.interval_95[0]:.6g}, {value.interval_95[1]:.6g}]"
+            for name, value in fit.floats.items()
+        ),
         f"intervals: {_how(fit)}",
-        (
+    ]
+    if fit.spread > 0:
+        lines.append(f"spread of the strength over background functions {fit.spread:.2g}, part of its error")
+    if fit.p is None:
+        lines.append(
+            f"{fit.z:.2f} sigma above background alone, where the data have their peak: no p-value of a search (that is --scan)"
+        )
+    else:
+        lines.append(
             f"local p = {fit.p:.3g}, {abs(fit.z):.2f} sigma {'excess' if fit.z > 0 else 'deficit'} (asymptotic; one mass, no trials "
             "factor)"
-        ),
-    ]
+        )
     if result.toy_p is not None:
         lines.append(f"local p = {result.toy_p:.3g} from toys")
     if result.limit is not None:
@@ -213,9 +248,12 @@ def _simulation(result: SpectrumFitResult) -> list[str]:
 
 
 def _how(fit: SignalFit) -> str:
+    from serendip.statistics.signal_fit import FEW_EVENTS
+
     under = f"background alone has {fit.under_signal:.3g} events under the signal"
     if fit.intervals == "likelihood":
-        return f"likelihood ({under})"
+        few = fit.floats and fit.under_signal < FEW_EVENTS
+        return f"likelihood ({under}{'; so few that they may be too short' if few else ''})"
     return f"{fit.intervals} toys at each strength ({under}; the strength is not negative)"
 
 

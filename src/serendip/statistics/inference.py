@@ -17,6 +17,7 @@ from scipy import optimize, stats
 
 from serendip.statistics.fit import FitError, deviance
 from serendip.statistics.model import BinnedModel, ModelFits
+from serendip.statistics.order import choose_order
 from serendip.statistics.pvalues import toy_p_value, z_value
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "interval",
     "likelihood_ratio",
     "near_best",
+    "simplest",
     "toy_discovery",
 ]
 
@@ -102,6 +104,30 @@ def near_best(model: BinnedModel, counts: ArrayLike, threshold: float) -> tuple[
     near = np.flatnonzero(deviances <= deviances.min() + threshold)
     best = each[int(np.argmin(deviances))]
     return model.restricted(near), replace(best, member=np.searchsorted(near, best.member))
+
+
+def simplest(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
+    """The model with the backgrounds of each family up to one order above the one that tests choose for one data set.
+
+    Larger ones describe nothing in these data, and each would be fitted again at every strength and in every toy.
+
+    Parameters
+    ----------
+    model
+        Signal and background; without an envelope it stays as it is.
+    counts
+        Counts or sums of weights, shape ``(n_bins,)``.
+    """
+    if model.choice != "envelope" or len(model.members) == 1:
+        return model
+    fits = model.fit_each(counts)
+    kept: list[int] = []
+    for design in sorted({d for d, _, _ in model.members}):
+        index = [k for k, (d, _, _) in enumerate(model.members) if d == design]
+        sizes = [model.members[k][1] for k in index]
+        deviances = [fits[k].deviance - p for k, p in zip(index, sizes, strict=True)]
+        kept += index[: int(choose_order(deviances, sizes, model.alpha)[0]) + 2]
+    return model.restricted(kept)
 
 
 def _crossing(model: BinnedModel, counts: ArrayLike, best: ModelFits, threshold: float, sign: float) -> float:

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
-from serendip.statistics.fit import FitError, candidate_members, choose_order, deviance, fisher_information
+from serendip.statistics.fit import FitError, candidate_members, choose_order
 from serendip.statistics.functions import BackgroundFamily, Design, get_family, make_design
-from serendip.statistics.minimise import observed_information, score
-from serendip.statistics.scoring import fisher_scoring
+from serendip.statistics.likelihood import SignalLikelihood
+from serendip.statistics.peak import Peak
 from serendip.statistics.signals import SignalShape
 
 __all__ = ["BinnedModel", "Choice", "ModelFits", "counting_data", "counting_model"]
@@ -34,8 +34,6 @@ __all__ = ["BinnedModel", "Choice", "ModelFits", "counting_data", "counting_mode
 Array = NDArray[np.float64]
 Choice = Literal["lrt", "envelope"]
 
-# Far below the background a negative signal would make the expectation negative; it is continued smoothly.
-_FLOOR = 1e-2
 _UNSOLVED = 1e-3
 
 
@@ -53,6 +51,9 @@ class ModelFits:
         Expected counts in all bins with and without signal, shape ``(t, n_bins)``.
     nuisance
         Fitted nuisance parameters, shape ``(t, k)``.
+    floats, float_errors
+        Fitted mass and width of the peak in GeV, as far as they float, and their errors from the information matrix, shape
+        ``(t, f)``.
     member
         Which background of the model was used, shape ``(t,)``.
     """
@@ -63,6 +64,8 @@ class ModelFits:
     expected: Array
     background: Array
     nuisance: Array
+    floats: Array
+    float_errors: Array
     member: NDArray[np.int_]
 
 
@@ -91,6 +94,10 @@ class BinnedModel:
         Level of the likelihood-ratio tests.
     scale
         ``sum(w^2)/sum(w)`` of weighted events: counts are divided by it.
+    peak
+        The resonance whose mass or width float, if they do.
+    spurious
+        Standard error of the signal strength by misdescribed background: one more nuisance parameter, which adds to the strength.
     charged
         Charge for the parameters of the background although there is only one left, see :meth:`restricted`.
     """
@@ -105,6 +112,8 @@ class BinnedModel:
     alpha: float = 0.05
     scale: float = 1.0
     charged: bool = False
+    peak: Peak | None = None
+    spurious: float = 0.0
 
     @classmethod
     def spectrum(
@@ -121,6 +130,8 @@ class BinnedModel:
         choice: Choice = "lrt",
         alpha: float = 0.05,
         scale: float = 1.0,
+        spurious: float = 0.0,
+        floats: Sequence[str] = (),
     ) -> Self:
         """A resonance on a smooth spectrum.
 
@@ -141,6 +152,10 @@ class BinnedModel:
             True for bins that are left out.
         choice, alpha, scale
             See the class.
+        spurious
+            Spurious signal in events (sum of weights): standard error of the signal by misdescribed background.
+        floats
+            What of the resonance floats: ``"mass"``, ``"width"``.
 
         Raises
         ------
@@ -179,16 +194,22 @@ class BinnedModel:
                 shape.fractions(grid, stretch=resolution_error)
                 - shape.fractions(grid, stretch=-resolution_error)
             )
+        if floats and variations:
+            raise InputError(
+                "a mass or width that floats has no error of scale or resolution: choose one of both"
+            )
         unit = signal_yield / scale
+        peak = Peak(shape, grid, unit, tuple(floats)) if floats else None
         return cls(
             designs, members, nominal * unit, relative, {name: v * unit for name, v in variations.items()},
-            left_out, choice, alpha, scale,
+            left_out, choice, alpha, scale, peak=peak, spurious=spurious / signal_yield,
         )  # fmt: skip
 
     @property
     def nuisances(self) -> tuple[str, ...]:
         """Names of the nuisance parameters, in their order."""
-        return (("signal yield",) if self.yield_error > 0 else ()) + tuple(self.variations)
+        names = (("signal yield", self.yield_error), ("spurious signal", self.spurious))
+        return tuple(name for name, error in names if error > 0) + tuple(self.variations)
 
     @property
     def keep(self) -> NDArray[np.bool_]:
@@ -199,6 +220,25 @@ class BinnedModel:
     def restricted(self, members: Iterable[int]) -> Self:
         """The model with some of its backgrounds, which are charged for their parameters as before."""
         return replace(self, members=tuple(self.members[int(k)] for k in members), charged=self.charges)
+
+    @property
+    def floats(self) -> tuple[str, ...]:
+        """What of the peak floats."""
+        return () if self.peak is None else self.peak.floats
+
+    def moved(
+        self, mass: float | None = None, width: float | None = None, floats: Sequence[str] | None = None
+    ) -> Self:
+        """The model with its peak started elsewhere, in GeV, and with other floats."""
+        if self.peak is None:
+            msg = "the peak of this model does not float"
+            raise ValueError(msg)
+        peak = self.peak.moved(mass, width)
+        if floats is not None:
+            peak = replace(peak, floats=tuple(floats))
+        return replace(
+            self, signal=peak.events * peak.shape.fractions(peak.edges), peak=peak if peak.floats else None
+        )
 
     @property
     def charges(self) -> bool:
@@ -316,27 +356,45 @@ class BinnedModel:
     ) -> ModelFits:
         """Fits with one background. Where it finds no minimum, the deviance is infinite (``skip``), or it is an error."""
         which, p, name = self.members[k]
-        alone = _Problem(y, self.designs[which].order(p), self, np.zeros(len(y)), centre)
+        design = self.designs[which].order(p)
+        alone = SignalLikelihood(y, design, self, np.zeros(len(y)), centre)
         params, decrement = alone.solve(alone.start())
         problem = alone
-        if mu is None or np.any(mu):
+        if mu is None or np.any(mu) or self.spurious > 0:
             problem = alone.with_signal(mu, params)
             free = np.zeros((len(y), 0 if mu is not None else 1))
             params = np.concatenate([params[:, :p], free, params[:, p:]], axis=1)
+            if self.peak is not None and p > 2 and not design.curved:
+                params = self._around_peak(y, mu, design, centre)
             # where more signal than none is worse, none is the best that is allowed
             rows = np.flatnonzero(problem.rises(params)) if bounded and mu is None else np.arange(len(y))
             if len(rows):
                 part = problem if len(rows) == len(y) else problem.some(rows)
                 params[rows], decrement[rows] = part.solve(params[rows])
+            if self.peak is not None and (mu is None or np.any(mu)):
+                before = len(problem.prior) - problem.k
+                problem = problem.with_floats()
+                start = np.insert(params, [before] * problem.f, 0.0, axis=1)
+                params, decrement = problem.solve(start)
         unsolved = ~(decrement <= _UNSOLVED + 10 * problem.slack)
+        if self.floats and mu is None:
+            # a hole beside a hill of background is no peak
+            unsolved |= problem.mu(params, np.arange(len(y))) <= 0
         if unsolved.any() and not skip:
             raise self._unsolved(name, unsolved)
         rows = np.arange(len(y))
         total, background = problem.all_bins(params)
-        error = np.zeros(len(y))
+        error, float_errors = np.zeros(len(y)), np.zeros((len(y), len(self.floats)))
         if mu is None:
             _, information = problem.slope(params, rows)
-            error = np.sqrt(np.maximum(np.linalg.inv(information)[:, p, p], 0.0))
+            errors = np.sqrt(np.maximum(np.diagonal(np.linalg.inv(information), axis1=1, axis2=2), 0.0))
+            error = errors[:, p]
+            float_errors = errors[:, p + 1 : p + 1 + problem.f]
+        floats = np.zeros((len(y), len(self.floats)))
+        if problem.peak is not None:
+            floats = problem.peak.values(problem.offsets(params))
+            if mu is None:
+                float_errors = problem.peak.errors(problem.offsets(params), float_errors)
         penalty = float(p) if self.charges else 0.0
         return ModelFits(
             mu=problem.mu(params, rows) / problem.unit,
@@ -345,8 +403,22 @@ class BinnedModel:
             expected=total * self.scale,
             background=background * self.scale,
             nuisance=params[:, params.shape[1] - centre.shape[1] :],
+            floats=floats,
+            float_errors=float_errors,
             member=np.full(len(y), k),
         )
+
+    def _around_peak(self, y: Array, mu: Array | None, design: Design, centre: Array) -> Array:
+        """Start of a fit of a floating peak: background of two parameters beside it.
+
+        A larger one, fitted alone, has taken the peak for itself.
+        """
+        straight = SignalLikelihood(y, design.order(2), self, np.zeros(len(y)), centre)
+        params, _ = straight.solve(straight.start())
+        free = np.zeros((len(y), 0 if mu is not None else 1))
+        params = np.concatenate([params[:, :2], free, params[:, 2:]], axis=1)
+        params, _ = straight.with_signal(mu, params).solve(params)
+        return np.insert(params, [2] * (design.n_parameters - 2), 0.0, axis=1)
 
 
 def counting_model(
@@ -384,121 +456,6 @@ def counting_model(
 def counting_data(observed: float, background: float, background_error: float) -> Array:
     """Data of :func:`counting_model`: the count and the side measurement, shape ``(2,)``."""
     return np.array([observed, (background / background_error) ** 2])
-
-
-class _Problem:
-    """Objective of one background: parameters are background coefficients, signal strength (if free), nuisances."""
-
-    def __init__(self, y: Array, design: Design, model: BinnedModel, mu: Array | None, centre: Array) -> None:
-        keep = model.keep
-        self.model, self.y_all = model, y
-        self.design, self.fitted = design, design.bins(keep)
-        self.y = y[:, keep].T
-        # a strength may be measured in any unit; here it is one in which strength one is about one event
-        self.unit = float(np.abs(model.signal[keep]).sum())
-        self.signal = model.signal / self.unit
-        self.fixed, self.centre = mu, centre
-        self.p, self.k = design.n_parameters, centre.shape[1]
-        self.keep, self.kappa = keep, float(np.log1p(model.yield_error))
-        self.variations = np.array(list(model.variations.values())).reshape(-1, len(keep)) / self.unit
-        self.slack = 1e-12 * (1.0 + self.y.sum(axis=0))
-        self.prior = np.concatenate([design.prior, np.zeros(0 if mu is not None else 1), np.ones(self.k)])
-        self.target = np.zeros((len(y), len(self.prior)))
-        self.target[:, len(self.prior) - self.k :] = centre
-        # the background alone: a polynomial may become negative, the exponential of one may not
-        level = _FLOOR * np.maximum(self.y.mean(axis=0), 1e-6)
-        self.floor = np.broadcast_to(0.0 if design.log_linear else level, self.y.shape)
-
-    def with_signal(self, mu: Array | None, background: Array) -> _Problem:
-        """The same data with a signal, once the background alone was fitted."""
-        out = _Problem(self.y_all, self.design, self.model, mu, self.centre)
-        if self.design.log_linear:
-            out.floor = _FLOOR * self.fitted.expected(background[:, : self.p])[0]
-        return out
-
-    def some(self, rows: NDArray[np.int_]) -> _Problem:
-        """The same for some of the data sets."""
-        mu = None if self.fixed is None else self.fixed[rows]
-        out = _Problem(self.y_all[rows], self.design, self.model, mu, self.centre[rows])
-        out.floor = self.floor[:, rows]
-        return out
-
-    def rises(self, params: Array) -> NDArray[np.bool_]:
-        """Whether more signal than in these parameters, with a free strength, describes a data set better."""
-        gradient, _ = self.slope(params, np.arange(len(params)))
-        return np.asarray(gradient[:, self.p] < 0)
-
-    def solve(self, start: Array) -> tuple[Array, Array]:
-        """Parameters at the minimum and what is left to gain, see :func:`fisher_scoring`."""
-        steps = np.full(len(self.prior), np.inf)
-        steps[: self.p] = 5.0 if self.design.log_linear else np.inf
-        return fisher_scoring(self, start, self.slack, longest_step=steps)
-
-    def mu(self, params: Array, rows: NDArray[np.int_]) -> Array:
-        """Signal strength in units of :attr:`unit`."""
-        return params[:, self.p] if self.fixed is None else self.fixed[rows] * self.unit
-
-    def start(self) -> Array:
-        params = np.zeros((len(self.centre), len(self.prior)))
-        level = np.maximum(self.y.sum(axis=0), 0.5) / self.fitted.weights.sum()
-        first = self.fitted.basis[0, 0, 0]
-        params[:, 0] = (np.log(level) if self.design.log_linear else level) / first
-        if self.design.curved:
-            params[:, : self.p], _ = score(self.y, self.fitted)
-        params[:, len(self.prior) - self.k :] = self.centre
-        return params
-
-    def _signal(self, params: Array, bins: NDArray[np.bool_] | slice) -> tuple[Array, Array]:
-        """Signal for strength one, ``(n_bins, t)``, and its derivatives by the nuisances, ``(n_bins, t, k)``."""
-        eta = params[:, len(self.prior) - self.k :].T
-        shapes, factor = eta[self.k - len(self.variations) :], 1.0
-        v = self.variations[:, bins]
-        if self.kappa > 0:
-            factor = np.exp(np.clip(self.kappa * eta[0], -50.0, 50.0))
-        signal = (self.signal[bins, None] + v.T @ shapes) * factor
-        slopes = [self.kappa * signal] if self.kappa > 0 else []
-        slopes += [column[:, None] * np.broadcast_to(factor, eta.shape[1:]) for column in v]
-        return signal, np.stack(slopes, axis=-1) if slopes else np.zeros((*signal.shape, 0))
-
-    def _parts(self, params: Array, rows: NDArray[np.int_]) -> tuple[Array, Array, Array]:
-        """Expectation, continued smoothly below the floor, the slope of that map, and all derivatives."""
-        background, jacobian = self.fitted.expected(params[:, : self.p])
-        signal, slopes = self._signal(params, self.keep)
-        mu = self.mu(params, rows)
-        total = background + mu * signal
-        floor = self.floor[:, rows]
-        low = total < floor
-        ratio = np.where(low, np.exp(np.clip(total / np.where(low, floor, 1.0) - 1.0, -600.0, 0.0)), 1.0)
-        strength = [] if self.fixed is not None else [signal[..., None]]
-        full = np.concatenate([jacobian, *strength, slopes * mu[None, :, None]], axis=-1)
-        return np.where(low, floor * ratio, total), ratio, full
-
-    def value(self, params: Array, rows: NDArray[np.int_]) -> Array:
-        safe, _, _ = self._parts(params, rows)
-        penalty = ((params - self.target[rows]) ** 2) @ self.prior
-        return np.asarray(deviance(self.y[:, rows], safe, axis=0) + penalty)
-
-    def slope(self, params: Array, rows: NDArray[np.int_]) -> tuple[Array, Array]:
-        safe, ratio, full = self._parts(params, rows)
-        full = full * ratio[..., None]
-        gradient = np.einsum("nt,ntp->tp", 1.0 - self.y[:, rows] / safe, full)
-        gradient += self.prior * (params - self.target[rows])
-        information = fisher_information(safe, full) + np.diag(self.prior)
-        if self.design.curved:
-            information = observed_information(
-                self.fitted, params[:, : self.p], safe, self.y[:, rows] / safe, full, self.prior
-            )
-        # a parameter without effect (an empty spectrum) must not make the matrix singular
-        index = np.arange(len(self.prior))
-        information[:, index, index] += 1e-12 * information[:, index, index] + 1e-30
-        return gradient, information
-
-    def all_bins(self, params: Array) -> tuple[Array, Array]:
-        """Expected counts with and without signal in all bins, shapes ``(t, n_bins)``."""
-        background = self.design.expected(params[:, : self.p])[0]
-        signal, _ = self._signal(params, slice(None))
-        mu = self.mu(params, np.arange(len(params)))
-        return (background + mu * signal).T, background.T
 
 
 def _pick(fits: Sequence[ModelFits], which: NDArray[np.int_]) -> ModelFits:

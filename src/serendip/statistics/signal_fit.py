@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from serendip.statistics.feldman_cousins import feldman_cousins
+from serendip.statistics.floating import float_interval
 from serendip.statistics.inference import expected_z, interval, likelihood_ratio
 from serendip.statistics.model import BinnedModel
-from serendip.statistics.order import choose_order
 
-__all__ = ["FEW_EVENTS", "SignalFit", "fit_signal", "simplest"]
+__all__ = ["FEW_EVENTS", "FittedFloat", "SignalFit", "fit_signal"]
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,16 @@ _TOYS = 500
 _LEVELS = (0.6827, 0.95)
 
 
+@dataclass(frozen=True)
+class FittedFloat:
+    """Mass or width of a peak, fitted together with its strength: value, error and likelihood intervals in GeV."""
+
+    value: float
+    error: float
+    interval_68: tuple[float, float]
+    interval_95: tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class SignalFit:
     """A fitted signal.
@@ -32,7 +42,9 @@ class SignalFit:
     Attributes
     ----------
     mu, mu_error
-        Signal strength and its symmetric error.
+        Signal strength and its symmetric error, the spread over functions included.
+    spread
+        Standard deviation of the strengths that the functions of an envelope find, with their Akaike weights.
     interval_68, interval_95
         Intervals of the strength. The lower end of a likelihood interval may be negative.
     intervals
@@ -41,7 +53,10 @@ class SignalFit:
         Events under the signal in the fit of background alone, see
         :meth:`~serendip.statistics.model.BinnedModel.events_under_signal`.
     p, z
-        One-sided p-value of background alone, asymptotic, and the signed significance.
+        One-sided p-value of background alone, asymptotic, and the signed significance. With floating mass or width there is no
+        p: ``z`` is the root of the likelihood ratio, at the place that the data chose.
+    floats
+        What floats of the peak, by name.
     expected_z
         Median significance of signal strength one: Asimov data. None above some 40 standard deviations, where the number has
         no meaning and background alone no fit.
@@ -55,12 +70,14 @@ class SignalFit:
 
     mu: float
     mu_error: float
+    spread: float
     interval_68: tuple[float, float]
     interval_95: tuple[float, float]
     intervals: str
     under_signal: float
-    p: float
+    p: float | None
     z: float
+    floats: dict[str, FittedFloat]
     expected_z: float | None
     background: str
     nuisance: dict[str, float]
@@ -83,7 +100,7 @@ def fit_signal(
     Parameters
     ----------
     model
-        Signal and background.
+        Signal and background; a peak that floats is where the data have it, see :func:`~serendip.statistics.floating.settled`.
     counts
         Counts or sums of weights, shape ``(n_bins,)``.
     n_toys
@@ -94,32 +111,40 @@ def fit_signal(
     Raises
     ------
     FitError
-        If there is no minimum, or the likelihood does not constrain the signal.
+        If there is no minimum, the likelihood does not constrain the signal, or nothing constrains a floating peak.
     InputError
         If there are too few toys.
     """
     best = model.fit(counts)
+    spread = _spread(model, counts)
     z = float(np.sign(best.mu[0]) * np.sqrt(likelihood_ratio(model, counts, 0.0, best)[0]))
     # by the fit without signal: a choice by the events beside the signal would be one by the sign of the strength
     under = model.events_under_signal(model.fit(counts, 0.0).background[0])
-    if under < FEW_EVENTS:
+    method = "likelihood"
+    if under < FEW_EVENTS and not model.floats:
         n_toys = n_toys or _TOYS
         rng = np.random.default_rng(1) if rng is None else rng
         both = feldman_cousins(model, counts, _LEVELS, n_toys=n_toys, rng=rng)
         method = f"Feldman-Cousins, n={n_toys}"
     else:
         both = [interval(model, counts, level) for level in _LEVELS]
-        method = "likelihood"
+    floats = {}
+    for name, value, error in zip(model.floats, best.floats[0], best.float_errors[0], strict=True):
+        ends = [float_interval(model, counts, name, level) for level in _LEVELS]
+        floats[name] = FittedFloat(float(value), float(error), *ends)
+    fixed = model.moved(floats=()) if model.floats else model
     return SignalFit(
         mu=float(best.mu[0]),
-        mu_error=float(best.mu_error[0]),
+        mu_error=float(np.hypot(best.mu_error[0], spread)),
+        spread=spread,
         interval_68=both[0],
         interval_95=both[1],
         intervals=method,
         under_signal=under,
-        p=float(stats.norm.sf(z)),
+        p=None if model.floats else float(stats.norm.sf(z)),
         z=z,
-        expected_z=expected_z(model, counts),
+        floats=floats,
+        expected_z=expected_z(fixed, counts),
         background=model.members[int(best.member[0])][2],
         nuisance=dict(zip(model.nuisances, best.nuisance[0].tolist(), strict=True)),
         expected=best.expected[0],
@@ -127,25 +152,14 @@ def fit_signal(
     )
 
 
-def simplest(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
-    """The model with the backgrounds of each family up to one order above the one that tests choose for one data set.
-
-    Larger ones describe nothing in these data, and each would be fitted again at every strength and in every toy.
-
-    Parameters
-    ----------
-    model
-        Signal and background; without an envelope it stays as it is.
-    counts
-        Counts or sums of weights, shape ``(n_bins,)``.
-    """
+def _spread(model: BinnedModel, counts: ArrayLike) -> float:
+    """Standard deviation of the strength over the functions of an envelope, with their Akaike weights."""
     if model.choice != "envelope" or len(model.members) == 1:
-        return model
+        return 0.0
     fits = model.fit_each(counts)
-    kept: list[int] = []
-    for design in sorted({d for d, _, _ in model.members}):
-        index = [k for k, (d, _, _) in enumerate(model.members) if d == design]
-        sizes = [model.members[k][1] for k in index]
-        deviances = [fits[k].deviance - p for k, p in zip(index, sizes, strict=True)]
-        kept += index[: int(choose_order(deviances, sizes, model.alpha)[0]) + 2]
-    return model.restricted(kept)
+    # the envelope has charged one unit for each parameter, Akaike's criterion two
+    aic = np.array([fit.deviance[0] + p for fit, (_, p, _) in zip(fits, model.members, strict=True)])
+    mu = np.array([fit.mu[0] for fit in fits])[np.isfinite(aic)]
+    weights = np.exp(-0.5 * (aic - aic.min()))[np.isfinite(aic)]
+    weights /= weights.sum()
+    return float(np.sqrt(weights @ (mu - weights @ mu) ** 2))

@@ -6,7 +6,8 @@ A shape is normalised over all masses, so that a signal strength counts every si
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,7 @@ class SignalShape:
         Position and Gaussian core width in GeV; the width of a template is the half width that holds 68 %.
     cdf
         ``cdf(m, shift, stretch)``: share of the signal below ``m`` GeV if the mass scale is multiplied by ``1 + shift``
-        and the width by ``1 + stretch``.
+        and the width by ``1 + stretch``; the three broadcast.
     relative_error
         Relative statistical error of the content of a bin with fraction ``f`` is ``relative_error / sqrt(f)``; zero for
         functions.
@@ -50,7 +51,7 @@ class SignalShape:
     name: str
     mass: float
     width: float
-    cdf: Callable[[Array, float, float], Array]
+    cdf: Callable[[Array, Any, Any], Array]
     relative_error: float = 0.0
     sample: WeightSum | None = None
     squares: Callable[[Array], Array] | None = None
@@ -92,6 +93,29 @@ class SignalShape:
             )
         return int(np.count_nonzero(shares < 0))
 
+    def moved(self, mass: float | None = None, width: float | None = None) -> SignalShape:
+        """The same shape at another mass or with another core width, in GeV.
+
+        Raises
+        ------
+        InputError
+            If one of them is not positive.
+        """
+        new_mass, new_width = self.mass if mass is None else mass, self.width if width is None else width
+        _check(new_mass, new_width)
+        shift, stretch = new_mass / self.mass, new_width / self.width
+
+        def cdf(m: Array, further_shift: Any, further_stretch: Any) -> Array:
+            return self.cdf(m, shift * (1 + further_shift) - 1, stretch * (1 + further_stretch) - 1)
+
+        kind, _, _, *rest = f"{self.name}::".split(":")
+        name = ":".join(
+            [kind, f"{new_mass:g}", f"{new_width / new_mass:.4g}", *[part for part in rest if part]]
+        )
+        return replace(
+            self, name=name if ":" in self.name else self.name, mass=new_mass, width=new_width, cdf=cdf
+        )
+
     def window(self, coverage: float = 0.8) -> tuple[float, float]:
         """Central interval in GeV that holds this share of the signal."""
         if not 0 < coverage < 1:
@@ -131,7 +155,7 @@ def gaussian(mass: float, width: float) -> SignalShape:
     """
     _check(mass, width)
 
-    def cdf(m: Array, shift: float, stretch: float) -> Array:
+    def cdf(m: Array, shift: Any, stretch: Any) -> Array:
         return np.asarray(special.ndtr((m - mass * (1 + shift)) / (width * (1 + stretch))))
 
     return SignalShape(f"gauss:{mass:g}:{width / mass:.4g}", mass, width, cdf)
@@ -175,7 +199,7 @@ def double_crystal_ball(
     middle = core * (stats.norm.cdf(alpha_high) - stats.norm.cdf(-alpha_low))
     total = low_area + middle + tail(np.array(-alpha_high), alpha_high, n_high)
 
-    def cdf(m: Array, shift: float, stretch: float) -> Array:
+    def cdf(m: Array, shift: Any, stretch: Any) -> Array:
         t = (m - mass * (1 + shift)) / (width * (1 + stretch))
         inside = low_area + core * (
             stats.norm.cdf(np.clip(t, -alpha_low, alpha_high)) - stats.norm.cdf(-alpha_low)
@@ -222,7 +246,7 @@ def template_shape(mass: ArrayLike, weights: ArrayLike | None = None, name: str 
     low, centre, high = np.interp([0.16, 0.5, 0.84], 0.5 * (rising[1:] + rising[:-1]), m)
     width = max(0.5 * (high - low), 1e-9 * centre)
 
-    def cdf(x: Array, shift: float, stretch: float) -> Array:
+    def cdf(x: Array, shift: Any, stretch: Any) -> Array:
         at = centre + (x - centre * (1 + shift)) / (1 + stretch)
         return np.asarray(below[np.searchsorted(m, at)])
 

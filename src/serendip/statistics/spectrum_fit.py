@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from serendip.errors import InputError
 from serendip.events.weights import WeightSum, signed_weights
 from serendip.statistics.abcd.regions import group_squares
+from serendip.statistics.floating import settled
 from serendip.statistics.functions import BackgroundFamily, get_family
-from serendip.statistics.inference import toy_discovery
+from serendip.statistics.inference import simplest, toy_discovery
 from serendip.statistics.limits import UpperLimit, upper_limit
 from serendip.statistics.model import BinnedModel
 from serendip.statistics.order import deviance_p_value
 from serendip.statistics.scans import Q0Scan, q0_scan
-from serendip.statistics.signal_fit import SignalFit, fit_signal, simplest
+from serendip.statistics.signal_fit import SignalFit, fit_signal
 from serendip.statistics.signals import SignalShape, gaussian
 
 __all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses", "spectrum_histogram"]
@@ -114,7 +115,9 @@ def fit_resonance(
     yield_error: float = 0.0,
     scale_error: float = 0.0,
     resolution_error: float = 0.0,
-    limit: bool = True,
+    spurious: float = 0.0,
+    floats: Sequence[str] = (),
+    limit: bool | None = None,
     toys: int = 0,
     seed: int = 1,
 ) -> SpectrumFitResult:
@@ -143,8 +146,12 @@ def fit_resonance(
         Events for signal strength one.
     yield_error, scale_error, resolution_error
         Relative errors of the signal's yield, mass scale and resolution.
+    spurious
+        Spurious signal: standard error of the signal, in events, by misdescribed background. It widens everything.
+    floats
+        What of the resonance is fitted too: ``"mass"``, ``"width"``. The shape is where the fit starts.
     limit
-        Also set a 95 % CLs upper limit.
+        Also set a 95 % CLs upper limit. Default: unless mass or width float.
     toys
         Toys for p-value and limit; 0: asymptotic.
     seed
@@ -160,6 +167,13 @@ def fit_resonance(
     for name, value in (("yield", yield_error), ("scale", scale_error), ("resolution", resolution_error)):
         if not 0 <= value < 1:
             raise InputError(f"the relative error of the {name} lies between 0 and 1, not {value:g}")
+    if floats and (limit or toys):
+        raise InputError(
+            "limits and toys are for a resonance of given mass and width; with floating ones the data choose the place (a global "
+            "p-value is that of --scan)"
+        )
+    if not (np.isfinite(spurious) and spurious >= 0):
+        raise InputError(f"a spurious signal is a number of events that is not negative, not {spurious:g}")
     if not signal_yield > 0 or toys < 0:
         raise InputError("the expected signal yield must be positive, and the number of toys not negative")
     edges, counts, scale, n_events = spectrum_histogram(
@@ -168,17 +182,21 @@ def fit_resonance(
     negative_bins = shape.negative_bins(edges)
     model = BinnedModel.spectrum(
         edges, _families(background, sqrt_s), shape, signal_yield=signal_yield, yield_error=yield_error,
-        scale_error=scale_error, resolution_error=resolution_error, scale=scale,
+        scale_error=scale_error, resolution_error=resolution_error, scale=scale, spurious=spurious, floats=tuple(floats),
         choice="envelope",
     )  # fmt: skip
-    model = simplest(model, counts)
+    model = simplest(settled(model, counts), counts)
     fit = fit_signal(model, counts, n_toys=toys, rng=np.random.default_rng([seed, 1]))
     rng = np.random.default_rng(seed)
     toy_p = toy_discovery(model, counts, toys, rng)[0] if toys else None
-    bound = upper_limit(model, counts, n_toys=toys or None, rng=rng) if limit else None
+    bound = (
+        upper_limit(model, counts, n_toys=toys or None, rng=rng)
+        if limit or (limit is None and not floats)
+        else None
+    )
     best = model.fit(counts)
-    n_parameters = model.members[int(best.member[0])][1]
-    deviance = float(best.deviance[0]) - (n_parameters if model.charges else 0)
+    n_parameters = model.members[int(best.member[0])][1] + len(floats)
+    deviance = float(best.deviance[0]) - (n_parameters - len(floats) if model.charges else 0)
     gof_p = deviance_p_value(deviance, best.expected[0] / scale, n_parameters + 1)
     return SpectrumFitResult(
         n_events, (float(edges[0]), float(edges[-1])), edges, counts, shape.name, shape.sample, negative_bins, fit, gof_p,
