@@ -14,6 +14,7 @@ import typer
 from scipy import special, stats
 from typer.testing import CliRunner
 
+from serendip import Events, write
 from serendip.cli.abcd import abcd
 from serendip.errors import InputError
 from serendip.statistics.abcd import (
@@ -347,3 +348,17 @@ def test_command_groups_events_that_belong_together(tmp_path):
         assert found["fit"]["p"] == pytest.approx(once["fit"]["p"])
     # taken as independent they would be twice as many
     assert abs(run(twice, "--group", "none")["fit"]["z"]) > 1.2 * abs(once["fit"]["z"])
+
+
+def test_the_mass_of_a_file_of_ours_may_be_a_variable(tmp_path):
+    """Its weights are used without being named."""
+    rng = np.random.default_rng(11)
+    columns = {"m": rng.exponential(1.0, 4000) + 1, "x": rng.normal(size=4000), "w": rng.uniform(1, 2, 4000)}
+    path = tmp_path / "events.parquet"
+    write(Events(columns, mass="m", features=("x",), weight="w"), path)
+    result = RUNNER.invoke(
+        APP, [str(path), "--x", "x", "--y", "m", "--cut-x", "1", "--cut-y", "2.5", "--json", "--closure", "0"]
+    )
+    assert result.exit_code == 0, result.output
+    inside = (columns["x"] >= 1) & (columns["m"] < 2.5)
+    assert json.loads(result.stdout)["counts"]["B"] == pytest.approx(columns["w"][inside].sum())

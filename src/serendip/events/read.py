@@ -101,7 +101,7 @@ def read(
         Refuse features that no model should learn from: constant ones, and the mass in another form. False for
         events that a finished model is to score, of which there may be few.
     need_mass
-        False for what looks at no mass: without one, all masses of the events are 1.
+        False for what looks at no mass: if none is given, none is looked for, and all masses of the events are 1.
     negative_weights
         Allow them (simulation at next-to-leading order), for uses in which only sums of weights enter.
     independent
@@ -130,6 +130,7 @@ def read(
             id=id,
             group=group,
             where=where,
+            need_mass=need_mass,
         )
         check_unit(table, roles, unit)
         if roles.mass is None and need_mass:

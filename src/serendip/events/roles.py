@@ -64,6 +64,7 @@ def resolve(
     id: str | Sequence[str] | None,
     group: str | Sequence[str] | None = None,
     where: str | None,
+    need_mass: bool = True,
 ) -> Roles:
     """Parse all expressions, fill in what a preset or the file itself says, and check the roles.
 
@@ -73,10 +74,11 @@ def resolve(
         If a column is missing, or the label, id, group or weight takes part in a feature or the mass.
     """
     if isinstance(table, LhcoTable):
-        mass, features, label = mass or table.mass, features or table.features, label or table.label
+        mass = mass or (table.mass if need_mass else None)
+        features, label = features or table.features, label or table.label
     elif mass is None and table.roles is not None:
         stored = table.roles
-        mass, features = stored["mass"], features or stored["features"]
+        mass, features = stored["mass"] if need_mass else None, features or stored["features"]
         weight, label, id = weight or stored["weight"], label or stored["label"], id or stored["id"]
         group = group or stored.get("group")
     known = table.names
