@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from serendip.classify import NetworkEnsemble, build_classifier
-from serendip.classify.boosting import boost_by_argos
+from serendip.classify.boosting import boost
 from serendip.classify.rounds import minus_argos
 from serendip.errors import InputError
 from serendip.methods.cathode import Cathode, CathodeConfig
@@ -126,7 +126,7 @@ def test_number_of_trees_is_that_of_the_largest_argos():
     x, y, _ = mixture(4000, rng)
     w = rng.uniform(0.5, 2.0, 4000)
     options = {"learning_rate": 0.1, "max_leaf_nodes": 8, "min_samples_leaf": 20}
-    model = boost_by_argos(options, x, y, w, max_iter=60, validation_fraction=0.5, patience=15, seed=7)
+    model = boost(options, x, y, w, max_iter=60, validation_fraction=0.5, patience=15, seed=7)
     training, held = train_test_split(np.arange(4000), test_size=0.5, stratify=y, random_state=7)
     full = HistGradientBoostingClassifier(**options, max_iter=60, early_stopping=False, random_state=7)
     full.fit(x[training], y[training], w[training])

@@ -25,6 +25,7 @@ from serendip.classify.argos import argos, efficiency_at, enough_template
 from serendip.classify.inputs import binary_targets
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.errors import InputError
+from serendip.events.groups import random_parts
 
 __all__ = ["NestedEnsemble"]
 
@@ -99,7 +100,12 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_splits(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, splits: NDArray[np.bool_]
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        splits: NDArray[np.bool_],
+        groups: NDArray[np.int64] | None = None,
     ) -> list[Self]:
         """Train one model for each row of ``splits``, of which it sees no other events.
 
@@ -111,6 +117,8 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Shape ``(n,)`` or ``(n_models, n)``; None: all 1.
         splits
             Masks, shape ``(n_models, n)``.
+        groups
+            Events with the same number, shape ``(n,)``, are in one inner fold; None: every event is its own.
         """
         if self.inner_folds < 2 or self.restarts < 1:
             raise ValueError("at least two inner folds and one restart are needed")
@@ -126,7 +134,7 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=1 + self.restarts)
         inner = np.stack(
             [
-                _stratified(targets, split & (w > 0), self.inner_folds, seeds[0])
+                _stratified(targets, split & (w > 0), self.inner_folds, seeds[0], groups)
                 for split, w in zip(splits, weights, strict=True)
             ]
         )
@@ -134,7 +142,7 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         judged = (inner[:, None] == number).reshape(-1, len(values))
         trained = ((inner[:, None] != number) & (inner[:, None] >= 0)).reshape(-1, len(values))
         repeated = np.repeat(weights, self.inner_folds, axis=0)
-        candidates = self._candidates(values, targets, repeated, trained, judged, seeds[1:])
+        candidates = self._candidates(values, targets, repeated, trained, judged, seeds[1:], groups)
         models = []
         for k in range(len(splits)):
             model = clone(self)
@@ -222,6 +230,7 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         trained: NDArray[np.bool_],
         judged: NDArray[np.bool_],
         seeds: NDArray[np.int64],
+        groups: NDArray[np.int64] | None,
     ) -> list[list[Any]]:
         """All restarts for each row of ``trained``."""
         base = self.estimator
@@ -230,11 +239,12 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             fitted = (
                 base.fit_splits(x, targets, weights, trained, validation=judged)
                 if "validation" in signature(getattr(base, "fit_splits", _nothing)).parameters
-                else fit_splits(base, x, targets, weights, trained).estimators
+                else fit_splits(base, x, targets, weights, trained, groups).estimators
             )
             return [ensemble.parts(self.restarts) for ensemble in fitted]
         columns = [
-            fit_splits(_restart(base, int(seed)), x, targets, weights, trained).estimators for seed in seeds
+            fit_splits(_restart(base, int(seed)), x, targets, weights, trained, groups).estimators
+            for seed in seeds
         ]
         return [list(row) for row in zip(*columns, strict=True)]
 
@@ -266,11 +276,17 @@ def _restart(estimator: Any, seed: int) -> Any:
 
 
 def _stratified(
-    targets: NDArray[np.int64], used: NDArray[np.bool_], folds: int, seed: int
+    targets: NDArray[np.int64],
+    used: NDArray[np.bool_],
+    folds: int,
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Inner fold of each event, -1 where it is not used, shape ``(n,)``; equally many of each class in each."""
+    """Inner fold of each event, -1 where it is not used, shape ``(n,)``; equally many of each class, or groups, in each."""
     rng = np.random.default_rng(seed)
     out = np.full(len(targets), -1)
+    if groups is not None:
+        return np.where(used, random_parts(len(targets), folds, rng, groups), -1)
     for number in (0, 1):
         rows = np.flatnonzero(used & (targets == number))
         out[rng.permutation(rows)] = np.arange(len(rows)) % folds

@@ -151,6 +151,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sample_weight: ArrayLike | None,
         splits: NDArray[np.bool_],
         validation: NDArray[np.bool_] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> list[Self]:
         """Train one ensemble for each row of ``splits``, all together.
 
@@ -167,6 +168,8 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         validation
             Masks of the events on which the rounds of each model are judged, shape ``(n_models, n)``; it then trains
             on all of its split. Default: each member judges on a random part of its split.
+        groups
+            Events with the same number, shape ``(n,)``, stay together in that part; None: every event is its own.
 
         Returns
         -------
@@ -191,6 +194,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weights=weights,
             splits=splits,
             validation=validation,
+            groups=groups,
         )
         return models
 
@@ -299,6 +303,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights: NDArray[np.float64],
         splits: NDArray[np.bool_],
         validation: NDArray[np.bool_] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
         if self.members < 1 or self.best_rounds < 1 or self.max_rounds < 1:
             raise ValueError("members, best_rounds and max_rounds must be at least 1")
@@ -320,7 +325,16 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scaled[k] = (values - model.mean_) / model.deviation_
             judged = None if validation is None else np.flatnonzero(validation[k] & (weights[k] > 0))
             networks += [
-                Rows(k, int(seed), used, targets[used], self.validation_fraction, judged) for seed in seeds
+                Rows(
+                    k,
+                    int(seed),
+                    used,
+                    targets[used],
+                    self.validation_fraction,
+                    judged,
+                    None if groups is None else groups[used],
+                )
+                for seed in seeds
             ]
         with _torch_threads(self.threads):
             layers, rounds = self._optimise(networks, scaled, targets, weights)

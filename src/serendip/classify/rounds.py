@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serendip.classify.argos import enough_template
+from serendip.events.groups import held_out
 
 __all__ = ["COSTS", "Rows", "mean_loss", "minus_argos"]
 
@@ -23,18 +24,24 @@ class Rows:
         targets: NDArray[np.int64],
         fraction: float,
         judged: NDArray[np.int64] | None,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
         self.split = split
         self.rng = np.random.default_rng(seed)
         counts = np.bincount(targets, minlength=2)
-        order = self.rng.permutation(len(rows))
-        for_validation = np.zeros(len(rows), dtype=bool)
-        for number, count in enumerate(counts):
-            of_class = order[targets[order] == number]
-            for_validation[of_class[: round(count * fraction)]] = True
+        if groups is None:
+            order = self.rng.permutation(len(rows))
+            for_validation = np.zeros(len(rows), dtype=bool)
+            for number, count in enumerate(counts):
+                of_class = order[targets[order] == number]
+                for_validation[of_class[: round(count * fraction)]] = True
+        else:
+            for_validation = held_out(fraction, self.rng, groups, targets)
         if judged is not None:
             self.training, self.validation = rows, judged
-        elif counts.min() < 10:
+        elif counts.min() < 10 or not all(
+            len(np.unique(targets[side])) == 2 for side in (for_validation, ~for_validation)
+        ):
             self.training, self.validation = rows, rows
         else:
             self.training, self.validation = rows[~for_validation], rows[for_validation]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,6 +76,7 @@ def fit_splits(
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     splits: ArrayLike,
+    groups: NDArray[np.int64] | None = None,
 ) -> SplitClassifiers:
     """Train one classifier for each row of ``splits``; model ``k`` sees the rows of ``splits[k]`` only.
 
@@ -94,6 +96,9 @@ def fit_splits(
         Shape ``(n,)``, or ``(n_models, n)`` where each model has weights of its own; None: all 1.
     splits
         Masks, shape ``(n_models, n)``.
+    groups
+        Events with the same number depend on each other, shape ``(n,)``: an estimator whose ``fit`` or ``fit_splits`` takes
+        ``groups`` keeps them on one side when it holds events back. None: every event is its own.
 
     Raises
     ------
@@ -117,7 +122,10 @@ def fit_splits(
                     "may see; use fewer folds, a wider window or more data"
                 )
     if hasattr(estimator, "fit_splits"):
-        return SplitClassifiers(tuple(estimator.fit_splits(X, y, weights, masks)))
+        takes = "groups" in signature(estimator.fit_splits).parameters
+        more = {"groups": groups} if groups is not None and takes else {}
+        return SplitClassifiers(tuple(estimator.fit_splits(X, y, weights, masks, **more)))
+    grouped = groups is not None and has_fit_parameter(estimator, "groups")
     if weights is not None and not has_fit_parameter(estimator, "sample_weight"):
         raise InputError(
             f"{type(estimator).__name__} takes no sample_weight in fit(), but these events are weighted; "
@@ -126,11 +134,9 @@ def fit_splits(
 
     def train(k: int) -> Any:
         mask = masks[k]
-        model = clone(estimator)
-        return (
-            model.fit(X[mask], y[mask])
-            if weights is None
-            else model.fit(X[mask], y[mask], sample_weight=weights[k][mask])
-        )
+        more: dict[str, Any] = {} if weights is None else {"sample_weight": weights[k][mask]}
+        if grouped and groups is not None:
+            more["groups"] = groups[mask]
+        return clone(estimator).fit(X[mask], y[mask], **more)
 
     return SplitClassifiers(tuple(train(k) for k in range(len(masks))))

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from serendip.classify.boosting import boost_by_argos
+from serendip.classify.boosting import boost
 from serendip.classify.inputs import binary_targets, checked_weights
 from serendip.classify.node_tables import member_of, pack_trees, unpack_trees
 from serendip.classify.storage import require
@@ -96,7 +96,13 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Self:
         """Train all members.
 
         Parameters
@@ -107,6 +113,8 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Two classes, shape ``(n,)``.
         sample_weight
             Non-negative weights, shape ``(n,)``; used for the bins, the trees and the stopping.
+        groups
+            Events with the same number, shape ``(n,)``, stay together when events are held back; None: every event is its own.
         """
         if self.members < 1:
             raise ValueError(f"members={self.members}: at least one is needed")
@@ -120,6 +128,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = checked_weights(sample_weight, values)
         used = weights > 0
         values, targets, weights = values[used], targets[used], weights[used]
+        groups = None if groups is None else np.asarray(groups)[used]
         if len(np.unique(targets)) < 2:
             raise ValueError("all events of one class have zero weight; two classes are needed")
         self.edges_ = [_quantile_edges(column, weights, self.max_bins) for column in values.T]
@@ -128,7 +137,8 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.members)
         with threadpool_limits(limits=self.threads, user_api="openmp"):
             self.members_ = [
-                self._boost(codes, targets, weights, int(seed), stop_early=stop_early) for seed in seeds
+                self._boost(codes, targets, weights, int(seed), groups, stop_early=stop_early)
+                for seed in seeds
             ]
         self.n_iter_ = max(member.n_iter_ for member in self.members_)
         return self
@@ -206,6 +216,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         targets: NDArray[np.int64],
         weights: NDArray[np.float64],
         seed: int,
+        groups: NDArray[np.int64] | None,
         *,
         stop_early: bool,
     ) -> Any:
@@ -216,8 +227,8 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "l2_regularization": self.l2_regularization,
             "max_bins": self.max_bins,
         }
-        if stop_early and self.select_by == "argos":
-            return boost_by_argos(
+        if stop_early and (self.select_by == "argos" or groups is not None):
+            return boost(
                 options,
                 codes,
                 targets,
@@ -226,6 +237,8 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 validation_fraction=self.validation_fraction,
                 patience=self.n_iter_no_change,
                 seed=seed,
+                select_by=self.select_by,
+                groups=groups,
             )
         return HistGradientBoostingClassifier(
             **options,

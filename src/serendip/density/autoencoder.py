@@ -76,6 +76,7 @@ class AutoencoderNetworks(nn.Module):
         evaluations: int = 10,
         patience: int | None = None,
         progress: Callable[[int, int, list[float]], None] | None = None,
+        groups: Sequence[NDArray[np.int64] | None] | None = None,
     ) -> list[float]:
         """Train model ``k`` on the events and weights of ``samples[k]``, shapes ``(n, d)`` and ``(n,)``.
 
@@ -89,7 +90,7 @@ class AutoencoderNetworks(nn.Module):
         """
         data = SplitSamples.make(
             [(z, np.zeros(len(w)), w) for z, w in samples],
-            seed=seed, validation_fraction=validation_fraction, device=device,
+            seed=seed, validation_fraction=validation_fraction, device=device, groups=groups,
         )  # fmt: skip
         self.to(device)
         batches = data.batches(batch_size, noise=False)

@@ -51,8 +51,9 @@ class ConditionalDensity(Protocol):
         *,
         weight: NDArray[Any] | None = None,
         splits: NDArray[np.bool_] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> Self:
-        """Train model ``k`` on the events of row ``k`` of ``splits`` only."""
+        """Train model ``k`` on the events of row ``k`` of ``splits`` only; groups of events are held out together."""
         ...
 
     def log_prob(self, x: NDArray[Any], m: NDArray[Any], split: int = 0) -> Array:
@@ -129,6 +130,7 @@ class TransformedDensity(ABC):
         *,
         weight: NDArray[Any] | None = None,
         splits: NDArray[np.bool_] | None = None,
+        groups: NDArray[np.int64] | None = None,
         checkpoint: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
@@ -145,6 +147,8 @@ class TransformedDensity(ABC):
         splits
             Shape ``(k, n)``: model ``k`` uses only the events of row ``k``, in the preprocessing, the
             training and the choice of the best weights. Default: one model on all events.
+        groups
+            Events with the same number, shape ``(n,)``, are held out together; None: every event is its own.
         checkpoint
             Folder for the state of the training, written after every evaluation. The same call with the same
             folder continues from there and ends with the same numbers as without an interruption.
@@ -171,6 +175,7 @@ class TransformedDensity(ABC):
             row = int(np.flatnonzero(~(np.isfinite(w) & (w >= 0)))[0])
             raise InputError(f"event weights must be finite and not negative; row {row} has {w[row]:g}")
         self.transforms = []
+        self._groups: list[NDArray[np.int64] | None] = []
         samples = []
         for k, row_mask in enumerate(splits):
             use = row_mask & (w > 0)
@@ -187,6 +192,7 @@ class TransformedDensity(ABC):
             z, _ = transform.forward(transform.dequantise(x[use], rng), u)
             self.transforms.append(transform)
             samples += [(z, u, w[use] / w[use].mean())] * self.ensemble
+            self._groups += [None if groups is None else np.asarray(groups)[use]] * self.ensemble
         self._train(samples, checkpoint, progress)
         return self
 

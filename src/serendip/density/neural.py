@@ -125,8 +125,9 @@ class NeuralDensity(TransformedDensity):
     ) -> None:
         o = self.options
         data = SplitSamples.make(
-            samples, seed=self.seed, validation_fraction=o["validation_fraction"], device=self.device
-        )
+            samples, seed=self.seed, validation_fraction=o["validation_fraction"], device=self.device,
+            groups=self._groups,
+        )  # fmt: skip
         network = self._build(len(samples), samples[0][0].shape[1])
         batches, batch_loss, validation_loss = self._losses(data)
 

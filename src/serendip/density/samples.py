@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from serendip.events.groups import held_out
 
 __all__ = ["Batches", "SplitSamples"]
 
@@ -44,21 +46,27 @@ class SplitSamples:
         validation_fraction: float,
         device: torch.device,
         first_model: int = 0,
+        groups: Sequence[NDArray[np.int64] | None] | None = None,
     ) -> SplitSamples:
-        """Hold out ``validation_fraction`` of the events of every model, drawn with its own seed."""
+        """Hold out ``validation_fraction`` of the events, or of the groups, of every model, drawn with its own seed."""
         z, u, starts, cumulative, validation, validation_weight, rngs = [], [], [], [], [], [], []
         start = 0
         for k, (z_k, u_k, w_k) in enumerate(samples):
             rng = np.random.default_rng([seed, first_model + k, 1])
             order = rng.permutation(len(z_k))
             n_train = len(order) - max(1, round(validation_fraction * len(order)))
-            held_out = order[n_train:]
+            if groups is not None and (own := groups[k]) is not None:
+                back = held_out(validation_fraction, rng, own)
+                if 0 < np.count_nonzero(back) < len(back):
+                    order = np.concatenate([order[~back[order]], order[back[order]]])
+                    n_train = int(np.count_nonzero(~back))
+            rest = order[n_train:]
             z.append(z_k[order])
             u.append(u_k[order])
             starts.append(start)
             cumulative.append(np.cumsum(w_k[order[:n_train]]))
             validation.append(start + np.arange(n_train, len(order)))
-            validation_weight.append(w_k[held_out])
+            validation_weight.append(w_k[rest])
             rngs.append(rng)
             start += len(order)
         flat = [torch.as_tensor(np.concatenate(a), dtype=torch.float32, device=device) for a in (z, u)]

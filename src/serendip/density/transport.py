@@ -18,7 +18,7 @@ The models of all splits train as one batch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,12 @@ class Transport:
         self.validation_loss: list[float] = []
         self.gain: list[float] = []
 
-    def fit(self, samples: list[Sample], log_density: LogDensity | None = None) -> Transport:
+    def fit(
+        self,
+        samples: list[Sample],
+        log_density: LogDensity | None = None,
+        groups: Sequence[NDArray[np.int64] | None] | None = None,
+    ) -> Transport:
         """Train one map on each sample.
 
         Parameters
@@ -113,6 +118,8 @@ class Transport:
             What is carried. Events are drawn with probability proportional to their weight.
         log_density
             The base density; None: Sinkhorn, for which ``between_masses`` must be true.
+        groups
+            For each sample, events with the same number, shape ``(n,)``, are held out together; None: every event is its own.
 
         Raises
         ------
@@ -125,7 +132,11 @@ class Transport:
         d = samples[0][0].shape[1]
         self.flow = BatchedFlow(len(samples), lambda: self._one(d), self.seed, identity=True).to(self.device)
         data = SplitSamples.make(
-            samples, seed=self.seed, validation_fraction=self.validation_fraction, device=self.device
+            samples,
+            seed=self.seed,
+            validation_fraction=self.validation_fraction,
+            device=self.device,
+            groups=groups,
         )
         batches = data.batches(self.batch_size, noise=False)
         models = range(len(samples))

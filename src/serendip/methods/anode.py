@@ -96,6 +96,7 @@ class Anode(DensityRatioMethod):
                 events.m[inside],
                 weight=events.weights[inside],
                 splits=np.repeat(masks[:, inside], config.members, axis=0),
+                groups=None if events.groups is None else events.groups[inside],
             )
         self._members = [(self.window_density, i) for i in range(len(masks) * config.members)]
         return self

@@ -95,6 +95,7 @@ class Autoencoder(Method):
         self.check(events, window, masks)
         config, weights, x = self.config, events.weights, events.x.astype(np.float64)
         samples = []
+        groups: list[NDArray[np.int64] | None] = []
         self._centre, self._spread = np.empty((len(masks), x.shape[1])), np.empty((len(masks), x.shape[1]))
         for k, mask in enumerate(masks):
             use = mask & (weights > 0)
@@ -107,6 +108,7 @@ class Autoencoder(Method):
                     f"feature '{events.features[constant[0]]}' is constant: there is nothing to learn from it"
                 )
             samples.append((self._standardised(x[use], k), w))
+            groups.append(None if events.groups is None else events.groups[use])
         network = self._build(len(masks), x.shape[1])
         with limited_threads(self.threads):
             network.fit(
@@ -115,6 +117,7 @@ class Autoencoder(Method):
                 steps=config.steps,
                 batch_size=config.batch_size,
                 device=pick_device(),
+                groups=groups,
             )
         self._network = network
         return self

@@ -134,7 +134,10 @@ def train_background(
     )
     density = make_density(request.density, seed=seed, **dict(request.options))
     with limited_threads(threads):
-        return density.fit(events.x[used], m[used], weight=events.weights[used], splits=splits[:, used])
+        return density.fit(
+            events.x[used], m[used], weight=events.weights[used], splits=splits[:, used],
+            groups=None if events.groups is None else events.groups[used],
+        )  # fmt: skip
 
 
 def background_density(

@@ -85,6 +85,7 @@ class _Strips:
     z: NDArray[np.float64]
     u: NDArray[np.float64]
     weights: NDArray[np.float64]
+    groups: NDArray[np.int64] | None
 
 
 class Curtains(TemplateMethod):
@@ -134,7 +135,9 @@ class Curtains(TemplateMethod):
             seed=self.seed,
         )
         with limited_threads(self.threads):
-            self.transport.fit([(s.z, s.u, s.weights) for s in self._strips], log_density)
+            self.transport.fit(
+                [(s.z, s.u, s.weights) for s in self._strips], log_density, [s.groups for s in self._strips]
+            )
         return [self._carry(events, window, mask, k) for k, mask in enumerate(splits)]
 
     def predict_background(
@@ -184,7 +187,7 @@ class Curtains(TemplateMethod):
         # half the weight on each side: what the map leaves undone cancels to first order in the distance
         below = m < window.low
         side = np.where(below, weights[below].sum(), weights[~below].sum())
-        return _Strips(z, u, weights / side)
+        return _Strips(z, u, weights / side, None if events.groups is None else events.groups[rows])
 
     def _preprocessing(
         self, events: Events, window: Window, mask: NDArray[np.bool_], k: int

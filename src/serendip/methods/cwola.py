@@ -136,8 +136,9 @@ class Cwola(Method):
             [self._balanced(event_weights, mask & regions, window) for mask in self._masks]
         )
         self._classifiers: SplitClassifiers = fit_splits(
-            self.classifier(), self._x, self._in_window, self._weight, self._masks
-        )
+            self.classifier(), self._x, self._in_window, self._weight, self._masks,
+            None if events.groups is None else events.groups[used],
+        )  # fmt: skip
         return self
 
     def classifier(self) -> Any:

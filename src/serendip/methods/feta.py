@@ -136,7 +136,7 @@ class Feta(TemplateMethod):
             log_density, (self._simulated,) = frozen_log_density(self._density)
             self._by_mass = EventsByMass(m, simulation.weights)
             self._z = normalised(self._simulated, simulation, [self.seed, 5])
-            self._transforms, samples = [], []
+            self._transforms, samples, groups = [], [], []
             for k, mask in enumerate(splits):
                 used = events.select(
                     mask & sidebands_within(events.m, window, self.reach_gev) & (events.weights > 0)
@@ -147,9 +147,10 @@ class Feta(TemplateMethod):
                 self._transforms.append(transform)
                 z = normalised(transform, used, [self.seed, k, 6])
                 samples.append((z, self._simulated.context(used.m), used.weights / used.weights.mean()))
+                groups.append(used.groups)
             self.transport = Transport(
                 between_masses=False,
                 steps=config.transport_steps,
                 batch_size=config.batch_size,
                 seed=self.seed,
-            ).fit(samples, log_density)
+            ).fit(samples, log_density, groups)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from serendip.density.base import ConditionalDensity
 from serendip.density.transforms import FeatureTransform
 from serendip.events.events import Events, Window
+from serendip.events.groups import random_parts
 from serendip.methods.base import require_events
 from serendip.methods.ranode import RanodeConfig
 from serendip.methods.signal_sample import SignalSample, mass_quantile
@@ -177,6 +178,7 @@ def learn_signals(
     *,
     seed: int,
     fraction: float | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> LearnedSignals:
     """Learn the signal of a window, one density for each row of ``splits``.
 
@@ -198,6 +200,8 @@ def learn_signals(
         Everything random follows from it.
     fraction
         Fraction of signal while the signal is trained; None: learnt.
+    groups
+        Events with the same number, shape ``(n,)``, are held out together; None: every event is its own.
 
     Raises
     ------
@@ -214,7 +218,8 @@ def learn_signals(
     for mask in splits:
         use = mask & (weights > 0)
         require_events(use, config.min_events, "signal region", background.window)
-        samples.append(SignalSample(z[use], v[use], offset[use], weights[use]))
+        own = None if groups is None else groups[use]
+        samples.append(SignalSample(z[use], v[use], offset[use], weights[use], own))
         ranges.append((x[use].min(0), x[use].max(0)))
     c = config
     fit = train_signals(
@@ -224,15 +229,17 @@ def learn_signals(
     return LearnedSignals(fit, folds, transform, tuple(ranges), background.window)
 
 
-def half_samples(n: int, pairs: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Random halves of ``n`` events in pairs that complement each other, shape ``(2 * pairs, n)``.
+def half_samples(
+    n: int, pairs: int, rng: np.random.Generator, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.bool_]:
+    """Random halves of ``n`` events, or of their groups, in pairs that complement each other, shape ``(2 * pairs, n)``.
 
     What changes from half to half is, for large samples, what an estimate from all events would change from one
     experiment to the next (balanced half-sampling: McCarthy, Rev. Int. Stat. Inst. 37 (1969) 239).
     """
     halves = []
     for _ in range(pairs):
-        first = rng.permutation(n) % 2 == 0
+        first = random_parts(n, 2, rng, groups) == 0
         halves += [first, ~first]
     return np.array(halves, dtype=bool).reshape(2 * pairs, n)
 

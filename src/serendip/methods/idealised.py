@@ -20,6 +20,7 @@ from pydantic import Field, PositiveInt
 from serendip.classify.build import ClassifierName, build_classifier
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.events.events import Events, Window
+from serendip.events.groups import group_numbers
 from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
 
 __all__ = ["Idealised", "IdealisedConfig"]
@@ -89,13 +90,17 @@ class Idealised(Method):
         self._x, event_weights = events.x[used], events.weights[used]
         self._background, self._event_weights = ~events.labels[used], event_weights
         n, members = len(self._x), self.config.members
+        # a group is data or template as a whole
+        groups = None if events.groups is None else group_numbers(events.groups[used])
+        n_groups = 0 if groups is None else int(groups.max(initial=-1)) + 1
         # Each event stands in the table twice, as data and as template; a member uses it at most once.
         masks = np.zeros((len(self._masks) * members, 2 * n), dtype=bool)
         weights = np.zeros(masks.shape)
         for k, mask in enumerate(self._masks):
             rng = np.random.default_rng([self.seed, k])
             for row in range(k * members, (k + 1) * members):
-                as_data = rng.random(n) < self.config.data_fraction
+                drawn = rng.random(n) if groups is None else rng.random(n_groups)[groups]
+                as_data = drawn < self.config.data_fraction
                 masks[row] = np.concatenate([mask & as_data, mask & ~as_data & self._background])
                 for kind, part in (("data", slice(0, n)), ("template", slice(n, 2 * n))):
                     rows = masks[row, part] & (event_weights > 0)
@@ -105,7 +110,9 @@ class Idealised(Method):
         self.drawn = masks
         is_data = np.repeat([True, False], n)
         x = np.concatenate([self._x, self._x])
-        self._classifiers: SplitClassifiers = fit_splits(self.classifier(), x, is_data, weights, masks)
+        self._classifiers: SplitClassifiers = fit_splits(
+            self.classifier(), x, is_data, weights, masks, None if groups is None else np.tile(groups, 2)
+        )
         return self
 
     def classifier(self) -> Any:

@@ -21,6 +21,7 @@ from serendip.classify.splits import fit_splits
 from serendip.density import load_density
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.groups import with_own_groups
 from serendip.methods.background import background_density
 from serendip.methods.base import as_splits
 from serendip.methods.cathode import Cathode, CathodeConfig
@@ -57,6 +58,7 @@ class LaCathode(Cathode):
         self._templates = self.draw_templates(events, window, masks)
         inside = window.contains(events.m)
         tables, classes, weights, owners = [], [], [], []
+        groups: list[NDArray[np.int64]] = []
         for k, mask in enumerate(masks):
             data = events.select(mask & inside & (events.weights > 0))
             n = max(1, round(self.config.oversample * len(data)))
@@ -65,10 +67,14 @@ class LaCathode(Cathode):
             classes += [np.ones(len(data), bool), np.zeros(n, bool)]
             weights += [data.weights, np.full(n, data.weights.sum() / n)]
             owners.append(np.full(len(data) + n, k))
-        own = np.concatenate(owners) == np.arange(len(masks))[:, None]
+            if (own := with_own_groups(data.groups, n)) is not None:
+                # masks keep the splits apart, so that numbers may come again
+                groups.append(own)
+        used = np.concatenate(owners) == np.arange(len(masks))[:, None]
         self._classifiers = fit_splits(
-            self.classifier(), np.concatenate(tables), np.concatenate(classes), np.concatenate(weights), own
-        )
+            self.classifier(), np.concatenate(tables), np.concatenate(classes), np.concatenate(weights), used,
+            np.concatenate(groups) if groups else None,
+        )  # fmt: skip
         return self
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:

@@ -230,7 +230,7 @@ class Ranode(DensityRatioMethod):
         norm = np.trapezoid(spectrum.density(grid), grid)
         log_background = self.density.log_prob(spread, m, split) + np.log(spectrum.density(m) / norm)
         v, log_slope = mass_quantile(m, window)
-        return transform, SignalSample(z, v, log_jacobian + log_slope - log_background, w)
+        return transform, SignalSample(z, v, log_jacobian + log_slope - log_background, w, data.groups)
 
     def _train(self, samples: list[SignalSample], w: float | None) -> SignalFit:
         from serendip.methods.signal_flow import train_signals

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from serendip.density.batched import BatchedFlow
 from serendip.density.training import train
+from serendip.events.groups import random_parts
 from serendip.methods.signal_sample import SignalSample, log_mixture
 from serendip.methods.signal_start import SignalStart, find_start
 
@@ -304,7 +305,7 @@ class _Data:
         self.train, self.test = np.zeros((models, n)), np.zeros((models, n))
         self.parts = []
         for k, s in enumerate(samples):
-            part = np.random.default_rng([seed, k, 5]).permutation(len(s.v)) % members
+            part = random_parts(len(s.v), members, np.random.default_rng([seed, k, 5]), s.groups)
             self.parts.append(part)
             for j in range(members):
                 self.test[k * members + j, : len(part)] = np.where(part == j, s.weight, 0.0)

@@ -32,12 +32,15 @@ class SignalSample:
         ln R - ln p_S(z, v), shape ``(n,)``: all that does not change in training.
     weight
         Event weights, shape ``(n,)``; positive.
+    groups
+        Events with the same number, shape ``(n,)``, are held out by the same member; None: every event is its own.
     """
 
     z: Array
     v: Array
     log_offset: Array
     weight: Array
+    groups: NDArray[np.int64] | None = None
 
 
 def mass_quantile(m: Array, window: Window) -> tuple[Array, Array]:

@@ -75,8 +75,9 @@ class Supervised(Method):
             for rows in (mask & self._signal, mask & ~self._signal):
                 self._weight[k, rows] = event_weights[rows] * (0.5 * mask.sum() / event_weights[rows].sum())
         self._classifiers: SplitClassifiers = fit_splits(
-            self.classifier(), self._x, self._signal, self._weight, self._masks
-        )
+            self.classifier(), self._x, self._signal, self._weight, self._masks,
+            None if events.groups is None else events.groups[used],
+        )  # fmt: skip
         return self
 
     def classifier(self) -> Any:

@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt
 from serendip.classify.build import ClassifierName, SelectBy, build_classifier
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.events.events import Events, Window
+from serendip.events.groups import with_own_groups
 from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
 
 __all__ = ["ClassifierConfig", "TemplateMethod", "require_sidebands"]
@@ -90,7 +91,8 @@ class TemplateMethod(Method):
         self.check(events, window, masks)
         self._templates = self.make_templates(events, window, masks)
         inside = window.contains(events.m)
-        self._train_classifier(events.x[inside], events.weights[inside], masks[:, inside])
+        groups = None if events.groups is None else events.groups[inside]
+        self._train_classifier(events.x[inside], events.weights[inside], masks[:, inside], groups)
         return self
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
@@ -122,7 +124,11 @@ class TemplateMethod(Method):
         )
 
     def _train_classifier(
-        self, x: NDArray[np.float32], weights: NDArray[np.float64], masks: NDArray[np.bool_]
+        self,
+        x: NDArray[np.float32],
+        weights: NDArray[np.float64],
+        masks: NDArray[np.bool_],
+        groups: NDArray[np.int64] | None,
     ) -> None:
         """Train data (class 1) against the template of the same split (class 0), with equal total weights."""
         sizes = [len(template.x) for template in self._templates]
@@ -132,8 +138,9 @@ class TemplateMethod(Method):
         all_weights = np.concatenate([weights, *(template.weights for template in self._templates)])
         is_data = np.arange(len(table)) < len(x)
         self._classifiers = fit_splits(
-            self.classifier(), table, is_data, all_weights, np.concatenate([masks, drawn], axis=1)
-        )
+            self.classifier(), table, is_data, all_weights, np.concatenate([masks, drawn], axis=1),
+            with_own_groups(groups, len(owner)),
+        )  # fmt: skip
 
 
 def sidebands_within(m: NDArray[np.float64], window: Window, reach_gev: float | None) -> NDArray[np.bool_]:

@@ -171,7 +171,12 @@ class _Measurement(Session):
         self.progress.start("signal", 1 + len(points))
 
         def learn(
-            x: Array, m: Array, w: Array, splits: NDArray[np.bool_], fraction: float | None
+            x: Array,
+            m: Array,
+            w: Array,
+            splits: NDArray[np.bool_],
+            fraction: float | None,
+            groups: NDArray[np.int64] | None = None,
         ) -> LearnedSignals:
             return learn_signals(
                 x,
@@ -184,10 +189,13 @@ class _Measurement(Session):
                 config.ranode,
                 seed=self.seed,
                 fraction=fraction,
+                groups=groups,
             )
 
+        groups = None if self.events.groups is None else self.events.groups[inside]
+
         def nominal() -> dict[str, Array]:
-            model = learn(x, m, w, plan.splits, None)
+            model = learn(x, m, w, plan.splits, None, groups)
             found = self.arrays(model, x, m, fold, folds)
             found["trained_fraction"] = np.array([model.fit.trained_fraction(k) for k in range(len(folds))])
             return found
@@ -201,7 +209,7 @@ class _Measurement(Session):
             def at(point: float = point) -> dict[str, Array]:
                 return {
                     "log_ratio": self.judge(
-                        learn(x, m, w, plan.splits, point), x, m, fold, folds, self.backgrounds[0]
+                        learn(x, m, w, plan.splits, point, groups), x, m, fold, folds, self.backgrounds[0]
                     )
                 }
 

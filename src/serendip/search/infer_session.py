@@ -82,7 +82,9 @@ class Session:
         self.x = self.transform.dequantise(
             events.x.astype(np.float64), np.random.default_rng([config.seed, 5])
         )
-        self.halves = half_samples(len(events), config.half_samples, np.random.default_rng([config.seed, 6]))
+        self.halves = half_samples(
+            len(events), config.half_samples, np.random.default_rng([config.seed, 6]), events.groups
+        )
         bins = fit.inside
         first, last = int(np.argmax(bins)), int(len(bins) - np.argmax(bins[::-1]))
         self.expected = fit.inclusive.window(first, last)

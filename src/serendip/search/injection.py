@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.groups import group_numbers
 
 __all__ = ["Sample", "check_injections", "inject", "look_at"]
 
@@ -115,12 +116,48 @@ def inject(events: Events, window: Window, in_window: int, repeat: int, seed: in
 
     Returns
     -------
-    Row numbers in ascending order, shape ``(n,)``.
+    Row numbers in ascending order, shape ``(n,)``. Groups of events come as a whole.
+
+    Raises
+    ------
+    InputError
+        If whole groups cannot make that number.
     """
     sample = look_at(events, window)
     check_injections(sample, [in_window], window)
     truth, inside = events.labels, window.contains(events.m)
     rng = np.random.default_rng([seed, in_window, repeat])
+    if events.groups is not None:
+        return _inject_groups(events.groups, truth, inside, in_window, sample, rng)
     chosen = rng.choice(np.flatnonzero(truth & inside), in_window, replace=False)
     beside = rng.choice(np.flatnonzero(truth & ~inside), sample.total(in_window) - in_window, replace=False)
     return np.sort(np.concatenate([np.flatnonzero(~truth), chosen, beside]))
+
+
+def _inject_groups(
+    groups: NDArray[np.int64],
+    truth: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    in_window: int,
+    sample: Sample,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """As :func:`inject`, with all signal events of a group or none."""
+    number = group_numbers(groups)
+    held = np.bincount(number[truth & inside], minlength=int(number.max()) + 1)
+    beside = np.bincount(number[truth & ~inside], minlength=len(held))
+    chosen = np.zeros(len(held), dtype=bool)
+    left = in_window
+    for group in rng.permutation(np.flatnonzero(held)):
+        if held[group] <= left:
+            chosen[group], left = True, left - int(held[group])
+    if left:
+        raise InputError(
+            f"{in_window} signal events in the window cannot be made of whole groups, {in_window - left} can: choose "
+            "injections that are multiples of the size of the groups"
+        )
+    left = sample.total(in_window) - in_window - int(beside[chosen].sum())
+    for group in rng.permutation(np.flatnonzero((held == 0) & (beside > 0))):
+        if beside[group] <= left:
+            chosen[group], left = True, left - int(beside[group])
+    return np.flatnonzero(~truth | chosen[number])

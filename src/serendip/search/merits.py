@@ -16,6 +16,7 @@ from serendip.classify import TreeEnsemble, fit_splits
 from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
+from serendip.events.groups import one_of_each
 from serendip.methods.figures_of_merit import SicCurve, SicPoint, max_sic, sic_at, sic_curve
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
@@ -291,6 +292,9 @@ def _template(
         # the template of a reference is made of true background: only events that its model did not see are a test
         plan = cross_training_plan(fold, config.folds, config.combination)
         rows &= fold == plan.scores[-1][0]
+    if events.groups is not None:
+        chosen = one_of_each(np.flatnonzero(rows), events.groups, np.random.default_rng([config.seed, 0x6F]))
+        rows = np.isin(np.arange(len(events)), chosen)
     used = result.template_weights > 0
     if min(np.count_nonzero(rows), np.count_nonzero(used)) >= 50:
         found["truth_auc"], found["truth_error"] = template_auc(

@@ -20,6 +20,7 @@ from serendip.density import load_density
 from serendip.density.device import limited_threads
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.groups import group_numbers
 from serendip.methods.background import BackgroundConfig, background_density
 from serendip.methods.cathode import Cathode, CathodeConfig
 from serendip.search.measure import WindowFit
@@ -96,6 +97,15 @@ class SampledBackground:
 
     def draw(self, rng: np.random.Generator) -> Events:
         """Draw one sample, its events in their order."""
+        groups = self.events.groups
+        if groups is not None:
+            # whole groups, as independent events of a sample are
+            number = group_numbers(groups)
+            n_groups = int(number.max()) + 1
+            drawn = min(rng.poisson(self.mean * n_groups / len(number)), n_groups)
+            chosen = np.zeros(n_groups, dtype=bool)
+            chosen[rng.choice(n_groups, drawn, replace=False)] = True
+            return self.events.select(chosen[number])
         n = min(rng.poisson(self.mean), len(self.events))
         return self.events.select(np.sort(rng.choice(len(self.events), n, replace=False)))
 
@@ -129,12 +139,17 @@ def background_model(
     Raises
     ------
     InputError
-        If the events have weights (a model of them would need one for the weights too), or the training fails.
+        If the events have weights or groups (a model of them would need one for these too), or the training fails.
     """
     if events.weight is not None:
         raise InputError(
             "pseudo-data cannot be drawn from a model of weighted events: take them from background events instead "
             "(null.source: labels or simulation)"
+        )
+    if events.groups is not None and len(np.unique(events.groups)) < len(events):
+        raise InputError(
+            "pseudo-data cannot be drawn from a model of grouped events, whose groups it does not know: take them from "
+            "background events instead (null.source: labels or simulation)"
         )
     events, window = events.without_label(), window_fit.window
     # the features in the window are no part of what is learnt

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.groups import one_of_each
 from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
@@ -224,6 +225,9 @@ def _closure(
     """Held-out sideband events against what the template predicts at their masses."""
     near = (events.m > window.low - window.width) & (events.m < window.high + window.width)
     rows = np.flatnonzero(held_out & near & ~window.contains(events.m))
+    if events.groups is not None:
+        # a test of independent events
+        rows = np.sort(one_of_each(rows, events.groups, rng))
     if len(rows) < _CLOSURE_EVENTS[0]:
         return None
     # a round number: in a blinded scan these events lie in the neighbouring windows, whose counts are secret

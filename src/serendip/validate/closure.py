@@ -26,6 +26,7 @@ from scipy.stats import chi2
 
 from serendip.classify import TreeEnsemble
 from serendip.events.events import Window
+from serendip.events.groups import one_of_each
 from serendip.methods.background import background_density
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
@@ -203,7 +204,9 @@ def _template_auc(
     events, window = done.region.events, done.region.window
     rng = np.random.default_rng([done.region.config.seed, 0xC105, round(window.low)])
     template, template_weights = _template(done, name, out, rng)
-    rows = rng.permutation(np.flatnonzero(window.contains(events.m) & (events.weights > 0)))[:_MOST]
+    rows = one_of_each(np.flatnonzero(window.contains(events.m) & (events.weights > 0)), events.groups, rng)[
+        :_MOST
+    ]
     if min(len(template), len(rows)) < _FEWEST:
         return None
     trees = TreeEnsemble(members=1, random_state=0)
