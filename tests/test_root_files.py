@@ -111,6 +111,11 @@ def test_records_and_optional_numbers_of_an_rntuple(ntuple):
     assert found["event"].tolist() == [9223372036854775808 + i for i in range(40)]
     np.testing.assert_array_equal(found["jets"].content, np.repeat(20 + I, I % 3))
     assert "std::variant" in ntuple.unreadable["either"]
+    found = ntuple.load(["nb", "key"])
+    np.testing.assert_array_equal(found["nb"], np.where(I % 5, I, np.nan))
+    assert found["key"].mask.tolist() == (I % 5 == 0).tolist()
+    assert found["key"].compressed().tolist() == [9223372036854775808 + int(i) for i in I if i % 5]
+    found = ntuple.load(["score", "jets"])
     part = ntuple.load(["score", "jets"], 7, 30)
     np.testing.assert_array_equal(part["score"], found["score"][7:30])
     np.testing.assert_array_equal(part["jets"].content, found["jets"][7:30].content)

@@ -57,14 +57,16 @@ void branches(const char* name) {
 void ntuple(const char* name) {
   auto model = ROOT::RNTupleModel::Create();
   auto mjj = model->MakeField<double>("mjj"); auto score = model->MakeField<std::optional<float>>("score");
-  auto njet = model->MakeField<std::optional<int>>("njet"); auto run = model->MakeField<std::atomic<int>>("run");
+  auto njet = model->MakeField<std::optional<int>>("njet"); auto nb = model->MakeField<std::optional<short>>("nb");
+  auto key = model->MakeField<std::optional<std::uint64_t>>("key"); auto run = model->MakeField<std::atomic<int>>("run");
   auto p4 = model->MakeField<ROOT::Math::PtEtaPhiMVector>("p4"); auto jets = model->MakeField<std::vector<float>>("jets");
   auto pair = model->MakeField<std::pair<int, float>>("pair"); auto either = model->MakeField<std::variant<int, float>>("either");
   auto title = model->MakeField<std::string>("title"); auto event = model->MakeField<std::uint64_t>("event");
   ROOT::RNTupleWriteOptions options; options.SetCompression(209);
   auto writer = ROOT::RNTupleWriter::Recreate(std::move(model), "events", name, options);
   for (int i = 0; i < 40; i++) {
-    *mjj = 1000.5 + i; if (i % 3) *score = 0.5f * i; else *score = std::nullopt; *njet = i; run->store(i % 4);
+    *mjj = 1000.5 + i; if (i % 3) *score = 0.5f * i; else *score = std::nullopt; *njet = i; if (i % 5) { *nb = i; *key = 9223372036854775808ull + i; } else { *nb = std::nullopt; *key = std::nullopt; }
+    run->store(i % 4);
     p4->SetCoordinates(100 + i, 0.1, 0.2, 5); jets->assign(i % 3, 20.0f + i); *pair = {i, 2.0f * i}; if (i % 2) *either = i; else *either = 0.5f;
     *title = "event " + std::to_string(i); *event = 9223372036854775808ull + i;
     writer->Fill();
