@@ -137,6 +137,11 @@ def test_cycles_on_request(tmp_path):
         open_table(path, "events;3")
 
 
+def test_a_tree_behind_a_colon_is_explained():
+    with pytest.raises(InputError, match=r"for the table 'events' of .*branches.root' write --tree events"):
+        read(f"{DATA / 'branches.root'}:events", mass="met")
+
+
 def test_names_of_branches_inside_folders_of_branches(tmp_path):
     path = tmp_path / "groups.root"
     with uproot.recreate(path) as file:

@@ -150,6 +150,11 @@ def _expand(source: str | os.PathLike[str]) -> list[tuple[Path, dict[str, str]]]
         if not names:
             raise InputError(f"no file matches '{text}'")
         return [(Path(name), {}) for name in names if not Path(name).is_dir()]
+    file, colon, tree = text.rpartition(":")
+    if colon and Path(file).expanduser().is_file():
+        raise InputError(
+            f"there is no file '{path}'; for the table '{tree}' of '{file}' write --tree {tree} (tree=)"
+        )
     raise InputError(f"there is no file '{path}'")
 
 
