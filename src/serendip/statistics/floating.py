@@ -12,7 +12,7 @@ from serendip.statistics.fit import FitError
 from serendip.statistics.inference import near_best, simplest
 from serendip.statistics.model import BinnedModel, ModelFits
 
-__all__ = ["float_interval", "settled"]
+__all__ = ["float_interval", "settled", "smooth"]
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def settled(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
     try:
         # with these functions first: they cannot be the peak
         best = _moved(model, replace(best, members=small.members).fit(counts))
-        best = best.restricted(_smooth(best))
+        best = best.restricted(smooth(best))
         found = simplest(best, counts).fit(counts)
     except FitError as error:
         raise FitError(f"{nothing} ({error})") from None
@@ -88,7 +88,7 @@ def _moved(model: BinnedModel, fits: ModelFits) -> BinnedModel:
     return model.moved(**dict(zip(model.floats, fits.floats[0].tolist(), strict=True)))
 
 
-def _smooth(model: BinnedModel) -> list[int]:
+def smooth(model: BinnedModel) -> list[int]:
     """Backgrounds that cannot bend within the peak: at most one degree for three widths of the range, or the smallest."""
     assert model.peak is not None
     peak = model.peak

@@ -14,7 +14,7 @@ from serendip.statistics.floating import float_interval
 from serendip.statistics.inference import expected_z, interval, likelihood_ratio
 from serendip.statistics.model import BinnedModel
 
-__all__ = ["FEW_EVENTS", "FittedFloat", "SignalFit", "fit_signal"]
+__all__ = ["FEW_EVENTS", "FittedFloat", "SignalFit", "fit_signal", "spread_over_functions"]
 
 Array = NDArray[np.float64]
 
@@ -116,7 +116,7 @@ def fit_signal(
         If there are too few toys.
     """
     best = model.fit(counts)
-    spread = _spread(model, counts)
+    spread = float(spread_over_functions(model, counts)[0])
     z = float(np.sign(best.mu[0]) * np.sqrt(likelihood_ratio(model, counts, 0.0, best)[0]))
     # by the fit without signal: a choice by the events beside the signal would be one by the sign of the strength
     under = model.events_under_signal(model.fit(counts, 0.0).background[0])
@@ -152,14 +152,25 @@ def fit_signal(
     )
 
 
-def _spread(model: BinnedModel, counts: ArrayLike) -> float:
-    """Standard deviation of the strength over the functions of an envelope, with their Akaike weights."""
+def spread_over_functions(model: BinnedModel, counts: ArrayLike) -> Array:
+    """Standard deviation of the strength over the functions of an envelope, with their Akaike weights, shape ``(t,)``.
+
+    Parameters
+    ----------
+    model
+        Signal and background.
+    counts
+        Data sets, shape ``(t, n_bins)`` or ``(n_bins,)``.
+    """
+    data = np.atleast_2d(np.asarray(counts, dtype=float))
     if model.choice != "envelope" or len(model.members) == 1:
-        return 0.0
-    fits = model.fit_each(counts)
+        return np.zeros(len(data))
+    fits = model.fit_each(data)
     # the envelope has charged one unit for each parameter, Akaike's criterion two
-    aic = np.array([fit.deviance[0] + p for fit, (_, p, _) in zip(fits, model.members, strict=True)])
-    mu = np.array([fit.mu[0] for fit in fits])[np.isfinite(aic)]
-    weights = np.exp(-0.5 * (aic - aic.min()))[np.isfinite(aic)]
-    weights /= weights.sum()
-    return float(np.sqrt(weights @ (mu - weights @ mu) ** 2))
+    aic = np.array([fit.deviance + p for fit, (_, p, _) in zip(fits, model.members, strict=True)])
+    mu = np.array([fit.mu for fit in fits])
+    weights = np.exp(-0.5 * (aic - aic.min(axis=0)))
+    weights /= weights.sum(axis=0)
+    mu = np.where(weights > 0, mu, 0.0)
+    mean = (weights * mu).sum(axis=0)
+    return np.asarray(np.sqrt((weights * (mu - mean) ** 2).sum(axis=0)))

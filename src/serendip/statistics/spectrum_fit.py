@@ -109,7 +109,7 @@ def fit_resonance(
     groups: ArrayLike | None = None,
     mass_range: tuple[float, float] | None = None,
     bins: int | None = None,
-    background: Sequence[str] = ("dijet",),
+    background: Sequence[str] = ("auto",),
     sqrt_s: float = 13000.0,
     signal_yield: float = 1.0,
     yield_error: float = 0.0,
