@@ -23,6 +23,7 @@ from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.events.groups import with_own_groups
 from serendip.methods.base import Template
 from serendip.methods.simulation import EventsByMass, normalised, require_simulation
 from serendip.methods.template_method import ClassifierConfig, TemplateMethod, sidebands_within
@@ -124,6 +125,7 @@ class Salad(TemplateMethod):
         near = sidebands_within(m, window, self.reach_gev)
         self._simulated: list[NDArray[np.float32]] = []
         inputs, classes, weights, owners, tables = [], [], [], [], []
+        groups: list[NDArray[np.int64]] = []
         for k, mask in enumerate(splits):
             data = events.select(mask & beside & (events.weights > 0))
             transform = self._fit_transform(data, k, 4)
@@ -144,6 +146,8 @@ class Salad(TemplateMethod):
                 simulation.weights[near] / simulation.weights[near].sum(),
             ]
             owners.append(np.full(len(data) + np.count_nonzero(near), k))
+            if (own_groups := with_own_groups(data.groups, int(np.count_nonzero(near)))) is not None:
+                groups.append(own_groups)
         network = NetworkEnsemble(
             members=self.config.reweighting_members,
             batch_size=512,
@@ -158,6 +162,7 @@ class Salad(TemplateMethod):
             np.concatenate(classes),
             np.concatenate(weights),
             np.concatenate(owners) == np.arange(len(splits))[:, None],
+            np.concatenate(groups) if groups else None,
         )
         self._weights = [
             simulation.weights * np.exp(learnt.score(table, k)) for k, table in enumerate(tables)
