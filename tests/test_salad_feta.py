@@ -229,7 +229,7 @@ def test_unusable_simulation_is_explained(name):
         (Events(simulation.columns, mass="m", features=("b", "a")), "has the features b, a, the data a, b"),
         (
             Events({**simulation.columns, "w": -simulation["w"]}, mass="m", features=("a", "b"), weight="w"),
-            "2000 of 2000 simulated events have a negative weight",
+            "2000 of 2000 events have a negative weight",
         ),
     ):
         with pytest.raises(InputError, match=message):
