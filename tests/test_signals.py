@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from serendip.errors import InputError
-from serendip.statistics.signals import double_crystal_ball, gaussian, parse_shape, template_shape
+from serendip.statistics.signals import double_crystal_ball, gaussian, parse_shape, template_shape, voigt
 
 EDGES = np.geomspace(2500.0, 5000.0, 31)
 TAILS = {"alpha_low": 1.3, "n_low": 3.0, "alpha_high": 1.8, "n_high": 6.0}
@@ -46,6 +46,19 @@ def test_crystal_ball_fractions_are_bin_integrals_of_its_density():
         )
         # the low tail, n = 3, holds about 1e-7 of the total beyond the outer integration limit
         assert got[i] == pytest.approx(area / total, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize(("sigma", "natural"), [(1.5, 2.495), (2.5, 2.495), (3.0, 1.6)])
+def test_voigt_fractions_are_bin_integrals_of_its_density(sigma, natural):
+    edges = np.linspace(80.0, 102.0, 12)
+    expected = [
+        integrate.quad(lambda m: special.voigt_profile(m - 91.0, sigma, natural / 2), a, b, epsabs=1e-12)[0]
+        for a, b in itertools.pairwise(edges)
+    ]
+    np.testing.assert_allclose(voigt(91.0, sigma, natural).fractions(edges), expected, atol=1e-6)
+    # the floating width is the resolution
+    wider = voigt(91.0, 1.2 * sigma, natural).fractions(edges)
+    np.testing.assert_allclose(voigt(91.0, sigma, natural).fractions(edges, stretch=0.2), wider, atol=1e-6)
 
 
 def test_crystal_ball_with_far_tails_is_a_gaussian():
@@ -97,7 +110,11 @@ def test_events_without_weight_are_no_part_of_a_template():
 
 
 def test_names_can_be_read_back():
-    for shape in (gaussian(3500.0, 105.0), double_crystal_ball(3500.0, 105.0, **TAILS)):
+    for shape in (
+        gaussian(3500.0, 105.0),
+        voigt(3500.0, 105.0, 140.0),
+        double_crystal_ball(3500.0, 105.0, **TAILS),
+    ):
         again = parse_shape(shape.name)
         np.testing.assert_allclose(again.fractions(EDGES), shape.fractions(EDGES), rtol=1e-12)
 
@@ -114,6 +131,7 @@ def test_names_can_be_read_back():
         (lambda: double_crystal_ball(3500, 100, alpha_low=1, n_low=2, alpha_high=0, n_high=2), "high tail"),
         (lambda: template_shape([1.0, 2.0]), "at least 10 events, not 2"),
         (lambda: template_shape(np.ones(20), -np.ones(20)), "add up to -20"),
+        (lambda: voigt(3500.0, 100.0, 10.0), "take a Gaussian"),
         (lambda: parse_shape("gauss:3500"), "gauss:MASS:REL_WIDTH"),
         (lambda: parse_shape("breit:1:2"), "is no signal shape"),
         (lambda: parse_shape("gauss:a:b"), "is no signal shape"),

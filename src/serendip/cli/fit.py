@@ -27,7 +27,7 @@ def fit(
     signal: Annotated[
         str | None,
         typer.Option(
-            help="Shape: gauss:MASS:REL_WIDTH or dcb:MASS:REL_WIDTH:ALPHA_LOW:N_LOW:ALPHA_HIGH:N_HIGH, mass in GeV."
+            help="Shape: gauss:MASS:REL_WIDTH, voigt:MASS:REL_WIDTH:REL_NATURAL_WIDTH or dcb:MASS:REL_WIDTH:ALPHA_LOW:N_LOW:ALPHA_HIGH:N_HIGH, mass in GeV."
         ),
     ] = None,
     signal_file: Annotated[
