@@ -254,7 +254,7 @@ def perturbed(run: Path, index: int) -> np.ndarray:
     edges = np.array(before["edges"])
     window = (edges[:-1] >= 3300) & (edges[1:] <= 3700)
     spectrum, selected = np.array(before["expected"]), np.array(after["expected"])
-    degree = before["fit"]["function"].removeprefix("exppoly-")
+    function = before["fit"]["function"].replace("-", ":")
     order = EFFICIENCY.members.index(after["fit"]["function"])
     family = EFFICIENCY.__class__(
         **{
@@ -265,7 +265,7 @@ def perturbed(run: Path, index: int) -> np.ndarray:
     )
 
     def fitted(counts: np.ndarray, cut: np.ndarray) -> np.ndarray:
-        inclusive = fit_spectrum(counts, edges, get_family(f"exppoly:{degree}"), mask=window).expected
+        inclusive = fit_spectrum(counts, edges, get_family(function), mask=window).expected
         return fit_spectrum(cut, edges, family, mask=window, offset=inclusive).expected[window]
 
     total = np.zeros((window.sum(), window.sum()))

@@ -395,7 +395,7 @@ def test_no_fit_depends_on_the_unit_of_the_mass(spec, unit):
 def test_polynomials_of_high_degree_are_not_degenerate_in_short_ranges_and_at_low_masses(spec, low, high):
     edges = np.linspace(low, high, 51)
     u = (edges[1:] + edges[:-1] - low - high) / (high - low)
-    expected = 400.0 * (1.0 + 0.4 * u - 0.3 * u**2)
+    expected = 400.0 * (1.0 + 0.2 * u - 0.15 * u**2)
     mask = np.abs(u) < 0.15
     rng = np.random.default_rng(5)
     fits = fit_many(

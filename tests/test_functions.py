@@ -219,6 +219,18 @@ def test_parameter_counts_include_the_normalisation():
     assert get_family("altexp").members == ("altexp-4", "altexp-5")
     assert get_family("altpower:3").n_parameters == (3,)
     assert get_family("bernstein:3").n_parameters == (4,)
+    assert get_family("exp").n_parameters == tuple(range(3, 10))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "highest"),
+    [(9.0, 9.7, 2), (60.0, 120.0, 3), (60.0, 130.0, 4), (2000.0, 9000.0, 6), (0.2, 200.0, 8)],
+)
+def test_auto_bends_only_on_the_scale_of_a_background(low, high, highest):
+    family = get_family("auto").on(np.linspace(low, high, 50))
+    degrees = tuple(range(2, highest + 1))
+    assert family.members == tuple(f"{name}-{d}" for name in ("exppoly", "exp") for d in degrees)
+    assert family.on(np.linspace(low, high, 20)).members == family.members
 
 
 @pytest.mark.parametrize(

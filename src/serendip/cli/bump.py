@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ def bump(
     window: Annotated[
         str | None,
         typer.Option(
-            help="Window LO:HI, chosen before looking. Without it all windows are tried (BumpHunter)."
+            help="Window LO:HI, chosen before looking. Without it peaks of all masses and widths are tried."
         ),
     ] = None,
     mass: Annotated[str | None, typer.Option(help="Mass: a column or an expression of columns.")] = None,
@@ -26,17 +27,25 @@ def bump(
         str | None,
         typer.Option(
             "--range",
-            help="Mass range of the fit, LO:HI; default: chosen from the data, where the spectrum falls.",
+            help="Mass range of the fit, LO:HI; default: that of the data, without a turn-on that no background describes.",
         ),
     ] = None,
-    bins: Annotated[int | None, typer.Option(help="Number of bins; default: 2.5 % of the mass each.")] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Known resonance LO:HI that the fits leave out; may be repeated, or a list with commas."
+        ),
+    ] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="Number of bins; default: from range, window and number of events.")
+    ] = None,
     background: Annotated[
-        str, typer.Option(help="dijet, dijet:N, exppoly, exppoly:DEGREE or poly:DEGREE.")
-    ] = "dijet",
+        str, typer.Option(help="auto, exppoly[:DEGREE], exp[:DEGREE], dijet[:N], poly:DEGREE ...")
+    ] = "auto",
     order: Annotated[
         str,
         typer.Option(
-            help="Number of parameters: average over the orders of the function, or one chosen by lrt or f-test."
+            help="With a window: average over functions and orders, or one order chosen by lrt or f-test."
         ),
     ] = "average",
     toys: Annotated[
@@ -57,29 +66,36 @@ def bump(
     sqrt_s: Annotated[
         float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")
     ] = 13.0,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw spectrum and fit to this file (PNG, PDF or SVG).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, masses in GeV.")] = False,
 ) -> None:
     """Count the events in a mass window and compare with a smooth fit of the spectrum outside it.
 
     The p-value contains the error of the fit, and no trials factor: the window has to be chosen beforehand. Without a window
-    the most significant one of all is searched, and the p-value is global: toys repeat fit and search.
+    the most significant peak of any mass and width is searched, and the p-value is global: toys repeat fit and search.
     """
     import numpy as np
 
     from serendip.cli.parsing import parse_interval, parse_window
     from serendip.events.read import read
-    from serendip.statistics.binning import falling_range
+    from serendip.statistics.anywhere import find_peak
     from serendip.statistics.bump import bump_hunt
     from serendip.statistics.fit import check_choice
     from serendip.statistics.functions import get_family
     from serendip.statistics.goodness import goodness_of_fit
-    from serendip.statistics.scans import bump_hunter
-    from serendip.statistics.spectrum_fit import spectrum_histogram
 
     region = None if window is None else parse_window(window, unit)
     limits = None if range is None else parse_interval(range, unit, option="range")
+    masks = [
+        parse_interval(part.strip(), unit, option="mask")
+        for text in mask or ()
+        for part in text.split(",")
+        if part.strip()
+    ]
     # a wrong name is told before a long read
-    family = get_family(background, sqrt_s * 1000.0)
+    get_family(background, sqrt_s * 1000.0)
     choice = check_choice(order)
     if toys is not None and toys < 0:
         raise InputError(f"the number of toys must not be negative, not {toys}")
@@ -88,65 +104,96 @@ def bump(
     )
     weights = None if events.weight is None else events.weights
     rng = np.random.default_rng(seed)
+    common: dict[str, Any] = {
+        "mass_range": limits, "bins": bins, "background": background, "weights": weights,
+        "sqrt_s": sqrt_s * 1000.0, "masks": masks,
+    }  # fmt: skip
     if region is None:
-        limits = limits or falling_range(events.m, family.upper)
-        edges, counts, scale, n_used = spectrum_histogram(
-            events.m, weights, limits, bins, None, [background], sqrt_s * 1000.0
-        )
-        found = bump_hunter(
-            counts, edges, family, n_toys=1000 if toys is None else toys, scale=scale, choice=choice, rng=rng
-        )
-        typer.echo(
-            json.dumps({"n_events": n_used, **found.to_dict()}, indent=1)
-            if as_json
-            else _anywhere(n_used, found)
-        )
-        return
-    result = bump_hunt(
-        events.m, region, limits, bins, background, weights=weights, sqrt_s=sqrt_s * 1000.0, choice=choice,
-        groups=events.groups,
-    )  # fmt: skip
-    good = goodness_of_fit(result.spectrum, toys, rng) if toys else None
-    if as_json:
-        content = {"n_events": len(events), **result.to_dict()}
-        typer.echo(json.dumps(content | ({} if good is None else {"goodness": good.to_dict()}), indent=1))
+        found = find_peak(events.m, **common, n_toys=1000 if toys is None else toys, rng=rng)
+        content, text = found.to_dict(), _anywhere(len(events), found)
     else:
-        typer.echo(
-            _text(len(events), result, good, weighted=weights is not None or events.groups is not None)
-        )
+        result = bump_hunt(events.m, region, **common, choice=choice, groups=events.groups)
+        good = goodness_of_fit(result.spectrum, toys, rng) if toys else None
+        content = result.to_dict() | ({} if good is None else {"goodness": good.to_dict()})
+        weighted = weights is not None or events.groups is not None
+        text = _text(len(events), result, good, weighted=weighted)
+    if figure is not None:
+        from serendip.report.bump import draw_bump, save_bump
+
+        save_bump(draw_bump(content, events.m, events.weights), figure)
+    typer.echo(json.dumps({"n_events": len(events), **content}, indent=1) if as_json else text)
+
+
+def _range_lines(left_out: Any, masks: Any) -> list[str]:
+    """What the fit does not see, in words."""
+    lines = []
+    if left_out.below or left_out.above:
+        parts = [
+            f"{n} events {side} {edge:.5g} GeV"
+            for n, side, edge in (
+                (left_out.below, "below", left_out.low),
+                (left_out.above, "above", left_out.high),
+            )
+            if n
+        ]
+        lines.append(f"left out: {' and '.join(parts)} ({left_out.reason})")
+    if masks:
+        lines.append(f"masked: {', '.join(f'{low:g}-{high:g} GeV' for low, high in masks)}")
+    return lines
+
+
+def _p(value: float) -> str:
+    return f"= {value:.3g}" if value > 0 else "< 1e-300"
 
 
 def _anywhere(n_events: int, found: Any) -> str:
-    low, high = found.mass_range
+    low, high = found.mass_range.low, found.mass_range.high
     first, last = found.window
     low_p, high_p = found.p_interval_68
+    bound = "<= " if found.n_reached == 0 else "= "
     lines = [
-        f"{n_events} events between {low:g} and {high:g} GeV; background {found.function}",
-        f"most significant window: {first:.5g}-{last:.5g} GeV, observed {found.observed:g}, expected {found.expected:.5g}",
-        f"global p = {found.p_global:.3g}, {found.z_global:.2f} sigma; {found.n_toys} toys repeat fit and search",
-        f"68 % interval of the fraction of toys that reach it: {low_p:.2g} to {high_p:.2g}",
-        f"p of this window alone {found.p_window:.3g}, if its background were known",
-        f"goodness of fit p = {found.gof_p:.2g}",
+        f"{n_events} events; {len(found.counts)} bins between {low:.5g} and {high:.5g} GeV; background {found.function}",
+        *_range_lines(found.mass_range, found.masks),
+        (
+            f"most significant peak: {found.peak_mass:.5g} GeV, width (sigma) {found.peak_sigma:.3g} GeV, "
+            f"{found.signal:.5g} +- {found.signal_error:.2g} events"
+        ),
+        f"in {first:.5g}-{last:.5g} GeV: observed {found.observed:g}, background {found.expected:.5g}",
+        f"local p {_p(found.p_local)}, {found.z_local:.2f} sigma (mass and width chosen by this excess)",
+        (
+            f"global p {bound}{found.p_global:.3g}, {found.z_global:.2f} sigma; {found.n_reached} of {found.n_toys} toys that "
+            f"repeat fit and search reach it (68 %: {low_p:.2g} to {high_p:.2g})"
+        ),
     ]
-    if found.gof_p < 0.01:
+    if found.n_reached == 0:
         lines.append(
-            "warning: the function does not describe the spectrum, and the p-value means nothing; try --background exppoly or --range"
+            f"global p {_p(found.p_estimate)} by an estimate: the local one for each of {found.effective_peaks:.0f} independent "
+            "peaks, a number from the toys"
+        )
+    lines.append(f"goodness of fit p = {found.gof_p:.2g} with the peak, {found.gof_p_without:.2g} without")
+    if not found.described:
+        lines.append(
+            "warning: no background describes the spectrum, with or without a peak, and the p-values cannot be trusted; --mask known "
+            "resonances, or choose --range or another --background"
         )
     return "\n".join(lines)
 
 
 def _text(n_events: int, result: Any, good: Any, *, weighted: bool) -> str:
     fit = result.spectrum
-    sigma = f"{abs(result.z_local):.2f} sigma {'excess' if result.z_local > 0 else 'deficit'}"
+    sigma = "no excess"
+    if result.z_local is not None:
+        sigma = f"{abs(result.z_local):.2f} sigma {'excess' if result.z_local > 0 else 'deficit'}"
     low, high = result.mass_range
     function = f"background {fit.function}: {fit.n_parameters} parameters with the normalisation"
     if fit.averaged:
-        used = [f"{tried.name} {tried.weight:.2f}" for tried in fit.tried if tried.weight]
+        used = [f"{tried.name} {tried.weight:.2f}" for tried in fit.tried if tried.weight >= 0.005]
         function = f"background: average of {', '.join(used)}"
     lines = [
-        f"{n_events} events; window {result.window}; fit in {len(fit.counts)} bins, {low:g} to {high:g} GeV",
+        f"{n_events} events; window {result.window}; fit in {len(fit.counts)} bins, {low:.5g} to {high:.5g} GeV",
+        *_range_lines(result.left_out, result.masks),
         f"observed {result.observed:g}, expected {result.expected:.5g} +- {result.expected_error:.2g} (fit)",
-        f"local p = {result.p_local:.3g}, {sigma} (one window, no trials factor)",
+        f"local p {_p(result.p_local)}, {sigma} (one window, no trials factor)",
         function,
         f"goodness of fit p = {fit.gof_p:.2g} (deviance {fit.deviance:.1f}, {fit.n_dof} degrees of freedom)",
     ]
@@ -160,9 +207,5 @@ def _text(n_events: int, result: Any, good: Any, *, weighted: bool) -> str:
             f"from {good.deviance.n_toys} toys: deviance p = {good.deviance.p:.2g}, runs p = {good.runs.p:.2g}, "
             f"cumulative residuals p = {good.cumulative.p:.2g}"
         )
-    if fit.gof_p < 0.01:
-        lines.append(
-            "warning: the function does not describe the sidebands; try --background exppoly or --range"
-        )
-    lines += [f"warning: {text}" for text in result.warnings]
+    lines += [f"warning: {warning}" for warning in result.warnings]
     return "\n".join(lines)

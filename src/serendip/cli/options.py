@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mass", "MassRange", "Preset", "Scan", "Seed",
+    "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mask", "Mass", "MassRange", "Preset", "Scan", "Seed",
     "SetOption", "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
     "Where", "Width", "Window", "WorkingPoints",
 ]  # fmt: skip
@@ -75,12 +75,16 @@ WorkingPoints = Annotated[
 Background = Annotated[
     str | None,
     typer.Option(
-        help="Background of the spectrum: exppoly (default), exppoly:DEGREE, dijet, dijet:N, poly:DEGREE."
+        help="Background of the spectrum: auto (default), exppoly[:DEGREE], exp[:DEGREE], dijet[:N], poly:DEGREE ..."
     ),
 ]
 MassRange = Annotated[
     str | None,
     typer.Option("--range", help="Mass range of the background fit, LO:HI; default: chosen per window."),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(help="Known resonances that the background fits leave out, LO:HI[,LO:HI...]."),
 ]
 SqrtS = Annotated[float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "selected_events",
     "significance_improvement",
     "spectrum",
+    "styled_figure",
 ]
 
 # Okabe-Ito: told apart with every kind of colour vision
@@ -89,6 +90,13 @@ def _figure(
         hspace=gap / panel[1],
     )
     return figure, axes
+
+
+@contextmanager
+def styled_figure(rows: int = 1, columns: int = 1, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """Figure and axes in the style of all figures, which holds while they are drawn."""
+    with _styled():
+        yield _figure(rows, columns, **options)
 
 
 def bin_label(edges: Sequence[float], unit: str) -> str:

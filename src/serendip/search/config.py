@@ -138,8 +138,9 @@ class SearchConfig(BaseModel):
     combination: Combination = "sequential"
     calibration: str | None = None
     counting: Literal["fit", "template"] = "fit"
-    background: str = "exppoly"
+    background: str = "auto"
     range: tuple[float, float] | None = None
+    mask: tuple[tuple[float, float], ...] = ()
     sqrt_s: float = Field(default=13.0, gt=0)
     toys: int = Field(default=1000, ge=100)
     seed: int = Field(default=1, ge=0, lt=2**32)
@@ -198,6 +199,26 @@ class SearchConfig(BaseModel):
                 f"'{given}' is not a mass interval: expected LO:HI with 0 < LO < HI, e.g. 3300:3700"
             )
         return low, high
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _mask(cls, value: Any) -> Any:
+        """Intervals LO:HI, as a list or as text with commas."""
+        given = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value or []
+        if len(given) == 2 and all(isinstance(edge, int | float) for edge in given):
+            given = [given]
+        out = []
+        for part in given:
+            try:
+                low, high = (float(edge) for edge in (part.split(":") if isinstance(part, str) else part))
+            except (TypeError, ValueError):
+                low = high = math.nan
+            if not 0 < low < high < math.inf:
+                raise ValueError(
+                    f"'{part}' is not a mass interval: expected LO:HI with 0 < LO < HI, e.g. 86:96"
+                )
+            out.append((low, high))
+        return tuple(out)
 
     @field_validator("working_points")
     @classmethod
@@ -322,6 +343,12 @@ class SearchConfig(BaseModel):
             return None
         bounds = Window(self.range[0] * _GEV[self.unit], self.range[1] * _GEV[self.unit])
         return bounds.low, bounds.high
+
+    @property
+    def masks(self) -> tuple[tuple[float, float], ...]:
+        """Known resonances that the background fits leave out, in GeV."""
+        scale = _GEV[self.unit]
+        return tuple((low * scale, high * scale) for low, high in self.mask)
 
     @property
     def template_draws(self) -> int | None:

@@ -116,7 +116,7 @@ class Session:
         if k:
             rows, weighted = self.halves[k - 1], self.events.weight is not None
             groups = self.events.groups
-            family = get_family(self.config.background, self.config.sqrt_s * 1000)
+            family = get_family(self.config.background, self.config.sqrt_s * 1000, self.config.masks)
             spectrum = fit_inclusive(
                 self.events.m[rows], self.window, self.fit.edges, family,
                 weights=self.events.weights[rows] if weighted else None,

@@ -70,8 +70,11 @@ class WindowFit:
         return np.asarray((mass >= self.edges[0]) & (mass < self.edges[-1]))
 
     def sideband(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Mask of the events inside the fitted range and outside the window."""
-        return self.in_range(mass) & ~self.window.contains(mass)
+        """Mask of the events inside the fitted range, outside the window and outside known resonances."""
+        out = self.in_range(mass) & ~self.window.contains(mass)
+        for low, high in self.inclusive.family.gaps:
+            out &= (mass < low) | (mass >= high)
+        return out
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
         raise InputError(
             f"window {window} lies outside the data, whose masses run from {low:g} to {high:g} GeV"
         )
-    bounds = config.mass_range or fit_range(mass, window)
+    family = get_family(config.background, config.sqrt_s * 1000, config.masks)
+    given = None if events.weight is None else weights
+    bounds = config.mass_range or fit_range(mass, window, family=family, weights=given)
     if not bounds[0] < window.low < window.high < bounds[1]:
         raise InputError(
             f"window {window} needs a sideband on both sides, but the background can be fitted only from "
@@ -155,15 +160,7 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
         for method, points in _calibrated_looks(config).items():
             for point in points:
                 calibration.check(config, method, window, point, found)
-    family = get_family(config.background, config.sqrt_s * 1000)
-    inclusive = fit_inclusive(
-        mass,
-        window,
-        edges,
-        family,
-        weights=None if events.weight is None else weights,
-        groups=events.groups,
-    )
+    inclusive = fit_inclusive(mass, window, edges, family, weights=given, groups=events.groups)
     return WindowFit(window, edges, inside, counts, inclusive)
 
 

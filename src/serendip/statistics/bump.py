@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.statistics.binning import fit_range, make_edges, window_bins
+from serendip.statistics.binning import make_edges, window_bins
 from serendip.statistics.compound import event_weights
 from serendip.statistics.fit import OrderChoice, SpectrumFit
 from serendip.statistics.functions import get_family
 from serendip.statistics.look_result import EffectiveEvents, look_jumps
 from serendip.statistics.looks import fit_inclusive
-from serendip.statistics.pvalues import z_value
+from serendip.statistics.pvalues import significance
+from serendip.statistics.ranges import FitRange, data_range, window_range
 
-__all__ = ["BumpResult", "bump_hunt"]
+__all__ = ["BumpResult", "bump_hunt", "spectrum_warnings"]
+
+# More events than this have a statistical error that smooth functions are not known to deserve.
+_MANY_EVENTS = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +37,17 @@ class BumpResult:
     observed, expected, expected_error
         Events (sums of weights) in the window; the error is that of the fit, without the Poisson fluctuation.
     p_local, z_local
-        One-sided p-value and signed significance. No trials factor: one window, chosen beforehand.
+        One-sided p-value and signed significance (None where nothing was observed, so that p = 1). No trials factor: one window, chosen beforehand.
     spectrum
         The fit, for drawing.
     effective
         Effective numbers of events in and beside the window.
+    left_out
+        What the range leaves out of the data, and why.
+    masks
+        Known resonances that were left out, in GeV.
     warnings
-        What the significance must not be quoted without.
+        Why the p-value may not be what it says; empty if nothing speaks against it.
     """
 
     window: Window
@@ -47,9 +56,11 @@ class BumpResult:
     expected: float
     expected_error: float
     p_local: float
-    z_local: float
+    z_local: float | None
     spectrum: SpectrumFit
     effective: EffectiveEvents
+    left_out: FitRange
+    masks: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,6 +75,8 @@ class BumpResult:
             "p_local": self.p_local,
             "z_local": self.z_local,
             "effective_events": vars(self.effective).copy(),
+            "left_out": self.left_out.to_dict(),
+            "masks": [list(mask) for mask in self.masks],
             "warnings": list(self.warnings),
             "fit": self.spectrum.to_dict(),
             "spectrum": {
@@ -80,17 +93,19 @@ def bump_hunt(
     window: Window,
     mass_range: tuple[float, float] | None = None,
     bins: int | None = None,
-    background: str = "dijet",
+    background: str = "auto",
     weights: ArrayLike | None = None,
     sqrt_s: float = 13000.0,
     choice: OrderChoice = "average",
     groups: NDArray[Any] | None = None,
+    masks: Sequence[tuple[float, float]] = (),
 ) -> BumpResult:
     r"""Count the events in a window and compare with a smooth fit of the spectrum outside it.
 
     The fit masks the window, and its error :math:`\sigma` enters the p-value as a side measurement
     (:func:`~serendip.statistics.pvalues.count_p_value`), which is what profiling the background in a
-    likelihood gives. Weighted and grouped events: :class:`~serendip.statistics.compound.CompoundTail`.
+    likelihood gives. Weighted and grouped events: :class:`~serendip.statistics.compound.CompoundTail`. A window without
+    events is an observation: p = 1.
 
     Parameters
     ----------
@@ -99,9 +114,10 @@ def bump_hunt(
     window
         The window in GeV, chosen before looking.
     mass_range
-        Range of the fit in GeV; default: :func:`~serendip.statistics.looks.fit_range`.
+        Range of the fit in GeV; default: the longest one that the functions describe
+        (:func:`~serendip.statistics.ranges.window_range`).
     bins
-        Number of bins; default: about 2.5 % of the mass each. The window is always a whole number of bins.
+        Number of bins; default: :func:`~serendip.statistics.binning.make_edges`. The window is always a whole number of bins.
     background
         Name of the functions (:func:`~serendip.statistics.functions.get_family`).
     weights
@@ -109,18 +125,21 @@ def bump_hunt(
     sqrt_s
         Centre-of-mass energy in GeV.
     choice
-        ``"average"`` over the orders of the function, or the test that chooses one
+        ``"average"`` over the functions and their orders, or the test that chooses one
         (:func:`~serendip.statistics.fit.fit_spectrum`).
     groups
         Number of the group of every event, shape ``(n,)``: events that depend on each other.
+    masks
+        Known resonances ``(low, high)`` in GeV that are left out of the fit.
 
     Raises
     ------
     InputError
-        If the window lies outside the data or holds no event, or too few events are left to fit.
+        If the window lies outside the data, or too few events are left to fit.
     """
     m = np.asarray(mass, dtype=float)
-    family = get_family(background, sqrt_s)
+    known = tuple((float(first), float(last)) for first, last in masks)
+    family = get_family(background, sqrt_s, known)
     if not len(m):
         raise InputError("there are no events")
     low, high = float(m.min()), float(m.max())
@@ -134,23 +153,23 @@ def bump_hunt(
             f"the window {window} lies beyond the collision energy of {sqrt_s / 1000:g} TeV; check the mass unit, or "
             "give the energy"
         )
-    if not np.any(window.contains(m)):
-        raise InputError(
-            f"the window {window} holds none of the {len(m)} events; widen it or check the mass unit"
-        )
-    limits = fit_range(m, window) if mass_range is None else mass_range
-    # the dijet functions end at sqrt(s), beyond which there is no event to fit anyway
-    limits = (limits[0], min(limits[1], 0.999 * family.upper)) if mass_range is None else limits
-    edges = make_edges(limits, window, bins)
-    w, members = event_weights(weights, len(m)), None if groups is None else np.asarray(groups)
+    data_range(m)
+    w = event_weights(weights, len(m))
+    if mass_range is None:
+        found = window_range(m, window, family, weights=w, choice=choice)
+    else:
+        first, last = mass_range
+        found = FitRange(first, last, int((m < first).sum()), int((m >= last).sum()), None, "as asked for")
+    edges = make_edges((found.low, found.high), window, bins)
+    members = None if groups is None else np.asarray(groups)
     spectrum = fit_inclusive(m, window, edges, family, weights=w, groups=members, choice=choice)
-    first, last = window_bins(edges, window)
-    expected, error = spectrum.window(first, last)
-    observed = float(spectrum.counts[first:last].sum())
+    start, end = window_bins(edges, window)
+    expected, error = spectrum.window(start, end)
+    observed = float(spectrum.counts[start:end].sum())
     used, inside = (m >= edges[0]) & (m < edges[-1]), window.contains(m)
     jumps = look_jumps(w, members, used & ~inside, used & inside, blinded=False)
     numbers = observed / jumps.scale, expected / jumps.scale, error / jumps.scale
-    log_p = jumps.tail.log_p(*numbers)[0]
+    log_p = float(jumps.tail.log_p(*numbers)[0])
     return BumpResult(
         window=window,
         mass_range=(float(edges[0]), float(edges[-1])),
@@ -158,8 +177,34 @@ def bump_hunt(
         expected=expected,
         expected_error=error,
         p_local=float(np.exp(log_p)),
-        z_local=float(z_value(log_p=log_p)),
+        z_local=significance(log_p),
         spectrum=spectrum,
         effective=jumps.effective,
-        warnings=tuple(jumps.warnings(*numbers)),
+        left_out=found,
+        masks=known,
+        warnings=(*jumps.warnings(*numbers), *spectrum_warnings(spectrum, start, end)),
     )
+
+
+def spectrum_warnings(spectrum: SpectrumFit, low: int, high: int) -> tuple[str, ...]:
+    """What speaks against a fit with the window ``low <= i < high`` masked, in words for people."""
+    notes = []
+    if spectrum.gof_p < 0.01:
+        notes.append(
+            f"the background does not describe the sidebands (goodness of fit p = {spectrum.gof_p:.2g}): the p-value cannot be "
+            "trusted; choose another --background or --range, or --mask a known resonance"
+        )
+    closure = spectrum.closure
+    if closure is not None and closure.relative_error:
+        notes.append(
+            f"windows beside this one are predicted badly (p = {closure.p:.2g} of {len(closure.pulls)} pulls, the largest "
+            f"{max(closure.pulls, key=abs):+.1f}): {closure.relative_error:.2g} of the expectation was added to its error"
+        )
+    n_events = float(spectrum.counts[spectrum.kept].sum()) / spectrum.scale
+    if n_events > _MANY_EVENTS:
+        expected, error = spectrum.window(low, high)
+        notes.append(
+            f"the sidebands hold {n_events:.3g} events: the error of the fit, {error / expected:.2g} of the expectation, is smaller "
+            "than smooth functions are known to describe a spectrum; compare other functions (--background) and ranges"
+        )
+    return tuple(notes)

@@ -15,7 +15,7 @@ __all__ = ["BackgroundFamily", "Design", "make_design"]
 
 Array = NDArray[np.float64]
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
+_N_NODES = 5
 
 # The slope of a turn-on of width p5 is (rms of the range) / p5: 10 is a range about 35 times as wide as the turn-on.
 _TURN_ON_PRIOR_WIDTH = 10.0
@@ -59,6 +59,10 @@ class BackgroundFamily:
         True if the coefficients are logarithms of the factors of a sum.
     on_range
         Basis functions for a range ``(low, high)`` in GeV, where they depend on it; see :meth:`on`.
+    gaps
+        Mass intervals ``(low, high)`` in GeV whose bins no fit sees: known resonances.
+    limit
+        The same family for a range ``(low, high)`` in GeV, without the members that are not smooth there.
     alternatives
         Families whose members stand beside each other here (``auto``). Each is nested; ``members`` names all of them.
     """
@@ -75,6 +79,20 @@ class BackgroundFamily:
     sum_of_terms: bool = False
     on_range: Callable[[float, float], Callable[[Array], Array]] | None = None
     alternatives: tuple[BackgroundFamily, ...] = ()
+    limit: Callable[[float, float], BackgroundFamily] | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
+
+    def hidden(self, edges: Array) -> NDArray[np.bool_]:
+        """True for bins that touch a gap, shape ``(n_bins,)``."""
+        out = np.zeros(len(edges) - 1, dtype=bool)
+        for low, high in self.gaps:
+            out |= (edges[1:] > low) & (edges[:-1] < high)
+        return out
+
+    @property
+    def curved(self) -> bool:
+        """Whether the likelihood may have more than one valley, or flat ends."""
+        return self.sum_of_terms or bool(self.turn_on)
 
     @property
     def parts(self) -> tuple[BackgroundFamily, ...]:
@@ -93,6 +111,10 @@ class BackgroundFamily:
 
     def on(self, edges: Array) -> BackgroundFamily:
         """The family for a fit range: the same unless its basis functions depend on the range."""
+        if self.limit is not None:
+            return replace(self.limit(float(edges[0]), float(edges[-1])), limit=None, gaps=self.gaps).on(
+                edges
+            )
         if self.alternatives:
             return replace(self, alternatives=tuple(part.on(edges) for part in self.alternatives))
         if self.on_range is None:
@@ -182,11 +204,24 @@ class Design:
             return linear @ theta.T, np.broadcast_to(linear[:, None, :], (len(linear), *theta.shape))
         if self.turn_on:
             return self._expected_with_turn_on(theta)
-        exponent = theta @ self.basis.transpose(0, 2, 1)
-        np.clip(exponent, -700.0, 700.0, out=exponent)
-        np.exp(exponent, out=exponent)
-        exponent *= self.weights[:, None, :]
-        return exponent.sum(axis=2), exponent @ self.basis
+        value = self._at_nodes(theta)
+        # a matrix product with ones sums a short axis faster than a reduction does
+        return value @ np.ones(value.shape[2]), value @ self.basis
+
+    def counts(self, theta: Array) -> Array:
+        """Expected counts alone, shape ``(n_bins, n_toys)``."""
+        if self.curved or not self.log_linear:
+            return self.expected(theta)[0]
+        value = self._at_nodes(theta)
+        return np.asarray(value @ np.ones(value.shape[2]))
+
+    def _at_nodes(self, theta: Array) -> Array:
+        """Expected counts at the nodes of a log-linear function, shape ``(n_bins, n_toys, nodes)``."""
+        value = np.asarray(theta @ self.basis.transpose(0, 2, 1))
+        np.clip(value, -700.0, 700.0, out=value)
+        np.exp(value, out=value)
+        value *= self.weights[:, None, :]
+        return value
 
     def _turn_on_parts(self, theta: Array) -> tuple[Array, Array]:
         """Argument of the turn-on, and the expected counts at the nodes, shapes ``(n_bins, n_toys, 5)``."""
@@ -322,7 +357,9 @@ class Design:
         return best
 
 
-def make_design(edges: Array, family: BackgroundFamily, offset: Array | None = None) -> Design:
+def make_design(
+    edges: Array, family: BackgroundFamily, offset: Array | None = None, n_nodes: int = _N_NODES
+) -> Design:
     """Put a family on a binning.
 
     Parameters
@@ -334,6 +371,8 @@ def make_design(edges: Array, family: BackgroundFamily, offset: Array | None = N
     offset
         Expected shape that multiplies the function, shape ``(n_bins,)``. Each bin is then
         ``offset * mean of the function over the bin``; otherwise it is the integral of the function.
+    n_nodes
+        Nodes of the integration over each bin.
 
     Raises
     ------
@@ -349,15 +388,16 @@ def make_design(edges: Array, family: BackgroundFamily, offset: Array | None = N
             f"range is {edges[0]:g} to {edges[-1]:g} GeV; check the mass unit and the centre-of-mass energy"
         )
     family = family.on(edges)
+    nodes, node_weights = np.polynomial.legendre.leggauss(n_nodes)
     half = 0.5 * np.diff(edges)
     centre = 0.5 * (edges[1:] + edges[:-1])
-    columns = family.columns(centre[:, None] + half[:, None] * _NODES)
+    columns = family.columns(centre[:, None] + half[:, None] * nodes)
     p = min(columns.shape[-1], len(centre))
     to_params = np.eye(p)
     if not family.sum_of_terms:
         to_params = _standardise(family.columns(centre)[:, :p], family.turn_on)
         p = len(to_params)
-    weights = half[:, None] * _WEIGHTS if offset is None else np.asarray(offset)[:, None] * 0.5 * _WEIGHTS
+    weights = (half if offset is None else 0.5 * np.asarray(offset))[:, None] * node_weights
     # a polynomial is linear in its coefficients and needs no prior
     prior = np.full(p, family.prior_width**-2.0 if family.log_linear else 0.0)
     prior[0] = prior[0] if family.sum_of_terms else 0.0

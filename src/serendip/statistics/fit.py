@@ -9,7 +9,7 @@ Weighted events: counts divided by ``scale = sum(w^2)/sum(w)`` behave like Poiss
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,9 @@ from serendip.statistics.order import (
     dispersion,
     improvement_p_value,
 )
+
+if TYPE_CHECKING:
+    from serendip.statistics.closure import Closure
 
 __all__ = [
     "FitError",
@@ -77,7 +80,7 @@ class SpectrumFit:
     params, covariance
         In the family's own form (see :func:`get_family`), for events per GeV; shapes ``(p,)``, ``(p, p)``.
     edges, counts, mask, offset, scale
-        The input; ``mask`` is True for bins that the fit did not see.
+        The input; ``mask`` is True in the window, which the fit did not see.
     expected, expected_error
         Per bin, masked ones included, shape ``(n_bins,)``.
     jacobian, coefficient_covariance
@@ -94,6 +97,8 @@ class SpectrumFit:
         How the order was chosen, see :func:`fit_spectrum`.
     noise_ratio
         By how much the variance of the expectation in the mask is larger than that of Poisson counts of the same scale.
+    closure
+        Closure in shifted windows, where it was tested (:func:`~serendip.statistics.closure.with_closure`).
     """
 
     family: BackgroundFamily
@@ -118,6 +123,12 @@ class SpectrumFit:
     alpha: float = 0.05
     choice: OrderChoice = "lrt"
     noise_ratio: float = 1.0
+    closure: Closure | None = None
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Bins that the fit saw: outside of the window and of the family's gaps."""
+        return ~self.mask & ~self.family.hidden(self.edges)
 
     @property
     def averaged(self) -> bool:
@@ -140,7 +151,7 @@ class SpectrumFit:
         b = float(self.expected[low_bin:high_bin].sum())
         if b == 0.0 and self.offset is not None:
             # nothing was selected: the error is what a single selected event would have meant
-            fitted = float(self.offset[~self.mask].sum())
+            fitted = float(self.offset[self.kept].sum())
             return 0.0, self.scale * float(self.offset[low_bin:high_bin].sum()) / fitted
         return b, float(np.sqrt(max(gradient @ self.coefficient_covariance @ gradient, 0.0)))
 
@@ -167,6 +178,7 @@ class SpectrumFit:
             "n_dof": self.n_dof,
             "gof_p": _finite(self.gof_p),
             "tried": [vars(function).copy() for function in self.tried],
+            "closure": None if self.closure is None else self.closure.to_dict(),
         }
 
 
@@ -192,7 +204,7 @@ def check_input(
     choice: OrderChoice,
 ) -> None:
     """Stop at shapes, counts, offsets or scales that cannot be fitted."""
-    if counts.shape[-1] != len(edges) - 1 or mask.shape != (len(edges) - 1,):
+    if counts.shape[-1] != len(edges) - 1 or mask.shape not in ((len(edges) - 1,), counts.shape):
         msg = f"{counts.shape[-1]} counts and {mask.shape} mask for {len(edges) - 1} bins"
         raise ValueError(msg)
     if not np.all(np.isfinite(counts)) or np.any(counts < 0):
@@ -203,7 +215,7 @@ def check_input(
         msg = f"scale must be positive, not {scale}"
         raise ValueError(msg)
     check_choice(choice)
-    if np.all(mask):
+    if np.any(np.all(mask, axis=-1)):
         raise InputError("no bin is left to fit: the window covers the whole fit range")
 
 
@@ -264,9 +276,11 @@ def fit_spectrum(
     left_out = np.zeros(len(n), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     shape = None if offset is None else np.asarray(offset, dtype=float)
     check_input(n, edges_, left_out, shape, scale, choice)
-    designs = [make_design(edges_, part, shape) for part in family.parts]
     family = family.on(edges_)
-    keep = ~left_out
+    designs = [make_design(edges_, part, shape) for part in family.parts]
+    keep = ~left_out & ~family.hidden(edges_)
+    if not keep.any():
+        raise InputError("no bin is left to fit: the window and the masks cover the whole fit range")
     y = n[keep] / scale
 
     if not np.any(y):
@@ -339,7 +353,9 @@ def fit_spectrum(
         mu, jacobian, spread = _average(curves, [results[i][1] for i in used], weights[used])
     ratio = 1.0
     if noise is not None and left_out.any():
-        ratio = _excess_noise(*_curve(chosen, theta), covariance, left_out, n, np.asarray(noise) / scale)
+        ratio = _excess_noise(
+            *_curve(chosen, theta), covariance, left_out, keep, n, np.asarray(noise) / scale
+        )
         covariance, spread = covariance * ratio, spread * ratio
     params, to_params = chosen.to_params @ theta, chosen.to_params
     if family.log_linear:
@@ -359,13 +375,19 @@ def fit_spectrum(
 
 
 def _excess_noise(
-    mu: Array, jacobian: Array, covariance: Array, mask: NDArray[np.bool_], counts: Array, noise: Array
+    mu: Array,
+    jacobian: Array,
+    covariance: Array,
+    mask: NDArray[np.bool_],
+    keep: NDArray[np.bool_],
+    counts: Array,
+    noise: Array,
 ) -> float:
     """By how much the variance of the expected count in the mask is larger than that of Poisson counts, at least one."""
     # an event in bin i moves the expectation by this much
-    lever = jacobian[~mask] @ covariance @ jacobian[mask].sum(axis=0) / np.maximum(mu[~mask], 1e-300)
-    poisson = float(lever**2 @ counts[~mask])
-    return max(float(lever @ noise[np.ix_(~mask, ~mask)] @ lever) / poisson, 1.0) if poisson > 0 else 1.0
+    lever = jacobian[keep] @ covariance @ jacobian[mask].sum(axis=0) / np.maximum(mu[keep], 1e-300)
+    poisson = float(lever**2 @ counts[keep])
+    return max(float(lever @ noise[np.ix_(keep, keep)] @ lever) / poisson, 1.0) if poisson > 0 else 1.0
 
 
 def _curve(design: Design, theta: Array) -> tuple[Array, Array]:

@@ -5,8 +5,9 @@ Which family to choose (where the number of parameters is open, tests choose it,
 
 * ``dijet`` - the dijet functions of ATLAS and CMS in ``x = m / sqrt(s)``; four to six parameters. ``dijet:N`` fixes
   it (N = 3 to 6).
-* ``auto`` - ``exppoly`` and ``exp`` together, degree 2 to 8 each: what has no scale of its own, and so suits any spectrum,
-  flat, rising or falling, from 0.2 GeV to 10 TeV. The default of searches and bump hunts.
+* ``auto`` - ``exppoly`` and ``exp`` together: no scale of their own, and so for any spectrum, flat, rising or falling, from
+  0.2 GeV to 10 TeV. Degrees from 2 up to 2 plus one for each factor of 1.4 in mass (0.35 in ``ln m``), at most 8: a function that
+  bends on a shorter scale would follow a resonance. The default of searches and bump hunts.
 * ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 3 to 8 chosen by
   tests, ``exppoly:DEGREE`` fixes it.
 * ``exp`` - ``exp`` of a polynomial in ``m``; degree 2 to 8 chosen by tests, ``exp:DEGREE`` fixes it (``exp:1``: the
@@ -27,8 +28,9 @@ Every parameter count in this package **includes the normalisation**, and no fun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -59,6 +61,10 @@ CHOICES = (
 AUTO = ("exppoly", "exp")
 """Families of ``auto``, each with the degrees of :data:`AUTO_DEGREES`."""
 AUTO_DEGREES = (2, 3, 4, 5, 6, 7, 8)
+
+# ``auto`` takes one degree more for each such step of ln m: what bends on a shorter scale is a resonance and no background.
+# A turn-on bends faster: where such a function does not describe the sidebands of a window, one degree for each second step.
+_SMOOTH, _ROUGH = 0.35, 0.1
 
 # Numbers of parameters (polynomials: degrees) of the members whose number the name leaves open.
 _OPEN = {
@@ -174,9 +180,10 @@ def _polynomial(spec: str, name: str, degrees: tuple[int, ...]) -> BackgroundFam
     )
 
 
-def _auto(spec: str) -> BackgroundFamily:
-    """All members of :data:`AUTO` as alternatives."""
-    parts = tuple(_polynomial(spec, name, AUTO_DEGREES) for name in AUTO)
+def _auto(spec: str, highest: int = AUTO_DEGREES[-1]) -> BackgroundFamily:
+    """All members of :data:`AUTO` up to a degree as alternatives."""
+    degrees = tuple(d for d in AUTO_DEGREES if d <= highest)
+    parts = tuple(_polynomial(spec, name, degrees) for name in AUTO)
     return BackgroundFamily(
         spec=spec,
         members=tuple(member for part in parts for member in part.members),
@@ -184,7 +191,19 @@ def _auto(spec: str) -> BackgroundFamily:
         parameter_names=parts[0].parameter_names,
         columns=_unbound(spec),
         alternatives=parts,
+        limit=partial(_limited, spec, _SMOOTH),
     )
+
+
+def _limited(spec: str, step: float, low: float, high: float) -> BackgroundFamily:
+    return _auto(spec, AUTO_DEGREES[0] + int(np.log(high / low) / step))
+
+
+def rougher(family: BackgroundFamily) -> BackgroundFamily | None:
+    """``auto`` with more degrees in the same range, for sidebands that the smooth one does not describe; None for others."""
+    if family.limit is None:
+        return None
+    return replace(family, limit=partial(_limited, family.spec, _ROUGH))
 
 
 def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float = 2.0) -> BackgroundFamily:
@@ -199,7 +218,9 @@ def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float
     return replace(family, prior_width=prior_width)
 
 
-def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
+def get_family(
+    spec: str, sqrt_s: float = 13000.0, gaps: Sequence[tuple[float, float]] = ()
+) -> BackgroundFamily:
     r"""Background functions by name.
 
     ===============  ==========================================================================================
@@ -225,18 +246,24 @@ def get_family(spec: str, sqrt_s: float = 13000.0) -> BackgroundFamily:
     Parameters
     ----------
     spec
-        ``auto`` (``exppoly`` and ``exp``, degree 2 to 8), ``dijet`` (4 to 6 parameters, chosen by tests), ``dijet:N`` (exactly
+        ``auto`` (``exppoly`` and ``exp``, degrees by the length of the range), ``dijet`` (4 to 6 parameters, chosen by tests), ``dijet:N`` (exactly
         N), ``exppoly`` (degree 3 to 8, chosen by tests), ``exppoly:DEGREE``, ``exp`` (degree 2 to 8), ``exp:DEGREE``, ``turn-on`` (6 or 7 parameters, chosen by tests), ``turn-on:N``, ``altexp`` and
         ``altpower`` (4 or 5 parameters, chosen by tests), ``altexp:N``, ``altpower:N``, ``poly:DEGREE``,
         ``bernstein:DEGREE``.
     sqrt_s
         Centre-of-mass energy in GeV; only functions of ``x`` use it.
+    gaps
+        Mass intervals ``(low, high)`` in GeV that no fit sees: known resonances.
 
     Raises
     ------
     InputError
         If the name is unknown or the number is out of range.
     """
+    return replace(_named(spec, sqrt_s), gaps=tuple((float(low), float(high)) for low, high in gaps))
+
+
+def _named(spec: str, sqrt_s: float) -> BackgroundFamily:
     name, _, number = spec.strip().lower().partition(":")
     if (name, number) == ("auto", ""):
         return _auto(spec)

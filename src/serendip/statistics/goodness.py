@@ -78,7 +78,7 @@ def pulls(fit: SpectrumFit) -> Array:
     """Signed square root of each bin's deviance, NaN in masked bins, shape ``(n_bins,)``."""
     mu, n = fit.expected / fit.scale, fit.counts / fit.scale
     out = np.sign(n - mu) * np.sqrt(2.0 * special.kl_div(n, mu))
-    return np.where(fit.mask, np.nan, out)
+    return np.where(fit.kept, out, np.nan)
 
 
 def goodness_of_fit(fit: SpectrumFit, n_toys: int, rng: np.random.Generator) -> GoodnessOfFit:
@@ -112,7 +112,7 @@ def goodness_of_fit(fit: SpectrumFit, n_toys: int, rng: np.random.Generator) -> 
     """
     if n_toys < 1:
         raise InputError(f"a goodness of fit needs at least one toy, not {n_toys}")
-    keep = ~fit.mask
+    keep = fit.kept
     mean = fit.expected[keep] / fit.scale
     if not mean.sum() > 0:
         raise InputError("there is no event to judge the fit by")

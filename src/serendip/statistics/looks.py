@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.statistics.binning import fit_range, make_edges, window_bins
+from serendip.statistics.binning import make_edges, window_bins
 from serendip.statistics.calibration import NullDistribution
+from serendip.statistics.closure import with_closure
 from serendip.statistics.combination import (
     COMBINATIONS,
     SINGLE,
@@ -29,10 +30,11 @@ from serendip.statistics.combination import (
 )
 from serendip.statistics.compound import bin_noise, bin_sums, effective_number, event_weights, jump_scale
 from serendip.statistics.fit import OrderChoice, SpectrumFit, fit_spectrum
-from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family
+from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family, rougher
 from serendip.statistics.look_result import FoldCount, LookResult, finish_look, look_jumps
 from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import z_value
+from serendip.statistics.ranges import NOT_DESCRIBED, fit_range
 
 __all__ = [
     "COMBINATIONS",
@@ -70,14 +72,18 @@ def fit_inclusive(
     mass: ArrayLike,
     window: Window,
     edges: ArrayLike,
-    family: BackgroundFamily | str = "exppoly",
+    family: BackgroundFamily | str = "auto",
     *,
     weights: ArrayLike | None = None,
     groups: NDArray[Any] | None = None,
     min_events: int = 20,
     choice: OrderChoice = "average",
 ) -> SpectrumFit:
-    """Fit the spectrum of all events with the window masked, by default averaged over the orders of the functions.
+    """Fit the spectrum of all events with the window masked, by default averaged over the functions and their orders.
+
+    The error in the window contains the spread of the functions and, where windows beside it are predicted badly, what is
+    missing there (:func:`~serendip.statistics.closure.with_closure`). Sidebands that ``auto`` does not describe (a turn-on) are
+    fitted with more of its degrees.
 
     ``groups`` numbers events that depend on each other, shape ``(n,)``: they count as one jump.
 
@@ -92,6 +98,9 @@ def fit_inclusive(
     low, high = window_bins(grid, window)
     mask = np.zeros(len(grid) - 1, dtype=bool)
     mask[low:high] = True
+    family = get_family(family) if isinstance(family, str) else family
+    if family.hidden(grid)[low:high].any():
+        raise InputError(f"a mask reaches into the window {window}; move the one or the other")
     use = (m >= grid[0]) & (m < grid[-1]) & (w > 0)
     side = use & ~window.contains(m)
     n_left, n_right = (
@@ -114,16 +123,12 @@ def fit_inclusive(
             "out of the range, or use data with more even weights"
         )
     counts = bin_sums(m[use], grid, w[use])
-    family = get_family(family) if isinstance(family, str) else family
-    return fit_spectrum(
-        counts,
-        grid,
-        family,
-        mask=mask,
-        scale=jump_scale(w[side], own),
-        choice=choice,
-        noise=bin_noise(m[side], grid, w[side], own),
-    )
+    scale, noise = jump_scale(w[side], own), bin_noise(m[side], grid, w[side], own)
+    fit = fit_spectrum(counts, grid, family, mask=mask, scale=scale, choice=choice, noise=noise)
+    if fit.gof_p < NOT_DESCRIBED and (other := rougher(family)) is not None:
+        rough = fit_spectrum(counts, grid, other, mask=mask, scale=scale, choice=choice, noise=noise)
+        fit = rough if rough.gof_p > fit.gof_p else fit
+    return with_closure(fit, low, high)
 
 
 def fold_expectations(
@@ -182,7 +187,7 @@ def fold_fits(side: Array, spectrum: SpectrumFit, shape_error: float) -> tuple[A
     fits = fit_many(
         side.reshape(-1, side.shape[-1]),
         spectrum.edges,
-        EFFICIENCY,
+        spectrum.family,
         mask=spectrum.mask,
         offset=spectrum.offset,
         alpha=EFFICIENCY_ALPHA,
@@ -198,7 +203,7 @@ def shape_error(inclusive: SpectrumFit, spectrum: SpectrumFit) -> float:
     ``a`` and information ``H``, ``d theta = -H^-1 sum_i mu_i a_i d ln o_i`` over the fitted bins.
     """
     log_change = inclusive.jacobian / np.maximum(inclusive.expected, 1e-300)[:, None]
-    window, keep = spectrum.mask, ~spectrum.mask
+    window, keep = spectrum.mask, spectrum.kept
     mu, jacobian = spectrum.expected / spectrum.scale, spectrum.jacobian / spectrum.scale
     if not mu[window].sum() > 0:
         offset = inclusive.expected
@@ -287,7 +292,7 @@ def analyse_look(
         spectrum = fit_spectrum(
             counts,
             grid,
-            EFFICIENCY,
+            replace(EFFICIENCY, gaps=inclusive.family.gaps),
             mask=inclusive.mask,
             offset=offset,
             scale=jumps.scale,

@@ -32,22 +32,31 @@ def fisher_information(mu: Array, jacobian: Array) -> Array:
 class PoissonObjective:
     """Penalised deviance of many spectra under a function that is positive for any coefficients.
 
-    See :func:`~serendip.statistics.scoring.fisher_scoring`.
+    See :func:`~serendip.statistics.scoring.fisher_scoring`. ``keep``, shape ``(n_bins, n_toys)``, is False for bins that a spectrum
+    leaves out.
     """
 
-    def __init__(self, counts: Array, design: Design) -> None:
-        self.counts, self.design = counts, design
-        self.slack = 1e-12 * (1.0 + counts.sum(axis=0))
+    def __init__(self, counts: Array, design: Design, keep: NDArray[np.bool_] | None = None) -> None:
+        self.counts, self.design, self.keep = counts, design, keep
+        if keep is not None:
+            self.counts = np.where(keep, counts, 0.0)
+        self.slack = 1e-12 * (1.0 + self.counts.sum(axis=0))
 
     def value(self, params: Array, rows: NDArray[np.int_]) -> Array:
         """Penalised deviance, shape ``(len(rows),)``."""
-        mu, _ = self.design.expected(params)
+        mu = self.design.counts(params)
+        if self.keep is not None:
+            mu = np.where(self.keep[:, rows], mu, 0.0)
         return deviance(self.counts[:, rows], mu, axis=0) + params**2 @ self.design.prior
 
     def slope(self, params: Array, rows: NDArray[np.int_]) -> tuple[Array, Array]:
         """Half the gradient, and the Fisher information or, for curved functions, the observed one made positive."""
         mu, jacobian = self.design.expected(params)
         ratio = self.counts[:, rows] / mu
+        if self.keep is not None:
+            # a bin that is left out has no residual and no information
+            keep = self.keep[:, rows]
+            ratio, mu = np.where(keep, ratio, 1.0), np.where(keep, mu, np.inf)
         gradient = np.einsum("nt,ntp->tp", 1.0 - ratio, jacobian)
         gradient += self.design.prior * params
         if not self.design.curved:
@@ -83,7 +92,9 @@ def observed_information(
     return np.asarray((vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1))
 
 
-def score(y: Array, design: Design, start: Array | None = None) -> tuple[Array, NDArray[np.bool_]]:
+def score(
+    y: Array, design: Design, start: Array | None = None, keep: NDArray[np.bool_] | None = None
+) -> tuple[Array, NDArray[np.bool_]]:
     """Minimum of the penalised deviance of each column of ``y``, and whether there is one.
 
     Parameters
@@ -95,6 +106,8 @@ def score(y: Array, design: Design, start: Array | None = None) -> tuple[Array, 
     start
         Coefficients, shape ``(n_toys, p)``, or of a smaller order. Default: found from the counts; those of a turn-on from
         its smallest order, for which they are found most reliably.
+    keep
+        False for bins that a spectrum leaves out, shape of ``y``; needs a ``start``.
     """
     p = design.n_parameters
     if start is None and design.turn_on and p > 5:
@@ -106,7 +119,7 @@ def score(y: Array, design: Design, start: Array | None = None) -> tuple[Array, 
         rows = np.flatnonzero(~solved)
         if not len(rows):
             break
-        objective = PoissonObjective(y[:, rows], design)
+        objective = PoissonObjective(y[:, rows], design, None if keep is None else keep[:, rows])
         theta[rows], decrement = fisher_scoring(objective, theta[rows], objective.slack)
         solved[rows] = decrement < _UNSOLVED + 10.0 * objective.slack
     return theta, solved

@@ -163,12 +163,14 @@ class BinnedModel:
             If the bins or functions do not fit together, or the signal lies outside the bins.
         """
         names = [background] if isinstance(background, str | BackgroundFamily) else list(background)
+        grid = np.asarray(edges, dtype=float)
         families = [
-            part for name in names for part in (get_family(name) if isinstance(name, str) else name).parts
+            part
+            for name in names
+            for part in (get_family(name) if isinstance(name, str) else name).on(grid).parts
         ]
         if len(families) != 1 and choice != "envelope":
             raise InputError("several families of background need choice='envelope'")
-        grid = np.asarray(edges, dtype=float)
         left_out = np.zeros(len(grid) - 1, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
         n_fitted = int(np.count_nonzero(~left_out))
         designs = tuple(make_design(grid, family) for family in families)

@@ -18,6 +18,7 @@ __all__ = [
     "choose_member",
     "choose_order",
     "deviance",
+    "deviance_moments",
     "deviance_p_value",
     "dispersion",
     "improvement_p_value",
@@ -32,7 +33,7 @@ def deviance(counts: Array, expected: Array, axis: int = -1) -> Array:
     return np.asarray(2.0 * np.sum(special.kl_div(counts, expected), axis=axis))
 
 
-def _deviance_moments(expected: Array) -> tuple[Array, Array]:
+def deviance_moments(expected: Array) -> tuple[Array, Array]:
     """Mean and variance of each bin's term of the deviance, shape of ``expected``."""
     mu = np.maximum(expected, 1e-12)
     mean = 1.0 + 1.0 / (6.0 * mu)
@@ -64,7 +65,7 @@ def dispersion(value: Array, expected: Array, n_parameters: int) -> tuple[Array,
     ratio, n_dof
         ``ratio * n_dof`` is nearly distributed as chi-square with ``n_dof`` degrees of freedom; NaN where there are none.
     """
-    mean, variance = (moment.sum(axis=0) for moment in _deviance_moments(expected))
+    mean, variance = (moment.sum(axis=0) for moment in deviance_moments(expected))
     shrink = 1.0 - n_parameters / len(expected)
     usable = (variance > 0) & (shrink > 0)
     safe = np.where(usable, variance, 1.0)

@@ -27,7 +27,13 @@ class Objective(Protocol):
 
 
 def fisher_scoring(
-    objective: Objective, start: Array, slack: Array, *, longest_step: float | Array = 5.0
+    objective: Objective,
+    start: Array,
+    slack: Array,
+    *,
+    longest_step: float | Array = 5.0,
+    tolerance: float = 1e-9,
+    max_steps: int = _MAX_STEPS,
 ) -> tuple[Array, Array]:
     """Minimise every data set's objective.
 
@@ -41,6 +47,10 @@ def fisher_scoring(
         Rounding error of each objective, shape ``(n,)``: a step that raises it by less is accepted.
     longest_step
         Limit of a step for each parameter: far from the minimum the quadratic model promises too much.
+    tolerance
+        A data set is finished where half its objective can improve by less.
+    max_steps
+        Largest number of steps.
 
     Returns
     -------
@@ -52,13 +62,13 @@ def fisher_scoring(
     params = start.copy()
     decrement = np.zeros(len(params))
     active = np.arange(len(params))
-    for _ in range(_MAX_STEPS):
+    for _ in range(max_steps):
         if not len(active):
             break
         gradient, information = objective.slope(params[active], active)
         step = np.asarray(-np.linalg.solve(information, gradient[..., None])[..., 0], dtype=np.float64)
         decrement[active] = -np.einsum("tp,tp->t", step, gradient)
-        going = decrement[active] > 1e-9
+        going = decrement[active] > tolerance
         active, step = active[going], step[going]
         if not len(active):
             break

@@ -21,7 +21,6 @@ from serendip.errors import InputError
 from serendip.statistics.event_toys import EventToys, LookEvents, window_mask
 from serendip.statistics.look_result import TEMPLATE_COUNT
 from serendip.statistics.looks import (
-    EFFICIENCY,
     EFFICIENCY_ALPHA,
     LookResult,
     combined_log_p,
@@ -177,7 +176,7 @@ def _refit(look: LookResult, counts: Array) -> Array:
     fits = fit_many(
         side.sum(axis=1),
         spectrum.edges,
-        spectrum.family if spectrum.offset is None else EFFICIENCY,
+        spectrum.family,
         mask=spectrum.mask,
         offset=spectrum.offset,
         alpha=EFFICIENCY_ALPHA,

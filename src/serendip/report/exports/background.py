@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from serendip.errors import InputError, SerendipError
 from serendip.report.load import Look, Run, Spectrum
 from serendip.search.rundir import RunDirectory
+from serendip.statistics.closure import with_closure
 from serendip.statistics.fit import SpectrumFit, fit_spectrum
-from serendip.statistics.functions import BackgroundFamily, get_family
+from serendip.statistics.functions import BackgroundFamily, get_family, rougher
 from serendip.statistics.looks import EFFICIENCY
 
 __all__ = ["NotReproducedError", "WindowBackground", "is_weighted", "window_background"]
@@ -91,7 +92,9 @@ def window_background(run: Run, index: int) -> WindowBackground:
         if not any(after.expected):
             raise NotReproducedError("no sideband event passes the cut, so there is no shape to fit")
         known = None if look.effective_events is None else look.effective_events.sideband
-        spectrum = _refit(after, window, EFFICIENCY, offset, known, uneven=uneven)
+        spectrum = _refit(
+            after, window, replace(EFFICIENCY, gaps=inclusive.family.gaps), offset, known, uneven=uneven
+        )
         covariance = _covariance(inclusive, spectrum, window)
     total = float(np.sqrt(covariance.sum()))
     if abs(total / look.expected_error - 1) > _TOLERANCE:
@@ -123,9 +126,15 @@ def _record(run: Run, look: Look, index: int | None) -> Spectrum:
 
 def _family(run: Run) -> BackgroundFamily:
     try:
-        return get_family(str(run.config["background"]), 1000.0 * float(run.config["sqrt_s"]))
+        return get_family(str(run.config["background"]), 1000.0 * float(run.config["sqrt_s"]), _masks(run))
     except (KeyError, TypeError, ValueError):
         raise NotReproducedError("config.yaml does not name the background function (background)") from None
+
+
+def _masks(run: Run) -> list[tuple[float, float]]:
+    """Known resonances that the fits of a run left out, in GeV."""
+    unit = 1000.0 if run.config.get("unit") == "TeV" else 1.0
+    return [(low * unit, high * unit) for low, high in run.config.get("mask") or ()]
 
 
 def _refit(
@@ -143,7 +152,7 @@ def _refit(
         raise NotReproducedError(f"its function '{name}' is not one of '{family.spec}'")
     # the spectrum averages over the orders, the efficiency takes one
     average = offset is None and record.fit.averaged
-    chosen = family if average else family.only(record.fit.function)
+    chosen = family if average else replace(family.only(record.fit.function), gaps=family.gaps)
     hidden = np.array([n is None for n in record.observed])
     if (hidden & ~window).any():
         raise NotReproducedError(
@@ -152,12 +161,14 @@ def _refit(
     counts = np.array([0.0 if n is None else n for n in record.observed])
     expected, errors = np.asarray(record.expected), np.asarray(record.expected_error)
 
-    def fit(scale: float) -> SpectrumFit:
+    bins = np.flatnonzero(window)
+
+    def fit(scale: float, functions: BackgroundFamily) -> SpectrumFit:
         try:
             return fit_spectrum(
                 counts,
                 record.edges,
-                chosen,
+                functions,
                 mask=window,
                 offset=offset,
                 scale=scale,
@@ -169,29 +180,43 @@ def _refit(
     def wider(found: SpectrumFit) -> float:
         return float(np.median(errors[~window] / found.expected_error[~window])) ** 2
 
-    if uneven and effective:
-        found = fit(counts[~window].sum() / effective)
-        # what the noise in the bins adds
-        ratio = max(wider(found), 1.0)
-        found = replace(
-            found,
-            coefficient_covariance=found.coefficient_covariance * ratio,
-            expected_error=found.expected_error * np.sqrt(ratio),
-        )
-    else:
-        found = fit(1.0)
+    def repeated(functions: BackgroundFamily) -> SpectrumFit:
+        if uneven and effective:
+            found = fit(counts[~window].sum() / effective, functions)
+            # what the noise in the bins adds
+            ratio = max(wider(found), 1.0)
+            return replace(
+                found,
+                coefficient_covariance=found.coefficient_covariance * ratio,
+                expected_error=found.expected_error * np.sqrt(ratio),
+            )
+        found = fit(1.0, functions)
         # older runs do not say how their weights spread; the errors of a fit grow with the root of the scale
         for _ in range(_STEPS if uneven else 0):
             ratio = wider(found)
             if abs(ratio - 1) < 1e-7:
                 break
-            found = fit(found.scale * ratio)
-    if not (
-        np.all(np.abs(found.expected - expected) <= _TOLERANCE * errors)
-        and np.all(np.abs(found.expected_error - errors) <= _TOLERANCE * errors)
-    ):
-        raise NotReproducedError(f"the fit of '{record.fit.function}' gives other numbers when repeated")
-    return found
+            found = fit(found.scale * ratio, functions)
+        return found
+
+    def same(found: SpectrumFit) -> bool:
+        return bool(
+            np.all(np.abs(found.expected - expected) <= _TOLERANCE * errors)
+            and np.all(np.abs(found.expected_error - errors) <= _TOLERANCE * errors)
+        )
+
+    # sidebands that the smooth functions did not describe had rougher ones
+    for functions in (chosen, rougher(chosen)) if average else (chosen,):
+        if functions is None:
+            break
+        found = repeated(functions)
+        if offset is not None and same(found):
+            return found
+        # the closure widens the inclusive fit in the window; runs of earlier versions have none
+        for tried in (with_closure(found, int(bins[0]), int(bins[-1]) + 1), found):
+            if same(tried):
+                return tried
+    raise NotReproducedError(f"the fit of '{record.fit.function}' gives other numbers when repeated")
 
 
 def _covariance(inclusive: SpectrumFit, spectrum: SpectrumFit, window: NDArray[np.bool_]) -> Array:

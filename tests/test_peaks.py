@@ -1,0 +1,289 @@
+"""Peaks are seen in any spectrum, backgrounds are not taken for peaks, and what is left out is told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import special
+
+from serendip.cli.main import run as run_command
+from serendip.errors import InputError
+from serendip.events.events import Window
+from serendip.statistics.anywhere import find_peak
+from serendip.statistics.bump import bump_hunt
+from serendip.statistics.closure import shifted_windows, with_closure
+from serendip.statistics.fit import fit_spectrum
+from serendip.statistics.functions import get_family
+from serendip.statistics.looks import fit_inclusive, make_edges
+from serendip.statistics.many import fit_many
+from serendip.statistics.peaks import background_fits, candidates, fit_peaks, screen_peaks
+from serendip.statistics.ranges import data_range, window_range
+
+
+def drawn(density, low, high, n, rng):
+    grid = np.linspace(low, high, 4001)
+    value = density(grid)
+    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (value[1:] + value[:-1]))])
+    return np.interp(rng.random(n) * cumulative[-1], cumulative, grid)
+
+
+def flat(m):
+    return np.ones_like(m)
+
+
+def rising(m):
+    return m / m.max()
+
+
+def falling(m):
+    return (m / m.min()) ** -4.0
+
+
+SPECTRA = {
+    "flat, Upsilon": (flat, 9.0, 9.9, 9.46, 0.07),
+    "rising, psi": (rising, 3.3, 4.0, 3.686, 0.03),
+    "falling, Z": (falling, 60.0, 130.0, 91.2, 2.5),
+    "falling, 3 TeV": (falling, 1500.0, 8000.0, 3000.0, 90.0),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_a_peak_is_found_where_it_is_on_any_spectrum(name):
+    density, low, high, mass, sigma = SPECTRA[name]
+    rng = np.random.default_rng(3)
+    m = np.concatenate([drawn(density, low, high, 6000, rng), rng.normal(mass, sigma, 700)])
+    m = m[(m > low) & (m < high)]
+    found = find_peak(m, n_toys=60, rng=np.random.default_rng(1))
+    assert found.peak_mass == pytest.approx(mass, rel=0.01)
+    assert found.peak_sigma == pytest.approx(sigma, rel=0.35)
+    assert abs(found.signal - 700) < 4 * found.signal_error
+    assert found.z_local > 8
+    assert found.p_global == pytest.approx(1 / 61)
+    assert found.p_estimate < 1e-10
+    assert found.mass_range.below == found.mass_range.above == 0
+    # the same peak in a window that was chosen beforehand
+    result = bump_hunt(m, Window(mass - 2 * sigma, mass + 2 * sigma))
+    assert result.z_local > 8
+    assert abs(result.observed - result.expected - 0.954 * 700) < 4 * np.hypot(
+        result.expected_error, np.sqrt(result.observed)
+    )
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_the_search_does_not_know_the_unit_of_the_mass(unit):
+    rng = np.random.default_rng(4)
+    m = np.concatenate([drawn(falling, 60.0, 130.0, 3000, rng), rng.normal(91.2, 2.5, 100)])
+    one = find_peak(m, n_toys=20, rng=np.random.default_rng(1))
+    other = find_peak(m * unit, n_toys=20, rng=np.random.default_rng(1), sqrt_s=13000.0 * unit)
+    assert other.peak_mass == pytest.approx(one.peak_mass * unit, rel=1e-6)
+    assert other.z_local == pytest.approx(one.z_local, abs=1e-3)
+    assert other.p_global == one.p_global
+
+
+def test_screening_agrees_with_fits_and_fits_with_an_independent_minimiser():
+    from iminuit import Minuit
+
+    edges = np.linspace(60.0, 120.0, 61)
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    rng = np.random.default_rng(5)
+    n = rng.poisson(200.0 * np.exp(-(centre - 60.0) / 40.0), (20, 60)).astype(float)
+    family = get_family("exp:1")
+    null, peaks = background_fits(n, edges, family), candidates(edges)
+    z = screen_peaks(n, null, peaks)
+    best = z.argmax(axis=1)
+    fits = fit_peaks(n, null, peaks, np.arange(20), best)
+    assert fits.z == pytest.approx(z.max(axis=1), abs=0.25)
+    design = null[0].design
+
+    def deviance(y, theta, share=None, size=0.0):
+        mu = design.expected(np.array(theta)[None])[0][:, 0] + (0.0 if share is None else size * share)
+        return 2 * float(special.kl_div(y, np.maximum(mu, 1e-9)).sum())
+
+    for i in range(3):
+        share = peaks.share[best[i]]
+        without = Minuit(lambda *p, y=n[i]: deviance(y, p), *null[0].theta[i])
+        both = Minuit(lambda *p, y=n[i], s=share: deviance(y, p[:-1], s, p[-1]), *null[0].theta[i], 5.0)
+        for fit in (without, both):
+            fit.errordef, fit.print_level = 1.0, 0
+            fit.migrad()
+        assert fits.z[i] == pytest.approx(np.sqrt(without.fval - both.fval), abs=0.01)
+        assert fits.signal[i] == pytest.approx(both.values[-1], abs=0.05 * both.errors[-1])
+
+
+def test_fits_with_a_mask_of_their_own_are_those_with_a_common_mask():
+    edges = np.geomspace(2000.0, 6000.0, 41)
+    rng = np.random.default_rng(6)
+    n = rng.poisson(3000.0 * (edges[1:] / 2000.0) ** -5.0, (6, 40)).astype(float)
+    masks = np.zeros((6, 40), dtype=bool)
+    for i in range(6):
+        masks[i, 5 + 4 * i : 10 + 4 * i] = True
+    for spec in ("auto", "poly:3", "bernstein:3"):
+        together = fit_many(n, edges, spec, mask=masks, choice="average")
+        for i in range(0, 6, 5):
+            alone = fit_many(n[i], edges, spec, mask=masks[i], choice="average")
+            assert together.window[i] == pytest.approx(alone.window[0], rel=1e-5)
+            assert together.window_error[i] == pytest.approx(alone.window_error[0], rel=1e-3)
+
+
+def test_the_range_of_a_window_does_not_look_into_it():
+    rng = np.random.default_rng(8)
+    m = drawn(rising, 50.0, 100.0, 5000, rng)
+    window = Window(70.0, 75.0)
+    more = np.concatenate([m, rng.uniform(70.0, 75.0, 4000)])
+    assert window_range(m, window).to_dict() == window_range(more, window).to_dict()
+    assert window_range(m, window).low == m.min()
+
+
+def test_a_known_resonance_is_masked():
+    rng = np.random.default_rng(9)
+    background = drawn(falling, 60.0, 160.0, 20_000, rng)
+    m = np.concatenate([background, rng.normal(91.2, 2.5, 5000), rng.normal(125.0, 2.0, 350)])
+    found = find_peak(m, masks=[(82.0, 101.0)], n_toys=99, rng=np.random.default_rng(1))
+    assert found.peak_mass == pytest.approx(125.0, abs=1.5)
+    assert found.p_global == pytest.approx(0.01)
+    window = Window(110.0, 116.0)
+    masked = bump_hunt(m, window, masks=[(82.0, 101.0)])
+    truth = np.count_nonzero(window.contains(background))
+    assert abs(masked.expected - truth) < 3.5 * np.hypot(masked.expected_error, np.sqrt(truth))
+    # events in the mask have no say
+    twice = bump_hunt(np.concatenate([m, rng.normal(91.2, 2.5, 5000)]), window, masks=[(70.0, 112.0 - 2.0)])
+    assert twice.expected == pytest.approx(bump_hunt(m, window, masks=[(70.0, 110.0)]).expected, rel=0.02)
+    with pytest.raises(InputError, match="reaches into the window"):
+        bump_hunt(m, window, masks=[(100.0, 112.0)])
+
+
+def test_closure_in_shifted_windows_widens_what_the_function_misses():
+    edges = np.linspace(100.0, 200.0, 51)
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    mask = np.zeros(50, dtype=bool)
+    mask[23:27] = True
+    windows = shifted_windows(mask, 23, 27)
+    assert windows.tolist() == [
+        [3, 7],
+        [7, 11],
+        [11, 15],
+        [15, 19],
+        [19, 23],
+        [27, 31],
+        [31, 35],
+        [35, 39],
+        [39, 43],
+        [43, 47],
+    ]
+    rng = np.random.default_rng(10)
+    smooth = rng.poisson(5000.0 * np.exp(-(centre - 100) / 80.0)).astype(float)
+    wavy = rng.poisson(5000.0 * np.exp(-(centre - 100) / 80.0) * (1 + 0.06 * np.sin(centre / 2.0))).astype(
+        float
+    )
+    good = with_closure(fit_spectrum(smooth, edges, "exp:2", mask=mask), 23, 27)
+    bare = fit_spectrum(wavy, edges, "exp:2", mask=mask)
+    bad = with_closure(bare, 23, 27)
+    assert good.closure.relative_error == 0.0
+    assert good.closure.p > 0.1
+    assert bad.closure.p < 1e-3
+    b, sigma = bad.window(23, 27)
+    assert sigma == pytest.approx(np.hypot(bare.window(23, 27)[1], bad.closure.relative_error * b))
+    assert bad.expected_error[30] == bare.expected_error[30]
+    assert bad.to_dict()["closure"]["relative_error"] == bad.closure.relative_error
+
+
+def test_pulls_of_closure_are_those_of_a_refit_by_hand():
+    edges = np.linspace(100.0, 200.0, 51)
+    n = np.random.default_rng(11).poisson(4000.0 * np.exp(-(edges[1:] - 100) / 80.0)).astype(float)
+    mask = np.zeros(50, dtype=bool)
+    mask[23:27] = True
+    fit = with_closure(fit_spectrum(n, edges, "exp:2", mask=mask), 23, 27)
+    both = mask.copy()
+    both[27:31] = True
+    by_hand = fit_spectrum(n, edges, "exp:2", mask=both)
+    b, sigma = by_hand.window(27, 31)
+    assert fit.closure.pulls[5] == pytest.approx((n[27:31].sum() - b) / np.hypot(np.sqrt(b), sigma), abs=1e-3)
+
+
+def test_an_empty_window_is_an_observation():
+    rng = np.random.default_rng(1)
+    m = 1000 + rng.exponential(300, 400)
+    m = m[(m < 2000) | (m > 2100)]
+    result = bump_hunt(m, Window(2000.0, 2100.0))
+    assert result.observed == 0
+    assert result.p_local == 1.0
+    assert result.z_local is None
+    assert 0.5 < result.expected < 6
+
+
+@pytest.mark.parametrize(
+    ("mass", "message"),
+    [
+        (np.full(1000, 1500.0), "all 1000 events have the same mass, 1500 GeV"),
+        (np.array([]), "no events"),
+        (np.array([1.0, -2.0]), "-2 GeV is not positive"),
+        (np.linspace(20.0, 30.0, 10), "at least 20"),
+    ],
+)
+def test_spectra_that_are_none(mass, message):
+    with pytest.raises(InputError, match=message):
+        find_peak(mass, n_toys=5, rng=np.random.default_rng(1))
+
+
+def test_data_range_ends_where_the_functions_do():
+    assert data_range([100.0, 9000.0], 8000.0) == (100.0, 0.999 * 8000.0)
+    with pytest.raises(InputError, match="beyond the collision energy"):
+        data_range([9000.0, 9500.0], 8000.0)
+
+
+@pytest.fixture
+def dimuons(tmp_path):
+    rng = np.random.default_rng(12)
+    m = np.concatenate([drawn(falling, 60.0, 130.0, 8000, rng), rng.normal(91.2, 2.5, 4000)])
+    path = tmp_path / "dimuons.parquet"
+    pq.write_table(pa.table({"m": m}), path)
+    return path
+
+
+def test_command_line_says_what_was_found_and_left_out(dimuons, tmp_path, capfd):
+    assert (
+        run_command(
+            ["bump", str(dimuons), "--mass", "m", "--toys", "20", "--figure", str(tmp_path / "f.png")]
+        )
+        == 0
+    )
+    out = capfd.readouterr().out
+    assert "most significant peak: 91" in out
+    assert "global p <= 0.0476" in out
+    assert "by an estimate" in out
+    assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
+    arguments = ["bump", str(dimuons), "--mass", "m", "--toys", "20", "--mask", "80:102", "--json"]
+    assert run_command(arguments) == 0
+    masked = json.loads(capfd.readouterr().out)
+    assert masked["masks"] == [[80.0, 102.0]]
+    assert masked["p_global"] > 0.01
+    assert run_command([*arguments, "--figure", "f.gif"]) == 2
+    assert "must end in one of" in capfd.readouterr().err
+    assert run_command(["bump", str(dimuons), "--mass", "m", "--mask", "80"]) == 2
+    assert "mask '80' is not a mass interval" in capfd.readouterr().err
+
+
+def test_a_kept_family_carries_its_gaps_into_every_fit():
+    rng = np.random.default_rng(13)
+    m = drawn(falling, 60.0, 160.0, 30_000, rng)
+    window, family = Window(110.0, 116.0), get_family("auto", gaps=[(80.0, 100.0)])
+    edges = make_edges((60.0, 160.0), window)
+    fit = fit_inclusive(m, window, edges, family)
+    assert fit.family.gaps == ((80.0, 100.0),)
+    hidden = fit.family.hidden(edges)
+    assert hidden.sum() > 3
+    assert not (fit.kept & hidden).any()
+    assert fit.n_dof == fit.kept.sum() - fit.n_parameters
+    shifted = m[(m < 80) | (m >= 100)]
+    other = fit_inclusive(shifted, window, edges, family)
+    whole_bins_kept = ~hidden
+    assert np.allclose(
+        fit.counts[whole_bins_kept & (edges[1:] < 79)], other.counts[whole_bins_kept & (edges[1:] < 79)]
+    )
+    assert other.window(*np.flatnonzero(fit.mask)[[0, -1]]) == pytest.approx(
+        fit.window(*np.flatnonzero(fit.mask)[[0, -1]]), rel=0.02
+    )
