@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -107,11 +108,12 @@ def test_few_heavy_events_are_few(tmp_path):
 @pytest.mark.parametrize(
     ("n", "folds", "points"),
     [
-        (400, 4, (0.1,)),
+        (400, 4, (0.2, 0.1)),
         (1500, 7, (0.2, 0.02)),
-        (5000, 10, (0.05, 0.005)),
-        (12_000, 10, (0.02, 0.002)),
-        (23_000, 10, (0.01, 0.001)),
+        (5000, 10, (0.1, 0.01)),
+        (12_000, 10, (0.05, 0.005)),
+        (29_000, 10, (0.02, 0.002)),
+        (30_000, 10, (0.01, 0.001)),
     ],
 )
 def test_folds_and_working_points_follow_the_size_of_the_sample(n, folds, points):
@@ -126,6 +128,21 @@ def test_folds_and_working_points_follow_the_size_of_the_sample(n, folds, points
     assert not dead_looks(chosen, events, event_folds(events, folds, 1), windows)
     # again: nothing is left to choose
     assert choose_by_size(chosen, events, windows) == (chosen, None)
+
+
+def test_a_scan_is_tight_where_it_can_be_and_loose_where_it_must_be():
+    """Of two windows one has 40,000 events beside it and one 1,500."""
+    rng = np.random.default_rng(3)
+    mass = np.concatenate([rng.uniform(1600.0, 3199.0, 40_000), rng.uniform(3200.0, 8000.0, 1700)])
+    columns = {"m": mass, "a": np.zeros(len(mass)), "b": np.zeros(len(mass))}
+    events = Events(columns, mass="m", features=("a", "b"))
+    (low,), (high,) = (config(Path("x"), window=w).windows for w in ([2400, 2600], [5000, 5400]))
+    settings = config(Path("x"))
+    windows = [SimpleNamespace(window=w, sideband=lambda m, r=r: (m > r[0]) & (m < r[1])) for w, r in (
+        (low, (1600, 3199)), (high, (3200, 8000)))]  # fmt: skip
+    chosen, record = choose_by_size(settings, events, windows)
+    assert (chosen.folds, chosen.working_points) == (8, (0.02, 0.001))
+    assert record["sideband_events"] == 1700
 
 
 def test_what_is_given_is_respected():

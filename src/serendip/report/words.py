@@ -190,7 +190,8 @@ def _sentence(text: str | None) -> str:
 def choice_sentence(run: Run) -> str:
     """What the search chose from the size of the sample; empty if nothing."""
     chosen = run.manifest.chosen
-    if chosen is None:
+    # a look without a cut has no use for them
+    if chosen is None or all(look.working_point in (None, 1) for look in run.results.looks):
         return ""
     parts = []
     if chosen.folds is not None:
@@ -297,7 +298,7 @@ def trials_sentence(results: Results) -> str:
     if overall is None:
         return ""
     parts = [f"Global p-value: {overall.trials}." if overall.trials else ""]
-    if overall.p_interval_68 is not None and toys_exhausted(overall) is None:
+    if overall.p_interval_68 is not None and toys_exhausted(overall) is None and overall.p < 1:
         low, high = overall.p_interval_68
         parts.append(f"The finite number of toys leaves p between {p_text(low)} and {p_text(high)} (68 %).")
     checks = []

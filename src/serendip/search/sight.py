@@ -99,14 +99,23 @@ def warn_of_dead_looks(dead: dict[tuple[str, Window, float], str], n_looks: int)
         log.warning("no look of this search can see anything: its result will be that nothing can be said")
 
 
+def _tightest(n: float, tested: int) -> float:
+    """The tightest cut that keeps enough of ``n`` sideband events in each of the ``tested`` folds."""
+    for point in _POINTS:
+        kept = np.floor(point * n + 1e-9)
+        if kept >= _SELECTED_IN_FOLD and kept * tested >= _SELECTED:
+            return point
+    return _POINTS[-1]
+
+
 def choose_by_size(
     config: SearchConfig, events: Events, windows: Sequence[WindowFit]
 ) -> tuple[SearchConfig, dict[str, Any] | None]:
     """Folds and working points that were not given, chosen from the number of sideband events.
 
-    The window with the fewest sideband events decides. A fold gets 200 of them (4 to 10 folds). The tighter working point is
-    the tightest of 0.001, 0.002, 0.005, ... that keeps 20 sideband events in all tested folds and two in each; the looser one
-    is ten times as loose, up to 0.2. From about 22,000 sideband events on these are ten folds with 0.01 and 0.001.
+    A fold gets 200 of those of the poorest window (4 to 10 folds). The tighter working point is the tightest of 0.001, 0.002,
+    0.005, ... whose cut keeps 20 events of the richest window in all tested folds and two in each; the looser one is ten times as loose, up
+    to 0.2, or what the poorest window needs. With 30,000 sideband events and more these are ten folds with 0.01 and 0.001.
 
     Parameters
     ----------
@@ -131,19 +140,17 @@ def choose_by_size(
         free -= {"folds"}
     if config.counting == "template" or config.calibration is not None or not free:
         return config, None
-    n = min(_size(events.weights[window_fit.sideband(events.m)]) for window_fit in windows)
+    sizes = [_size(events.weights[window_fit.sideband(events.m)]) for window_fit in windows]
     folds, points = config.folds, config.working_points
     if "folds" in free:
-        folds = int(
-            np.clip(n // _SIDEBAND_PER_FOLD, _FEWEST_FOLDS, type(config).model_fields["folds"].default)
-        )
+        most = type(config).model_fields["folds"].default
+        folds = int(np.clip(min(sizes) // _SIDEBAND_PER_FOLD, _FEWEST_FOLDS, most))
     if "working_points" in free:
-        share = len(tested_folds(config.combination, folds)) / folds
-        needed = max(_SELECTED / (n * share), _SELECTED_IN_FOLD * folds / n)
-        tight = next((p for p in _POINTS if p >= needed * (1 - 1e-9)), _POINTS[-1])
-        loose = round(10 * tight, 6)
-        points = (loose, tight) if loose <= _LOOSEST_PARTNER else (tight,)
+        tested = len(tested_folds(config.combination, folds))
+        tight = _tightest(max(sizes) / folds, tested)
+        loose = max(min(round(10 * tight, 6), _LOOSEST_PARTNER), _tightest(min(sizes) / folds, tested))
+        points = (loose, tight) if loose >= 2 * tight else (tight,)
     chosen = {"folds": folds, "working_points": points}
     chosen = {key: value for key, value in chosen.items() if key in free}
     record = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
-    return config.model_copy(update=chosen), {"sideband_events": round(n), **record}
+    return config.model_copy(update=chosen), {"sideband_events": round(min(sizes)), **record}
