@@ -201,13 +201,13 @@ def test_settings_that_were_chosen_stay_when_a_run_is_continued(tmp_path):
     run_search(first, tmp_path / "run", jobs=1)
     written = (tmp_path / "run" / "config.yaml").read_text()
     chosen = yaml.safe_load(written)
-    assert (chosen["folds"], len(chosen["working_points"])) == (8, 2)
+    assert (chosen["folds"], len(chosen["working_points"])) == (10, 2)
     # as an earlier version would have chosen
     chosen |= {"folds": 6, "working_points": [0.03]}
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False))
     run_search(first, tmp_path / "run", jobs=1)
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()) == chosen
-    assert read_run(tmp_path / "run").manifest.chosen.folds == 8
+    assert read_run(tmp_path / "run").manifest.chosen.folds == 10
     with pytest.raises(InputError, match=r"other settings \(folds differ\)"):
         run_search(config(path, method=["bump-hunt"], options={}, folds=5), tmp_path / "run", jobs=1)
 

@@ -80,7 +80,7 @@ def sideband_excess(
     n_spectra
         Spectra that are looked at in all.
     """
-    open_ = ~fit.mask if hidden is None else ~fit.mask & ~hidden
+    open_ = fit.kept if hidden is None else fit.kept & ~hidden
     counts, expected = fit.counts / fit.scale, fit.expected / fit.scale
     longest = max(3, round(1.5 * np.count_nonzero(inside)))
     runs = _runs(open_, longest)
@@ -121,7 +121,7 @@ def _judged(
     """The excess in some bins over a fit without them; None where too little is left to fit."""
     mask = fit.mask.copy()
     mask[first:last] = True
-    if np.count_nonzero(~mask) < _FEWEST_BINS:
+    if np.count_nonzero(fit.kept & ~mask) < _FEWEST_BINS:
         return None
     try:
         without = fit_spectrum(
