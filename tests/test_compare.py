@@ -404,6 +404,7 @@ def test_stress_reaches_the_training_and_the_record(table: Path, tmp_path: Path)
         correlate={"f1": 0.01},
         noise=1,
         working_points=[0.1],
+        range=[2640, 5920],
     )
     found = run_compare(hard, tmp_path / "run", jobs=1, progress=Steps())
     assert found["features"] == [*FEATURES, "noise_1"]

@@ -254,7 +254,7 @@ def test_settings_that_change_an_experiment_change_its_folder(table, model):
     different = [
         folder(), folder(seed=2), folder(folds=4), folder(working_points="0.2"), folder(background="dijet"),
         folder(OPTIONS.model_copy(update={"same_data": 3})), folder(rules=("sequential",)),
-        folder(source=replace(source, size=0.5)), folder(source=replace(source, beyond=source.beyond[1:])),
+        folder(source=replace(source, size=0.5)), folder(source=replace(source, beyond=np.append(source.beyond, 9000.0))),
         folder(source=pool), folder(source=replace(pool, mean=3100.0)),
     ]  # fmt: skip
     assert len(set(different)) == len(different)

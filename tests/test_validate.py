@@ -370,7 +370,7 @@ def test_a_smooth_dependence_on_the_mass_is_undecided(tmp_path):
     def slope(columns):
         columns["f1"] = columns["f1"] + columns["mjj"] / 1500
 
-    forest = {"method": ["isolation-forest"], "options": {}}
+    forest = {"method": ["isolation-forest"], "options": {}, "range": [2640, 5920]}
     found = run_kind(sculpting, tmp_path, write(tmp_path / "s.parquet", change=slope), **forest)
     correlation, shape = found.checks
     assert (correlation.passed, shape.passed) == (None, None)
