@@ -340,7 +340,9 @@ def test_rates_of_needless_orders(total, entries):
     assert (rate["lrt"] > 0.4) == (entries > 1)
 
 
-def test_real_turn_on_in_a_long_range(shared_data):
+def test_real_turn_on_in_a_long_range(shared_data, monkeypatch):
+    # closure in shifted windows would widen the error of the dijet functions until they agree
+    monkeypatch.setattr("serendip.statistics.looks.with_closure", lambda fit, *_: fit)
     pytest.importorskip("hdf5plugin")
     h5py = pytest.importorskip("h5py")
     with h5py.File(shared_data / "lhco_rd_v1" / "events_anomalydetection_v1_first100k.features.h5") as file:
