@@ -67,7 +67,7 @@ class Gaussian(TemplateMethod):
         mean = np.column_stack([np.ones(len(mass)), np.log(mass / 3500)]) @ line
         return (mean + rng.standard_normal((len(mass), len(root))) @ root.T).astype(np.float32)
 
-    def _train_classifier(self, x, weights, masks):
+    def _train_classifier(self, x, weights, masks, groups=None):
         means = [np.average(x[mask], axis=0, weights=weights[mask]) for mask in masks]
         self.directions = [mean - t.x.mean(axis=0) for mean, t in zip(means, self._templates, strict=True)]
 
