@@ -287,3 +287,26 @@ def test_a_kept_family_carries_its_gaps_into_every_fit():
     assert other.window(*np.flatnonzero(fit.mask)[[0, -1]]) == pytest.approx(
         fit.window(*np.flatnonzero(fit.mask)[[0, -1]]), rel=0.02
     )
+
+
+@pytest.mark.parametrize("n", [60_000, 5_000])
+def test_a_turn_on_is_cut_and_told_and_no_peak_made_of_it(n):
+    rng = np.random.default_rng(7)
+    m = 1000.0 * (1.0 - rng.random(n)) ** (-1 / 5.0)
+    m = m[(rng.random(n) < 0.5 * (1 + special.erf((m - 1300.0) / 60.0))) & (m < 6000)]
+    found = find_peak(m, n_toys=99, rng=np.random.default_rng(1))
+    assert found.p_global > 0.05
+    assert found.described
+    # the error function is at 0.92 at 1360 GeV
+    assert found.mass_range.low > 1360.0
+    assert "turn-on" in found.mass_range.reason
+    assert found.mass_range.below == np.count_nonzero(m < found.mass_range.low)
+
+
+def test_a_window_on_a_turn_on_warns_or_has_an_error_that_knows():
+    rng = np.random.default_rng(7)
+    m = 1000.0 * (1.0 - rng.random(60_000)) ** (-1 / 5.0)
+    m = m[(rng.random(len(m)) < 0.5 * (1 + special.erf((m - 1300.0) / 60.0))) & (m < 6000)]
+    result = bump_hunt(m, Window(1250.0, 1350.0))
+    pull = (result.observed - result.expected) / np.hypot(result.expected_error, np.sqrt(result.expected))
+    assert abs(pull) < 3.5 or result.warnings

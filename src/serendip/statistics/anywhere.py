@@ -12,6 +12,7 @@ from scipy import special
 
 from serendip.errors import InputError
 from serendip.statistics.binning import scan_edges
+from serendip.statistics.fit import FitError, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, get_family, rougher
 from serendip.statistics.many import MemberFits, fit_many
 from serendip.statistics.order import deviance_p_value
@@ -47,6 +48,7 @@ _UNEXPLAINED = 0.1
 _MASKS, _WIDEST_MASK = (3.0, 4.0, 5.0, 6.0), 0.3
 # A peak that is there, whatever the shape of its tails.
 _CLEAR = 5.0
+_TURN_ON = "a turn-on describes the spectrum better than a smooth function with a peak anywhere or without"
 # No cut leaves less of the events.
 _KEPT = 0.1
 _TOYS_AT_ONCE = 500
@@ -162,8 +164,9 @@ def find_peak(
 ) -> PeakSearch:
     """Look for a peak of any mass and width.
 
-    The range is that of the data. Its lower end, or else its upper one, is moved only if no background describes the spectrum,
-    with or without a peak anywhere: then it is a turn-on, a kink or a known resonance that a smooth function cannot follow.
+    The range is that of the data. Its lower end is moved above a turn-on where the functions ``turn-on`` describe the spectrum better
+    than a smooth one with a peak anywhere or without. Else its lower end, or its upper one, is moved only if no background describes
+    the spectrum, with a peak or without: then it is a kink or a known resonance that a smooth function cannot follow.
 
     Parameters
     ----------
@@ -249,6 +252,11 @@ def _in_range(
     low, high = whole
     scan = _scan(m, w, whole, family, bins)
     reason = ""
+    risen = None if fixed else _end_of_turn_on(scan)
+    if risen is not None and np.count_nonzero((m >= risen) & (m < high)) > _KEPT * len(m):
+        low = risen
+        scan = _scan(m, w, (low, high), family, bins)
+        reason = _TURN_ON
     if not (fixed or scan.described):
         length = np.log(high / low)
         lower = [(float(low * np.exp(cut * length)), high) for cut in _CUTS]
@@ -263,7 +271,7 @@ def _in_range(
                     # a step further: what is left of a turn-on would look like a peak at the end of the range
                     low, high = tries[good + 1]
                     scan = _scan(m, w, (low, high), family, bins)
-                reason = (
+                reason = (f"{reason}; " if reason else "") + (
                     f"no background describes the spectrum {end} this, with a peak anywhere or without: a turn-on or another "
                     "structure that a smooth function cannot follow"
                 )
@@ -271,6 +279,31 @@ def _in_range(
     gof = max(scan.gof_p, scan.gof_p_without, scan.gof_p_masked)
     used = FitRange(low, high, int((m < low).sum()), int((m >= high).sum()), gof, reason)
     return scan, used
+
+
+def _end_of_turn_on(scan: _Scan) -> float | None:
+    r"""Mass in GeV at which a turn-on is over, or None if the spectrum shows none.
+
+    A Gaussian beside a turn-on, or a smooth function in few events, may describe its rise well. So the functions ``turn-on-5`` and
+    ``turn-on-6`` are fitted without a peak. They have to describe the spectrum, and with a smaller AIC than the smooth functions with
+    and without the peak; :math:`\tfrac12 (1 + \tanh(t_0 + t_1 m))` is then over where it is 0.99.
+    """
+    edges, keep = scan.edges, scan.keep
+    smooth = min(float(member.deviance[0]) + 2.0 * member.n_parameters for member in scan.null)
+    with_peak = float(scan.fit.deviance[0]) + 2.0 * (float(scan.fit.n_parameters[0]) + 3.0)
+    try:
+        rising = fit_spectrum(
+            scan.counts, edges, get_family("turn-on", 2.0 * float(edges[-1])), mask=~keep, choice="lrt"
+        )
+    except FitError:
+        return None
+    slope, start = rising.params[2], rising.params[1]
+    if rising.gof_p < _GOOD or not slope > 0:
+        return None
+    if rising.deviance + 2.0 * rising.n_parameters >= min(smooth, with_peak):
+        return None
+    over = 1000.0 * (np.arctanh(0.98) - start) / slope
+    return float(over) if edges[0] < over < edges[-1] else None
 
 
 def _scan(
