@@ -202,3 +202,25 @@ def test_inspect_finds_copies_without_any_role(tmp_path: Path) -> None:
     assert (
         audit(save(tmp_path / "i.parquet", independent(0, 2000, np.random.default_rng(9)))).dependence == ()
     )
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        lambda x: [x, x.astype(np.float32), np.round(x, 2)],
+        lambda x: [x, np.log(x), x**2],
+        lambda x: [1000.0 + np.arange(len(x)), np.arange(len(x)) / 7.0],
+    ],
+)
+def test_columns_that_are_functions_of_each_other_raise_no_alarm(columns) -> None:
+    x = 1000.0 + np.random.default_rng(3).exponential(400.0, 1000)
+    assert find_dependence(columns(x)) == []
+
+
+def test_near_copies_are_found_beside_a_function_of_the_mass() -> None:
+    rng = np.random.default_rng(4)
+    mass = np.repeat(1000.0 + rng.exponential(400.0, 2000), 4) * (1.0 + 0.001 * rng.normal(size=8000))
+    feature = np.repeat(rng.normal(size=2000), 4) + 0.001 * rng.normal(size=8000)
+    found = find_dependence([mass, mass / 1000.0, feature])
+    assert [sign.kind for sign in found] == ["near"]
+    assert 0.3 < found[0].count / 8000 <= 1.0

@@ -47,6 +47,8 @@ _NEIGHBOURS = 16
 _QUERIES = 2000
 _TREE = 60_000
 _THINNED = (1, 8, 64)
+# correlation of ranks above which a column is a function of another
+_SAME = 0.99
 _FEWEST_EVENTS = 100
 _COLUMNS = 8
 _CLIP = 3.0
@@ -224,7 +226,9 @@ def _near(columns: Sequence[NDArray[Any]], rng: np.random.Generator) -> Dependen
     chosen = _smooth([np.asarray(values)[rows] for values in columns])
     if len(chosen) < 2 or len(rows) < _FEWEST_EVENTS:
         return None
-    ranks = np.column_stack([_ranks(values, rng) for values in chosen])
+    ranks = _different(np.column_stack([_ranks(values, rng) for values in chosen]))
+    if ranks.shape[1] < 2:
+        return None
     for thinning in _THINNED:
         part = rng.permutation(len(rows))[: len(rows) // thinning] if thinning > 1 else np.arange(len(rows))
         if len(part) < _FEWEST_EVENTS:
@@ -268,6 +272,16 @@ def _ranks(values: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64
     return ranks
 
 
+def _different(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns without those that rise or fall with an earlier one: together their ranks are an even grid, which is no density."""
+    related = np.abs(np.corrcoef(ranks, rowvar=False))
+    kept: list[int] = []
+    for i in range(ranks.shape[1]):
+        if all(related[i, k] < _SAME for k in kept):
+            kept.append(i)
+    return ranks[:, kept]
+
+
 def _isolated(
     ranks: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[int, float, tuple[int, int]] | None:
@@ -289,6 +303,8 @@ def _isolated(
         if groups[best] < _FEWEST_GROUPS:
             return None
     apart = np.mean(gaps[:, best] > _CLIP)
+    if apart <= np.exp(-_CLIP):
+        return None
     clear = int(gaps[:, best].argmax())
     pair = int(asked[clear]), int(number[clear, 1])
     return best + 2, float((apart - np.exp(-_CLIP)) / _CLIPPED_MEAN), pair
