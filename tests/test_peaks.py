@@ -310,3 +310,27 @@ def test_a_window_on_a_turn_on_warns_or_has_an_error_that_knows():
     result = bump_hunt(m, Window(1250.0, 1350.0))
     pull = (result.observed - result.expected) / np.hypot(result.expected_error, np.sqrt(result.expected))
     assert abs(pull) < 3.5 or result.warnings
+
+
+def test_groups_count_as_one_event_and_uneven_weights_are_told():
+    rng = np.random.default_rng(8)
+    m = np.concatenate([drawn(falling, 60.0, 130.0, 3000, rng), rng.normal(91.2, 2.5, 100)])
+    once = find_peak(m, n_toys=20, rng=np.random.default_rng(1))
+    twice, pairs = np.repeat(m, 2), np.repeat(np.arange(len(m)), 2)
+    grouped = find_peak(twice, groups=pairs, n_toys=20, rng=np.random.default_rng(1))
+    assert grouped.z_local == pytest.approx(once.z_local, abs=1e-6)
+    assert grouped.signal == pytest.approx(2 * once.signal, rel=1e-6)
+    assert grouped.effective_events == pytest.approx(once.effective_events)
+    assert once.warnings == grouped.warnings == ()
+    copied = find_peak(twice, n_toys=20, bins=len(once.counts), rng=np.random.default_rng(1))
+    assert copied.z_local > 1.3 * once.z_local
+    weights = np.where(np.arange(len(m)) == np.abs(m - once.peak_mass).argmin(), 60.0, 1.0)
+    uneven = find_peak(m, weights=weights, n_toys=20, rng=np.random.default_rng(1))
+    assert any("weight 60 moves the significance" in text for text in uneven.warnings)
+
+
+def test_an_order_without_a_window_is_refused(tmp_path, capsys):
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"m": np.linspace(60.0, 130.0, 500)}), path)
+    assert run_command(["bump", str(path), "--mass", "m", "--order", "lrt"]) == 2
+    assert "--order lrt is for a window" in capsys.readouterr().err

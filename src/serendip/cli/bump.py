@@ -97,6 +97,10 @@ def bump(
     # a wrong name is told before a long read
     get_family(background, sqrt_s * 1000.0)
     choice = check_choice(order)
+    if region is None and choice != "average":
+        raise InputError(
+            f"--order {order} is for a window (--window); a search for peaks anywhere compares all orders of the functions"
+        )
     if toys is not None and toys < 0:
         raise InputError(f"the number of toys must not be negative, not {toys}")
     events = read(
@@ -106,13 +110,13 @@ def bump(
     rng = np.random.default_rng(seed)
     common: dict[str, Any] = {
         "mass_range": limits, "bins": bins, "background": background, "weights": weights,
-        "sqrt_s": sqrt_s * 1000.0, "masks": masks,
+        "sqrt_s": sqrt_s * 1000.0, "masks": masks, "groups": events.groups,
     }  # fmt: skip
     if region is None:
         found = find_peak(events.m, **common, n_toys=1000 if toys is None else toys, rng=rng)
         content, text = found.to_dict(), _anywhere(len(events), found)
     else:
-        result = bump_hunt(events.m, region, **common, choice=choice, groups=events.groups)
+        result = bump_hunt(events.m, region, **common, choice=choice)
         good = goodness_of_fit(result.spectrum, toys, rng) if toys else None
         content = result.to_dict() | ({} if good is None else {"goodness": good.to_dict()})
         weighted = weights is not None or events.groups is not None
@@ -176,6 +180,7 @@ def _anywhere(n_events: int, found: Any) -> str:
             "warning: no background describes the spectrum, with or without a peak, and the p-values cannot be trusted; --mask known "
             "resonances, or choose --range or another --background"
         )
+    lines += [f"warning: {warning}" for warning in found.warnings]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from scipy import special
 
 from serendip.errors import InputError
 from serendip.statistics.binning import scan_edges
+from serendip.statistics.compound import effective_number, group_sums, jump_scale
 from serendip.statistics.fit import FitError, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, get_family, rougher
 from serendip.statistics.many import MemberFits, fit_many
@@ -85,6 +86,10 @@ class PeakSearch:
         Background function, and goodness of the fit with and without the peak.
     edges, counts, background, with_peak
         The spectrum and both parts of the fit, for drawing.
+    effective_events
+        Effective number of events in the window.
+    warnings
+        What the p-values do not know.
     """
 
     mass_range: FitRange
@@ -113,6 +118,8 @@ class PeakSearch:
     counts: Array
     background: Array
     with_peak: Array
+    effective_events: float
+    warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain numbers for JSON."""
@@ -124,6 +131,13 @@ class PeakSearch:
         out["mass_range"] = [self.mass_range.low, self.mass_range.high]
         out["left_out"] = self.mass_range.to_dict()
         return out | {"spectrum": arrays}
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    mass: Array
+    weight: Array
+    group: NDArray[Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +168,7 @@ def find_peak(
     mass: ArrayLike,
     *,
     weights: ArrayLike | None = None,
+    groups: NDArray[Any] | None = None,
     mass_range: tuple[float, float] | None = None,
     bins: int | None = None,
     background: str = "auto",
@@ -172,6 +187,8 @@ def find_peak(
     ----------
     mass, weights
         Masses in GeV and event weights, shape ``(n,)``.
+    groups
+        Number of the group of each event, shape ``(n,)``: a group counts as one event of the sum of its weights.
     mass_range
         Range in GeV, taken as it is; default: see above.
     bins
@@ -202,8 +219,9 @@ def find_peak(
     w = np.ones(len(m)) if weights is None else np.asarray(weights, dtype=float)
     if not np.isfinite(w).all() or np.any(w < 0):
         raise InputError("event weights must be finite and not negative")
+    sample = _Sample(m, w, groups)
     whole = data_range(m, family.upper) if mass_range is None else mass_range
-    scan, left_out = _in_range(m, w, whole, family, bins, fixed=mass_range is not None)
+    scan, left_out = _in_range(sample, whole, family, bins, fixed=mass_range is not None)
     z_toys = []
     expected = np.maximum(scan.fit.background[0], 0.0)
     for first in range(0, n_toys, _TOYS_AT_ONCE):
@@ -220,6 +238,18 @@ def find_peak(
     inside = (scan.edges[1:] > centre - 1.64 * sigma) & (scan.edges[:-1] < centre + 1.64 * sigma)
     where = np.flatnonzero(inside)
     scale = scan.scale
+    near = (m >= scan.edges[where[0]]) & (m < scan.edges[where[-1] + 1])
+    jumps = group_sums(w[near], None if groups is None else groups[near])
+    warnings = []
+    if len(jumps) and np.ptp(group_sums(w, groups)) > 1e-9 * jumps.max():
+        warnings.append(
+            "events do not count alike (weights or groups): the toys draw Poisson counts times their mean size; with --window the "
+            "p-value knows how uneven they are"
+        )
+        if jumps.max() > np.sqrt(max(expected[inside].sum() * scale**2, 1e-300)):
+            warnings.append(
+                f"one event or group of weight {jumps.max():.4g} moves the significance of this peak by more than 1"
+            )
     return PeakSearch(
         mass_range=left_out, masks=known, peak_mass=centre, peak_sigma=sigma,
         window=(float(scan.edges[where[0]]), float(scan.edges[where[-1] + 1])),
@@ -231,6 +261,8 @@ def find_peak(
         function=_name(scan), gof_p=scan.gof_p, gof_p_without=scan.gof_p_without, described=scan.described,
         edges=scan.edges, counts=scan.counts * scale, background=expected * scale,
         with_peak=(expected + scan.fit.signal[0] * scan.best.share[0]) * scale,
+        effective_events=effective_number(w[near], None if groups is None else groups[near]),
+        warnings=tuple(warnings),
     )  # fmt: skip
 
 
@@ -241,21 +273,21 @@ def _name(scan: _Scan) -> str:
 
 
 def _in_range(
-    m: Array,
-    w: Array,
+    sample: _Sample,
     whole: tuple[float, float],
     family: BackgroundFamily,
     bins: int | None,
     *,
     fixed: bool,
 ) -> tuple[_Scan, FitRange]:
+    m = sample.mass
     low, high = whole
-    scan = _scan(m, w, whole, family, bins)
+    scan = _scan(sample, whole, family, bins)
     reason = ""
     risen = None if fixed else _end_of_turn_on(scan)
     if risen is not None and np.count_nonzero((m >= risen) & (m < high)) > _KEPT * len(m):
         low = risen
-        scan = _scan(m, w, (low, high), family, bins)
+        scan = _scan(sample, (low, high), family, bins)
         reason = _TURN_ON
     if not (fixed or scan.described):
         length = np.log(high / low)
@@ -263,14 +295,14 @@ def _in_range(
         upper = [(low, float(high * np.exp(-cut * length))) for cut in _CUTS]
         for end, ranges in (("below", lower), ("above", upper)):
             tries = [t for t in ranges if np.count_nonzero((m >= t[0]) & (m < t[1])) > _KEPT * len(m)]
-            good = next((k for k, t in enumerate(tries) if _scan(m, w, t, family, bins).described), None)
+            good = next((k for k, t in enumerate(tries) if _scan(sample, t, family, bins).described), None)
             if good is not None:
                 low, high = tries[good]
-                scan = _scan(m, w, (low, high), family, bins)
+                scan = _scan(sample, (low, high), family, bins)
                 if scan.fit.z[0] < _CLEAR and good + 1 < len(tries):
                     # a step further: what is left of a turn-on would look like a peak at the end of the range
                     low, high = tries[good + 1]
-                    scan = _scan(m, w, (low, high), family, bins)
+                    scan = _scan(sample, (low, high), family, bins)
                 reason = (f"{reason}; " if reason else "") + (
                     f"no background describes the spectrum {end} this, with a peak anywhere or without: a turn-on or another "
                     "structure that a smooth function cannot follow"
@@ -307,37 +339,37 @@ def _end_of_turn_on(scan: _Scan) -> float | None:
 
 
 def _scan(
-    m: Array,
-    w: Array,
+    sample: _Sample,
     bounds: tuple[float, float],
     family: BackgroundFamily,
     bins: int | None,
 ) -> _Scan:
     """The scan over the smooth functions, or over rougher ones if these do what the smooth ones cannot without a peak."""
-    smooth = _scan_over(m, w, bounds, family, bins)
+    smooth = _scan_over(sample, bounds, family, bins)
     other = rougher(family)
     if other is None or smooth.gof_p_without >= _GOOD:
         return smooth
-    rough = _scan_over(m, w, bounds, other, bins)
+    rough = _scan_over(sample, bounds, other, bins)
     return rough if rough.gof_p_without >= DESCRIBED else smooth
 
 
 def _scan_over(
-    m: Array,
-    w: Array,
+    sample: _Sample,
     bounds: tuple[float, float],
     family: BackgroundFamily,
     bins: int | None,
 ) -> _Scan:
     low, high = bounds
+    m, w = sample.mass, sample.weight
     used = (m >= low) & (m < high) & (w > 0)
     if not high > low > 0 or np.count_nonzero(used) < _FEWEST_EVENTS:
         raise InputError(
             f"{np.count_nonzero(used)} of {len(m)} events have a mass between {low:g} and {high:g} GeV, at least "
             f"{_FEWEST_EVENTS} are needed; check --range and the mass unit"
         )
-    edges = scan_edges(low, high, int(np.count_nonzero(used)), bins)
-    scale = float((w[used] ** 2).sum() / w[used].sum())
+    groups = None if sample.group is None else sample.group[used]
+    edges = scan_edges(low, high, round(effective_number(w[used], groups)), bins)
+    scale = jump_scale(w[used], groups)
     counts = np.histogram(m[used], edges, weights=w[used])[0] / scale
     keep = ~family.hidden(edges)
     if keep.sum() < 12:
