@@ -334,3 +334,26 @@ def test_an_order_without_a_window_is_refused(tmp_path, capsys):
     pq.write_table(pa.table({"m": np.linspace(60.0, 130.0, 500)}), path)
     assert run_command(["bump", str(path), "--mass", "m", "--order", "lrt"]) == 2
     assert "--order lrt is for a window" in capsys.readouterr().err
+
+
+def test_a_window_on_the_rise_of_a_turn_on_is_warned_of():
+    claims, told = 0, 0
+    for seed in range(16):
+        rng = np.random.default_rng([seed, 9])
+        m = 1500.0 * (1.0 - rng.random(60_000)) ** (-1 / 6.0)
+        m = m[(rng.random(len(m)) < 0.5 * (1 + special.erf((m - 2000.0) / 150.0))) & (m < 9000)]
+        result = bump_hunt(m, Window(2000.0, 2200.0))
+        claim = result.p_local < 0.05
+        claims += claim
+        told += claim and any("turn-on" in text for text in result.warnings)
+    assert claims >= 5
+    assert told >= claims - 1
+
+
+def test_a_smooth_spectrum_is_not_taken_for_a_turn_on():
+    told = 0
+    for seed in range(12):
+        rng = np.random.default_rng([seed, 10])
+        m = drawn(falling, 1500.0, 8000.0, 20_000, rng)
+        told += bump_hunt(m, Window(2500.0, 2750.0)).spectrum.turn_on_spread > 0
+    assert told <= 3

@@ -200,6 +200,11 @@ def spectrum_warnings(spectrum: SpectrumFit, low: int, high: int) -> tuple[str, 
             f"windows beside this one are predicted badly (p = {closure.p:.2g} of {len(closure.pulls)} pulls, the largest "
             f"{max(closure.pulls, key=abs):+.1f}): {closure.relative_error:.2g} of the expectation was added to its error"
         )
+    if spectrum.turn_on_spread:
+        notes.append(
+            f"functions with a turn-on differ in the window by {spectrum.turn_on_spread:.2g} of the expectation: either it lies on a "
+            "turn-on, and this p-value cannot be trusted, or on a peak whose flanks reach beyond it; move or widen it"
+        )
     n_events = float(spectrum.counts[spectrum.kept].sum()) / spectrum.scale
     if n_events > _MANY_EVENTS:
         expected, error = spectrum.window(low, high)

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
-from serendip.statistics.fit import FitError, SpectrumFit
+from serendip.statistics.fit import FitError, SpectrumFit, fit_spectrum
+from serendip.statistics.functions import get_family
 from serendip.statistics.many import fit_many
 
-__all__ = ["Closure", "shifted_windows", "with_closure"]
+__all__ = ["Closure", "shifted_windows", "with_closure", "with_turn_on"]
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,10 @@ _MOST_PER_SIDE = 5
 # p-value of the pulls below which the prediction is widened: one sound spectrum in ten pays for it.
 _WIDENED = 0.1
 _FEWEST_EVENTS = 5.0
+# Functions whose AIC is larger by less have something to say.
+_SAME_AIC = 10.0
+# Parameters from which a polynomial stands for a structure that it has no name for.
+_WAVY = 6
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,38 @@ def with_closure(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
     found = replace(fit, closure=Closure(tuple(float(pull) for pull in pulls), p, tau))
     if not tau:
         return found
-    # one more direction: the expectation of the whole window goes up or down by tau
+    return _widened(found, low, high, tau)
+
+
+def with_turn_on(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
+    r"""The fit with what functions with a turn-on say of the bins ``low <= i < high``.
+
+    A smooth function and a turn-on may describe the sidebands alike and differ in the window, if it lies on the rise. Where the AIC
+    of ``turn-on`` is not larger by 10 than that of the smooth functions, or these need a polynomial of degree five or more, and the
+    predictions :math:`b`, :math:`b'` differ by more than their errors, ``turn_on_spread`` is :math:`|b' - b| / b`. It is a warning and
+    no error: the flanks of a peak that is wider than the window look the same, and would hide it.
+    """
+    family = get_family("turn-on", 2.0 * float(fit.edges[-1]))
+    try:
+        other = fit_spectrum(
+            fit.counts, fit.edges, family, mask=~fit.kept, scale=fit.scale, alpha=fit.alpha, choice="average"
+        )
+    except FitError:
+        return fit
+    worse = other.deviance + 2.0 * other.n_parameters - fit.deviance - 2.0 * fit.n_parameters
+    if worse > _SAME_AIC and fit.n_parameters < _WAVY:
+        return fit
+    (b, sigma), (b_other, sigma_other) = fit.window(low, high), other.window(low, high)
+    if not abs(b_other - b) > np.hypot(sigma, sigma_other) or not b > 0:
+        return fit
+    return replace(fit, turn_on_spread=float(abs(b_other - b) / b))
+
+
+def _widened(fit: SpectrumFit, low: int, high: int, relative: float) -> SpectrumFit:
+    """One more direction: the expectation of the whole window goes up or down by a relative error."""
+    bins = np.arange(len(fit.mask))
     window = (bins >= low) & (bins < high)
     jacobian = np.hstack([fit.jacobian, np.where(window, fit.expected, 0.0)[:, None]])
-    covariance = linalg.block_diag(fit.coefficient_covariance, np.array([[tau**2]]))
-    error = np.where(window, np.hypot(fit.expected_error, tau * fit.expected), fit.expected_error)
-    return replace(found, jacobian=jacobian, coefficient_covariance=covariance, expected_error=error)
+    covariance = linalg.block_diag(fit.coefficient_covariance, np.array([[relative**2]]))
+    error = np.where(window, np.hypot(fit.expected_error, relative * fit.expected), fit.expected_error)
+    return replace(fit, jacobian=jacobian, coefficient_covariance=covariance, expected_error=error)

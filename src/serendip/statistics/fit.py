@@ -99,6 +99,8 @@ class SpectrumFit:
         By how much the variance of the expectation in the mask is larger than that of Poisson counts of the same scale.
     closure
         Closure in shifted windows, where it was tested (:func:`~serendip.statistics.closure.with_closure`).
+    turn_on_spread
+        Relative difference to functions with a turn-on in the window, where they matter (:func:`~serendip.statistics.closure.with_turn_on`).
     """
 
     family: BackgroundFamily
@@ -124,6 +126,7 @@ class SpectrumFit:
     choice: OrderChoice = "lrt"
     noise_ratio: float = 1.0
     closure: Closure | None = None
+    turn_on_spread: float = 0.0
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -179,6 +182,7 @@ class SpectrumFit:
             "gof_p": _finite(self.gof_p),
             "tried": [vars(function).copy() for function in self.tried],
             "closure": None if self.closure is None else self.closure.to_dict(),
+            "turn_on_spread": self.turn_on_spread,
         }
 
 

@@ -18,7 +18,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import make_edges, window_bins
 from serendip.statistics.calibration import NullDistribution
-from serendip.statistics.closure import with_closure
+from serendip.statistics.closure import with_closure, with_turn_on
 from serendip.statistics.combination import (
     COMBINATIONS,
     SINGLE,
@@ -128,7 +128,8 @@ def fit_inclusive(
     if fit.gof_p < NOT_DESCRIBED and (other := rougher(family)) is not None:
         rough = fit_spectrum(counts, grid, other, mask=mask, scale=scale, choice=choice, noise=noise)
         fit = rough if rough.gof_p > fit.gof_p else fit
-    return with_closure(fit, low, high)
+    fit = with_closure(fit, low, high)
+    return with_turn_on(fit, low, high) if family.alternatives else fit
 
 
 def fold_expectations(
