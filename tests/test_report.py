@@ -266,6 +266,11 @@ def test_a_poor_fit_is_told_before_the_windows_are_opened(tmp_path):
         ("results.json", lambda r, i: r["looks"][i]["fit"].update(efficiency_gof_p=1e-9), "fit is poor"),
         ("results.json", lambda r, i: r["looks"][i].update(warning="kept by hand"), "kept by hand"),
         (
+            "results.json",
+            lambda r, i: r["looks"][i]["fit"].update(turn_on_spread=0.2),
+            "expect 20% more or less",
+        ),
+        (
             "diagnostics.json",
             lambda d, i: d["correlation"][0].update(distance_correlation=0.5),
             "on the mass",

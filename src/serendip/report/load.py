@@ -69,6 +69,8 @@ class Fit(_Record):
     efficiency_order: int | None = None
     efficiency_gof_p: float | None = None
     effective_events: float | None = None
+    closure_error: float = 0.0
+    turn_on_spread: float = 0.0
 
     @property
     def name(self) -> str:

@@ -378,6 +378,11 @@ def reservation(run: Run) -> str:
     reasons = []
     if poor := _poor_fits(best):
         reasons.append(f"the fit is poor ({', '.join(poor)})")
+    if best.fit is not None and best.fit.turn_on_spread:
+        reasons.append(
+            f"functions with a turn-on expect {best.fit.turn_on_spread:.0%} more or less: the window lies on a turn-on, or on a "
+            "peak whose flanks reach beyond it"
+        )
     if any(same(record) and _knows_the_mass(record) for record in run.diagnostics.correlation):
         reasons.append("its score depends on the mass, so that the cut may make a bump out of background")
     if any(same(record) and _does_not_close(record) for record in run.diagnostics.closure):

@@ -95,6 +95,8 @@ class Look:
             "n_parameters": inclusive.n_parameters,
             "gof_p": inclusive.gof_p,
             "effective_events": inclusive.effective_number,
+            "closure_error": 0.0 if inclusive.closure is None else inclusive.closure.relative_error,
+            "turn_on_spread": inclusive.turn_on_spread,
             "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
             "efficiency_gof_p": efficiency.gof_p if efficiency.offset is not None else None,
         }
