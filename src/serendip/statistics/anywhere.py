@@ -50,6 +50,10 @@ _MASKS, _WIDEST_MASK = (3.0, 4.0, 5.0, 6.0), 0.3
 # A peak that is there, whatever the shape of its tails.
 _CLEAR = 5.0
 _TURN_ON = "a turn-on describes the spectrum better than a smooth function with a peak anywhere or without"
+# How much larger the AIC of a turn-on may be than that of a peak, and the power with which no spectrum falls.
+_SIMILAR, _STEEPEST = 50.0, 20.0
+# Parameters from which a polynomial stands for a structure that it has no name for.
+_WAVY = 6
 # No cut leaves less of the events.
 _KEPT = 0.1
 _TOYS_AT_ONCE = 500
@@ -241,6 +245,11 @@ def find_peak(
     near = (m >= scan.edges[where[0]]) & (m < scan.edges[where[-1] + 1])
     jumps = group_sums(w[near], None if groups is None else groups[near])
     warnings = []
+    if min(_lowest_aic(scan.null).n_parameters, int(scan.fit.n_parameters[0])) >= _WAVY:
+        warnings.append(
+            f"the background takes {int(scan.fit.n_parameters[0])} parameters, which a turn-on or a kink in the range would do; look at the "
+            "figure (--figure) and choose --range above it before this peak is believed"
+        )
     if len(jumps) and np.ptp(group_sums(w, groups)) > 1e-9 * jumps.max():
         warnings.append(
             "events do not count alike (weights or groups): the toys draw Poisson counts times their mean size; with --window the "
@@ -316,12 +325,16 @@ def _in_range(
 def _end_of_turn_on(scan: _Scan) -> float | None:
     r"""Mass in GeV at which a turn-on is over, or None if the spectrum shows none.
 
-    A Gaussian beside a turn-on, or a smooth function in few events, may describe its rise well. So the functions ``turn-on-5`` and
-    ``turn-on-6`` are fitted without a peak. They have to describe the spectrum, and with a smaller AIC than the smooth functions with
-    and without the peak; :math:`\tfrac12 (1 + \tanh(t_0 + t_1 m))` is then over where it is 0.99.
+    A Gaussian beside a turn-on, or a smooth function in few events, may describe its rise well. So the functions ``turn-on-6`` and
+    ``turn-on-7`` are fitted without a peak. Their AIC has to be smaller than that of the smooth functions with a peak and without,
+    or, where smooth functions need many parameters or fail, smaller than without and larger by less than 50 than with one: no trigger
+    rises as exactly as a hyperbolic tangent. In a short range they can follow a peak, too, by a fall that no spectrum has: from half of
+    the rise on, it must nowhere be steeper than :math:`m^{-20}`.
+    :math:`\tfrac12 (1 + \tanh(t_0 + t_1 m))` is over where it is 0.99.
     """
     edges, keep = scan.edges, scan.keep
-    smooth = min(float(member.deviance[0]) + 2.0 * member.n_parameters for member in scan.null)
+    best = _lowest_aic(scan.null)
+    smooth = float(best.deviance[0]) + 2.0 * best.n_parameters
     with_peak = float(scan.fit.deviance[0]) + 2.0 * (float(scan.fit.n_parameters[0]) + 3.0)
     try:
         rising = fit_spectrum(
@@ -330,12 +343,21 @@ def _end_of_turn_on(scan: _Scan) -> float | None:
     except FitError:
         return None
     slope, start = rising.params[2], rising.params[1]
-    if rising.gof_p < _GOOD or not slope > 0:
+    aic = rising.deviance + 2.0 * rising.n_parameters
+    struggling = best.n_parameters >= _WAVY or scan.gof_p_without < _GOOD
+    close = struggling and aic < smooth and aic < with_peak + _SIMILAR
+    if not slope > 0 or not (close or aic < min(smooth, with_peak)):
         return None
-    if rising.deviance + 2.0 * rising.n_parameters >= min(smooth, with_peak):
+    half, over = (float(1000.0 * (np.arctanh(level) - start) / slope) for level in (0.0, 0.98))
+    if not edges[0] < over < edges[-1]:
         return None
-    over = 1000.0 * (np.arctanh(0.98) - start) / slope
-    return float(over) if edges[0] < over < edges[-1] else None
+    grid = np.geomspace(max(half, float(edges[0])), min(1.3 * over, float(edges[-1])), 201)
+    fall = -np.gradient(np.log(np.maximum(rising.density(grid), 1e-300)), np.log(grid)).min()
+    return over if fall < _STEEPEST else None
+
+
+def _lowest_aic(members: list[MemberFits]) -> MemberFits:
+    return min(members, key=lambda member: float(member.deviance[0]) + 2.0 * member.n_parameters)
 
 
 def _scan(
@@ -390,7 +412,7 @@ def _scan_over(
     fits = fit_peaks(n, null, peaks, np.zeros(len(which), dtype=int), which, keep)
     top = int(fits.z.argmax())
     best, fit = _finer(n, null, peaks, which[top], edges, keep)
-    lowest = min(null, key=lambda member: float(member.deviance[0]) + 2.0 * member.n_parameters)
+    lowest = _lowest_aic(null)
     without = lowest.design.counts(lowest.theta)[keep, 0]
     gof = deviance_p_value(
         float(fit.deviance[0]),
