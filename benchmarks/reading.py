@@ -4,7 +4,7 @@
 ratios are medians over the repeats.
 
 * Reading: both open the file and load ten float64 columns. ``serendip.read`` also checks every value and makes the event ids;
-  before a training it looks for events that depend on each other, too.
+  for a program that makes p-values it looks for events that depend on each other, too.
 * Wide tables: 1,000 events with the branches of a NanoAOD (1,000 with one value for each event, 500 jagged) as TTree and as RNTuple,
   and a CSV of 2,000 columns. The bare library finds out which columns have one value for each event and loads them; ``inspect`` also
   looks at every value.
@@ -72,11 +72,11 @@ def seconds(function: Callable[[Any], Any], path: Any) -> tuple[float, float]:
 
 
 def through_serendip(path: Path) -> serendip.Events:
-    return serendip.read(path, mass="mass", features=NAMES[1:], independent=False)
+    return serendip.read(path, mass="mass", features=NAMES[1:])
 
 
 def with_copies(path: Path) -> serendip.Events:
-    return serendip.read(path, mass="mass", features=NAMES[1:])
+    return serendip.read(path, mass="mass", features=NAMES[1:], independent=True)
 
 
 def wide_tree(path: Path) -> Any:

@@ -104,7 +104,9 @@ def main() -> None:
     if found["setup"] != setup:
         raise SystemExit(f"{path} was made with other settings; choose another --out")
 
-    events = read(arguments.file, mass=arguments.mass, preset=arguments.preset, where=arguments.where)
+    events = read(
+        arguments.file, mass=arguments.mass, preset=arguments.preset, where=arguments.where, independent=True
+    )
     edges = make_edges(tuple(arguments.range), Window(*arguments.window))
     counts = np.histogram(events.m, edges)[0]
     lines = ["| functions | p < 0.05 | p < 0.003 | n |", "|---|---|---|---|"]

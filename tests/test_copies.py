@@ -15,6 +15,8 @@ from serendip.errors import InputError
 from serendip.events.audit import audit
 from serendip.events.copies import find_dependence
 from serendip.events.read import read
+from serendip.search.config import parse_config
+from serendip.search.engine import read_events
 
 Columns = list[np.ndarray]
 
@@ -145,7 +147,7 @@ def test_copies_are_refused_grouped_or_taken_as_independent(
     row = np.repeat(np.arange(1000), 2)
     columns = [spectrum(1000, rng)[row], *rng.normal(size=(2, 1000))[:, row]]
     file = save(tmp_path / "e.parquet", columns, original=row)
-    options = {"mass": "m", "features": ["x0", "x1"]}
+    options = {"mass": "m", "features": ["x0", "x1"], "independent": True}
     with pytest.raises(
         InputError, match=r"1000 of 2000 rows are copies of others \(same mass and features; for example row "
     ):
@@ -162,16 +164,9 @@ def test_copies_are_refused_grouped_or_taken_as_independent(
     assert events.provenance["group"] == "none"
     assert "1000 of 2000 rows are copies" in caplog.text
     assert "taken as independent, as --group none says" in caplog.text
-    assert len(read(file, for_training=False, **options)) == 2000
 
-    for command in (
-        ["bump", str(file), "--window", "2000:2200"],
-        ["fit", str(file), "--signal", "gauss:2000:0.03"],
-    ):
-        assert run([*command, "--mass", "m"]) == 2
-        error = capsys.readouterr().err
-        assert "1000 of 2000 rows are copies of others (same m;" in error
-        assert "--group" in error
+    assert run(["bump", str(file), "--window", "2000:2200", "--mass", "m"]) == 2
+    assert "1000 of 2000 rows are copies of others (same m;" in capsys.readouterr().err
     assert run(["inspect", str(file), "--mass", "m", "--features", "x0,x1"]) == 0
     assert "Not independent: 1000 of 2000 rows are copies of others" in capsys.readouterr().out
     assert run(["inspect", str(file), "--mass", "m", "--features", "x0,x1", "--group", "original"]) == 0
@@ -179,16 +174,18 @@ def test_copies_are_refused_grouped_or_taken_as_independent(
 
 
 def test_groups_that_leave_near_copies_alone_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     columns = used_again(2000, 2, 1.0, 0.005, np.random.default_rng(7))
     file = save(tmp_path / "e.parquet", columns, lumi=np.arange(len(columns[0])))
     with caplog.at_level(logging.WARNING):
-        events = read(file, mass="m", features=["x0", "x1", "x2", "x3"], group="lumi")
+        events = read(file, mass="m", features=["x0", "x1", "x2", "x3"], group="lumi", independent=True)
     assert events.groups is not None
     assert "in one event of each group, at least" in caplog.text
     with pytest.raises(InputError, match=r"near copies of others, in groups of some 2: much closer"):
-        read(file, mass="m", features=["x0", "x1", "x2", "x3"])
+        read(file, mass="m", features=["x0", "x1", "x2", "x3"], independent=True)
+    assert run(["inspect", str(file), "--mass", "m", "--features", "x0,x1,x2,x3"]) == 0
+    assert "near copies of others, in groups of some 2" in capsys.readouterr().out
 
 
 def test_inspect_finds_copies_without_any_role(tmp_path: Path) -> None:
@@ -224,3 +221,78 @@ def test_near_copies_are_found_beside_a_function_of_the_mass() -> None:
     found = find_dependence([mass, mass / 1000.0, feature])
     assert [sign.kind for sign in found] == ["near"]
     assert 0.3 < found[0].count / 8000 <= 1.0
+
+
+COLUMNS = ["--mass", "m", "--features", "x0,x1,x2,x3"]
+LOOK = [*COLUMNS, "--window", "2000:2400"]
+PROGRAMS = {
+    "search": ["search", "FILE", *LOOK, "--out", "OUT"],
+    "compare": ["compare", "FILE", *LOOK, "--label", "y", "--out", "OUT"],
+    "validate": ["validate", "null", "FILE", *LOOK, "--out", "OUT"],
+    "infer": ["infer", "FILE", *LOOK, "--unblind", "--out", "OUT"],
+    "tune": ["tune", "FILE", *LOOK, "--out", "OUT"],
+    "limit": ["limit", "FILE", *COLUMNS, "--inject", "SIGNAL", "--masses", "2200", "--out", "OUT"],
+    "abcd": ["abcd", "FILE", "--x", "x0", "--y", "x1", "--cut-x", "1", "--cut-y", "1"],
+    "bump": ["bump", "FILE", "--mass", "m", "--window", "2000:2400"],
+    "peaks": ["bump", "FILE", "--mass", "m", "--toys", "20"],
+    "fit": ["fit", "FILE", "--mass", "m", "--signal", "gauss:2200:0.03"],
+    "masses": ["fit", "FILE", "--mass", "m", "--scan", "1800:2600"],
+}
+"""Every program that makes folds, trainings or p-values of a table of data."""
+MASS_ALONE = {"bump", "peaks", "fit", "masses"}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, rng = tmp_path_factory.mktemp("tables"), np.random.default_rng(11)
+    found = {"SIGNAL": save(folder / "signal.parquet", independent(0, 500, rng))}
+    for name, noise in (("exact", 0.0), ("near", 0.003)):
+        columns = used_again(3000, 2, 1.0, noise, rng)
+        found[name] = save(folder / f"{name}.parquet", columns, y=np.arange(len(columns[0])) % 10 == 0)
+    return found
+
+
+@pytest.mark.parametrize(("program", "kind"), [
+    (program, kind) for program in PROGRAMS for kind in ("exact", "near") if kind == "exact" or program not in MASS_ALONE
+])  # fmt: skip
+def test_every_program_that_makes_p_values_refuses_copies(
+    program: str, kind: str, tables: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = tables | {"FILE": tables[kind], "OUT": tmp_path / "out"}
+    command = [str(paths.get(part, part)) for part in PROGRAMS[program]]
+    code = run(command)
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert f"{kind}.parquet: " in error
+    what = "1500 of 3000 rows are copies of others" if kind == "exact" else "events are near copies of others"
+    assert what in error
+    assert "--group COL[,COL]" in error
+
+
+@pytest.mark.parametrize("program", ["abcd", "bump"])
+def test_programs_take_copies_whose_groups_are_named(
+    program: str, tables: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str((tables | {"FILE": tables["exact"]}).get(part, part)) for part in PROGRAMS[program]]
+    assert run([*command, "--group", "duplicates"]) == 0, capsys.readouterr().err
+
+
+def test_a_search_groups_copies(tables: dict[str, Path]) -> None:
+    settings = {"file": str(tables["exact"]), "mass": "m", "features": ["x0", "x1", "x2", "x3"],
+                "window": [2000, 2400]}  # fmt: skip
+    with pytest.raises(InputError, match="1500 of 3000 rows are copies"):
+        read_events(parse_config(settings))
+    events = read_events(parse_config(settings | {"group": "duplicates"}))
+    np.testing.assert_array_equal(events.groups[:, None] == events.groups, events.m[:, None] == events.m)
+
+
+def test_reading_alone_looks_for_no_copies(tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(columns: object) -> None:
+        raise AssertionError("copies are looked for")
+
+    monkeypatch.setattr("serendip.events.dependence.find_dependence", search)
+    for kind in ("exact", "near"):
+        assert len(read(tables[kind], mass="m", features=["x0", "x1"])) == 3000
+        assert len(read(tables[kind], mass="m", features=["x0", "x1"], for_training=False)) == 3000
+        with pytest.raises(AssertionError, match="looked for"):
+            read(tables[kind], mass="m", features=["x0", "x1"], independent=True)

@@ -104,7 +104,15 @@ def bump(
     if toys is not None and toys < 0:
         raise InputError(f"the number of toys must not be negative, not {toys}")
     events = read(
-        file, mass=mass, weight=weight, where=where, group=group, tree=tree, unit=unit, preset=preset
+        file,
+        mass=mass,
+        weight=weight,
+        where=where,
+        group=group,
+        tree=tree,
+        unit=unit,
+        preset=preset,
+        independent=True,
     )
     weights = None if events.weight is None else events.weights
     rng = np.random.default_rng(seed)

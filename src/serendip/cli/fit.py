@@ -126,7 +126,7 @@ def fit(
     reading: dict[str, Any] = {
         "mass": mass, "weight": weight, "where": where, "tree": tree, "unit": unit, "preset": preset,
     }  # fmt: skip
-    events = read(file, group=group, negative_weights=True, **reading)
+    events = read(file, group=group, negative_weights=True, independent=True, **reading)
     common: dict[str, Any] = {
         "weights": None if events.weight is None else events.weights,
         "groups": events.groups,

@@ -175,7 +175,12 @@ def _points(
     names = split_expressions(columns["features"]) if columns["features"] else ()
     common = columns | {"for_training": False}
     events = read(
-        data, where=cuts["where"], weight=cuts["weight"], group=cuts["group"], **common | {"features": names}
+        data,
+        where=cuts["where"],
+        weight=cuts["weight"],
+        group=cuts["group"],
+        independent=True,
+        **common | {"features": names},
     )
     point = [cuts["signal_mass"]] if cuts["signal_mass"] else []
     # as one more feature the generated mass sees the same cut, and the same rows are left out

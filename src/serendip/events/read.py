@@ -57,7 +57,7 @@ def read(
     for_training: bool = True,
     need_mass: bool = True,
     negative_weights: bool = False,
-    independent: bool | None = None,
+    independent: bool = False,
 ) -> Events:
     """Read a table of events.
 
@@ -105,8 +105,9 @@ def read(
     negative_weights
         Allow them (simulation at next-to-leading order), for uses in which only sums of weights enter.
     independent
-        Refuse events that depend on each other (copies, near copies, several rows of one event) if no ``group`` says which
-        belong together, see :mod:`serendip.events.copies`. Default: with ``for_training``.
+        Look for events that depend on each other (copies, near copies, several rows of one event), and refuse them if no
+        ``group`` says which belong together, see :mod:`serendip.events.copies`. All programs that make folds, trainings or
+        p-values of data do; it can take ten times as long as the reading, which alone looks for repeated ids only.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def read(
             raise InputError(f"{table.name}: say which column is the mass (--mass EXPR, mass=)")
         return _build(
             table, roles, unit, preset, for_training=for_training, negative_weights=negative_weights,
-            independent=for_training if independent is None else independent,
+            independent=independent,
         )  # fmt: skip
     finally:
         table.close()
@@ -151,7 +152,7 @@ def _build(
     *,
     for_training: bool = True,
     negative_weights: bool = False,
-    independent: bool = True,
+    independent: bool = False,
 ) -> Events:
     name = table.name
     raw = table.load(roles.columns)

@@ -193,6 +193,7 @@ def read_events(config: SearchConfig) -> Events:
         tree=config.tree,
         unit=config.unit,
         preset=config.preset,
+        independent=True,
     )
     return events.in_order()
 
@@ -216,7 +217,6 @@ def read_simulation(config: SearchConfig) -> Events | None:
         tree=config.tree,
         unit=config.unit,
         preset=config.preset,
-        independent=False,
     ).without_label()
 
 
