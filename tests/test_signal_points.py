@@ -44,7 +44,7 @@ def test_one_labelled_sample_for_each_mass(tmp_path):
     assert chosen.x[chosen.labels, 1] == pytest.approx(signal.x[generated == 3500.0, 1])
 
 
-def test_weights_of_the_data_are_kept_and_those_of_the_signal_refused(tmp_path):
+def test_weights_of_the_data_are_kept(tmp_path):
     (point,) = signal_points(
         sample(3000, 0, weight=True), sample(0, 100), None, [3500.0], 0.12, tmp_path, [20, 40]
     )
@@ -52,8 +52,61 @@ def test_weights_of_the_data_are_kept_and_those_of_the_signal_refused(tmp_path):
     events = read(point.file, mass=MASS, features=point.features, label=LABEL, id=ID, weight=point.weight)
     assert set(events.weights[events.labels]) == {1.0}
     assert set(events.weights[~events.labels]) == {0.5}
-    with pytest.raises(InputError, match="must not have weights"):
-        signal_points(sample(3000, 0), sample(0, 100, weight=True), None, [3500.0], 0.12, tmp_path)
+
+
+def weighted(n: int, generated: float, seed: int) -> dict[str, np.ndarray]:
+    """Signal whose weights rise with a feature between 0 and 1 and are half as large above the mass of generation."""
+    rng = np.random.default_rng(seed)
+    m, f1 = rng.normal(generated, 100.0, n), rng.random(n)
+    return {"mjj": m, "f1": f1, "f2": rng.normal(size=n), "w": 0.3 * f1 * np.where(m > generated, 0.5, 1.0)}
+
+
+def test_signal_events_are_drawn_in_proportion_to_their_weights(tmp_path, caplog):
+    data = Events(weighted(4000, 3500.0, 1), mass="mjj", features=("f1", "f2"))
+    masses = np.repeat([3500.0, 3300.0], 8000)
+    parts = [weighted(8000, mass, seed) for mass, seed in ((3500.0, 2), (3300.0, 3))]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # one mass with larger weights takes nothing from the other
+    columns["w"] = columns["w"] * np.where(masses == 3300.0, 50.0, 1.0)
+    signal = Events(columns, mass="mjj", features=("f1", "f2"), weight="w")
+
+    def drawn(folder: str, wanted: list[float], seed: int = 1) -> list[Events]:
+        points = signal_points(data, signal, masses, wanted, 0.12, tmp_path / folder, [20, 40], seed)
+        found = [read(p.file, mass=MASS, features=p.features, label=LABEL, id=ID) for p in points]
+        return [events.select(events.labels) for events in found]
+
+    with caplog.at_level("WARNING"):
+        first, second = drawn("a", [3500.0, 3300.0])
+    assert "of 8000 stay, drawn in proportion to their weights" in caplog.text
+    for events, generated in ((first, 3500.0), (second, 3300.0)):
+        # sum of weights over the largest: 8000 * <f1> * <1, 1/2>
+        assert len(events) == pytest.approx(8000 * 0.5 * 0.75, rel=0.06)
+        assert len(np.unique(events.m)) == len(events)
+        assert events.x[:, 0].mean() == pytest.approx(2 / 3, abs=0.02)
+        assert np.mean(events.m > generated) == pytest.approx(1 / 3, abs=0.035)
+    (again,), (other,) = drawn("b", [3500.0]), drawn("c", [3500.0], seed=2)
+    np.testing.assert_array_equal(again.m, first.m)
+    assert set(other.m) != set(first.m)
+
+
+def test_equal_weights_of_the_signal_change_nothing_and_negative_ones_are_refused(tmp_path):
+    plain, equal = (
+        signal_points(sample(3000, 0), sample(0, 100, weight=w), None, [3500.0], 0.12, tmp_path / str(w), [20, 40])[0]
+        for w in (False, True)
+    )  # fmt: skip
+    assert read(plain.file).digest() == read(equal.file).digest()
+    columns = weighted(400, 3500.0, 4)
+    columns["w"][:3] = -0.1
+    signal = Events(columns, mass="mjj", features=("f1", "f2"), weight="w")
+    data = Events(weighted(400, 3500.0, 5), mass="mjj", features=("f1", "f2"))
+    with pytest.raises(InputError, match=r"3 of 400 events have a negative weight.*resample.*weight>=0"):
+        signal_points(data, signal, None, [3500.0], 0.12, tmp_path, [20, 40])
+    columns["w"][:] = 0.001
+    columns["w"][0] = 0.3
+    with pytest.raises(
+        InputError, match=r"stay, drawn in proportion to their weights; the largest is 172 times the mean"
+    ):
+        signal_points(data, signal, None, [3500.0], 0.12, tmp_path, [20, 40])
 
 
 def test_what_cannot_be_injected_is_explained(tmp_path):
@@ -104,6 +157,7 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
     data = {key: value for key, value in make_columns(6000, 0, 3).items() if key != "truth"}
     pq.write_table(pa.table(data), folder / "data.parquet")
     signal = make_columns(0, 900, 4) | {"generated": np.repeat([3400.0, 3500.0, 9000.0], 300)}
+    signal["w"] = np.where(signal["f1"] > 2, 0.02, 0.0)
     pq.write_table(pa.table(signal), folder / "signal.parquet")
     return folder / "data.parquet", folder / "signal.parquet"
 
@@ -112,7 +166,7 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     data, signal = files
     columns = ["--mass", "mjj", "--features", ",".join(FEATURES)]
     command = [
-        "limit", str(data), "--inject", str(signal), "--signal-mass", "generated", "--masses", "3500", "--width", "0.12",
+        "limit", str(data), "--inject", str(signal), "--signal-mass", "generated", "--masses", "3500", "--width", "0.12", "--signal-weight", "w",
         *columns, "--injections", "20,200", "--repeats", "1", "--folds", "3", "--set", "cwola.members=1",
         "--working-points", "0.02", "--jobs", "1", "--out", str(tmp_path / "limits"),
     ]  # fmt: skip
@@ -128,7 +182,11 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     assert cwola["rungs"][1]["efficiency"] > 0.4
     assert 0 < cwola["expected"][2] <= 200
     assert inclusive["rungs"][0]["efficiency"] == 1.0
+    kept = read(tmp_path / "limits/ladders/3500/events.parquet", mass=MASS, features=["f1"], label=LABEL)
+    assert 200 < kept.labels.sum() < 280
+    assert kept["f1"][kept.labels].min() > 2
     for flags, message in (
+        (["--masses", "3500", "--signal-weight", "w-1"], "weight 'w-1' is negative in"),
         (["--masses", "3400,3500"], "--signal-mass"),
         (["--masses", "x"], "--masses x"),
         (["--masses", "nan"], "--masses nan"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +12,10 @@ from serendip.cli.options import Group, Table
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
-    from serendip.events.formats import Source
     from serendip.statistics.signal_fit import SignalFit
     from serendip.statistics.spectrum_fit import MassScan, SpectrumFitResult
 
 __all__ = ["fit"]
-
-log = logging.getLogger(__name__)
 
 
 def fit(
@@ -110,6 +106,7 @@ def fit(
     The whole spectrum is fitted, the signal's mass included: give `serendip bump` a window if no shape is known.
     """
     from serendip.cli.parsing import parse_interval
+    from serendip.cli.signal_weight import weight_of_signal
     from serendip.events.read import read
     from serendip.statistics.signals import parse_shape, template_shape
     from serendip.statistics.spectrum_fit import fit_resonance, scan_masses
@@ -122,7 +119,7 @@ def fit(
         raise InputError("give one of --signal SHAPE, --signal-file FILE and --scan LO:HI")
     limits = None if range is None else parse_interval(range, unit, option="range")
     if signal_file is not None:
-        signal_weight = _weight_of_signal(file, signal_file, weight, signal_weight, tree)
+        signal_weight = weight_of_signal(file, signal_file, weight, signal_weight, tree)
     reading: dict[str, Any] = {
         "mass": mass, "weight": weight, "where": where, "tree": tree, "unit": unit, "preset": preset,
     }  # fmt: skip
@@ -161,40 +158,6 @@ def fit(
 def _floats(text: str | None) -> tuple[str, ...]:
     """Names in the order of the fit, whatever order they were given in."""
     return () if text is None else tuple(sorted(part.strip() for part in text.split(",")))
-
-
-def _has_weight(file: Source, weight: str, tree: str | None) -> bool:
-    from serendip.events.expressions import parse
-    from serendip.events.formats import open_table
-
-    table = open_table(file, tree)
-    try:
-        parse(weight, table.names)
-    except InputError:
-        return False
-    finally:
-        table.close()
-    return True
-
-
-def _weight_of_signal(
-    file: Source, signal_file: Path, weight: str | None, signal_weight: str | None, tree: str | None
-) -> str | None:
-    """What was asked for, or the weight of the data if the simulation has all its columns too."""
-    if weight is None or signal_weight is not None:
-        return signal_weight
-    if _has_weight(signal_file, weight, tree):
-        if not _has_weight(file, weight, tree):
-            raise InputError(
-                f"the data have no weight '{weight}', but {signal_file.name} has: --weight belongs to the data, and "
-                f"--signal-weight {weight} to the simulated signal"
-            )
-        return weight
-    log.warning(
-        "%s: no weight '%s' there, so the simulated events count equally (--signal-weight COL chooses another weight)",
-        signal_file.name, weight,
-    )  # fmt: skip
-    return None
 
 
 def _text(result: SpectrumFitResult) -> str:

@@ -51,6 +51,13 @@ def limit(
         str | None, typer.Option(help="Column of the signal with the generated mass in GeV.")
     ] = None,
     inject_where: Annotated[str | None, typer.Option(help="Cut on the signal; default: none.")] = None,
+    signal_weight: Annotated[
+        str | None,
+        typer.Option(
+            help="Event weight in --inject, not negative: events are drawn in proportion to it; default: that of --weight, if the file "
+            "has it."
+        ),
+    ] = None,
     width: Annotated[float | None, typer.Option(help="Relative width of the windows; default 0.12.")] = None,
     injections: Annotated[
         str | None,
@@ -123,6 +130,7 @@ def limit(
             "weight": weight,
             "group": group,
             "signal_mass": signal_mass,
+            "signal_weight": signal_weight,
         }
         search = {
             "method": methods or "cwola,bump-hunt", "repeats": repeats or 3, "working_points": working_points,
@@ -130,7 +138,15 @@ def limit(
         }  # fmt: skip
         yields = _numbers("injections", injections) if injections else []
         points = _points(
-            inputs[0], inject, samples, cuts, _numbers("masses", masses), width or 0.12, out, yields
+            inputs[0],
+            inject,
+            samples,
+            cuts,
+            _numbers("masses", masses),
+            width or 0.12,
+            out,
+            yields,
+            1 if seed is None else seed,
         )
         ladders = _ladders(points, search, set_ or [], jobs)
     else:
@@ -167,7 +183,9 @@ def _points(
     width: float,
     out: Path,
     yields: list[float],
+    seed: int,
 ) -> list[Any]:
+    from serendip.cli.signal_weight import weight_of_signal
     from serendip.events.expressions import split_expressions
     from serendip.events.read import read
     from serendip.search.signal_points import signal_points
@@ -184,7 +202,10 @@ def _points(
     )
     point = [cuts["signal_mass"]] if cuts["signal_mass"] else []
     # as one more feature the generated mass sees the same cut, and the same rows are left out
-    signal = read(inject, where=cuts["inject_where"], **common | {"features": [*events.features, *point]})
+    weight = weight_of_signal(data, inject, cuts["weight"], cuts["signal_weight"], columns["tree"])
+    signal = read(
+        inject, where=cuts["inject_where"], weight=weight, **common | {"features": [*events.features, *point]}
+    )
     generated = signal.x[:, -1].astype(float) if point else None
     return signal_points(
         events.without_label(),
@@ -194,6 +215,7 @@ def _points(
         width,
         out / "ladders",
         [round(n) for n in yields],
+        seed,
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
 
-__all__ = ["WeightSum", "explain_negative_weights", "signed_weights", "weight_sum"]
+__all__ = ["WeightSum", "explain_negative_weights", "signed_weights", "unweight", "weight_sum"]
 
 Array = NDArray[np.float64]
 
@@ -105,6 +105,33 @@ def signed_weights(weights: ArrayLike | None, n: int, what: str = "the events") 
             f"the weights of {what} add up to {w.sum():.4g}; a positive sum is expected, so check their sign"
         )
     return w
+
+
+def unweight(weights: ArrayLike, rng: np.random.Generator) -> NDArray[np.bool_]:
+    r"""Draw events of weight one from weighted ones: each stays with probability :math:`w / w_\mathrm{max}`.
+
+    What stays is distributed as the weighted sample, and no event is there twice.
+
+    Parameters
+    ----------
+    weights
+        Not negative, shape ``(n,)``.
+    rng
+        Draws ``n`` numbers.
+
+    Returns
+    -------
+    Mask of the events that stay, shape ``(n,)``; :math:`\sum w / w_\mathrm{max}` on average.
+
+    Raises
+    ------
+    InputError
+        If a weight is negative.
+    """
+    w = np.asarray(weights, dtype=float)
+    if w.min(initial=0.0) < 0:
+        raise InputError(f"weights of the signal: {explain_negative_weights(w)}")
+    return np.asarray(rng.random(len(w)) * w.max(initial=0.0) < w)
 
 
 def explain_negative_weights(weights: ArrayLike) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import GROUP, Events, Window
 from serendip.events.identity import ALONE
+from serendip.events.weights import unweight
 from serendip.events.write import write
 
 __all__ = ["ID", "LABEL", "MASS", "STRENGTHS", "SignalPoint", "signal_points"]
+
+log = logging.getLogger(__name__)
 
 STRENGTHS = (0.5, 0.8, 1.15, 1.6, 2.2, 3.5, 5.0)
 """Injected signal of a ladder in units of the root of the events (of the sum of squared weights) in the window."""
@@ -65,6 +69,7 @@ def signal_points(
     width: float,
     folder: Path,
     injections: Sequence[int] = (),
+    seed: int = 1,
 ) -> list[SignalPoint]:
     """Write one labelled sample for each mass.
 
@@ -73,7 +78,8 @@ def signal_points(
     data
         Events without label. A signal that is in them stays background here.
     signal
-        Simulated signal with the same mass and, first, the same features; without weights.
+        Simulated signal with the same mass and, first, the same features. Events with weights are injected with
+        probabilities in proportion to them (:func:`serendip.events.weights.unweight`, for each mass on its own).
     generated
         Mass in GeV that each signal event was generated with, shape ``(len(signal),)``; None: all belong to the one mass
         that is asked for.
@@ -85,16 +91,14 @@ def signal_points(
         Where the samples are written.
     injections
         Yields in the window; default: :data:`STRENGTHS`.
+    seed
+        Of the choice among weighted signal events.
 
     Raises
     ------
     InputError
-        If a mass has too few signal events, the signal has weights, or there is nothing to make a ladder of.
+        If a mass has too few signal events, a signal event has a negative weight, or there is nothing to make a ladder of.
     """
-    if signal.weight is not None:
-        raise InputError(
-            "the injected signal must not have weights: parts of it are added to the data event by event"
-        )
     if not data.features:
         raise InputError("a search needs features: name them (--features EXPR[,EXPR...])")
     if generated is None and len(masses) != 1:
@@ -117,6 +121,7 @@ def signal_points(
     for mass in masses:
         window = Window(mass * (1 - 0.5 * width), mass * (1 + 0.5 * width))
         chosen = signal if generated is None else signal.select(np.abs(generated - mass) <= _SAME * mass)
+        chosen, drawn = _of_weight_one(chosen, mass, seed)
         inside = int(np.count_nonzero(window.contains(chosen.m)))
         # injected events have weight one
         spread = float(np.sqrt((data.weights[window.contains(data.m)] ** 2).sum()))
@@ -124,7 +129,7 @@ def signal_points(
         wanted = max(_FEWEST_EVENTS, *ladder)
         if inside < wanted:
             raise InputError(
-                f"{inside} of {len(chosen)} signal events of {mass:g} GeV lie in the window {window}; at least "
+                f"{inside} of {len(chosen)} signal events of {mass:g} GeV{drawn} lie in the window {window}; at least "
                 f"{wanted} are needed for the ladder {', '.join(map(str, ladder))} "
                 f"(--injections chooses another){_known(generated)}"
             )
@@ -135,6 +140,23 @@ def signal_points(
         point.file.parent.mkdir(parents=True, exist_ok=True)
         write(_together(data, chosen, point), point.file)
     return points
+
+
+def _of_weight_one(signal: Events, mass: float, seed: int) -> tuple[Events, str]:
+    """Signal events without weights, and how they came about, in words."""
+    if signal.weight is None:
+        return signal, ""
+    w = signal.weights
+    # other masses in the same command change nothing
+    kept = unweight(w, np.random.default_rng([seed, int(np.float64(mass).view(np.uint64))]))
+    if kept.all():
+        return signal, ""
+    drawn = (
+        f"{np.count_nonzero(kept)} of {len(w)} stay, drawn in proportion to their weights; the largest is "
+        f"{w.max() / w.mean() if w.any() else np.inf:.3g} times the mean"
+    )
+    log.warning("signal of %g GeV: %s", mass, drawn)
+    return signal.select(kept), f" ({drawn})"
 
 
 def _folder(mass: float) -> str:
