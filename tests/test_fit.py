@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 import serendip.statistics.fit as fit_module
 from serendip.errors import InputError
@@ -268,6 +268,36 @@ def test_polynomial_pulls_and_toys():
     pulls = (many.window - expected[MASK].sum()) / many.window_error
     assert abs(pulls.mean()) < 3 / np.sqrt(60)
     assert 0.75 < pulls.std() < 1.25
+
+
+def test_a_polynomial_that_touches_zero_is_fitted():
+    """Few events and many degrees: the minimum lies where second derivatives jump, and is the constrained one all the same."""
+    edges, rng = np.linspace(60.0, 120.0, 37), np.random.default_rng(3)
+    mask = np.zeros(36, dtype=bool)
+    mask[15:19] = True
+    centre = (edges[1:] + edges[:-1]) / 2
+    basis = np.polynomial.chebyshev.chebvander((centre - 90) / 30, 6)
+    touching = 0
+    for toy in rng.poisson(34 / 36, (12, 36)).astype(float):
+        n = toy[~mask]
+        fit = fit_spectrum(toy, edges, "poly:6", mask=mask)
+        touching += fit.expected.min() < 1e-3
+
+        def half(theta, n=n):
+            mu = np.maximum(basis[~mask] @ theta, 1e-12)
+            return float(np.sum(mu - special.xlogy(n, mu)))
+
+        def slope(theta, n=n):
+            return basis[~mask].T @ (1 - n / np.maximum(basis[~mask] @ theta, 1e-12))
+
+        bounded = optimize.minimize(
+            half, [n.mean(), *np.zeros(6)], jac=slope, method="SLSQP", options={"maxiter": 500, "ftol": 1e-12},
+            constraints={"type": "ineq", "fun": lambda t: basis @ t, "jac": lambda t: basis},
+        )  # fmt: skip
+        curve = np.maximum(basis @ bounded.x, 1e-12)
+        assert deviance(n, fit.expected[~mask]) == pytest.approx(deviance(n, curve[~mask]), abs=0.05)
+        assert fit.expected[mask].sum() == pytest.approx(curve[mask].sum(), abs=0.05)
+    assert touching >= 4
 
 
 def test_polynomial_never_predicts_negative_counts():

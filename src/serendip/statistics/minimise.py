@@ -165,6 +165,32 @@ class Objective:
             )
         return np.asarray(2 * (1 - self.counts / mu) @ jacobian + 2 * self.fitted.prior * theta)
 
+    def curvature(self, theta: Array) -> Array:
+        """Half the second derivatives for a polynomial, shape ``(p, p)``, made positive where the counts say nothing."""
+        mu, jacobian = (a[:, 0] for a in self.fitted.expected(theta[None]))
+        wide, wide_jacobian = (a[:, 0] for a in self.everywhere.expected(theta[None]))
+        low = mu < self.floor
+        bend = np.where(low, self._safe(mu)[1] / self.floor, self.counts / np.where(low, 1.0, mu) ** 2)
+        below = wide_jacobian[wide < 0] / self.floor
+        second = (jacobian.T * bend) @ jacobian + below.T @ below
+        return np.asarray(second + 1e-9 * np.trace(second) * np.eye(len(theta)))
+
+
+class _AsMany:
+    """The objective of one polynomial for :func:`~serendip.statistics.scoring.fisher_scoring`."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def value(self, params: Array, rows: NDArray[np.int_]) -> Array:
+        """Penalised deviance, shape ``(len(rows),)``."""
+        return np.array([self.objective(theta) for theta in params])
+
+    def slope(self, params: Array, rows: NDArray[np.int_]) -> tuple[Array, Array]:
+        """Half the gradient and half the second derivatives."""
+        gradients = [0.5 * self.objective.gradient(theta) for theta in params]
+        return np.stack(gradients), np.stack([self.objective.curvature(theta) for theta in params])
+
 
 def minimise(objective: Objective, start: Array | None) -> tuple[Array, Array, float] | None:
     """Coefficients, covariance and deviance of an accurate minimum; None if there is none.
@@ -174,7 +200,10 @@ def minimise(objective: Objective, start: Array | None) -> tuple[Array, Array, f
     """
     design, y = objective.fitted, objective.counts[:, None]
     first = design.start(y)[0] if start is None else np.pad(start, (0, design.n_parameters - len(start)))
-    theta = None if design.curved else _migrad(objective, first, 0)
+    if not design.log_linear:
+        theta = _newton(objective, first)
+    else:
+        theta = None if design.curved else _migrad(objective, first, 0)
     if theta is None and design.log_linear:
         # found also where Minuit's numerical Hessian lacks the digits or the events
         scored, solved = score(y, design, None if start is None else start[None])
@@ -185,6 +214,17 @@ def minimise(objective: Objective, start: Array | None) -> tuple[Array, Array, f
             first = first + jitter.normal(0.0, 0.1, len(first)) * (np.abs(first) + 0.1)
             theta = _migrad(objective, first, attempt)
     return None if theta is None else _at_minimum(objective, theta)
+
+
+def _newton(objective: Objective, start: Array) -> Array | None:
+    """Coefficients of a polynomial at the minimum; None if there is none.
+
+    The penalised deviance is convex, so Newton's steps end there. Its second derivatives jump where the polynomial touches zero,
+    and those that Minuit takes from differences fail.
+    """
+    slack = np.array([1e-12 * (1.0 + objective.counts.sum())])
+    theta, decrement = fisher_scoring(_AsMany(objective), start[None], slack, longest_step=np.inf)
+    return np.asarray(theta[0]) if decrement[0] < _UNSOLVED + 10.0 * slack[0] else None
 
 
 def _migrad(objective: Objective, start: Array, attempt: int) -> Array | None:
