@@ -52,11 +52,9 @@ def fit(
         int | None, typer.Option(help="Number of bins; default: a third of the width each.")
     ] = None,
     background: Annotated[
-        str | None,
-        typer.Option(
-            help="Background functions; several with commas are profiled as an envelope. Default: auto, for a --scan dijet."
-        ),
-    ] = None,
+        str,
+        typer.Option(help="Background functions; several with commas are profiled as an envelope."),
+    ] = "auto",
     float_: Annotated[
         str | None,
         typer.Option(
@@ -129,9 +127,7 @@ def fit(
         "groups": events.groups,
         "mass_range": limits,
         "bins": bins,
-        "background": tuple(
-            part.strip() for part in (background or ("auto" if scan is None else "dijet")).split(",")
-        ),
+        "background": tuple(part.strip() for part in background.split(",")),
         "sqrt_s": sqrt_s * 1000.0,
         "seed": seed,
     }

@@ -214,7 +214,7 @@ def scan_masses(
     groups: ArrayLike | None = None,
     mass_range: tuple[float, float] | None = None,
     bins: int | None = None,
-    background: Sequence[str] = ("dijet",),
+    background: Sequence[str] = ("auto",),
     sqrt_s: float = 13000.0,
     seed: int = 1,
 ) -> MassScan:
