@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group, Table
+from serendip.cli.options import Group, Masks, Table
 from serendip.errors import InputError
 
 __all__ = ["bump"]
@@ -30,12 +30,7 @@ def bump(
             help="Mass range of the fit, LO:HI; default: that of the data, without a turn-on that no background describes.",
         ),
     ] = None,
-    mask: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Known resonance LO:HI that the fits leave out; may be repeated, or a list with commas."
-        ),
-    ] = None,
+    mask: Masks = None,
     bins: Annotated[
         int | None, typer.Option(help="Number of bins; default: from range, window and number of events.")
     ] = None,
@@ -78,7 +73,7 @@ def bump(
     """
     import numpy as np
 
-    from serendip.cli.parsing import parse_interval, parse_window
+    from serendip.cli.parsing import parse_interval, parse_masks, parse_window
     from serendip.events.read import read
     from serendip.statistics.anywhere import find_peak
     from serendip.statistics.bump import bump_hunt
@@ -88,12 +83,7 @@ def bump(
 
     region = None if window is None else parse_window(window, unit)
     limits = None if range is None else parse_interval(range, unit, option="range")
-    masks = [
-        parse_interval(part.strip(), unit, option="mask")
-        for text in mask or ()
-        for part in text.split(",")
-        if part.strip()
-    ]
+    masks = parse_masks(mask, unit)
     # a wrong name is told before a long read
     get_family(background, sqrt_s * 1000.0)
     choice = check_choice(order)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group, Table
+from serendip.cli.options import Group, Masks, Table
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def fit(
         str | None,
         typer.Option("--range", help="Mass range of the fit, LO:HI; default: all masses of the data."),
     ] = None,
+    mask: Masks = None,
     bins: Annotated[
         int | None, typer.Option(help="Number of bins; default: a third of the width each.")
     ] = None,
@@ -97,13 +98,16 @@ def fit(
     sqrt_s: Annotated[
         float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")
     ] = 13.0,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw spectrum and fit to this file (PNG, PDF or SVG).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, masses in GeV.")] = False,
 ) -> None:
     """Fit signal plus background to a spectrum: signal strength, intervals, significance and upper limit.
 
     The whole spectrum is fitted, the signal's mass included: give `serendip bump` a window if no shape is known.
     """
-    from serendip.cli.parsing import parse_interval
+    from serendip.cli.parsing import parse_interval, parse_masks
     from serendip.cli.signal_weight import weight_of_signal
     from serendip.events.read import read
     from serendip.statistics.signals import parse_shape, template_shape
@@ -111,6 +115,8 @@ def fit(
 
     if float_ is not None and scan is not None:
         raise InputError("--scan tries every mass; --float belongs to --signal SHAPE")
+    if figure is not None and scan is not None:
+        raise InputError("--figure draws the fit of one signal; it does not go with --scan")
     if signal_weight is not None and signal_file is None:
         raise InputError("--signal-weight belongs to --signal-file FILE")
     if sum(option is not None for option in (signal, signal_file, scan)) != 1:
@@ -129,6 +135,7 @@ def fit(
         "bins": bins,
         "background": tuple(part.strip() for part in background.split(",")),
         "sqrt_s": sqrt_s * 1000.0,
+        "masks": parse_masks(mask, unit),
         "seed": seed,
     }
     if scan is not None:
@@ -148,7 +155,16 @@ def fit(
         events.m, shape, signal_yield=signal_yield, yield_error=yield_error, scale_error=scale_error,
         resolution_error=resolution_error, spurious=spurious, floats=_floats(float_), limit=limit, toys=toys, **common,
     )  # fmt: skip
-    typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else _text(result))
+    content = result.to_dict()
+    if figure is not None:
+        from serendip.report.bump import draw_bump, save_bump
+
+        record = {
+            "edges": content["edges"], "counts": content["counts"], "background": content["background_counts"],
+            "with_peak": content["expected"],
+        }  # fmt: skip
+        save_bump(draw_bump(content | {"spectrum": record}, events.m, events.weights), figure)
+    typer.echo(json.dumps(content, indent=1) if as_json else _text(result))
 
 
 def _floats(text: str | None) -> tuple[str, ...]:
@@ -160,6 +176,7 @@ def _text(result: SpectrumFitResult) -> str:
     fit, (low, high) = result.fit, result.mass_range
     lines = [
         f"{result.n_events} events in {len(result.counts)} bins, {low:g} to {high:g} GeV; signal {result.signal}",
+        *_masked(result.masks),
         *_simulation(result),
         (
             f"signal strength {fit.mu:.4g} +- {fit.mu_error:.2g}; 68 % [{fit.interval_68[0]:.4g}, {fit.interval_68[1]:.4g}], "
@@ -200,6 +217,10 @@ def _text(result: SpectrumFitResult) -> str:
     return "\n".join(lines)
 
 
+def _masked(masks: tuple[tuple[float, float], ...]) -> list[str]:
+    return [f"masked: {', '.join(f'{low:g}-{high:g} GeV' for low, high in masks)}"] if masks else []
+
+
 def _simulation(result: SpectrumFitResult) -> list[str]:
     if result.simulation is None:
         return []
@@ -227,6 +248,7 @@ def _scan_text(found: MassScan) -> str:
     low, high = scan.p_interval_68
     lines = [
         f"{len(scan.mass)} masses from {scan.mass[0]:g} to {scan.mass[-1]:g} GeV, background {', '.join(found.background)}",
+        *(f"{line}; no mass is tested there" for line in _masked(found.masks)),
         f"largest excess at {scan.mass[best]:.4g} GeV: {scan.mu[best]:.4g} events, {scan.z[best]:.2f} sigma local",
         f"global p = {scan.p_global:.3g} [{low:.2g}, {high:.2g}], {scan.z_global:.2f} sigma ({scan.n_toys} toys, refitted)",
     ]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mask", "Mass", "MassRange", "Preset", "Scan", "Seed",
+    "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mask", "Masks", "Mass", "MassRange", "Preset", "Scan", "Seed",
     "SetOption", "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
     "Where", "Width", "Window", "WorkingPoints",
 ]  # fmt: skip
@@ -85,6 +85,13 @@ MassRange = Annotated[
 Mask = Annotated[
     str | None,
     typer.Option(help="Known resonances that the background fits leave out, LO:HI[,LO:HI...]."),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask",
+        help="Known resonance LO:HI that the fits leave out; may be repeated, or a list with commas.",
+    ),
 ]
 SqrtS = Annotated[float | None, typer.Option("--sqrt-s", help="Collision energy in TeV; default 13.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")]

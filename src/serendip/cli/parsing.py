@@ -18,6 +18,7 @@ __all__ = [
     "gather_settings",
     "is_settings",
     "parse_interval",
+    "parse_masks",
     "parse_window",
     "settings_name",
 ]
@@ -48,6 +49,12 @@ def parse_interval(text: str, unit: str = "GeV", *, option: str = "window") -> t
     if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
         raise InputError(expected)
     return low, high
+
+
+def parse_masks(texts: Sequence[str] | None, unit: str = "GeV") -> list[tuple[float, float]]:
+    """Values of ``--mask``, each ``LO:HI`` in ``unit`` or a list of these with commas, in GeV; raises as :func:`parse_interval`."""
+    parts = [part.strip() for text in texts or () for part in text.split(",")]
+    return [parse_interval(part, unit, option="mask") for part in parts if part]
 
 
 def parse_window(text: str, unit: str = "GeV") -> Window:

@@ -38,7 +38,7 @@ def settled(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
     Raises
     ------
     FitError
-        If the peak runs out of the bins, or becomes narrower than they resolve or wider than their range.
+        If the peak runs out of the fitted bins, or becomes narrower than they resolve or wider than their range.
     """
     if model.peak is None:
         return model
@@ -48,7 +48,7 @@ def settled(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
     for place in _PLACES if "mass" in model.floats else (0.0,):
         for stretch in _STRETCHES if "width" in model.floats else (1.0,):
             mass, width = shape.mass + place * shape.width, shape.width * stretch
-            if not edges[0] < mass < edges[-1]:
+            if not _fitted(model, mass):
                 continue
             try:
                 fit = small.moved(mass, width, floats=()).fit(counts, bounded=True)
@@ -74,13 +74,20 @@ def settled(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
     assert out.peak is not None
     mass, width = out.peak.shape.mass, out.peak.shape.width
     bin_width = float(np.diff(edges)[np.clip(np.searchsorted(edges, mass) - 1, 0, len(edges) - 2)])
-    if not edges[0] < mass < edges[-1] or not 0.3 * bin_width < width < 0.5 * (edges[-1] - edges[0]):
+    if not _fitted(model, mass) or not 0.3 * bin_width < width < 0.5 * (edges[-1] - edges[0]):
         raise FitError(
             f"the floating peak ran away, to {mass:.4g} GeV with a width of {width:.3g} GeV (bins of {bin_width:.2g} GeV from "
-            f"{edges[0]:g} to {edges[-1]:g} GeV): there is no clear peak, or the bins are too wide; fit a fixed mass or width, "
-            "choose another --range, or more --bins"
+            f"{edges[0]:g} to {edges[-1]:g} GeV{'' if model.keep.all() else ', without those of the masks'}): there is no clear peak, "
+            "or the bins are too wide; fit a fixed mass or width, choose another --range, or more --bins"
         )
     return out
+
+
+def _fitted(model: BinnedModel, mass: float) -> bool:
+    """Whether a mass lies in a bin that is fitted."""
+    assert model.peak is not None
+    i = int(np.searchsorted(model.peak.edges, mass, side="right")) - 1
+    return 0 <= i < len(model.keep) and bool(model.keep[i])
 
 
 def _moved(model: BinnedModel, fits: ModelFits) -> BinnedModel:

@@ -140,7 +140,7 @@ class BinnedModel:
         edges
             Bin edges in GeV, shape ``(n_bins + 1,)``.
         background
-            Functions or their names; several only with ``choice="envelope"``.
+            Functions or their names; several only with ``choice="envelope"``. Bins that touch one of their gaps are left out.
         shape
             The resonance.
         signal_yield
@@ -164,14 +164,13 @@ class BinnedModel:
         """
         names = [background] if isinstance(background, str | BackgroundFamily) else list(background)
         grid = np.asarray(edges, dtype=float)
-        families = [
-            part
-            for name in names
-            for part in (get_family(name) if isinstance(name, str) else name).on(grid).parts
-        ]
+        whole = [(get_family(name) if isinstance(name, str) else name).on(grid) for name in names]
+        families = [part for family in whole for part in family.parts]
         if len(families) != 1 and choice != "envelope":
             raise InputError("several families of background need choice='envelope'")
-        left_out = np.zeros(len(grid) - 1, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        left_out = np.logical_or.reduce([family.hidden(grid) for family in whole])
+        if mask is not None:
+            left_out = left_out | np.asarray(mask, dtype=bool)
         n_fitted = int(np.count_nonzero(~left_out))
         designs = tuple(make_design(grid, family) for family in families)
         members = tuple(

@@ -208,8 +208,8 @@ class Q0Scan:
     crossings
         Mean number of up-crossings in the toys at ``q = 1``.
     fewest_background
-        Smallest number of expected background events under a signal, :math:`(\sum f_i)^2 / \sum f_i^2 / b_i` with the share
-        :math:`f_i` of the signal in each bin.
+        Smallest number of expected background events under a signal, see
+        :meth:`~serendip.statistics.model.BinnedModel.events_under_signal`.
     """
 
     mass: Array
@@ -250,7 +250,7 @@ def q0_scan(
     counts, edges
         The spectrum in GeV, shapes ``(n_bins,)`` and ``(n_bins + 1,)``.
     background
-        Functions or their name.
+        Functions or their name. Bins that touch one of their gaps are left out.
     shapes
         Signals with rising masses, closer than the resolution: the up-crossings need a curve without gaps.
     n_toys
@@ -285,9 +285,7 @@ def q0_scan(
     above = toy_z > np.sqrt(_LEVEL)
     crossings = float(np.count_nonzero(above[1:] & ~above[:-1]) / n_toys)
     estimate = None
-    share = np.stack([shape.fractions(np.asarray(edges, dtype=float)) for shape in shapes])
-    expected = np.maximum(null.expected[0], 1e-9)
-    fewest = float(np.min(share.sum(axis=1) ** 2 / (share**2 / expected).sum(axis=1)))
+    fewest = min(model.events_under_signal(null.background[0]) for model in models)
     if z[top] > np.sqrt(_LEVEL) and fewest >= _FEWEST_BACKGROUND:
         more = crossings * np.exp(-0.5 * (z[top] ** 2 - _LEVEL))
         estimate = float(min(1.0, stats.norm.sf(z[top]) + more))

@@ -33,6 +33,8 @@ _WIDEST_BIN = 3.0
 _FEWEST_EVENTS = 20
 _DEFAULT_BIN = 0.025
 _STEPS_PER_WIDTH = 2.0
+# Share of a signal into which no mask may reach.
+_SIGNAL = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +44,15 @@ class SpectrumFitResult:
     Attributes
     ----------
     n_events
-        Events in the range.
+        Events in the range and outside of the masks.
     mass_range, edges, counts
         Range in GeV, bin edges ``(n_bins + 1,)`` and counts (sums of weights) ``(n_bins,)``.
+    masks
+        Known resonances that were left out, in GeV.
     signal
         Name of the shape.
+    window
+        Central 90 % of the signal, in GeV.
     simulation, negative_bins
         Of a simulated signal: its weights, and the number of bins in which negative ones prevailed, see
         :meth:`~serendip.statistics.signals.SignalShape.negative_bins`.
@@ -64,7 +70,9 @@ class SpectrumFitResult:
     mass_range: tuple[float, float]
     edges: Array
     counts: Array
+    masks: tuple[tuple[float, float], ...]
     signal: str
+    window: tuple[float, float]
     simulation: WeightSum | None
     negative_bins: int
     fit: SignalFit
@@ -77,7 +85,9 @@ class SpectrumFitResult:
         return {
             "n_events": self.n_events,
             "range": list(self.mass_range),
+            "masks": [list(mask) for mask in self.masks],
             "signal": self.signal,
+            "window": list(self.window),
             "simulation": None if self.simulation is None else self.simulation.to_dict(),
             "negative_bins": self.negative_bins,
             **self.fit.to_dict(),
@@ -91,14 +101,18 @@ class SpectrumFitResult:
 
 @dataclass(frozen=True, eq=False)
 class MassScan:
-    """Outcome of :func:`scan_masses`: the scan and the background functions."""
+    """Outcome of :func:`scan_masses`: the scan, the background functions and what was left out, in GeV."""
 
     scan: Q0Scan
     background: tuple[str, ...]
+    masks: tuple[tuple[float, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The scan as plain numbers for JSON."""
-        return self.scan.to_dict() | {"background": list(self.background)}
+        return self.scan.to_dict() | {
+            "background": list(self.background),
+            "masks": [list(mask) for mask in self.masks],
+        }
 
 
 def fit_resonance(
@@ -111,6 +125,7 @@ def fit_resonance(
     bins: int | None = None,
     background: Sequence[str] = ("auto",),
     sqrt_s: float = 13000.0,
+    masks: Sequence[tuple[float, float]] = (),
     signal_yield: float = 1.0,
     yield_error: float = 0.0,
     scale_error: float = 0.0,
@@ -142,6 +157,9 @@ def fit_resonance(
         while those of an order chosen by tests cover 93 instead of 95 % (``docs/fits-and-limits.md``).
     sqrt_s
         Centre-of-mass energy in GeV.
+    masks
+        Known resonances ``(low, high)`` in GeV that are left out of the fit: bins that touch one have no say. The strength counts
+        the signal in them too.
     signal_yield
         Events for signal strength one.
     yield_error, scale_error, resolution_error
@@ -160,7 +178,7 @@ def fit_resonance(
     Raises
     ------
     InputError
-        If too few events are in the range, the signal lies outside, or a number makes no sense.
+        If too few events are in the range, the signal lies outside or in a mask, or a number makes no sense.
     FitError
         If the fit fails.
     """
@@ -176,12 +194,20 @@ def fit_resonance(
         raise InputError(f"a spurious signal is a number of events that is not negative, not {spurious:g}")
     if not signal_yield > 0 or toys < 0:
         raise InputError("the expected signal yield must be positive, and the number of toys not negative")
+    known = tuple((float(low), float(high)) for low, high in masks)
+    for low, high in _reaching_into(shape, known):
+        raise InputError(
+            f"the mask {low:g}-{high:g} GeV reaches into the signal {shape.name}, whose central 90 % lie between "
+            f"{shape.window(_SIGNAL)[0]:.5g} and {shape.window(_SIGNAL)[1]:.5g} GeV: a mask leaves out resonances beside it; move the "
+            "one or the other"
+        )
+    families = _families(background, sqrt_s, known)
     edges, counts, scale, n_events = spectrum_histogram(
-        mass, weights, mass_range, bins, shape.width / shape.mass, background, sqrt_s, groups
+        mass, weights, mass_range, bins, shape.width / shape.mass, families, groups
     )
     negative_bins = shape.negative_bins(edges)
     model = BinnedModel.spectrum(
-        edges, _families(background, sqrt_s), shape, signal_yield=signal_yield, yield_error=yield_error,
+        edges, families, shape, signal_yield=signal_yield, yield_error=yield_error,
         scale_error=scale_error, resolution_error=resolution_error, scale=scale, spurious=spurious, floats=tuple(floats),
         choice="envelope",
     )  # fmt: skip
@@ -197,11 +223,18 @@ def fit_resonance(
     best = model.fit(counts)
     n_parameters = model.members[int(best.member[0])][1] + len(floats)
     deviance = float(best.deviance[0]) - (n_parameters - len(floats) if model.charges else 0)
-    gof_p = deviance_p_value(deviance, best.expected[0] / scale, n_parameters + 1)
+    gof_p = deviance_p_value(deviance, best.expected[0, model.keep] / scale, n_parameters + 1)
+    found = shape if model.peak is None else model.peak.shape
     return SpectrumFitResult(
-        n_events, (float(edges[0]), float(edges[-1])), edges, counts, shape.name, shape.sample, negative_bins, fit, gof_p,
-        toy_p, bound,
+        n_events, (float(edges[0]), float(edges[-1])), edges, counts, known, shape.name, found.window(_SIGNAL), shape.sample,
+        negative_bins, fit, gof_p, toy_p, bound,
     )  # fmt: skip
+
+
+def _reaching_into(shape: SignalShape, masks: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Masks that overlap with the central part of a signal."""
+    first, last = shape.window(_SIGNAL)
+    return [(low, high) for low, high in masks if low < last and high > first]
 
 
 def scan_masses(
@@ -216,9 +249,10 @@ def scan_masses(
     bins: int | None = None,
     background: Sequence[str] = ("auto",),
     sqrt_s: float = 13000.0,
+    masks: Sequence[tuple[float, float]] = (),
     seed: int = 1,
 ) -> MassScan:
-    """Fit a Gaussian at every mass between two, in steps of half its width.
+    """Fit a Gaussian at every mass between two, in steps of half its width; not where a mask reaches into it.
 
     Parameters
     ----------
@@ -230,31 +264,38 @@ def scan_masses(
         Width of the peak relative to its mass.
     toys
         Toys for the global p-value.
-    weights, groups, mass_range, bins, background, sqrt_s, seed
+    weights, groups, mass_range, bins, background, sqrt_s, masks, seed
         As in :func:`fit_resonance`.
 
     Raises
     ------
     InputError
-        As :func:`fit_resonance`.
+        As :func:`fit_resonance`, or if the masks leave no mass to test.
     """
     if not 0 < width < 0.5:
         raise InputError(f"the relative width of the peak lies between 0 and 0.5, not {width:g}")
     low, high = masses
     n_steps = int(np.ceil(np.log(high / low) / np.log1p(width / _STEPS_PER_WIDTH))) + 1
-    shapes = [gaussian(m, width * m) for m in np.geomspace(low, high, n_steps)]
-    edges, counts, scale, _ = spectrum_histogram(
-        mass, weights, mass_range, bins, width, background, sqrt_s, groups
-    )
+    known = tuple((float(first), float(last)) for first, last in masks)
+    every = [gaussian(m, width * m) for m in np.geomspace(low, high, n_steps)]
+    shapes = [shape for shape in every if not _reaching_into(shape, known)]
+    if not shapes:
+        raise InputError(
+            f"the masks leave no mass between {low:g} and {high:g} GeV to scan; move the one or the other"
+        )
+    families = _families(background, sqrt_s, known)
+    edges, counts, scale, _ = spectrum_histogram(mass, weights, mass_range, bins, width, families, groups)
     scan = q0_scan(
-        counts, edges, _families(background, sqrt_s), shapes, n_toys=toys, scale=scale,
+        counts, edges, families, shapes, n_toys=toys, scale=scale,
         choice="envelope", rng=np.random.default_rng(seed),
     )  # fmt: skip
-    return MassScan(scan, tuple(background))
+    return MassScan(scan, tuple(background), known)
 
 
-def _families(background: Sequence[str], sqrt_s: float) -> list[BackgroundFamily]:
-    return [get_family(name, sqrt_s) for name in background]
+def _families(
+    background: Sequence[str], sqrt_s: float, masks: tuple[tuple[float, float], ...]
+) -> list[BackgroundFamily]:
+    return [get_family(name, sqrt_s, masks) for name in background]
 
 
 def spectrum_histogram(
@@ -263,8 +304,7 @@ def spectrum_histogram(
     mass_range: tuple[float, float] | None,
     bins: int | None,
     width: float | None,
-    background: Sequence[str],
-    sqrt_s: float,
+    families: Sequence[BackgroundFamily],
     groups: ArrayLike | None = None,
 ) -> tuple[Array, Array, float, int]:
     """Histogram of all masses in a range.
@@ -280,14 +320,14 @@ def spectrum_histogram(
         Number of bins of equal relative width; default: a third of ``width`` each, or 2.5 % of the mass without one.
     width
         Of the signal, relative to its mass.
-    background, sqrt_s
-        Functions, which end at the collision energy in GeV.
+    families
+        Functions, which may end at the collision energy; events in their gaps do not count.
     groups
         Code of the group of each event, shape ``(n,)``: events of a group depend on each other and count as one weight.
 
     Returns
     -------
-    Bin edges, counts, ``sum(w^2)/sum(w)`` over groups and the number of events in the range.
+    Bin edges, counts, and of the events in the range and outside of the gaps ``sum(w^2)/sum(w)`` over groups and the number.
 
     Raises
     ------
@@ -298,7 +338,7 @@ def spectrum_histogram(
     w = signed_weights(weights, len(m))
     if not len(m):
         raise InputError("there are no events")
-    upper = min(family.upper for family in _families(background, sqrt_s))
+    upper = min(family.upper for family in families)
     low, high = (
         (float(m.min()), min(float(np.nextafter(m.max(), np.inf)), 0.999 * upper))
         if mass_range is None
@@ -323,11 +363,19 @@ def spectrum_histogram(
         )
     edges = np.geomspace(low, high, bins + 1)
     counts = np.histogram(m[used], edges, weights=w[used])[0].astype(float)
-    for i in np.flatnonzero(counts < -1e-12 * np.abs(w).max()):
+    hidden = np.logical_or.reduce([family.hidden(edges) for family in families])
+    for i in np.flatnonzero(~hidden & (counts < -1e-12 * np.abs(w).max())):
         raise InputError(
             f"the weights between {edges[i]:g} and {edges[i + 1]:g} GeV add up to {counts[i]:.3g}, and a spectrum is fitted with "
             "counts above zero: take fewer --bins, a --range without the sparse end, or a sample with fewer negative weights"
         )
+    used[used] = ~hidden[np.searchsorted(edges, m[used], side="right").clip(max=bins) - 1]
+    n_fitted = int(np.count_nonzero(used))
+    if n_fitted < _FEWEST_EVENTS:
+        raise InputError(
+            f"{n_fitted} of {n_events} events between {low:g} and {high:g} GeV lie outside of the masks, at least {_FEWEST_EVENTS} are "
+            "needed; take smaller masks or a longer --range"
+        )
     codes = None if groups is None else np.asarray(groups)[used]
-    square = group_squares(np.zeros(n_events, dtype=np.int64), w[used], codes)[0]
-    return edges, np.maximum(counts, 0.0), float(square / w[used].sum()), n_events
+    square = group_squares(np.zeros(n_fitted, dtype=np.int64), w[used], codes)[0]
+    return edges, np.maximum(counts, 0.0), float(square / w[used].sum()), n_fitted
