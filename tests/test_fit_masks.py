@@ -33,7 +33,9 @@ def test_a_signal_beside_a_resonance_is_measured_with_a_mask_and_not_without():
     pulls = {}
     for masks in ((), (Z,)):
         fits = [
-            fit_resonance(events(20_000, 4000, 300, seed), SIGNAL, masks=masks, limit=False, **PLAIN)
+            fit_resonance(
+                events(20_000, 4000, 300, seed), SIGNAL, masks=masks, limit=False, spurious=0.0, **PLAIN
+            )
             for seed in range(6)
         ]
         pulls[masks] = np.mean([(fit.fit.mu - 300) / fit.fit.mu_error for fit in fits])

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from serendip.cli.options import Group, Masks, Table
 from serendip.errors import InputError
-
-if TYPE_CHECKING:
-    from serendip.statistics.signal_fit import SignalFit
-    from serendip.statistics.spectrum_fit import MassScan, SpectrumFitResult
 
 __all__ = ["fit"]
 
@@ -64,9 +60,12 @@ def fit(
         ),
     ] = None,
     spurious: Annotated[
-        float,
-        typer.Option("--spurious-signal", help="Error of the signal by misdescribed background, in events."),
-    ] = 0.0,
+        str,
+        typer.Option(
+            "--spurious-signal",
+            help="Error of the signal by misdescribed background: measured (beside the signal), or a number of events.",
+        ),
+    ] = "measured",
     yield_error: Annotated[float, typer.Option(help="Relative error of the signal yield.")] = 0.0,
     scale_error: Annotated[float, typer.Option(help="Relative error of the mass scale.")] = 0.0,
     resolution_error: Annotated[float, typer.Option(help="Relative error of the mass resolution.")] = 0.0,
@@ -107,6 +106,7 @@ def fit(
 
     The whole spectrum is fitted, the signal's mass included: give `serendip bump` a window if no shape is known.
     """
+    from serendip.cli.fit_text import fit_text, scan_text
     from serendip.cli.parsing import parse_interval, parse_masks
     from serendip.cli.signal_weight import weight_of_signal
     from serendip.events.read import read
@@ -141,7 +141,7 @@ def fit(
     if scan is not None:
         low, high = parse_interval(scan, "GeV", option="scan")
         found = scan_masses(events.m, (low, high), width, toys=max(toys, 200), **common)
-        typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else _scan_text(found))
+        typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else scan_text(found))
         return
     if signal is not None:
         shape = parse_shape(signal)
@@ -153,7 +153,7 @@ def fit(
         shape = template_shape(simulated.m, simulated.weights, name=signal_file.name)
     result = fit_resonance(
         events.m, shape, signal_yield=signal_yield, yield_error=yield_error, scale_error=scale_error,
-        resolution_error=resolution_error, spurious=spurious, floats=_floats(float_), limit=limit, toys=toys, **common,
+        resolution_error=resolution_error, spurious=_spurious(spurious), floats=_floats(float_), limit=limit, toys=toys, **common,
     )  # fmt: skip
     content = result.to_dict()
     if figure is not None:
@@ -164,7 +164,7 @@ def fit(
             "with_peak": content["expected"],
         }  # fmt: skip
         save_bump(draw_bump(content | {"spectrum": record}, events.m, events.weights), figure)
-    typer.echo(json.dumps(content, indent=1) if as_json else _text(result))
+    typer.echo(json.dumps(content, indent=1) if as_json else fit_text(result))
 
 
 def _floats(text: str | None) -> tuple[str, ...]:
@@ -172,93 +172,13 @@ def _floats(text: str | None) -> tuple[str, ...]:
     return () if text is None else tuple(sorted(part.strip() for part in text.split(",")))
 
 
-def _text(result: SpectrumFitResult) -> str:
-    fit, (low, high) = result.fit, result.mass_range
-    lines = [
-        f"{result.n_events} events in {len(result.counts)} bins, {low:g} to {high:g} GeV; signal {result.signal}",
-        *_masked(result.masks),
-        *_simulation(result),
-        (
-            f"signal strength {fit.mu:.4g} +- {fit.mu_error:.2g}; 68 % [{fit.interval_68[0]:.4g}, {fit.interval_68[1]:.4g}], "
-            f"95 % [{fit.interval_95[0]:.4g}, {fit.interval_95[1]:.4g}]"
-        ),
-        *(
-            f"{name} {value.value:.6g} +- {value.error:.2g} GeV; 68 % [{value.interval_68[0]:.6g}, {value.interval_68[1]:.6g}], "
-            f"95 % [{value.interval_95[0]:.6g}, {value.interval_95[1]:.6g}]"
-            for name, value in fit.floats.items()
-        ),
-        f"intervals: {_how(fit)}",
-    ]
-    if fit.spread > 0:
-        lines.append(f"spread of the strength over background functions {fit.spread:.2g}, part of its error")
-    if fit.p is None:
-        lines.append(
-            f"{fit.z:.2f} sigma above background alone, where the data have their peak: no p-value of a search (that is --scan)"
-        )
-    else:
-        lines.append(
-            f"local p = {fit.p:.3g}, {abs(fit.z):.2f} sigma {'excess' if fit.z > 0 else 'deficit'} (asymptotic; one mass, no trials "
-            "factor)"
-        )
-    if result.toy_p is not None:
-        lines.append(f"local p = {result.toy_p:.3g} from toys")
-    if result.limit is not None:
-        expected = result.limit.expected
-        lines.append(
-            f"{result.limit.level:.0%} CLs upper limit {result.limit.observed:.4g}; expected {expected[2]:.4g} "
-            f"[{expected[1]:.4g}, {expected[3]:.4g}] ({result.limit.method})"
-        )
-    lines.append(f"background {fit.background}, goodness of fit p = {result.gof_p:.2g}")
-    lines += [f"nuisance '{name}': {value:+.2f} standard deviations" for name, value in fit.nuisance.items()]
-    if result.gof_p < 0.01:
-        lines.append(
-            "warning: signal and background together do not describe the spectrum; try --background or --range"
-        )
-    return "\n".join(lines)
-
-
-def _masked(masks: tuple[tuple[float, float], ...]) -> list[str]:
-    return [f"masked: {', '.join(f'{low:g}-{high:g} GeV' for low, high in masks)}"] if masks else []
-
-
-def _simulation(result: SpectrumFitResult) -> list[str]:
-    if result.simulation is None:
-        return []
-    merged = (
-        f"; {result.negative_bins} bins below zero are one with their neighbours"
-        if result.negative_bins
-        else ""
-    )
-    return [f"simulated signal: {result.simulation}{merged}"]
-
-
-def _how(fit: SignalFit) -> str:
-    from serendip.statistics.signal_fit import FEW_EVENTS
-
-    under = f"background alone has {fit.under_signal:.3g} events under the signal"
-    if fit.intervals == "likelihood":
-        few = fit.floats and fit.under_signal < FEW_EVENTS
-        return f"likelihood ({under}{'; so few that they may be too short' if few else ''})"
-    return f"{fit.intervals} toys at each strength ({under}; the strength is not negative)"
-
-
-def _scan_text(found: MassScan) -> str:
-    scan = found.scan
-    best = scan.best
-    low, high = scan.p_interval_68
-    lines = [
-        f"{len(scan.mass)} masses from {scan.mass[0]:g} to {scan.mass[-1]:g} GeV, background {', '.join(found.background)}",
-        *(f"{line}; no mass is tested there" for line in _masked(found.masks)),
-        f"largest excess at {scan.mass[best]:.4g} GeV: {scan.mu[best]:.4g} events, {scan.z[best]:.2f} sigma local",
-        f"global p = {scan.p_global:.3g} [{low:.2g}, {high:.2g}], {scan.z_global:.2f} sigma ({scan.n_toys} toys, refitted)",
-    ]
-    if scan.gross_vitells is not None:
-        lines.append(
-            f"Gross-Vitells estimate: p = {scan.gross_vitells:.3g} ({scan.crossings:.2f} up-crossings of 1 sigma on average)"
-        )
-    elif scan.z[best] > 1:
-        lines.append(
-            f"Gross-Vitells estimate: does not hold, {scan.fewest_background:.2g} background events lie under some of the signals; "
-            "trust the toys, or end the scan earlier"
-        )
-    return "\n".join(lines)
+def _spurious(text: str) -> float | None:
+    """Events, or None for those that are measured."""
+    if text.strip() == "measured":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"--spurious-signal {text}: expected measured or a number of events, e.g. 25"
+        ) from None

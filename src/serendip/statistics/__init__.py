@@ -8,6 +8,7 @@ many
 * :mod:`~serendip.statistics.goodness` - toys that judge a fit; :mod:`~serendip.statistics.sliding` - fits in sliding windows
 * :mod:`~serendip.statistics.signals` - shapes of a resonance; :mod:`~serendip.statistics.model` - signal plus background
 * :mod:`~serendip.statistics.inference` - discovery and intervals; :mod:`~serendip.statistics.limits` - CLs limits;
+  :mod:`~serendip.statistics.spurious` - what a fit finds where there is no signal;
   :mod:`~serendip.statistics.scans` - scans of a spectrum with a global p-value;
   :mod:`~serendip.statistics.spectrum_fit` - all of these from the masses of events
 * :mod:`~serendip.statistics.abcd` - three regions predict a fourth; :mod:`~serendip.statistics.template_count` - a template

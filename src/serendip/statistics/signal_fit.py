@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy import stats
 from serendip.statistics.feldman_cousins import feldman_cousins
 from serendip.statistics.floating import float_interval
 from serendip.statistics.inference import expected_z, interval, likelihood_ratio
-from serendip.statistics.model import BinnedModel
+from serendip.statistics.model import BinnedModel, ModelFits
 
 __all__ = ["FEW_EVENTS", "FittedFloat", "SignalFit", "fit_signal", "spread_over_functions"]
 
@@ -152,7 +153,9 @@ def fit_signal(
     )
 
 
-def spread_over_functions(model: BinnedModel, counts: ArrayLike) -> Array:
+def spread_over_functions(
+    model: BinnedModel, counts: ArrayLike, fits: Sequence[ModelFits] | None = None
+) -> Array:
     """Standard deviation of the strength over the functions of an envelope, with their Akaike weights, shape ``(t,)``.
 
     Parameters
@@ -161,11 +164,13 @@ def spread_over_functions(model: BinnedModel, counts: ArrayLike) -> Array:
         Signal and background.
     counts
         Data sets, shape ``(t, n_bins)`` or ``(n_bins,)``.
+    fits
+        Their fits with each of the functions, if they are known.
     """
     data = np.atleast_2d(np.asarray(counts, dtype=float))
     if model.choice != "envelope" or len(model.members) == 1:
         return np.zeros(len(data))
-    fits = model.fit_each(data)
+    fits = model.fit_each(data) if fits is None else fits
     # the envelope has charged one unit for each parameter, Akaike's criterion two
     aic = np.array([fit.deviance + p for fit, (_, p, _) in zip(fits, model.members, strict=True)])
     mu = np.array([fit.mu for fit in fits])

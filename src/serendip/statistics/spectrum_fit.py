@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from serendip.statistics.order import deviance_p_value
 from serendip.statistics.scans import Q0Scan, q0_scan
 from serendip.statistics.signal_fit import SignalFit, fit_signal
 from serendip.statistics.signals import SignalShape, gaussian
+from serendip.statistics.spurious import SIGNAL_SHARE, SpuriousSignal, spurious_signal
 
 __all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses", "spectrum_histogram"]
 
@@ -33,8 +34,6 @@ _WIDEST_BIN = 3.0
 _FEWEST_EVENTS = 20
 _DEFAULT_BIN = 0.025
 _STEPS_PER_WIDTH = 2.0
-# Share of a signal into which no mask may reach.
-_SIGNAL = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +57,10 @@ class SpectrumFitResult:
         :meth:`~serendip.statistics.signals.SignalShape.negative_bins`.
     fit
         Signal strength, intervals, significance.
+    spurious
+        Error of the signal by misdescribed background, in events, that is part of the fit.
+    measured
+        Where it comes from; None if it was given.
     gof_p
         p-value of the deviance of signal plus background, asymptotic.
     toy_p
@@ -76,6 +79,8 @@ class SpectrumFitResult:
     simulation: WeightSum | None
     negative_bins: int
     fit: SignalFit
+    spurious: float
+    measured: SpuriousSignal | None
     gof_p: float
     toy_p: float | None
     limit: UpperLimit | None
@@ -91,6 +96,10 @@ class SpectrumFitResult:
             "simulation": None if self.simulation is None else self.simulation.to_dict(),
             "negative_bins": self.negative_bins,
             **self.fit.to_dict(),
+            "spurious_signal": {
+                "events": self.spurious,
+                "measured": None if self.measured is None else self.measured.to_dict(),
+            },
             "gof_p": self.gof_p,
             "toy_p": self.toy_p,
             "limit": None if self.limit is None else self.limit.to_dict(),
@@ -130,7 +139,7 @@ def fit_resonance(
     yield_error: float = 0.0,
     scale_error: float = 0.0,
     resolution_error: float = 0.0,
-    spurious: float = 0.0,
+    spurious: float | None = None,
     floats: Sequence[str] = (),
     limit: bool | None = None,
     toys: int = 0,
@@ -165,7 +174,8 @@ def fit_resonance(
     yield_error, scale_error, resolution_error
         Relative errors of the signal's yield, mass scale and resolution.
     spurious
-        Spurious signal: standard error of the signal, in events, by misdescribed background. It widens everything.
+        Spurious signal: standard error of the signal, in events, by misdescribed background. It widens everything. Default:
+        measured beside the signal (:func:`~serendip.statistics.spurious.spurious_signal`).
     floats
         What of the resonance is fitted too: ``"mass"``, ``"width"``. The shape is where the fit starts.
     limit
@@ -190,7 +200,7 @@ def fit_resonance(
             "limits and toys are for a resonance of given mass and width; with floating ones the data choose the place (a global "
             "p-value is that of --scan)"
         )
-    if not (np.isfinite(spurious) and spurious >= 0):
+    if spurious is not None and not (np.isfinite(spurious) and spurious >= 0):
         raise InputError(f"a spurious signal is a number of events that is not negative, not {spurious:g}")
     if not signal_yield > 0 or toys < 0:
         raise InputError("the expected signal yield must be positive, and the number of toys not negative")
@@ -198,7 +208,7 @@ def fit_resonance(
     for low, high in _reaching_into(shape, known):
         raise InputError(
             f"the mask {low:g}-{high:g} GeV reaches into the signal {shape.name}, whose central 90 % lie between "
-            f"{shape.window(_SIGNAL)[0]:.5g} and {shape.window(_SIGNAL)[1]:.5g} GeV: a mask leaves out resonances beside it; move the "
+            f"{shape.window(SIGNAL_SHARE)[0]:.5g} and {shape.window(SIGNAL_SHARE)[1]:.5g} GeV: a mask leaves out resonances beside it; move the "
             "one or the other"
         )
     families = _families(background, sqrt_s, known)
@@ -208,10 +218,15 @@ def fit_resonance(
     negative_bins = shape.negative_bins(edges)
     model = BinnedModel.spectrum(
         edges, families, shape, signal_yield=signal_yield, yield_error=yield_error,
-        scale_error=scale_error, resolution_error=resolution_error, scale=scale, spurious=spurious, floats=tuple(floats),
+        scale_error=scale_error, resolution_error=resolution_error, scale=scale, spurious=spurious or 0.0, floats=tuple(floats),
         choice="envelope",
     )  # fmt: skip
     model = simplest(settled(model, counts), counts)
+    found = shape if model.peak is None else model.peak.shape
+    measured = None
+    if spurious is None:
+        measured = spurious_signal(model, counts, edges, found)
+        model = replace(model, spurious=measured.events / signal_yield)
     fit = fit_signal(model, counts, n_toys=toys, rng=np.random.default_rng([seed, 1]))
     rng = np.random.default_rng(seed)
     toy_p = toy_discovery(model, counts, toys, rng)[0] if toys else None
@@ -224,16 +239,15 @@ def fit_resonance(
     n_parameters = model.members[int(best.member[0])][1] + len(floats)
     deviance = float(best.deviance[0]) - (n_parameters - len(floats) if model.charges else 0)
     gof_p = deviance_p_value(deviance, best.expected[0, model.keep] / scale, n_parameters + 1)
-    found = shape if model.peak is None else model.peak.shape
     return SpectrumFitResult(
-        n_events, (float(edges[0]), float(edges[-1])), edges, counts, known, shape.name, found.window(_SIGNAL), shape.sample,
-        negative_bins, fit, gof_p, toy_p, bound,
+        n_events, (float(edges[0]), float(edges[-1])), edges, counts, known, shape.name, found.window(SIGNAL_SHARE), shape.sample,
+        negative_bins, fit, model.spurious * signal_yield, measured, gof_p, toy_p, bound,
     )  # fmt: skip
 
 
 def _reaching_into(shape: SignalShape, masks: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Masks that overlap with the central part of a signal."""
-    first, last = shape.window(_SIGNAL)
+    first, last = shape.window(SIGNAL_SHARE)
     return [(low, high) for low, high in masks if low < last and high > first]
 
 
