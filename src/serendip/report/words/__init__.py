@@ -1,0 +1,22 @@
+"""Numbers of a run as sentences that a physicist would write."""
+
+from serendip.report.words.cautions import VISIBLE_CLOSURE, Note, notes, reservation
+from serendip.report.words.numbers import cut, interval, number, p_text, percent, with_error, z_text
+from serendip.report.words.sentences import (
+    GLOSSARY,
+    choice_sentence,
+    describe_look,
+    effective_sentence,
+    global_label,
+    headline,
+    signal_share,
+    toys_exhausted,
+    trials_sentence,
+    verdict,
+)
+
+__all__ = [
+    "GLOSSARY", "VISIBLE_CLOSURE", "Note", "choice_sentence", "cut", "describe_look", "effective_sentence", "global_label", "headline",
+    "interval", "notes", "number", "p_text", "percent", "reservation", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
+    "with_error", "z_text",
+]  # fmt: skip

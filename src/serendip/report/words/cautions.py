@@ -1,0 +1,219 @@
+"""What speaks against a result: reservations and cautions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serendip.report.load import Closure, Correlation, Look, Run, SidebandExcess, Spectrum
+from serendip.report.words.numbers import interval, number, p_text, percent, with_error, z_text
+from serendip.report.words.sentences import (
+    effective_sentence,
+    is_excess,
+    look_name,
+    method_and_cut,
+    sentence,
+    toys_exhausted,
+)
+
+__all__ = ["VISIBLE_CLOSURE", "Note", "notes", "reservation"]
+
+POOR_FIT = 0.01
+VISIBLE_CLOSURE = 0.55
+FEW_EXPECTED = 1.0
+FEW_SIDEBAND = 20
+
+
+@dataclass(frozen=True)
+class Note:
+    """A caution: what was found and what it means for the reader."""
+
+    title: str
+    text: str
+
+
+def _some(names: list[str]) -> str:
+    shown = "; ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown}; and {len(names) - 4} more"
+
+
+def _poor_fits(look: Look, below: float = POOR_FIT) -> list[str]:
+    """What of a look's background model the sidebands contradict."""
+    if look.fit is None or look.dead is not None:
+        return []
+    parts = {"spectrum": look.fit.gof_p, "efficiency of the cut": look.fit.efficiency_gof_p}
+    return [f"{part}: p = {p_text(p)}" for part, p in parts.items() if p is not None and p < below]
+
+
+def _knows_the_mass(record: Correlation) -> bool:
+    return record.distance_correlation > 2 * record.null_level
+
+
+def _does_not_close(record: Closure) -> bool:
+    return record.auc is not None and record.auc - 2 * (record.auc_error or 0.0) > VISIBLE_CLOSURE
+
+
+def _sideband_events(spectrum: Spectrum) -> float | None:
+    """Events outside the window; None where another blinded window hides some of them."""
+    counts = [
+        count
+        for count, low in zip(spectrum.observed, spectrum.edges, strict=False)
+        if not spectrum.window[0] <= low < spectrum.window[1]
+    ]
+    return None if None in counts else sum(count or 0.0 for count in counts)
+
+
+def reservation(run: Run) -> str:
+    """Why the result must not be quoted as it stands; empty if there is no reason."""
+    best = run.results.best
+    if best is None or not is_excess(run.results):
+        # a wrong background hides an excess as easily as it makes one
+        chance = POOR_FIT / max(len(run.results.looks), 1)
+        poor = [
+            look_name(look, run.diagnostics.unit) for look in run.results.looks if _poor_fits(look, chance)
+        ]
+        return f"Not to be quoted as it stands: the fit is poor in {_some(poor)}." if poor else ""
+
+    def same(record: Correlation | Closure) -> bool:
+        return (record.method, record.window) == (best.method, best.window)
+
+    reasons = []
+    if poor := _poor_fits(best):
+        reasons.append(f"the fit is poor ({', '.join(poor)})")
+    if best.fit is not None and best.fit.turn_on_spread:
+        reasons.append(
+            f"functions with a turn-on expect {best.fit.turn_on_spread:.0%} more or less: the window lies on a turn-on, or on a "
+            "peak whose flanks reach beyond it"
+        )
+    if any(same(record) and _knows_the_mass(record) for record in run.diagnostics.correlation):
+        reasons.append("its score depends on the mass, so that the cut may make a bump out of background")
+    if any(same(record) and _does_not_close(record) for record in run.diagnostics.closure):
+        reasons.append("its template does not close")
+    if best.warning:
+        reasons.append(best.warning.rstrip("."))
+    if not reasons:
+        return ""
+    return f"Not to be quoted as it stands: {'; '.join(reasons)}."
+
+
+def _beside(run: Run, excess: SidebandExcess) -> Note:
+    """An excess in the sidebands, and the mask that keeps it out of the fit."""
+    results, unit = run.results, run.diagnostics.unit
+    window = interval(excess.window, unit)
+    after = "" if excess.look is None else f" after the cut of {method_and_cut(results.looks[excess.look])}"
+    overlaps = [
+        (min(w[1], excess.high) - max(w[0], excess.low), w) for w in results.windows if w != excess.window
+    ]
+    most, tested = max(overlaps, default=(0.0, excess.window))
+    own = (
+        f" It lies in the tested window {interval(tested, unit)}, whose own look judges it."
+        if most > 0
+        else ""
+    )
+    # masks are given in the unit of the input
+    scale = 1000.0 if run.config.get("unit") == "TeV" else 1.0
+    mask = f"{excess.low / scale:.5g}:{excess.high / scale:.5g}"
+    change = "lower" if excess.window_without < excess.window_expected else "raise"
+    counts = (
+        f"{number(excess.observed)} events, {with_error(excess.expected, excess.expected_error)} expected"
+    )
+    return Note(
+        "An excess in the sidebands",
+        f"The sidebands of {window} hold an excess at {interval((excess.low, excess.high), unit)}{after}: {counts}, "
+        f"{z_text(excess.z_local)}, p = {p_text(excess.p)} with the places where it might have been.{own} If it is a known resonance, "
+        f"mask it (--mask {mask}): that would {change} the expectation in the window from {number(excess.window_expected)} to "
+        f"{number(excess.window_without)}.",
+    )
+
+
+def notes(run: Run) -> list[Note]:
+    """Cautions that a careful reader would want to know before believing the result."""
+    results, pictures, unit = run.results, run.diagnostics, run.diagnostics.unit
+    found: list[Note] = []
+
+    def add(title: str, names: list[str], text: str) -> None:
+        if names:
+            found.append(Note(title, f"{_some(names)}. {text}"))
+
+    for reason in dict.fromkeys(look.dead for look in results.looks if look.dead):
+        add(
+            "Looks that cannot see anything",
+            [look_name(look, unit) for look in results.looks if look.dead == reason],
+            f"{sentence(reason)} They are no looks of the global p-value.",
+        )
+    found += [_beside(run, excess) for excess in results.sidebands]
+    if any("kfold-summed" in look.combination for look in results.looks):
+        found.append(
+            Note(
+                "Combination over-claims",
+                "The folds were combined with kfold-summed. Its p-values are too small (10 to 40 times at "
+                "3 σ in the worst case) unless they were calibrated with the full chain on pseudo-data. "
+                "Use the combination 'sequential' for a result.",
+            )
+        )
+    add(
+        "Poor fit",
+        [
+            f"{look_name(look, unit)} ({', '.join(poor)})"
+            for look in results.looks
+            if (poor := _poor_fits(look))
+        ],
+        "The background function does not describe the sidebands; the expectation may be biased.",
+    )
+    add(
+        "The template does not close",
+        [
+            f"{c.method} at {interval(c.window, unit)} (AUC {with_error(c.auc, c.auc_error)})"
+            for c in pictures.closure
+            if _does_not_close(c)
+        ],
+        "Held-out sideband events can be told from the template, so the classifier may have learnt "
+        "the flaws of the template instead of a signal.",
+    )
+    add(
+        "Score depends on the mass",
+        [
+            f"{c.method} at {interval(c.window, unit)} "
+            f"({c.distance_correlation:.3f}, limit {c.null_level:.3f})"
+            for c in pictures.correlation
+            if _knows_the_mass(c)
+        ],
+        "In the sidebands the score is correlated with the mass, so that the cut changes the shape of the background. "
+        "The fit follows a gentle change only: an excess here can be background. Leave out features that follow the "
+        "mass (serendip inspect names them), or use a method that allows them.",
+    )
+    add(
+        "Very few events expected",
+        [
+            f"{look_name(look, unit)} ({with_error(look.expected, look.expected_error)})"
+            for look in results.seeing
+            if look.expected < FEW_EXPECTED
+        ],
+        "With less than one expected event the p-value moves in large steps and one event decides.",
+    )
+    add(
+        "Few sideband events after the cut",
+        [
+            f"{s.method} at {interval(s.window, unit)}, {percent(s.working_point)} ({number(n)})"
+            for s in pictures.spectra
+            if s.working_point is not None
+            and (s.look is None or results.looks[s.look].dead is None)
+            and (n := _sideband_events(s)) is not None
+            and n < FEW_SIDEBAND
+        ],
+        "The expectation rests on few events; its error bar is large and the shape is hardly tested.",
+    )
+    for text in dict.fromkeys(look.warning for look in results.looks if look.warning):
+        names = [look_name(look, unit) for look in results.looks if look.warning == text]
+        found.append(Note("Note from the fit", f"{text.rstrip('.')} ({_some(names)})."))
+    if worth := effective_sentence(run):
+        found.append(Note("Weighted events" if run.config.get("weight") else "Grouped events", worth))
+    toys = None if results.overall is None else toys_exhausted(results.overall)
+    if toys is not None:
+        found.append(
+            Note(
+                "Toys exhausted",
+                f"None of the {number(toys)} toys was as extreme as the data, so the global p is a bound. "
+                "More toys would say more.",
+            )
+        )
+    return found

@@ -1,0 +1,232 @@
+"""The result of a run, its looks and its global p-value as sentences."""
+
+from __future__ import annotations
+
+import math
+
+from serendip.report.load import GlobalResult, LearnedSignal, Look, Results, Run
+from serendip.report.words.numbers import NBSP, cut, interval, number, p_text, percent, with_error, z_text
+from serendip.statistics.pvalues import z_value
+
+__all__ = [
+    "GLOSSARY", "choice_sentence", "describe_look", "effective_sentence", "global_label", "headline", "is_excess", "look_name",
+    "method_and_cut", "sentence", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
+]  # fmt: skip
+
+GLOSSARY = {
+    "look": "One test: one method, one mass window, one working point.",
+    "window": "The mass range that is tested, also called signal region. The rest is the sideband.",
+    "sideband": "Events outside the window. They fix the background expectation inside it.",
+    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background that passes.",
+    "anomaly score": "The output of a method; larger means less like the background.",
+    "local p": "The probability that background alone gives an excess at least this large in this one look.",
+    "global p": "The probability that background alone gives an excess at least this significant "
+    "anywhere among all looks of this run.",
+    "cannot see": "A cut that keeps no sideband event keeps no event at all: there is nothing to find for such a look.",
+    "σ": "A p-value written as the distance from the mean of a Gaussian (one-sided): "
+    "p = 0.0013 is 3 σ, p = 2.9 × 10⁻⁷ is 5 σ.",
+    "trials": "How the step from the local to the global p-value was made.",
+    "fold": "A part of the events, chosen by the id of each event. The score of an event comes from a model "
+    "that never saw it.",
+    "template": "Events that stand for background inside the window; the classifier compares data with them.",
+    "closure": "A test where the answer is known: held-out sideband events must look like the template.",
+    "AUC": "Area under the ROC curve of a classifier: 0.5 means that two samples cannot be told apart, "
+    "1 means perfectly.",
+    "goodness of fit": "The probability of a fit at least as bad as this one if the function were right. "
+    "Below 0.01 the function does not describe the sidebands.",
+    "SIC": "Significance improvement ε_S/√ε_B: the factor by which a cut on the score improves S/√B.",
+    "distance correlation": "0 if score and mass are independent, up to 1 if one fixes the other.",
+    "pull": "How many σ a bin lies above (+) or below (−) its expectation, from Poisson counting "
+    "alone (arXiv:1111.2062).",
+}
+
+
+def signal_share(signal: LearnedSignal) -> str:
+    """Write how much of the window's events is signal, in per cent."""
+    share = with_error(100 * signal.fraction, 100 * signal.fraction_error)
+    return f"{share}{NBSP}% of the events in the window ({100 * signal.trained_fraction:.2g}{NBSP}% in its training)"
+
+
+def method_and_cut(look: Look) -> str:
+    """Method and working point of a look in a sentence."""
+    return f"method {look.method}, {cut(look.working_point)}"
+
+
+def toys_exhausted(overall: GlobalResult) -> int | None:
+    """Return the number of toys if none of them was as extreme as the data, else None.
+
+    Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound.
+    """
+    return overall.n_toys if overall.n_reached == 0 else None
+
+
+def global_label(overall: GlobalResult) -> str:
+    """Label of the line at the global p-value: ``global p = 0.02``, or ``<`` where toys give a bound only."""
+    return f"global p {'=' if toys_exhausted(overall) is None else '<'} {p_text(overall.p)}"
+
+
+def _looks(n: int) -> str:
+    return "1 look" if n == 1 else f"{n} looks"
+
+
+def describe_look(look: Look) -> str:
+    """One look in a phrase: counts and local significance."""
+    if look.dead is not None:
+        return f"cannot see anything: {look.dead}"
+    expected = with_error(look.expected, look.expected_error)
+    if look.observed is None:
+        return f"{expected} background events expected"
+    # p = 1 is no distance from the background
+    local = "no excess" if look.z_local is None else f"local {z_text(look.z_local)}"
+    events = "event" if look.observed == 1 else "events"
+    return f"{number(look.observed)} {events} observed, {expected} expected, {local} (p = {p_text(look.p_local)})"
+
+
+def sentence(text: str | None) -> str:
+    """The text with one full stop at its end; empty for none."""
+    return f"{text.rstrip('.')}." if text else ""
+
+
+def choice_sentence(run: Run) -> str:
+    """What the search chose from the size of the sample; empty if nothing."""
+    chosen = run.manifest.chosen
+    # a look without a cut has no use for them
+    if chosen is None or all(look.working_point in (None, 1) for look in run.results.looks):
+        return ""
+    parts = []
+    if chosen.folds is not None:
+        parts.append(f"{chosen.folds} folds")
+    if chosen.working_points is not None:
+        parts.append(f"ε_B = {' and '.join(percent(point) for point in chosen.working_points)}")
+    return (
+        f"Chosen for {number(chosen.sideband_events)} sideband events: {', '.join(parts)}. "
+        "--folds and --working-points set others."
+    )
+
+
+def _global_phrase(results: Results) -> str:
+    overall, looks = results.overall, _looks(results.n_looks)
+    if overall is None:
+        return f"no global p-value was made ({looks})"
+    n = toys_exhausted(overall)
+    trials = f"; {overall.trials}" if overall.trials else ""
+    if overall.z is None or not math.isfinite(overall.z):
+        return f"global p = {p_text(overall.p)} ({looks}{trials})"
+    if n is not None:
+        return (
+            f"global p < {p_text(overall.p)}, above {z_text(overall.z)} "
+            f"({looks}; toys exhausted: none of {number(n)} was as extreme)"
+        )
+    return f"global {z_text(overall.z)} (p = {p_text(overall.p)}, {looks}{trials})"
+
+
+def is_excess(results: Results) -> bool:
+    """Whether the most significant look is worth a second one: p below 0.05, global if there is one."""
+    best = results.best
+    p = results.overall.p if results.overall is not None else best.p_local if best is not None else None
+    return p is not None and p < 0.05
+
+
+def headline(results: Results, unit: str = "GeV") -> str:
+    """Write the result of a run in one or two sentences."""
+    best = results.best
+    if not results.seeing:
+        none = (
+            "the only look cannot"
+            if len(results.looks) == 1
+            else f"none of the {len(results.looks)} looks can"
+        )
+        return f"Nothing was searched: {none} see anything."
+    if results.blinded or best is None:
+        look = results.seeing[0]
+        more = (
+            ""
+            if len(results.looks) == 1
+            else f" This is the first of {len(results.looks)} looks; the table has all."
+        )
+        return (
+            "Blinded: nothing inside the tested windows has been counted. "
+            f"At {interval(look.window, unit)} ({method_and_cut(look)}) "
+            f"{with_error(look.expected, look.expected_error)} background events are expected.{more}"
+        )
+    what = f"at {interval(best.window, unit)} ({method_and_cut(best)}): {describe_look(best)}, {_global_phrase(results)}."
+    if is_excess(results):
+        return f"The largest excess is {what}"
+    return f"No significant excess: the most significant look is {what}"
+
+
+def verdict(results: Results) -> str:
+    """Say what the field's conventions make of the global significance."""
+    best = results.best
+    if not results.seeing:
+        return f"This run says nothing about a signal. {sentence(results.looks[0].dead)}"
+    if results.blinded or best is None:
+        return (
+            "To open the windows, repeat the search command with --unblind. "
+            "The time and the configuration are then recorded in manifest.json."
+        )
+    z = results.overall.z if results.overall is not None else best.z_local
+    if best.z_local is None or z is None:
+        return (
+            "There is no excess in any look. p = 1 is the largest there is, whatever is expected: it does not say how well "
+            "background describes the data."
+        )
+    scope = "Globally" if results.overall is not None else "Locally"
+    if not is_excess(results):
+        dead = len(results.looks) - len(results.seeing)
+        blind = f"; {_looks(dead)} could see nothing" if dead else ""
+        return f"Background alone explains the data of this run{blind}."
+    if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
+        bound = results.overall.bonferroni
+        if bound is None or bound >= results.overall.p:
+            return f"Globally this is more than {z_text(z)}; more toys are needed to say how much more."
+        return (
+            f"The toys alone say: globally more than {z_text(z)}. Counting every look as independent (Bonferroni) gives "
+            f"at least {z_text(float(z_value(bound)))} (p ≤ {p_text(bound)}), as far as the local p-value can be trusted."
+        )
+    if z < 3:
+        return f"{scope} this is {z_text(z)}: below 3 σ, which the field calls evidence."
+    if z < 5:
+        return f"{scope} this is {z_text(z)}: above 3 σ (evidence), not shown to reach 5 σ (observation)."
+    return f"{scope} this is {z_text(z)}: above 5 σ, which the field calls an observation."
+
+
+def trials_sentence(results: Results) -> str:
+    """How the global p-value was made, its own uncertainty, and the cross-checks beside it."""
+    overall = results.overall
+    if overall is None:
+        return ""
+    parts = [f"Global p-value: {overall.trials}." if overall.trials else ""]
+    if overall.p_interval_68 is not None and toys_exhausted(overall) is None and overall.p < 1:
+        low, high = overall.p_interval_68
+        parts.append(f"The finite number of toys leaves p between {p_text(low)} and {p_text(high)} (68 %).")
+    checks = []
+    if overall.gross_vitells is not None:
+        checks.append(f"Gross–Vitells p = {p_text(overall.gross_vitells)}")
+    if overall.bonferroni is not None:
+        checks.append(f"Bonferroni ({_looks(results.n_looks)}) p ≤ {p_text(overall.bonferroni)}")
+    if checks:
+        parts.append(f"Cross-checks without these toys: {', '.join(checks)}.")
+    return " ".join(part for part in parts if part)
+
+
+def effective_sentence(run: Run) -> str:
+    """What weighted or grouped events are worth in the most significant look, or the first; empty if all count alike."""
+    look = run.results.best or run.results.looks[0]
+    why = [what for key, what in (("weight", "weights"), ("group", "groups")) if run.config.get(key)]
+    if not why or look.effective_events is None:
+        return ""
+    found = look.effective_events
+    inside = "" if found.window is None else f"{found.window:.3g} in the window and "
+    before = "" if look.fit is None or look.fit.effective_events is None else (
+        f"; before the cut {look.fit.effective_events:.4g} beside the window"
+    )  # fmt: skip
+    return (
+        f"Effective number of events, (Σw)²/Σw² with the {' and '.join(why)}, in {look_name(look, run.diagnostics.unit)}: "
+        f"{inside}{found.sideband:.3g} beside it{before}."
+    )
+
+
+def look_name(look: Look, unit: str) -> str:
+    """A look as cautions name it: ``cwola at 3300–3700 GeV, 1 %``."""
+    return f"{look.method} at {interval(look.window, unit)}, {percent(look.working_point)}"
