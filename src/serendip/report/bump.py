@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.report.counting import bin_significance, poisson_errors
-from serendip.report.figures import DATA, FIT, SIGNAL, WINDOW, bin_label, styled_figure
+from serendip.report.figures import DATA, FIT, LEFT_OUT, SIGNAL, WINDOW, bin_label, styled_figure
+from serendip.statistics.ranges import outer_edges
 
 __all__ = ["draw_bump", "save_bump"]
 
-GREY = "#999999"
 _FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -44,19 +44,13 @@ def draw_bump(content: Mapping[str, Any], mass: NDArray[np.float64], weights: ND
             axes.axvspan(*content["window"], color=WINDOW, alpha=0.18, lw=0, zorder=0)
             for k, (low, high) in enumerate(content["masks"]):
                 label = "masked" if axes is top and k == 0 else None
-                axes.axvspan(low, high, color=GREY, alpha=0.25, lw=0, zorder=0, label=label)
-        step = edges[1] / edges[0]
-        outside = 0
-        for low, high in ((mass.min(), edges[0]), (edges[-1], np.nextafter(mass.max(), np.inf))):
-            left_out = (mass >= low) & (mass < high)
-            if left_out.any():
-                n = int(np.clip(np.log(high / low) / np.log(step), 1, 60))
-                grid = np.geomspace(low, high, n + 1)
-                top.stairs(
-                    np.histogram(mass[left_out], grid, weights=weights[left_out])[0], grid, color=GREY, lw=1.2,
-                    label=None if outside else "left out of the fit",
-                )  # fmt: skip
-                outside += 1
+                axes.axvspan(low, high, color=LEFT_OUT, alpha=0.25, lw=0, zorder=0, label=label)
+        for k, grid in enumerate(outer_edges(mass, edges)):
+            outside = (mass >= grid[0]) & (mass < grid[-1])
+            top.stairs(
+                np.histogram(mass[outside], grid, weights=weights[outside])[0], grid, color=LEFT_OUT, lw=1.2,
+                label=None if k else "left out of the fit",
+            )  # fmt: skip
         centres, seen = 0.5 * (edges[1:] + edges[:-1]), counts > 0
         top.errorbar(
             centres[seen], counts[seen], yerr=poisson_errors(counts[seen]), fmt="o", ms=3.5, lw=1.0, color=DATA, label="data"

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from serendip.events.files import atomic_write
@@ -38,6 +39,7 @@ __all__ = [
 # Okabe-Ito: told apart with every kind of colour vision
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DATA, FIT, SIGNAL, WINDOW, LEARNED = "#000000", "#0072b2", "#d55e00", "#e69f00", "#009e73"
+LEFT_OUT = "#999999"
 
 # where points of the scan end (31 standard deviations): the limits of the axis must stay double-precision numbers
 SMALLEST_P = 1e-220
@@ -127,7 +129,8 @@ def spectrum(
 ) -> Figure:
     """Mass spectrum with the background expectation and, below it, the significance of each bin.
 
-    Bins hidden by blinding are left empty; ``excesses`` of the sidebands are marked.
+    Bins hidden by blinding are left empty; ``excesses`` of the sidebands and masks are marked, and what lies outside the range
+    of the fit is drawn in grey.
     """
     edges = np.asarray(record.edges)
     observed = np.array(record.observed, dtype=float)
@@ -143,6 +146,14 @@ def spectrum(
                 *place, color=SIGNAL, alpha=0.18, lw=0, label=None if i else "sideband excess", zorder=0
             )
             bottom.axvspan(*place, color=SIGNAL, alpha=0.18, lw=0, zorder=0)
+        for i, place in enumerate(record.masks):
+            for axes in (top, bottom):
+                label = "masked" if axes is top and i == 0 else None
+                axes.axvspan(*place, color=LEFT_OUT, alpha=0.25, lw=0, label=label, zorder=0)
+        sides = () if record.left_out is None else record.left_out.sides
+        for i, side in enumerate(sides):
+            beside = np.array(side.observed, dtype=float)
+            top.stairs(beside, side.edges, color=LEFT_OUT, lw=1.2, label=None if i else "left out of the fit")
         lower = np.maximum(expected - error, 1e-9)
         top.stairs(expected + error, edges, baseline=lower, fill=True, color=FIT, alpha=0.3, lw=0)
         label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
@@ -159,20 +170,48 @@ def spectrum(
             label="data",
         )
         top.set_yscale("log")
-        highest = max(float(np.nanmax(np.append(observed, expected))), 1.0)
-        lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
-        top.set_ylim(0.4 * lowest, 8 * highest)
+        low, high = drawn_range(record)
+        top.set_ylim(0.4 * low, 8 * high)
         top.set_ylabel(bin_label(record.edges, unit))
         top.legend(loc="upper right", title=_selection(record.method, record.working_point))
-        pulls = np.nan_to_num(bin_significance(observed, expected, record.scale))
+        pulls = np.where(
+            masked(record), 0.0, np.nan_to_num(bin_significance(observed, expected, record.scale))
+        )
         bottom.stairs(pulls, edges, fill=True, color=FIT, alpha=0.8)
         bottom.axhline(0, color=DATA, lw=1)
         reach = max(3.5, 1.15 * float(np.abs(pulls).max()))
         bottom.set_ylim(-reach, reach)
         bottom.set_ylabel("pull [σ]", loc="center", fontsize=12)
         bottom.set_xlabel(_plain(f"{mass_name} [{unit}]"))
-        bottom.set_xlim(edges[0], edges[-1])
+        bottom.set_xlim(*drawn_masses(record))
     return figure
+
+
+def masked(record: Spectrum) -> NDArray[np.bool_]:
+    """Bins that the fit does not see because they touch a mask."""
+    edges, out = np.asarray(record.edges), np.zeros(len(record.edges) - 1, dtype=bool)
+    for low, high in record.masks:
+        out |= (edges[1:] > low) & (edges[:-1] < high)
+    return out
+
+
+def drawn_range(record: Spectrum) -> tuple[float, float]:
+    """Smallest and largest number in the picture of a spectrum, what is left out included; a log axis has no place for zero."""
+    sides = () if record.left_out is None else record.left_out.sides
+    counts = [record.observed, *(side.observed for side in sides)]
+    seen = np.array([n for part in counts for n in part if n is not None])
+    expected = np.asarray(record.expected)
+    outside = np.array([n for side in sides for n in side.observed if n])
+    highest = max(float(np.max(np.append(seen, expected))), 1.0)
+    lowest = float(np.append(expected[expected > 0], outside).min(initial=highest))
+    return max(lowest, 0.05), highest
+
+
+def drawn_masses(record: Spectrum) -> tuple[float, float]:
+    """Lowest and highest edge in the picture of a spectrum, what is left out included."""
+    sides = () if record.left_out is None else record.left_out.sides
+    edges = [record.edges, *(side.edges for side in sides)]
+    return min(part[0] for part in edges), max(part[-1] for part in edges)
 
 
 def p_value_scan(results: Results, unit: str = "GeV") -> Figure:

@@ -14,28 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from serendip.errors import InputError
 
 __all__ = [
-    "Chosen",
-    "Closure",
-    "ClosureFeature",
-    "Correlation",
-    "Diagnostics",
-    "EffectiveEvents",
-    "Fit",
-    "Fold",
-    "GlobalResult",
-    "Look",
-    "Manifest",
-    "Results",
-    "Roc",
-    "Run",
-    "Scores",
-    "Selected",
-    "SelectedFeature",
-    "SidebandExcess",
-    "Spectrum",
-    "Truth",
-    "read_run",
-]
+    "Chosen", "Closure", "ClosureFeature", "Correlation", "Diagnostics", "EffectiveEvents", "Fit", "Fold",
+    "GlobalResult", "LeftOut", "LeftOutSide", "Look", "Manifest", "Results", "Roc", "Run", "Scores", "Selected",
+    "SelectedFeature", "SidebandExcess", "Spectrum", "Truth", "read_run",
+]  # fmt: skip
 
 T = TypeVar("T", bound=BaseModel)
 Numbers = tuple[float, ...]
@@ -224,6 +206,21 @@ def _same_length(edges: Numbers, **values: Numbers | Gaps | None) -> None:
             )
 
 
+class LeftOutSide(_Record):
+    """Spectrum below or above the range of a fit; without a number of events where blinding hides some."""
+
+    edges: Edges
+    observed: Gaps
+    n_events: int | None = None
+
+
+class LeftOut(_Record):
+    """What the range of a fit leaves out, and why."""
+
+    reason: str
+    sides: tuple[LeftOutSide, ...]
+
+
 class Spectrum(_Record):
     """Mass spectrum with its background expectation; ``working_point`` None = before the cut.
 
@@ -240,6 +237,8 @@ class Spectrum(_Record):
     expected_error: Numbers
     scale: Annotated[float, Field(gt=0)] = 1.0
     fit: Fit | None = None
+    left_out: LeftOut | None = None
+    masks: tuple[Interval, ...] = ()
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:

@@ -86,7 +86,7 @@ def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | 
             "before",
             f"Before the cut: {where if before[-1].method else words.interval(look.window, unit)}",
             f"All events; the fit uses the sidebands only.{_gof(before[-1])} Look for bins that leave zero "
-            f"together: a wave means that the function does not fit.{marked}",
+            f"together: a wave means that the function does not fit.{marked}{words.left_out_sentence(before[-1], unit)}",
         )
     if after and look.dead is None:
         add(

@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
-from serendip.report.figures import COLOURS, DATA, FIT, LEARNED, SIGNAL, SMALLEST_P, WINDOW, bin_label
+from serendip.report.figures import (
+    COLOURS,
+    DATA,
+    FIT,
+    LEARNED,
+    LEFT_OUT,
+    SIGNAL,
+    SMALLEST_P,
+    WINDOW,
+    bin_label,
+    drawn_masses,
+    drawn_range,
+    masked,
+)
 from serendip.report.load import ClosureFeature, Results, Scores, SelectedFeature, Spectrum, Truth
 from serendip.report.words import global_label, interval, p_text, percent, z_text
 
@@ -124,17 +137,20 @@ def _line(edges: Sequence[float], values: Sequence[float], name: str, colour: st
 def spectrum(
     record: Spectrum, mass_name: str, unit: str, excesses: Sequence[tuple[float, float]] = ()
 ) -> Spec:
-    """Mass spectrum with fit, its error band and the significance of each bin below; ``excesses`` of the sidebands are marked."""
+    """Mass spectrum with fit, its error band and the significance of each bin below.
+
+    ``excesses`` of the sidebands and masks are marked, and what lies outside the range of the fit is drawn in grey.
+    """
     edges = record.edges
     observed = np.array(record.observed, dtype=float)
     expected, error = np.asarray(record.expected), np.asarray(record.expected_error)
     x, upper = _steps(edges, (expected + error).tolist())
     _, lower = _steps(edges, np.maximum(expected - error, 1e-9).tolist())
-    highest = max(float(np.nanmax(np.append(observed, expected))), 1.0)
-    lowest = max(float(expected[expected > 0].min(initial=highest)), 0.05)
+    lowest, highest = drawn_range(record)
     name = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
     blinded = bool(np.isnan(observed).any())
-    significance = bin_significance(observed, expected, record.scale)
+    significance = np.where(masked(record), 0.0, bin_significance(observed, expected, record.scale))
+    sides = () if record.left_out is None else record.left_out.sides
     reach = max(3.5, 1.15 * float(np.nan_to_num(np.abs(significance)).max()))
     edge = {"width": 0, "color": FIT}
     data = [
@@ -158,6 +174,16 @@ def spectrum(
             "name": "fit error",
             "hoverinfo": "skip",
         },
+        *(
+            _line(
+                side.edges,
+                np.array(side.observed, dtype=float).tolist(),
+                "left out of the fit",
+                LEFT_OUT,
+                showlegend=i == 0,
+            )
+            for i, side in enumerate(sides)
+        ),
         _line(edges, expected.tolist(), name, FIT),
         _points(edges, observed.tolist(), poisson_errors(observed, record.scale), "data"),
         {
@@ -185,11 +211,17 @@ def spectrum(
     return {
         "data": data,
         "layout": _layout(
-            _axis(_plain(f"{mass_name} [{unit}]"), anchor="y2", range=[edges[0], edges[-1]], mirror="all"),
+            _axis(
+                _plain(f"{mass_name} [{unit}]"), anchor="y2", range=list(drawn_masses(record)), mirror="all"
+            ),
             _log_axis(bin_label(edges, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
             height=480,
             yaxis2=_axis("pull [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
-            shapes=[_band(record.window), *(_band(place, SIGNAL) for place in excesses)],
+            shapes=[
+                _band(record.window),
+                *(_band(place, SIGNAL) for place in excesses),
+                *(_band(place, LEFT_OUT) for place in record.masks),
+            ],
             annotations=[label],
         ),
     }

@@ -14,6 +14,7 @@ from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
 from serendip.search.config import SearchConfig
 from serendip.search.measure import Look, Measurement, WindowFit
 from serendip.search.rundir import TaskResult
+from serendip.statistics.ranges import outer_edges
 
 __all__ = ["diagnostics"]
 
@@ -38,7 +39,7 @@ def diagnostics(
         "mass_name": events.mass,
         "unit": "GeV",
         "features": list(events.features),
-        "spectra": _spectra(measurement, config.windows if blinded else ()),
+        "spectra": _spectra(events, measurement, config.windows if blinded else ()),
         "scores": [
             _score_histogram(events, where, measurement, window_fit, tested[where], blinded=blinded)
             for where, window_fit in _window_fits(measurement).items()
@@ -71,10 +72,28 @@ def _shown(
     return [None if unknown else float(n) for n, unknown in zip(counts, inside, strict=True)]
 
 
-def _spectra(measurement: Measurement, hidden: Sequence[Window]) -> list[dict[str, Any]]:
+def _left_out(events: Events, window_fit: WindowFit, hidden: Sequence[Window]) -> dict[str, Any] | None:
+    """Spectrum outside the range of a fit; no number of events on a side that touches a hidden window."""
+    sides = []
+    for edges in outer_edges(events.m, window_fit.edges):
+        outside = (events.m >= edges[0]) & (events.m < edges[-1])
+        counts = np.histogram(events.m[outside], edges, weights=events.weights[outside])[0]
+        shown = _shown(counts, edges, hidden)
+        sides.append(
+            {
+                "edges": edges,
+                "observed": shown,
+                "n_events": None if None in shown else int(np.count_nonzero(outside)),
+            }
+        )
+    return {"reason": window_fit.left_out.reason, "sides": sides} if sides else None
+
+
+def _spectra(events: Events, measurement: Measurement, hidden: Sequence[Window]) -> list[dict[str, Any]]:
     spectra = []
     for window_fit in {fit.window: fit for fit in _window_fits(measurement).values()}.values():
-        spectra.append(_spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, hidden))
+        record = _spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, hidden)
+        spectra.append(record | {"left_out": _left_out(events, window_fit, hidden)})
     for i, look in enumerate(measurement.looks):
         fit = look.result.spectrum
         spectra.append(_spectrum((i, look), look.window_fit, fit.counts, fit, hidden))
@@ -98,6 +117,7 @@ def _spectrum(
         "expected": fit.expected,
         "expected_error": fit.expected_error,
         "scale": fit.scale,
+        "masks": [list(gap) for gap in window_fit.inclusive.family.gaps],
         "fit": {
             "function": fit.function,
             "averaged": fit.averaged,

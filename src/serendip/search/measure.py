@@ -25,11 +25,11 @@ from serendip.statistics.looks import (
     analyse_look,
     calibrate_look,
     fit_inclusive,
-    fit_range,
     make_edges,
     tested_folds,
 )
 from serendip.statistics.pvalues import significance
+from serendip.statistics.ranges import FitRange, given_range, window_range
 from serendip.statistics.template_count import count_look
 from serendip.statistics.trials import GlobalResult, global_p_value
 
@@ -57,6 +57,8 @@ class WindowFit:
         Events (sum of weights) in each bin before any cut.
     inclusive
         Fit of these counts outside the window.
+    left_out
+        What the range leaves out of the data, and why.
     """
 
     window: Window
@@ -64,6 +66,7 @@ class WindowFit:
     inside: NDArray[np.bool_]
     counts: NDArray[np.float64]
     inclusive: SpectrumFit
+    left_out: FitRange
 
     def in_range(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask of the events inside the fitted range."""
@@ -136,7 +139,12 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
         )
     family = get_family(config.background, config.sqrt_s * 1000, config.masks)
     given = None if events.weight is None else weights
-    bounds = config.mass_range or fit_range(mass, window, family=family, weights=given)
+    found_range = (
+        window_range(mass, window, family, weights=given)
+        if config.mass_range is None
+        else given_range(mass, *config.mass_range)
+    )
+    bounds = found_range.low, found_range.high
     if not bounds[0] < window.low < window.high < bounds[1]:
         raise InputError(
             f"window {window} needs a sideband on both sides, but the background can be fitted only from "
@@ -163,7 +171,7 @@ def prepare_window(events: Events, window: Window, config: SearchConfig) -> Wind
             for point in points:
                 calibration.check(config, method, window, point, found)
     inclusive = fit_inclusive(mass, window, edges, family, weights=given, groups=events.groups)
-    return WindowFit(window, edges, inside, counts, inclusive)
+    return WindowFit(window, edges, inside, counts, inclusive, found_range)
 
 
 def measure(

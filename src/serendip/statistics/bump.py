@@ -18,7 +18,7 @@ from serendip.statistics.functions import get_family
 from serendip.statistics.look_result import EffectiveEvents, look_jumps
 from serendip.statistics.looks import fit_inclusive
 from serendip.statistics.pvalues import significance
-from serendip.statistics.ranges import FitRange, data_range, window_range
+from serendip.statistics.ranges import FitRange, data_range, given_range, window_range
 
 __all__ = ["BumpResult", "bump_hunt", "spectrum_warnings"]
 
@@ -158,8 +158,7 @@ def bump_hunt(
     if mass_range is None:
         found = window_range(m, window, family, weights=w, choice=choice)
     else:
-        first, last = mass_range
-        found = FitRange(first, last, int((m < first).sum()), int((m >= last).sum()), None, "as asked for")
+        found = given_range(m, *mass_range)
     edges = make_edges((found.low, found.high), window, bins)
     members = None if groups is None else np.asarray(groups)
     spectrum = fit_inclusive(m, window, edges, family, weights=w, groups=members, choice=choice)

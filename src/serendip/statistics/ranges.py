@@ -21,7 +21,16 @@ from serendip.statistics.functions import BackgroundFamily, get_family, rougher
 from serendip.statistics.many import fit_many
 from serendip.statistics.order import deviance_p_value
 
-__all__ = ["DESCRIBED", "NOT_DESCRIBED", "FitRange", "data_range", "fit_range", "window_range"]
+__all__ = [
+    "DESCRIBED",
+    "NOT_DESCRIBED",
+    "FitRange",
+    "data_range",
+    "fit_range",
+    "given_range",
+    "outer_edges",
+    "window_range",
+]
 
 Array = NDArray[np.float64]
 
@@ -31,6 +40,7 @@ DESCRIBED, NOT_DESCRIBED = 0.05, 0.01
 # How much of each side is kept, tried from the longest range to the shortest.
 _SHARES = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2)
 _FEWEST_PER_SIDE = 50
+_MOST_OUTSIDE = 60
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,35 @@ def window_range(
     return FitRange(
         first, last, int((m < first).sum()), int((m >= last).sum()), p, _reason(p, first > low, last < high)
     )
+
+
+def given_range(mass: ArrayLike, low: float, high: float) -> FitRange:
+    """A range in GeV that was asked for, and how many of the masses it leaves out."""
+    m = np.asarray(mass, dtype=float)
+    return FitRange(low, high, int((m < low).sum()), int((m >= high).sum()), None, "as asked for")
+
+
+def outer_edges(mass: ArrayLike, edges: ArrayLike) -> list[Array]:
+    """Bins for the masses below and above a binning, where there are any: as wide as its nearest one, but not more than 60.
+
+    Parameters
+    ----------
+    mass
+        Masses in GeV, shape ``(n,)``.
+    edges
+        Edges in GeV of the binning.
+    """
+    m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
+    last = float(np.nextafter(m.max(), np.inf))
+    sides = (
+        (float(m.min()), float(grid[0]), grid[1] / grid[0]),
+        (float(grid[-1]), last, grid[-1] / grid[-2]),
+    )
+    return [
+        np.geomspace(low, high, int(np.clip(np.log(high / low) / np.log(step), 1, _MOST_OUTSIDE)) + 1)
+        for low, high, step in sides
+        if ((m >= low) & (m < high)).any()
+    ]
 
 
 def fit_range(mass: ArrayLike, window: Window, **options: Any) -> tuple[float, float]:

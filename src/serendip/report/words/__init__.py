@@ -1,7 +1,7 @@
 """Numbers of a run as sentences that a physicist would write."""
 
 from serendip.report.words.cautions import VISIBLE_CLOSURE, Note, notes, reservation
-from serendip.report.words.numbers import cut, interval, number, p_text, percent, with_error, z_text
+from serendip.report.words.numbers import counted, cut, interval, number, p_text, percent, with_error, z_text
 from serendip.report.words.sentences import (
     GLOSSARY,
     choice_sentence,
@@ -9,6 +9,7 @@ from serendip.report.words.sentences import (
     effective_sentence,
     global_label,
     headline,
+    left_out_sentence,
     signal_share,
     toys_exhausted,
     trials_sentence,
@@ -16,7 +17,7 @@ from serendip.report.words.sentences import (
 )
 
 __all__ = [
-    "GLOSSARY", "VISIBLE_CLOSURE", "Note", "choice_sentence", "cut", "describe_look", "effective_sentence", "global_label", "headline",
-    "interval", "notes", "number", "p_text", "percent", "reservation", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
+    "GLOSSARY", "VISIBLE_CLOSURE", "Note", "choice_sentence", "counted", "cut", "describe_look", "effective_sentence", "global_label", "headline",
+    "interval", "left_out_sentence", "notes", "number", "p_text", "percent", "reservation", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
     "with_error", "z_text",
 ]  # fmt: skip

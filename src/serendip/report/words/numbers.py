@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["NBSP", "cut", "interval", "number", "p_text", "percent", "with_error", "z_text"]
+from serendip.wording import noun
+
+__all__ = ["NBSP", "counted", "cut", "interval", "number", "p_text", "percent", "with_error", "z_text"]
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NBSP = "\u00a0"
@@ -37,6 +39,11 @@ def number(value: float | None) -> str:
         return "–"
     text = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:,.1f}"
     return text.replace(",", "\u202f") if abs(value) >= 10_000 else text.replace(",", "")
+
+
+def counted(value: float, one: str, many: str | None = None) -> str:
+    """Write a count with its noun: ``1 event``, ``12 345 events``."""
+    return f"{number(value)} {noun(value, one, many)}"
 
 
 def percent(fraction: float | None) -> str:

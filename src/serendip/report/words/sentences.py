@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 
-from serendip.report.load import GlobalResult, LearnedSignal, Look, Results, Run
-from serendip.report.words.numbers import NBSP, cut, interval, number, p_text, percent, with_error, z_text
+from serendip.report.load import GlobalResult, LearnedSignal, Look, Results, Run, Spectrum
+from serendip.report.words.numbers import (
+    NBSP,
+    counted,
+    cut,
+    interval,
+    number,
+    p_text,
+    percent,
+    with_error,
+    z_text,
+)
 from serendip.statistics.pvalues import z_value
 
 __all__ = [
-    "GLOSSARY", "choice_sentence", "describe_look", "effective_sentence", "global_label", "headline", "is_excess", "look_name",
+    "GLOSSARY", "choice_sentence", "describe_look", "effective_sentence", "global_label", "headline", "is_excess", "left_out_sentence", "look_name",
     "method_and_cut", "sentence", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
 ]  # fmt: skip
 
@@ -65,10 +75,6 @@ def global_label(overall: GlobalResult) -> str:
     return f"global p {'=' if toys_exhausted(overall) is None else '<'} {p_text(overall.p)}"
 
 
-def _looks(n: int) -> str:
-    return "1 look" if n == 1 else f"{n} looks"
-
-
 def describe_look(look: Look) -> str:
     """One look in a phrase: counts and local significance."""
     if look.dead is not None:
@@ -78,13 +84,28 @@ def describe_look(look: Look) -> str:
         return f"{expected} background events expected"
     # p = 1 is no distance from the background
     local = "no excess" if look.z_local is None else f"local {z_text(look.z_local)}"
-    events = "event" if look.observed == 1 else "events"
-    return f"{number(look.observed)} {events} observed, {expected} expected, {local} (p = {p_text(look.p_local)})"
+    return f"{counted(look.observed, 'event')} observed, {expected} expected, {local} (p = {p_text(look.p_local)})"
 
 
 def sentence(text: str | None) -> str:
     """The text with one full stop at its end; empty for none."""
     return f"{text.rstrip('.')}." if text else ""
+
+
+def left_out_sentence(record: Spectrum, unit: str) -> str:
+    """What of a spectrum the fit does not see, and why; empty if it sees all."""
+    parts = []
+    if record.left_out is not None:
+        below = record.edges[0]
+        names = []
+        for side in record.left_out.sides:
+            count = "all events" if side.n_events is None else counted(side.n_events, "event")
+            where = f"below {below:.5g}" if side.edges[0] < below else f"above {record.edges[-1]:.5g}"
+            names.append(f"{count} {where} {unit}")
+        parts.append(f"Left out, in grey: {' and '.join(names)} ({record.left_out.reason}).")
+    if record.masks:
+        parts.append(f"Masked: {', '.join(interval(mask, unit) for mask in record.masks)}.")
+    return "".join(f" {part}" for part in parts)
 
 
 def choice_sentence(run: Run) -> str:
@@ -105,7 +126,7 @@ def choice_sentence(run: Run) -> str:
 
 
 def _global_phrase(results: Results) -> str:
-    overall, looks = results.overall, _looks(results.n_looks)
+    overall, looks = results.overall, counted(results.n_looks, "look")
     if overall is None:
         return f"no global p-value was made ({looks})"
     n = toys_exhausted(overall)
@@ -174,7 +195,7 @@ def verdict(results: Results) -> str:
     scope = "Globally" if results.overall is not None else "Locally"
     if not is_excess(results):
         dead = len(results.looks) - len(results.seeing)
-        blind = f"; {_looks(dead)} could see nothing" if dead else ""
+        blind = f"; {counted(dead, 'look')} could see nothing" if dead else ""
         return f"Background alone explains the data of this run{blind}."
     if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
         bound = results.overall.bonferroni
@@ -204,7 +225,7 @@ def trials_sentence(results: Results) -> str:
     if overall.gross_vitells is not None:
         checks.append(f"Gross–Vitells p = {p_text(overall.gross_vitells)}")
     if overall.bonferroni is not None:
-        checks.append(f"Bonferroni ({_looks(results.n_looks)}) p ≤ {p_text(overall.bonferroni)}")
+        checks.append(f"Bonferroni ({counted(results.n_looks, 'look')}) p ≤ {p_text(overall.bonferroni)}")
     if checks:
         parts.append(f"Cross-checks without these toys: {', '.join(checks)}.")
     return " ".join(part for part in parts if part)
