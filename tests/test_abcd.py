@@ -357,7 +357,7 @@ def test_closure_with_weights_and_given_cuts():
         (lambda: AbcdCounts(1.0, 2.0, 3.0, 0.0), "region D .* is empty"),
         (lambda: AbcdCounts(1.0, -2.0, 3.0, 4.0), "not negative"),
         (lambda: AbcdCounts(1.0, 2.0, 3.0, 4.0, (1.0, 0.0, 1.0, 1.0)), "scale .* must be positive"),
-        (lambda: abcd_counts([1.0, np.nan], [1.0, 2.0], 0.0, 0.0), "x is not finite in 1 events"),
+        (lambda: abcd_counts([1.0, np.nan], [1.0, 2.0], 0.0, 0.0), "x is not finite in 1 event"),
         (lambda: abcd_counts([1.0], [1.0, 2.0], 0.0, 0.0), "equal length"),
         (lambda: abcd_counts([1.0], [1.0], np.inf, 0.0), "cuts must be numbers"),
         (lambda: abcd_counts([-1.0], [-1.0], 0.0, 0.0, weights=[-1.0]), "weights must be finite"),

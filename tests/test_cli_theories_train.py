@@ -309,8 +309,8 @@ def test_simulate_makes_both_folders_and_continues(tmp_path, capsys):
     arguments += ["--events", "20", "--background-events", "15", "--max-generated", "250"]
     assert run(arguments) == 0
     text = capsys.readouterr().out
-    assert f"{tmp_path / 'SM'}: 1 files" in text
-    assert f"{tmp_path / 'BSM'}: 1 files" in text
+    assert f"{tmp_path / 'SM'}: 1 file," in text
+    assert f"{tmp_path / 'BSM'}: 1 file," in text
     standard, theory = (
         tmp_path / "SM" / "ttbar_lpqq_pt400.csv",
         tmp_path / "BSM" / "stop1000_t_neutralino300.csv",

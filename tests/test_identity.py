@@ -129,7 +129,7 @@ def test_groups_need_a_value_in_each_row() -> None:
     def rows(i: int) -> str:
         return f"row {i + 10}"
 
-    with pytest.raises(InputError, match=r"group column 'g' is missing in 1 rows, first in row 11"):
+    with pytest.raises(InputError, match=r"group column 'g' is missing in 1 row, first in row 11"):
         group_codes("e", {"g": np.array([1.0, np.nan, 2.0])}, rows)
     with pytest.raises(InputError, match=r"group column 'g' is missing in 2 rows, first in row 10"):
         group_codes("e", {"g": np.array([None, "a", None], dtype=object)}, rows)

@@ -132,7 +132,7 @@ def test_files_without_rows_are_left_out(tmp_path: Path, caplog: pytest.LogCaptu
     folder = parts(tmp_path / "set", m=[M, M[:0], M], x=[M, None, M])
     with caplog.at_level(logging.WARNING):
         assert len(read(folder, mass="m", features=["x"], for_training=False)) == 4
-    assert "1 files without rows, first 'p1.parquet'" in caplog.text
+    assert "1 file without rows, first 'p1.parquet'" in caplog.text
     with pytest.raises(InputError, match="no rows in any of 2 files"):
         read(parts(tmp_path / "none", m=[M[:0], M[:0]]), mass="m")
 

@@ -143,7 +143,7 @@ def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(f"m,e\n1,{2**62 + 1}\n2,\n3,{2**62 + 2}\n")
     events = read(tmp_path / "b.csv", mass="m", id="e", where="m != 2")
     assert events.ids.tolist() == [2**62 + 1, 2**62 + 2]
-    with pytest.raises(InputError, match="id column 'e' is missing in 1 rows, first in row 1"):
+    with pytest.raises(InputError, match="id column 'e' is missing in 1 row, first in row 1"):
         read(tmp_path / "b.csv", mass="m", id="e")
 
 

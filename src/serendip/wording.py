@@ -1,8 +1,8 @@
-"""Words of messages that follow a number."""
+"""Numbers of messages with what they count."""
 
 from __future__ import annotations
 
-__all__ = ["noun"]
+__all__ = ["counted", "noun"]
 
 
 def noun(n: float, one: str, many: str | None = None) -> str:
@@ -10,3 +10,8 @@ def noun(n: float, one: str, many: str | None = None) -> str:
     if n == 1:
         return one
     return f"{one}s" if many is None else many
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun, or noun and verb: ``1 event``, ``12 events``."""
+    return f"{n} {noun(n, one, many)}"

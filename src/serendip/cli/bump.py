@@ -10,6 +10,7 @@ import typer
 
 from serendip.cli.options import Group, Masks, Table
 from serendip.errors import InputError
+from serendip.wording import counted
 
 __all__ = ["bump"]
 
@@ -131,7 +132,7 @@ def _range_lines(left_out: Any, masks: Any) -> list[str]:
     lines = []
     if left_out.below or left_out.above:
         parts = [
-            f"{n} events {side} {edge:.5g} GeV"
+            f"{counted(n, 'event')} {side} {edge:.5g} GeV"
             for n, side, edge in (
                 (left_out.below, "below", left_out.low),
                 (left_out.above, "above", left_out.high),

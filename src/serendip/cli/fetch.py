@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from serendip.errors import InputError
+from serendip.wording import counted
 
 __all__ = ["fetch"]
 
@@ -65,7 +66,7 @@ def fetch(
     if list_files:
         for file in files:
             typer.echo(f"{readable_size(file.size):>10}  {file.name}  {file.algorithm}:{file.checksum}")
-        typer.echo(f"{readable_size(sum(file.size for file in files)):>10}  in {len(files)} files")
+        typer.echo(f"{readable_size(sum(file.size for file in files)):>10}  in {counted(len(files), 'file')}")
         return
     assert out is not None
     with _Bars() as bars:

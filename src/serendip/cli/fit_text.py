@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serendip.statistics.signal_fit import FEW_EVENTS
+from serendip.wording import counted
 
 if TYPE_CHECKING:
     from serendip.statistics.signal_fit import SignalFit
@@ -68,7 +69,8 @@ def _simulation(result: SpectrumFitResult) -> list[str]:
     if result.simulation is None:
         return []
     merged = (
-        f"; {result.negative_bins} bins below zero are one with their neighbours"
+        f"; {counted(result.negative_bins, 'bin below zero is one with its', 'bins below zero are one with their')} "
+        "neighbours"
         if result.negative_bins
         else ""
     )
@@ -104,7 +106,7 @@ def scan_text(found: MassScan) -> str:
     best = scan.best
     low, high = scan.p_interval_68
     lines = [
-        f"{len(scan.mass)} masses from {scan.mass[0]:g} to {scan.mass[-1]:g} GeV, background {', '.join(found.background)}",
+        f"{counted(len(scan.mass), 'mass', 'masses')} from {scan.mass[0]:g} to {scan.mass[-1]:g} GeV, background {', '.join(found.background)}",
         *(f"{line}; no mass is tested there" for line in _masked(found.masks)),
         f"largest excess at {scan.mass[best]:.4g} GeV: {scan.mu[best]:.4g} events, {scan.z[best]:.2f} sigma local",
         f"global p = {scan.p_global:.3g} [{low:.2g}, {high:.2g}], {scan.z_global:.2f} sigma ({scan.n_toys} toys, refitted)",

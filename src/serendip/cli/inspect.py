@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serendip.cli.options import Group, Table
+from serendip.wording import counted
 
 if TYPE_CHECKING:
     from serendip.events.audit import Audit, ColumnAudit
@@ -60,7 +61,8 @@ def inspect(
     cut = f" ({found.rows} pass the cut)" if where else ""
     place = f", table {found.tree}" if found.tree else ""
     print(
-        f"{found.file}: {found.format}{place}, {found.rows_in_file} rows{cut}, {len(found.columns)} columns\n"
+        f"{found.file}: {found.format}{place}, {counted(found.rows_in_file, 'row')}{cut}, "
+        f"{counted(len(found.columns), 'column')}\n"
     )
     _print_table([_cells(column) for column in found.columns])
     for sentence in _findings(found):
@@ -129,7 +131,8 @@ def _findings(found: Audit) -> list[str]:
 
     sentences = [""]
     sentences += [
-        f"Left out by the cut: {count} rows ({reason})." for reason, count in found.undecided.items()
+        f"Left out by the cut: {counted(count, 'row')} ({reason})."
+        for reason, count in found.undecided.items()
     ]
     refused = [
         f"{column.name} ({reason})" for column in found.columns if (reason := _refusal(column, found.rows))
@@ -149,7 +152,7 @@ def _findings(found: Audit) -> list[str]:
     if found.duplicated_ids is not None:
         count = found.duplicated_ids
         sentences.append(
-            f"Repeated ids: {count} rows. A search refuses them: rows of one event depend on each other; name the column with "
+            f"Repeated ids: {counted(count, 'row')}. A search refuses them: rows of one event depend on each other; name the column with "
             "--group in place of --id."
             if count
             else "All ids differ."
@@ -161,9 +164,9 @@ def _findings(found: Audit) -> list[str]:
     if found.weights is not None:
         worth = found.weights
         grouped = any(column.role == "group" for column in found.columns)
+        groups = f" in {counted(worth.n_events, 'group')}" if grouped else ""
         sentences.append(
-            f"Effective number of events, (Σw)²/Σw²: {worth.effective:.5g} of {found.rows}"
-            f"{f' in {worth.n_events} groups' if grouped else ''}."
+            f"Effective number of events, (Σw)²/Σw²: {worth.effective:.5g} of {found.rows}{groups}."
         )
     if found.mass_correlated:
         sentences.append(
@@ -192,5 +195,5 @@ def _findings(found: Audit) -> list[str]:
         sentences.append(f"Not usable: {', '.join(names[:8])}{more}. {which} {why}.")
     if len(reasons) > REASONS:
         rest = sum(len(names) for names in list(reasons.values())[REASONS:])
-        sentences.append(f"Not usable for other reasons: {rest} columns; --json lists all.")
+        sentences.append(f"Not usable for other reasons: {counted(rest, 'column')}; --json lists all.")
     return sentences if len(sentences) > 1 else ["", "Nothing wrong was found."]

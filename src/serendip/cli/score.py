@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from serendip.wording import counted
+
 __all__ = ["score"]
 
 
@@ -45,7 +47,9 @@ def score(
 
     region = None if window is None else parse_window(window, run_config(run).unit)
     summaries = score_file(run, file, out, method=method, window=region, tree=tree)
-    typer.echo(f"{summaries[0].n_events} events of {shown(file)}, scored by {len(summaries)} models of {run}")
+    typer.echo(
+        f"{counted(summaries[0].n_events, 'event')} of {shown(file)}, scored by {counted(len(summaries), 'model')} of {run}"
+    )
     for summary in summaries:
         cuts = ", ".join(f"{n} at background efficiency {p:g}" for p, n in summary.n_selected.items())
         typer.echo(f"{summary.method} {summary.window}: {summary.n_in_window} in the window, of these {cuts}")
@@ -54,7 +58,7 @@ def score(
     if worst.n_outside:
         parts = ", ".join(f"{name}: {n}" for name, n in worst.outside.items() if n)
         typer.echo(
-            f"{worst.n_outside} events have a feature outside the range of training ({parts}); their scores are "
-            "extrapolated"
+            f"{counted(worst.n_outside, 'event has', 'events have')} a feature outside the range of training ({parts}), where "
+            "scores are extrapolated"
         )
     typer.echo(f"scores: {out}")

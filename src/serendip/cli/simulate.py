@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self, cast
 import typer
 
 from serendip.errors import InputError
+from serendip.wording import counted
 
 __all__ = ["app"]
 
@@ -125,7 +126,7 @@ def channel(
     for result in results:
         inside = ", ".join(f"{name}: {number}" for name, number in result.selected.items())
         typer.echo(
-            f"{result.name}: {result.events} events ({inside}) of {result.generated} generated, "
+            f"{result.name}: {counted(result.events, 'event')} ({inside}) of {result.generated} generated, "
             f"sigma {result.cross_section_pb:.4g} +- {result.cross_section_error_pb:.2g} pb, "
             f"weight {result.weight:.4g} at 10/fb"
         )
@@ -136,7 +137,7 @@ def channel(
             "selected ones; raise --max-generated, ask for other channels or leave it out",
             err=True,
         )
-    typer.echo(f"{out}: {len(results)} files, settings and numbers in settings.json")
+    typer.echo(f"{out}: {counted(len(results), 'file')}, settings and numbers in settings.json")
 
 
 def _names(text: str, known: Container[str]) -> list[str]:
@@ -200,7 +201,7 @@ class _Bars:
             return
         self._bar.update(self._tasks[name], completed=selected, generated=generated, visible=not full)
         if full and not sys.stderr.isatty():
-            typer.echo(f"  done: {name}, {selected} events of {generated} generated", err=True)
+            typer.echo(f"  done: {name}, {counted(selected, 'event')} of {generated} generated", err=True)
 
 
 def _three(text: str) -> tuple[float, float, float]:

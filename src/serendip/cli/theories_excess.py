@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from serendip.errors import InputError
+from serendip.wording import counted, noun
 
 if TYPE_CHECKING:
     from serendip.theories.excess import ChannelsExcess, ExcessResult, Normalise
@@ -125,16 +126,16 @@ def _table(events: ChannelScores, result: ExcessResult) -> str:
     left = "the data outside the region" if result.normalise == "data" else "the weights (luminosity)"
     lines = [
         f"channel {events.channel}, {events.model}",
-        f"data: {result.n_data} events in the channel, of {events.data_read} read",
+        f"data: {counted(result.n_data, 'event')} in the channel, of {events.data_read} read",
         f"simulation: {result.n_simulation} events in the channel that did not train, of {events.simulation_read} read",
-        f"left out because they trained: {events.trained} simulated events",
+        f"left out because they trained: {events.trained} simulated {noun(events.trained, 'event')}",
         f"normalised to {left}; relative systematic {result.systematic:g}",
     ]
     if events.data_weight is not None:
         lines.append(f"all data events have weight {events.data_weight:g}; each counts as one event")
     if events.data_copies:
         lines.append(
-            f"{events.data_copies} data events share event ID and process with another: p-values hold for independent events only"
+            f"{events.data_copies} data {noun(events.data_copies, 'event shares', 'events share')} event ID and process with another: p-values hold for independent events only"
         )
     lines += ["", "eps_B     observed  expected              sim. events  local p     Z"]
     for r in result.regions:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from serendip.errors import InputError
+from serendip.wording import counted
 
 if TYPE_CHECKING:
     from serendip.theories.evaluate import Evaluation
@@ -190,14 +191,17 @@ def evaluate(
     typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else _table(found))
     if out is not None:
         write_results(out, found, name)
-        typer.echo(f"{out}: {len(found.merits)} rows, points that are not reliable included", err=True)
+        typer.echo(
+            f"{out}: {counted(len(found.merits), 'row')}, points that are not reliable included",
+            err=True,
+        )
 
 
 def _summary(trained: MixtureClassifier, record: TrainingRecord) -> str:
     treatment = "harmonised" if record.harmonised else "as published"
     lines = [
-        f"channel {record.channel}, {treatment}: {sum(record.background.values())} background events of {len(record.background)} files",
-        f"and {len(record.theories)} theories trained, with these numbers of events:",
+        f"channel {record.channel}, {treatment}: {sum(record.background.values())} background events of {counted(len(record.background), 'file')}",
+        f"and {counted(len(record.theories), 'theory', 'theories')} trained, with these numbers of events:",
     ]
     lines += [f"  {name} ({record.families[name]}): {number}" for name, number in record.theories.items()]
     lines.append(f"kept for tests: {record.test_fraction:.0%} of the events of each file")
@@ -207,7 +211,7 @@ def _summary(trained: MixtureClassifier, record: TrainingRecord) -> str:
     total = sum(gains.values()) or 1.0
     best = [f"{name} {gain / total:.0%}" for name, gain in list(gains.items())[:_SHOWN]]
     lines.append(
-        f"{trained.rounds} trees, AUC {trained.validation_auc:.4f} on the events that decided when to stop; "
+        f"{counted(trained.rounds, 'tree')}, AUC {trained.validation_auc:.4f} on the events that decided when to stop; "
         "'serendip theories evaluate' measures events that decided nothing"
     )
     lines.append(f"features by gain: {', '.join(best)}")
@@ -239,7 +243,7 @@ def _table(found: Evaluation) -> str:
     if trained:
         lines.append(f"trained on, so measured with their test events: {', '.join(trained)}")
     for (signal, channel), number in found.left_out.items():
-        lines.append(f"left out: {signal} in channel {channel}, {number} events")
+        lines.append(f"left out: {signal} in channel {channel}, {counted(number, 'event')}")
     lines.append("")
     if found.total is None:
         lines.append("no point is reliable, so there is no total improvement; all points:")
@@ -261,7 +265,7 @@ def _reason(found: Evaluation) -> str:
 
 def _total(total: TotalImprovement) -> str:
     return (
-        f"total improvement of {len(total.signals)} signals: min {total.minimum:.2f} +- {total.minimum_error:.2f}, median "
+        f"total improvement of {counted(len(total.signals), 'signal')}: min {total.minimum:.2f} +- {total.minimum_error:.2f}, median "
         f"{total.median:.2f} +- {total.median_error:.2f}, max {total.maximum:.2f} +- {total.maximum_error:.2f}"
     )
 

@@ -12,6 +12,7 @@ from serendip.errors import InputError
 from serendip.events.expressions import Expression, decide
 from serendip.events.expressions.values import missing
 from serendip.events.jagged import Jagged
+from serendip.wording import counted
 
 __all__ = ["apply_cut"]
 
@@ -47,6 +48,6 @@ def apply_cut(
         left_out[f"cut '{where.text}' undecided, {reason}"] = count
     rows = np.flatnonzero(passing)
     if len(rows) == 0:
-        more = "".join(f"; {reason} in {count} rows" for reason, count in left_out.items())
+        more = "".join(f"; {reason} in {counted(count, 'row')}" for reason, count in left_out.items())
         raise InputError(f"{file}: the cut '{where.text}' leaves no event of {len(passing)}{more}")
     return rows, left_out

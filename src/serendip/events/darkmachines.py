@@ -28,6 +28,7 @@ from serendip.events.darkmachines_lines import (
     tidy,
 )
 from serendip.events.objects import ObjectEvents, concatenate
+from serendip.wording import counted
 
 __all__ = ["BadLines", "ReadReport", "Source", "read_chunks", "read_events"]
 
@@ -109,7 +110,8 @@ class ReadReport:
 
     def describe(self) -> str:
         """Text for people: the counts, and for each reason the first lines."""
-        words = [f"{self.file}: {self.lines} lines, {self.read} events read, {self.skipped} lines skipped"]
+        read, skipped = counted(self.read, "event"), counted(self.skipped, "line")
+        words = [f"{self.file}: {counted(self.lines, 'line')}, {read} read, {skipped} skipped"]
         for reason, lines in self.bad.items():
             examples = "; ".join(f"line {number}: '{text}'" for number, text in lines.first)
             more = "; ..." if lines.count > len(lines.first) else ""

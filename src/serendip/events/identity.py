@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.expressions import split_expressions
 from serendip.events.expressions.values import EXACT, missing
+from serendip.wording import counted
 
 __all__ = ["ALONE", "COPIES", "Place", "checked_ids", "column_list", "content_codes", "group_codes"]
 
@@ -68,7 +69,7 @@ def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], place: Place) ->
         first = ":".join(str(values[a]) for values in keys)
         names = ",".join(ids)
         raise InputError(
-            f"{file}: the id '{names}' is repeated in {len(same)} rows, first '{first}' in {place(a)} and {place(b)}; "
+            f"{file}: the id '{names}' is repeated in {counted(len(same), 'row')}, first '{first}' in {place(a)} and {place(b)}; "
             "rows of the same event depend on each other, and a p-value that takes them as independent is wrong. Copies: "
             "remove them. Several candidates of one event, or one generated event used many times: name it with "
             f"--group {names} in place of --id"
@@ -140,7 +141,7 @@ def _exact(file: str, role: str, name: str, values: NDArray[Any], place: Place) 
     absent = np.flatnonzero(missing(values))
     if len(absent):
         raise InputError(
-            f"{file}: {role} column '{name}' is missing in {len(absent)} rows, first in {place(absent[0])}; "
+            f"{file}: {role} column '{name}' is missing in {counted(len(absent), 'row')}, first in {place(absent[0])}; "
             f"expected one {role} for each row; remove these rows with --where '!isnan({name})'"
         )
     values = np.ma.getdata(values)
@@ -160,7 +161,7 @@ def _exact(file: str, role: str, name: str, values: NDArray[Any], place: Place) 
         empty = [row for row, value in enumerate(values) if value is None]
         if empty:
             raise InputError(
-                f"{file}: {role} column '{name}' is missing in {len(empty)} rows, first in {place(empty[0])}; "
+                f"{file}: {role} column '{name}' is missing in {counted(len(empty), 'row')}, first in {place(empty[0])}; "
                 f"expected one {role} for each row"
             )
     return values.astype(str)

@@ -26,6 +26,7 @@ from serendip.events.jagged import Jagged
 from serendip.events.presets import preset_table
 from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
 from serendip.events.weights import explain_negative_weights
+from serendip.wording import counted
 
 __all__ = ["ROW", "UNITS", "read"]
 
@@ -282,7 +283,7 @@ def _finite(
         if roles.weight is not None and text == roles.weight.text:
             first = int(np.flatnonzero(~good)[0])
             raise InputError(
-                f"{name}: weight '{text}' is NaN or infinite in {bad} rows, first in {place(first)}; expected "
+                f"{name}: weight '{text}' is NaN or infinite in {counted(bad, 'row')}, first in {place(first)}; expected "
                 "finite weights that are not negative; remove these rows with --where"
             )
         why = ": no such object, NaN or infinite" if text in objects else " is NaN or infinite"
@@ -316,7 +317,7 @@ def _check(
     if roles.mass and ranges[roles.mass.text][0] <= 0:
         bad = np.flatnonzero(mass <= 0)
         raise InputError(
-            f"{name}: the mass '{roles.mass.text}' is zero or negative in {len(bad)} rows, first in "
+            f"{name}: the mass '{roles.mass.text}' is zero or negative in {counted(len(bad), 'row')}, first in "
             f"{place(bad[0])} ({mass[bad[0]]:g}); remove them with --where '{roles.mass.text} > 0'"
         )
     order = _ranks(mass)
@@ -346,7 +347,7 @@ def _check(
         if low < 0 and not negative_weights:
             bad = np.flatnonzero(weight < 0)
             raise InputError(
-                f"{name}: weight '{roles.weight.text}' is negative in {len(bad)} rows, first in "
+                f"{name}: weight '{roles.weight.text}' is negative in {counted(len(bad), 'row')}, first in "
                 f"{place(bad[0])} ({weight[bad[0]]:g}): {explain_negative_weights(weight)}"
             )
         if low == high == 0:
@@ -361,7 +362,7 @@ def _label(table: Table, column: str, values: NDArray[Any], place: Place) -> NDA
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values))
         raise InputError(
-            f"{table.name}: label '{column}' is NaN in {len(bad)} rows, first in {place(bad[0])}; "
+            f"{table.name}: label '{column}' is NaN in {counted(len(bad), 'row')}, first in {place(bad[0])}; "
             "expected 1 for signal and 0 for background"
         )
     return values

@@ -21,6 +21,7 @@ from serendip.density import storage
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method, MethodConfig, as_splits, require_events
+from serendip.wording import counted
 
 if TYPE_CHECKING:
     from serendip.density.autoencoder import AutoencoderNetworks
@@ -64,8 +65,7 @@ class Autoencoder(Method):
         d = len(events.features)
         if self._bottleneck(d) >= d:
             raise InputError(
-                f"an autoencoder with a bottleneck of {self._bottleneck(d)} learns nothing from {d} "
-                f"feature{'s' if d != 1 else ''}: it needs fewer numbers in the middle than features"
+                f"an autoencoder with a bottleneck of {self._bottleneck(d)} learns nothing from {counted(d, 'feature')}: it needs fewer numbers in the middle than features"
             )
         for mask in as_splits(splits, len(events)):
             require_events(mask & (events.weights > 0), self.config.min_events, "sample", window)

@@ -176,7 +176,7 @@ def closure(page: Page) -> tuple[list[Group], list[Group]]:
             continue
         shown = _same(record, results.headline(record.method))
         auc = f"AUC {words.with_error(record.auc, record.auc_error)} (0.5 = cannot be told apart)"
-        events = "" if record.n_events is None else f", {words.number(record.n_events)} events"
+        events = "" if record.n_events is None else f", {words.counted(record.n_events, 'event')}"
         title = f"{record.method}, {words.interval(record.window, pictures.unit)}: {auc}{events}"
         panels = [
             page.panel(
@@ -209,7 +209,7 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
         shown = _same(record, look) and record.working_point == look.working_point
         title = (
             f"{record.method}, {words.interval(record.window, pictures.unit)}, "
-            f"{words.cut(record.working_point)}: {words.number(record.n)} events"
+            f"{words.cut(record.working_point)}: {words.counted(record.n, 'event')}"
         )
         if record.learned_signal is not None:
             title += f"; learned signal: {words.signal_share(record.learned_signal)}"

@@ -26,6 +26,7 @@ from serendip.report.theory_claims import (
 from serendip.report.theory_panels import best_names
 from serendip.report.words import Note, with_error
 from serendip.study.resonant_answer import INPUTS
+from serendip.wording import counted, noun
 
 __all__ = [
     "GLOSSARY",
@@ -387,6 +388,10 @@ def notes(results: Mapping[str, Any], guards: Mapping[str, Sequence[Guard]], dro
         )
     if dropped:
         found.append(
-            Note("Saturation", f"{dropped} steps of curves have an order without a number and are not drawn.")
+            Note(
+                "Saturation",
+                f"{counted(dropped, 'step of a curve has', 'steps of curves have')} an order without a number and "
+                f"{noun(dropped, 'is', 'are')} not drawn.",
+            )
         )
     return found

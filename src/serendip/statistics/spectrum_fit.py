@@ -22,6 +22,7 @@ from serendip.statistics.scans import Q0Scan, q0_scan
 from serendip.statistics.signal_fit import SignalFit, fit_signal
 from serendip.statistics.signals import SignalShape, gaussian
 from serendip.statistics.spurious import SIGNAL_SHARE, SpuriousSignal, spurious_signal
+from serendip.wording import counted
 
 __all__ = ["MassScan", "SpectrumFitResult", "fit_resonance", "scan_masses", "spectrum_histogram"]
 
@@ -369,7 +370,9 @@ def spectrum_histogram(
         per_bin = _DEFAULT_BIN if width is None else width / _BINS_PER_WIDTH
         bins = int(np.clip(np.log(high / low) / per_bin, 12, _MOST_BINS))
     if bins < 6:
-        raise InputError(f"{bins} bins are too few to fit signal and background; at least 6 are needed")
+        raise InputError(
+            f"{counted(bins, 'bin is', 'bins are')} too few to fit signal and background; at least 6 are needed"
+        )
     if width is not None and np.log(high / low) / bins > _WIDEST_BIN * width:
         raise InputError(
             f"{bins} bins between {low:g} and {high:g} GeV are {np.log(high / low) / bins:.2g} of the mass wide, and the signal is "

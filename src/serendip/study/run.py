@@ -23,6 +23,7 @@ from serendip.study.tasks import Task, load_outcome, run_task, sample_file
 from serendip.theories.merit_samples import group_squares
 from serendip.theories.sample_cache import read_samples, write_samples
 from serendip.theories.samples import ChannelSamples, read_channel_samples, sample_files
+from serendip.wording import noun
 
 __all__ = ["Progress", "read_results", "run_study"]
 
@@ -199,7 +200,7 @@ def _prepare(config: StudyConfig, out: Path, progress: Progress) -> dict[str, An
         changed = sorted(name for name in before.keys() | files.keys() if before.get(name) != files.get(name))
         if changed:
             raise InputError(
-                f"--out {out}: {len(changed)} sample files are others than when the study began ({changed[0]} ...); choose another "
+                f"--out {out}: {len(changed)} sample {noun(len(changed), 'file has', 'files have')} changed since the study began ({changed[0]} ...); choose another "
                 "folder"
             )
     else:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.objects import KINDS, ObjectEvents
+from serendip.wording import noun
 
 __all__ = [
     "COMPONENTS",
@@ -183,7 +184,7 @@ def energies(events: ObjectEvents, missing: MissingEnergy = "massless") -> tuple
     if missing == "refuse":
         first = int(np.argmax(absent))
         raise InputError(
-            f"{n_absent:,} objects have no energy, the first in event {int(events.event_of[first])} (counted from 0); "
+            f"{n_absent:,} {noun(n_absent, 'object has', 'objects have')} no energy, the first in event {int(events.event_of[first])} (counted from 0); "
             "take them as massless, or use a file with four components for each object"
         )
     energy = events.energy.copy()

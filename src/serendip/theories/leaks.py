@@ -37,6 +37,7 @@ from serendip.theories.leak_tests import (
     support_edge,
 )
 from serendip.theories.merits import BackgroundScores
+from serendip.wording import counted
 
 __all__ = ["EdgeLeak", "FormLeak", "LeakReport", "Separation", "audit"]
 
@@ -107,7 +108,9 @@ def audit(
 
 def _check(name: str, events: ObjectEvents) -> None:
     if len(events) < MIN_EVENTS:
-        raise InputError(f"the {name} has {len(events)} events; an audit needs at least {MIN_EVENTS}")
+        raise InputError(
+            f"the {name} has {counted(len(events), 'event')}; an audit needs at least {MIN_EVENTS}"
+        )
     for column in ("met", "met_phi", "pt", "eta", "phi"):
         values = getattr(events, column)
         if not np.isfinite(values).all():

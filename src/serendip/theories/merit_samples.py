@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from serendip.errors import InputError
+from serendip.wording import noun
 
 __all__ = [
     "LEVEL",
@@ -68,7 +69,7 @@ def sample(name: str, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Arr
     wrong = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
     if len(wrong):
         raise InputError(
-            f"{len(wrong)} {name} weights are negative or not finite, the first ({w[wrong[0]]:g}) that of event "
+            f"{len(wrong)} {name} {noun(len(wrong), 'weight is', 'weights are')} negative or not finite, the first ({w[wrong[0]]:g}) that of event "
             f"{wrong[0]}; efficiencies need weights of zero or more"
         )
     counts = w > 0

@@ -24,6 +24,7 @@ from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import MixtureClassifier, MixtureConfig, TheorySample, train_mixture
 from serendip.theories.samples import read_channel_samples
+from serendip.wording import counted
 
 __all__ = [
     "TrainingRecord",
@@ -273,7 +274,7 @@ def train_channel(
         rotate=rotate,
         split_seed=config.seed,
     )
-    left_out |= {name: f"{n} events in the channel, too few" for name, n in found.left_out.items()}
+    left_out |= {name: f"{counted(n, 'event')} in the channel, too few" for name, n in found.left_out.items()}
     trained_background: dict[str, int] = {}
     keep = _trains(found.background, test_fraction)
     ends = np.cumsum([found.kept[path.stem][1] for path in standard])
@@ -285,7 +286,7 @@ def train_channel(
     ]
     for sample in mixed:
         if len(sample.x) < _FEWEST:
-            left_out[sample.name] = f"{len(sample.x)} events left to train, too few"
+            left_out[sample.name] = f"{counted(len(sample.x), 'event')} left to train, too few"
     mixed = [sample for sample in mixed if len(sample.x) >= _FEWEST]
     if not mixed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())

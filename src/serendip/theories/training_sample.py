@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from serendip.errors import InputError
+from serendip.wording import counted
 
 __all__ = ["SampleConfig", "TheorySample", "TrainingSample", "training_sample"]
 
@@ -227,7 +228,7 @@ def _check_events(sample: TheorySample, n_features: int, layout: Layout) -> None
         raise InputError(f"'{sample.name}': events of shape {x.shape}, but {n_features} features are named")
     if len(x) < _FEWEST_EVENTS:
         raise InputError(
-            f"'{sample.name}' has {len(x)} events, at least {_FEWEST_EVENTS} are needed to train"
+            f"'{sample.name}' has {counted(len(x), 'event')}, at least {_FEWEST_EVENTS} are needed to train"
         )
     if not np.isfinite(x).all():
         place = np.argwhere(~np.isfinite(x))[0]

@@ -22,6 +22,7 @@ from serendip.events.expressions import split_expressions
 from serendip.events.expressions.values import same_integers
 from serendip.events.formats.sources import SUFFIXES
 from serendip.events.formats.table import Table, as_array
+from serendip.wording import counted
 
 __all__ = ["Friends", "Joint", "joint_of"]
 
@@ -238,7 +239,7 @@ def _partners(what: str, first: Table, other: Table, keys: Sequence[str]) -> NDA
         row = int(again[0])
         value = ":".join(str(theirs[key][row]) for key in keys)
         raise InputError(
-            f"{what}: the id '{','.join(keys)}' is repeated in {len(again)} rows of the second, first '{value}' in "
+            f"{what}: the id '{','.join(keys)}' is repeated in {counted(len(again), 'row')} of the second, first '{value}' in "
             f"{other.place(row)} and {other.place(int(row_of[known[row]]))}; each event needs one partner; add the run (by run,event) or "
             "remove the copies"
         )

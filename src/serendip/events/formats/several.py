@@ -17,6 +17,7 @@ from serendip.events.formats.join import common_type, join
 from serendip.events.formats.sources import Files
 from serendip.events.formats.table import EMPTY, TEXT, Table
 from serendip.events.formats.text_layout import is_number
+from serendip.wording import counted
 
 __all__ = ["SeveralFiles"]
 
@@ -95,9 +96,11 @@ class SeveralFiles(Table):
                 else errors[0]
             )
         if not self._parts:
-            raise InputError(f"{self.name}: no rows in any of {len(empty)} files, first '{empty[0]}'")
+            raise InputError(
+                f"{self.name}: no rows in any of {counted(len(empty), 'file')}, first '{empty[0]}'"
+            )
         if empty:
-            log.warning("%s: %d files without rows, first '%s'", self.name, len(empty), empty[0])
+            log.warning("%s: %s without rows, first '%s'", self.name, counted(len(empty), "file"), empty[0])
         self._starts = np.concatenate([[0], np.cumsum([part.n_rows for part in self._parts])])
         self.n_rows = int(self._starts[-1])
         self._size = sum(path.stat().st_size for path in files.paths)

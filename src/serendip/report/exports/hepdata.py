@@ -15,6 +15,7 @@ from serendip.errors import InputError
 from serendip.report.counting import poisson_errors
 from serendip.report.exports.target import export_folder
 from serendip.report.load import Look, Run, Spectrum, read_run
+from serendip.wording import counted
 
 __all__ = ["export_hepdata"]
 
@@ -78,7 +79,7 @@ def _cover(run: Run) -> dict[str, Any]:
     said = "" if overall is None else f" The global p-value is {overall.p:.3g} ({overall.trials})."
     return {
         "comment": f"Model-agnostic search for a resonance in {run.diagnostics.mass_name} with the methods "
-        f"{', '.join(run.results.methods)}: {len(run.results.looks)} looks.{said} Made with serendip "
+        f"{', '.join(run.results.methods)}: {counted(len(run.results.looks), 'look')}.{said} Made with serendip "
         f"{run.manifest.serendip}.",
         "additional_resources": [
             {
@@ -295,7 +296,7 @@ def _selected(run: Run) -> list[_Table]:
             tables.append(
                 _Table(
                     _short(f"Selected events of look {record.look}: {feature.name}", None),
-                    f"Distribution of {feature.name} for the {record.n} events that pass the cut; events beyond the outer bins "
+                    f"Distribution of {feature.name} for the {counted(record.n, 'event that passes', 'events that pass')} the cut; events beyond the outer bins "
                     "are counted in them.",
                     [_bins(feature.name, list(zip(feature.edges, feature.edges[1:], strict=False)), units)],
                     columns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serendip.report.load import Closure, Correlation, Look, Run, SidebandExcess, Spectrum
-from serendip.report.words.numbers import interval, number, p_text, percent, with_error, z_text
+from serendip.report.words.numbers import counted, interval, number, p_text, percent, with_error, z_text
 from serendip.report.words.sentences import (
     effective_sentence,
     is_excess,
@@ -114,7 +114,7 @@ def _beside(run: Run, excess: SidebandExcess) -> Note:
     mask = f"{excess.low / scale:.5g}:{excess.high / scale:.5g}"
     change = "lower" if excess.window_without < excess.window_expected else "raise"
     counts = (
-        f"{number(excess.observed)} events, {with_error(excess.expected, excess.expected_error)} expected"
+        f"{counted(excess.observed, 'event')}, {with_error(excess.expected, excess.expected_error)} expected"
     )
     return Note(
         "An excess in the sidebands",

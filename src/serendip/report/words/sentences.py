@@ -116,7 +116,7 @@ def choice_sentence(run: Run) -> str:
         return ""
     parts = []
     if chosen.folds is not None:
-        parts.append(f"{chosen.folds} folds")
+        parts.append(counted(chosen.folds, "fold"))
     if chosen.working_points is not None:
         parts.append(f"ε_B = {' and '.join(percent(point) for point in chosen.working_points)}")
     return (

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
+from serendip.wording import counted
 
 __all__ = ["AbcdCounts", "abcd_counts", "abcd_regions", "group_squares", "region_sums"]
 
@@ -82,8 +83,9 @@ def abcd_regions(x: ArrayLike, y: ArrayLike, cut_x: float, cut_y: float) -> NDAr
     if x.shape != y.shape or x.ndim != 1:
         raise InputError(f"x and y must be two columns of equal length, not {x.shape} and {y.shape}")
     for name, values in (("x", x), ("y", y)):
-        if not np.all(np.isfinite(values)):
-            raise InputError(f"{name} is not finite in {np.count_nonzero(~np.isfinite(values))} events")
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        if bad:
+            raise InputError(f"{name} is not finite in {counted(bad, 'event')}")
     if not (np.isfinite(cut_x) and np.isfinite(cut_y)):
         raise InputError(f"the cuts must be numbers, not {cut_x:g} and {cut_y:g}")
     return np.asarray(2 * (x < cut_x) + (y < cut_y), dtype=np.int64)
