@@ -16,28 +16,39 @@ __all__ = [
     "COMBINATIONS",
     "SINGLE",
     "Combination",
+    "cauchy_log_p",
     "combined_log_p",
     "fold_sums",
     "folds_fitted",
+    "in_order",
     "tested_folds",
 ]
 
 Array = NDArray[np.float64]
-Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+Combination = Literal["weighted", "sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 COMBINATIONS: tuple[str, ...] = get_args(Combination)
 SINGLE = "single"
 """All events in one count: for a selection that nothing was trained for, so that there are no folds to combine."""
 
 
+# p-values of the Cauchy combination above this count as this one: one order that sees nothing must not silence the others
+_LARGEST_P = 0.9
+
+
+def in_order(combination: str) -> bool:
+    """Whether each fold is scored by models of earlier folds, so that the first is never tested."""
+    return combination == "weighted" or combination.startswith("sequential")
+
+
 def tested_folds(combination: str, n_folds: int) -> list[int]:
-    """Folds that are counted: the sequential scheme never tests fold 0, and without training there is one fold."""
+    """Folds that are counted: schemes with an order never test fold 0, and without training there is one fold."""
     if combination == SINGLE:
         return [0]
     if combination not in COMBINATIONS:
         raise InputError(f"unknown combination '{combination}'; expected one of: {', '.join(COMBINATIONS)}")
     if n_folds < 2:
         raise InputError(f"cross-training needs at least 2 folds, not {n_folds}")
-    return list(range(1 if combination.startswith("sequential") else 0, n_folds))
+    return list(range(1 if in_order(combination) else 0, n_folds))
 
 
 def folds_fitted(combination: str) -> bool:
@@ -71,7 +82,7 @@ def combined_log_p(
         What is counted, in the same units; None: single events.
     """
     tail = CompoundTail.of(()) if tail is None else tail
-    if combination in ("sequential", "kfold-summed", SINGLE):
+    if combination in ("weighted", "sequential", "kfold-summed", SINGLE):
         return tail.log_p(observed.sum(axis=-1), total, total_error)[0]
     at_least, above = tail.log_p(observed, expected, errors)
     if combination == "kfold-bonferroni":
@@ -93,3 +104,40 @@ def combined_log_p(
 def fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
     """Sum of weights in each fold."""
     return np.array([weights[fold == f].sum() for f in folds])
+
+
+def cauchy_log_p(log_p: Array) -> Array:
+    r"""``ln p`` of the Cauchy combination of p-values that may depend on each other (Liu and Xie, arXiv:1808.09011).
+
+    .. math:: p = \tfrac12 - \tfrac1\pi \arctan T, \qquad T = \frac1n \sum_i \tan\bigl((\tfrac12 - p_i) \pi\bigr)
+
+    The tail of :math:`T` is that of one Cauchy number under almost any dependence. p-values above 0.9 count as 0.9.
+
+    Parameters
+    ----------
+    log_p
+        Natural logarithms, shape ``(n, ...)``; they are combined over the first axis.
+
+    Returns
+    -------
+    Shape ``(...)``.
+
+    Examples
+    --------
+    >>> round(float(np.exp(cauchy_log_p(np.log(np.array([0.01, 0.5]))))), 4)
+    0.02
+    """
+    # tan((1/2 - p) pi) = cot(pi p) = 1 / (pi p) for small p: in units of the largest term nothing overflows
+    logs = np.minimum(np.asarray(log_p, dtype=float), np.log(_LARGEST_P))
+    smallest = logs.min(axis=0)
+    p = np.exp(logs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(
+            logs < -20.0, np.exp(smallest - logs) / np.pi, np.exp(smallest) / np.tan(np.pi * p)
+        )
+    mean = scaled.mean(axis=0)
+    far = smallest < -20.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        direct = np.log(0.5 - np.arctan(mean / np.exp(smallest)) / np.pi)
+        tail = smallest - np.log(np.pi * mean)
+    return np.asarray(np.where(far, tail, direct))

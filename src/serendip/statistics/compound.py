@@ -32,6 +32,7 @@ _POINTS_PER_SIGMA = 400.0
 _MOST_POINTS = 1 << 16
 _GRID = 8192
 _LEAST = 1e-13
+_NEGLIGIBLE = -30.0  # logarithm of what no tail notices
 _POISSON = 1e12  # side events beyond which the expectation counts as known
 
 
@@ -138,7 +139,9 @@ class CompoundTail:
     mean: float
 
     @classmethod
-    def of(cls, side: ArrayLike, inside: ArrayLike = (), unit: float = 1.0) -> CompoundTail:
+    def of(
+        cls, side: ArrayLike, inside: ArrayLike = (), unit: float = 1.0, share: ArrayLike | None = None
+    ) -> CompoundTail:
         """From jumps beside and in the window, of any number; without jumps beside it all of them stand for those.
 
         Sizes are merged to 192: neighbours that hold little of the number, the sum and the sum of squares, which the tail
@@ -150,29 +153,39 @@ class CompoundTail:
             Jumps, shapes ``(n,)`` and ``(m,)``.
         unit
             What sums are measured in.
+        share
+            How often a jump beside the window stands for one in it, relative to the others, shape ``(n,)``; default: all alike.
         """
         off, on = (np.asarray(a, dtype=float) for a in (side, inside))
-        off, on = off[off > 0] / unit, on[on > 0] / unit
-        sizes = np.sort(np.concatenate([off, on]))
+        often = np.ones(len(off)) if share is None else np.asarray(share, dtype=float)
+        often, off, on = often[off > 0], off[off > 0] / unit, on[on > 0] / unit
+        sizes, chance = np.concatenate([off, on]), np.concatenate([often, np.ones(len(on))])
+        order = np.argsort(sizes, kind="stable")
+        sizes, chance = sizes[order], chance[order]
         if not len(sizes):
             return cls(np.ones(1), np.ones(1), 1.0)
         if sizes[-1] - sizes[0] <= _EQUAL * sizes[-1]:
             size = float(sizes.mean())
             size = 1.0 if abs(size - 1.0) < _EQUAL else size
             return cls(np.array([size]), np.ones(1), size)
-        mean = float(min(off.mean(), sizes.mean()) if len(off) else (sizes**2).sum() / sizes.sum())
-        part = sum(np.cumsum(sizes**k) / np.sum(sizes**k) for k in (0, 1, 2)) / 3.0
+        if len(off):
+            mean = min(float(np.average(off, weights=often)), float(np.average(sizes, weights=chance)))
+        else:
+            mean = float((sizes**2).sum() / sizes.sum())
+        part = sum(np.cumsum(chance * sizes**k) / np.sum(chance * sizes**k) for k in (0, 1, 2)) / 3.0
         place = np.minimum((part * _VALUES).astype(int), _VALUES - 1)
-        number, total = np.bincount(place), np.bincount(place, sizes)
+        number, total = np.bincount(place, chance), np.bincount(place, chance * sizes)
         used = number > 0
-        return cls(total[used] / number[used], number[used] / len(sizes), mean)
+        return cls(total[used] / number[used], number[used] / chance.sum(), mean)
 
     @property
     def alike(self) -> bool:
         """Whether all jumps have one size."""
         return len(self.value) == 1
 
-    def log_p(self, observed: ArrayLike, expected: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
+    def log_p(
+        self, observed: ArrayLike, expected: ArrayLike, sigma: ArrayLike, *, deep: bool | None = None
+    ) -> tuple[Array, Array]:
         """``ln P(T >= observed)`` and ``ln P(T > observed)``; arguments broadcast.
 
         Parameters
@@ -180,11 +193,13 @@ class CompoundTail:
         observed, expected, sigma
             Sum of weights, its expectation and the error of that. ``expected = 0`` with ``sigma > 0`` stands for an empty side
             measurement in which one jump would have meant ``sigma``.
+        deep
+            Whether far tails are wanted; default: for up to 16 sums.
 
         Notes
         -----
-        Up to 16 sums are exponentially tilted before their characteristic function is inverted by FFT, which keeps the
-        relative accuracy in the far tail, and smeared by 1/400 of their standard deviation, of which four times are given away towards larger p. More of them (toys) share
+        For far tails sums are exponentially tilted before their characteristic function is inverted by FFT, which keeps the
+        relative accuracy in the far tail, and smeared by 1/400 of their standard deviation, of which four times are given away towards larger p. Others (toys) share
         one grid of 8192 values, without tilt, so that p ends at 1e-13.
         """
         t, b, s = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (observed, expected, sigma)))
@@ -196,7 +211,7 @@ class CompoundTail:
             return at_least, above
         m = np.minimum((b[use] / np.maximum(s[use], 1e-300)) ** 2, _POISSON)
         tau = m * self.mean / b[use]
-        if np.count_nonzero(use) <= _FEW:
+        if deep if deep is not None else np.count_nonzero(use) <= _FEW:
             pairs = [self._tail(*one) for one in zip(t[use], m, tau, strict=True)]
             at_least[use], above[use] = np.array(pairs).T
         else:
@@ -207,18 +222,18 @@ class CompoundTail:
         above[nothing] = np.log(-np.expm1(-(m + 1.0) * np.log1p(1.0 / tau)))
         return at_least, above
 
-    def _log_generating(self, z: Any, m: float, tau: float) -> tuple[Any, Any, Any]:
-        """``ln E[exp(z T)]`` at complex or real ``z``, and its first two derivatives; NaN where it diverges."""
-        rise = np.expm1(np.multiply.outer(z, self.value))
-        first, second = ((rise + 1.0) @ (self.share * self.value**k) for k in (1, 2))
-        below = 1.0 - (rise @ self.share) / tau
-        if not np.iscomplexobj(below) and not below > 0:
+    def _log_generating(self, z: float, m: float, tau: float) -> tuple[float, float, float]:
+        """``ln E[exp(z T)]`` and its first two derivatives; NaN where it diverges."""
+        rise = np.expm1(z * self.value)
+        first, second = (float((rise + 1.0) @ (self.share * self.value**k)) for k in (1, 2))
+        fall = -float(rise @ self.share) / tau
+        if not fall > -1.0:
             return np.nan, np.nan, np.nan
-        slope = first / tau / below
+        slope = first / tau / (1.0 + fall)
         return (
-            -(m + 1.0) * np.log1p(below - 1.0),
+            -(m + 1.0) * float(np.log1p(fall)),
             (m + 1.0) * slope,
-            (m + 1.0) * (second / tau / below + slope**2),
+            (m + 1.0) * (second / tau / (1.0 + fall) + slope**2),
         )
 
     def _tilt(self, t: float, m: float, tau: float) -> float:
@@ -257,6 +272,26 @@ class CompoundTail:
                 out[rows] = np.log(np.clip(beyond[np.arange(len(rows)), place], _LEAST, 1.0))
         return at_least, above
 
+    def _frequencies(self, theta: float, m: float, tau: float, span: float, n: int, smear: float) -> int:
+        """How many frequencies of a lattice of ``n`` points matter.
+
+        With sizes of all kinds the characteristic function is zero beyond a few inverse standard deviations; if they are multiples of
+        one number it comes back at its inverse. Sizes put on the lattice, which one transform does, tell which it is.
+        """
+        place = self.value / span * n
+        lower = np.floor(place).astype(int)
+        chance = self.share * np.exp(theta * self.value)
+        lattice = np.bincount(lower % n, chance * (1.0 - (place - lower)), n)
+        lattice += np.bincount((lower + 1) % n, chance * (place - lower), n)
+        moment = np.fft.rfft(lattice)
+        below = (1.0 - (moment - 1.0) / tau) / (1.0 - (moment[0].real - 1.0) / tau)
+        frequency = 2.0 * np.pi / span * np.arange(n // 2 + 1)
+        log_size = -(m + 1.0) * np.log(np.abs(below)) - 0.5 * (frequency * smear) ** 2
+        alive = log_size > _NEGLIGIBLE
+        first = int(np.argmin(alive)) if not alive.all() else len(alive)
+        most = int(np.count_nonzero(frequency * smear < 7.0))
+        return most if alive[first:].any() else min(2 * first + 1, most)
+
     def _tail(self, t: float, m: float, tau: float) -> tuple[float, float]:
         if not t > 0:
             return 0.0, 0.0
@@ -269,12 +304,15 @@ class CompoundTail:
         smear = sigma / _POINTS_PER_SIGMA
         n = int(min(2 ** np.ceil(np.log2(span / smear)), _MOST_POINTS))
         smear = max(smear, span / n)
-        frequency = 2.0 * np.pi / span * np.arange(n // 2 + 1)
-        frequency = frequency[frequency * smear < 7.0]
-        log_phi = self._log_generating(theta + 1j * frequency, m, tau)[0] - log_norm
+        used = self._frequencies(theta, m, tau, span, n, smear)
+        frequency = 2.0 * np.pi / span * np.arange(used)
+        moment = np.exp(1j * np.multiply.outer(frequency, self.value)) @ (
+            self.share * np.exp(theta * self.value)
+        )
+        log_phi = -(m + 1.0) * np.log1p((1.0 - moment) / tau) - log_norm
         log_phi -= 1j * frequency * low + 0.5 * (frequency * smear) ** 2
         phi = np.zeros(n // 2 + 1, dtype=complex)
-        phi[: len(frequency)] = np.exp(log_phi)
+        phi[:used] = np.exp(log_phi)
         density = np.maximum(np.fft.irfft(np.conj(phi), n), 0.0)
         x = low + span / n * np.arange(n)
         out = []

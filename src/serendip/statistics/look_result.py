@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serendip.events.events import Window
 from serendip.statistics.calibration import CalibratedP
-from serendip.statistics.combination import combined_log_p
+from serendip.statistics.combination import combined_log_p, folds_fitted
 from serendip.statistics.compound import CompoundTail, effective_number, group_sums, jump_scale
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.pvalues import significance, z_value
@@ -282,7 +282,9 @@ def finish_look(
         None if observed is None else float(observed.sum()), float(total), float(total_error)
     )
     if observed is not None:
-        p_fold = np.exp(tail.log_p(observed, expected, errors)[0])
+        # where single folds decide nothing, p-values down to 1e-13 say enough of them
+        deep = folds_fitted(facts["combination"])
+        p_fold = np.exp(tail.log_p(observed, expected, errors, deep=deep)[0])
         log_p = float(combined_log_p(facts["combination"], observed, *numbers, tail))
         z = significance(log_p)
     return LookResult(

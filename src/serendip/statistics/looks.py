@@ -35,6 +35,7 @@ from serendip.statistics.look_result import FoldCount, LookResult, finish_look, 
 from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import z_value
 from serendip.statistics.ranges import NOT_DESCRIBED, fit_range
+from serendip.statistics.weighting import law_in_window
 
 __all__ = [
     "COMBINATIONS",
@@ -230,6 +231,7 @@ def analyse_look(
     n_folds: int,
     weights: ArrayLike | None = None,
     groups: NDArray[Any] | None = None,
+    ranked: Array | None = None,
     blinded: bool = False,
     method: str = "",
     working_point: float | None = None,
@@ -245,8 +247,8 @@ def analyse_look(
     inclusive
         Fit of all events with the window masked (:func:`fit_inclusive`).
     combination
-        ``sequential`` (default): the summed count of folds 1 ... k-1 against one fit of the summed sidebands;
-        exact because each fold's count is Poisson given the earlier folds. ``sequential-stouffer``: fold
+        ``weighted`` and ``sequential``: the summed count of folds 1 ... k-1 against one fit of the summed sidebands;
+        because each fold's count is (compound) Poisson given the earlier folds. ``sequential-stouffer``: fold
         significances, each against a fit of the fold's own sideband, weighted with ``f^{3/2}``.
         ``kfold-bonferroni``: ``k min p`` of such fold p-values. ``kfold-summed``: over-claims, see ``warning``.
         ``single``: all events as one count, whatever their fold; if all are selected, the expectation is the
@@ -257,6 +259,9 @@ def analyse_look(
         Event weights, shape ``(n_events,)``.
     groups
         Number of the group of every event, shape ``(n_events,)``: those that depend on each other and share a fold.
+    ranked
+        Weights from the ranks of the scores (:func:`~serendip.statistics.weighting.ratio_weights`), shape ``(n_events,)``: events count
+        with the product of both weights.
     blinded
         Withhold the observed counts and p-values; the counts in the window are then never computed.
     method, working_point
@@ -264,7 +269,8 @@ def analyse_look(
     """
     m, grid = np.asarray(mass, dtype=float), np.asarray(edges, dtype=float)
     which, chosen = np.asarray(fold), np.asarray(selected, dtype=bool)
-    w = event_weights(weights, len(m))
+    given = event_weights(weights, len(m))
+    w = given if ranked is None else given * ranked
     if not which.shape == chosen.shape == m.shape:
         msg = f"mass {m.shape}, fold {which.shape} and selection {chosen.shape} differ in shape"
         raise ValueError(msg)
@@ -280,6 +286,14 @@ def analyse_look(
     side = use & ~inside
     members = None if groups is None else np.asarray(groups)
     jumps = look_jumps(w, members, side, inside, blinded=blinded)
+    if ranked is not None:
+        expected, log_mass = inclusive.expected[low:high], 0.5 * np.log(grid[1:] * grid[:-1])[low:high]
+        seen = np.zeros_like(inside) if blinded else inside
+        law = law_in_window(
+            m, given, ranked, members, side, seen,
+            centre=float(np.average(log_mass, weights=np.maximum(expected, 1e-300))), unit=jumps.scale,
+        )  # fmt: skip
+        jumps = replace(jumps, tail=law)
 
     counted = side if blinded else use
     counts = bin_sums(m[counted], grid, w[counted])

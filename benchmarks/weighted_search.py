@@ -1,0 +1,181 @@
+"""Is the p-value of the weighted search true: toys of the statistics, without any training.
+
+    python benchmarks/weighted_search.py toys [CASE ...] [--toys 2000] [--events 30000] [--folds 10] [--seed 1] [--function exppoly:3]
+    python benchmarks/weighted_search.py tail [--toys 10000000]
+
+``toys`` draws spectra of background alone with scores of several kinds, ranks, weights and fits them as a search does, and counts how
+often p falls below 0.05 ... 1e-4. ``tail`` compares the law of a sum of weights with toys drawn one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from serendip.errors import SerendipError
+from serendip.events.events import Window
+from serendip.statistics.compound import CompoundTail
+from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
+from serendip.statistics.pvalues import binomial_interval, z_value
+from serendip.statistics.weighting import ratio_weights, score_ranks, signal_scale
+
+WINDOW, RANGE = Window(3300.0, 3700.0), (2640.0, 5920.0)
+LEVELS = (0.05, 0.01, 0.003, 1e-3, 1e-4)
+
+
+def falling(rng: np.random.Generator, n: int) -> Any:
+    """Masses that follow m^-7."""
+    low, high = RANGE
+    return (low**-6 + rng.random(n) * (high**-6 - low**-6)) ** (-1 / 6)
+
+
+def near(m: Any) -> Any:
+    return np.exp(-0.5 * (np.log(m / 3500.0) / 0.15) ** 2)
+
+
+def independent(rng: np.random.Generator, m: Any, position: Any) -> Any:
+    return rng.random(len(m))
+
+
+def follows(rng: np.random.Generator, m: Any, position: Any) -> Any:
+    """Twice as many events pass a tight cut near the window as far from it, and more in late folds than in early ones."""
+    return rng.exponential(size=len(m)) * (1.0 + 0.12 * near(m) * position / position.max())
+
+
+def rises(rng: np.random.Generator, m: Any, position: Any) -> Any:
+    return rng.exponential(size=len(m)) + 2.0 * np.log(m / 3500.0)
+
+
+def discrete(rng: np.random.Generator, m: Any, position: Any) -> Any:
+    return np.floor(12.0 * rng.random(len(m)) ** 2)
+
+
+def heavy(rng: np.random.Generator, m: Any, position: Any) -> Any:
+    return rng.standard_cauchy(len(m)) * (1.0 + 0.3 * near(m))
+
+
+def spiked(rng: np.random.Generator, m: Any, position: Any) -> Any:
+    """A twentieth of all events has the largest score."""
+    u = rng.random(len(m))
+    return np.where(u > 0.95, 1.0, u)
+
+
+Score = Callable[[np.random.Generator, Any, Any], Any]
+CASES: dict[str, tuple[Score, float]] = {
+    "independent": (independent, 0.0),
+    "follows the mass": (follows, 0.0),
+    "rises with the mass": (rises, 0.0),
+    "discrete": (discrete, 0.0),
+    "heavy-tailed": (heavy, 0.0),
+    "spiked": (spiked, 0.0),
+    "weights over three decades": (independent, 1.2),
+    "follows, weights over three decades": (follows, 1.2),
+}
+
+
+def one(rng: np.random.Generator, score: Score, spread: float, events: int, folds: int, function: str) -> float:
+    m = falling(rng, rng.poisson(events))
+    weights = np.exp(spread * rng.standard_normal(len(m))) if spread else None
+    w = np.ones(len(m)) if weights is None else weights
+    position = rng.integers(0, folds, len(m))
+    edges = make_edges(RANGE, WINDOW)
+    inclusive = fit_inclusive(m, WINDOW, edges, function, weights=weights)
+    value = np.where(position > 0, score(rng, m, position), np.nan)
+    side = ~WINDOW.contains(m)
+    rank = score_ranks(value, position, side, w, rng.integers(0, 2**63, len(m)).astype(np.uint64))
+    bins = inclusive.window(*np.searchsorted(edges, [WINDOW.low, WINDOW.high]))[0]
+    effective = w[side].sum() ** 2 / (w[side] ** 2).sum()
+    scale = signal_scale(bins * w[side].sum() / (w[side] ** 2).sum(), folds, effective / folds)
+    ranked = ratio_weights(rank, position, folds, scale)
+    look = analyse_look(
+        m, position, ranked > 0, WINDOW, edges, inclusive, combination="weighted", n_folds=folds, weights=weights, ranked=ranked
+    )  # fmt: skip
+    assert look.log_p_local is not None
+    return look.log_p_local
+
+
+def toys(names: list[str], given: argparse.Namespace) -> None:
+    print(f"| score | events | toys | mean Z, sd | {' | '.join(f'p < {level:g}' for level in LEVELS)} | refused | ms |")
+    print("|---" * (6 + len(LEVELS)) + "|")
+    for name in names:
+        score, spread = CASES[name]
+        rng = np.random.default_rng([given.seed, list(CASES).index(name)])
+        found, refused, started = [], 0, time.perf_counter()
+        for _ in range(given.toys):
+            try:
+                found.append(one(rng, score, spread, given.events, given.folds, given.function))
+            except SerendipError:
+                refused += 1
+        log_p = np.array(found)
+        z = z_value(log_p=log_p)
+        rates = []
+        for level in LEVELS:
+            k = int((log_p < np.log(level)).sum())
+            low, high = binomial_interval(k, len(log_p))
+            rates.append(f"{k / len(log_p):.4f} [{low:.4f}, {high:.4f}]")
+        spent = 1000 * (time.perf_counter() - started) / given.toys
+        print(
+            f"| {name} | {given.events} | {len(log_p)} | {z.mean():+.2f}, {z.std():.2f} | {' | '.join(rates)} | {refused} | {spent:.0f} |",
+            flush=True,
+        )
+
+
+def tail(n: int) -> None:
+    """Sums of weights of a Poisson number of events with uniform ranks in nine folds, the expectation known and measured."""
+    rng = np.random.default_rng(1)
+    folds, background = 10, 12_000.0
+    scale = signal_scale(background, folds, 6000.0)
+    rank = np.tile((np.arange(6000) + 1) / 6000.0, folds - 1)
+    position = np.repeat(np.arange(1, folds), 6000)
+    ranked = ratio_weights(rank, position, folds, scale)
+    jumps = ranked[ranked > 0]
+    number = background / folds * len(jumps) / 6000.0
+    unit = (jumps**2).sum() / jumps.sum()
+    law = CompoundTail.of(jumps, (), unit)
+    expected = number * jumps.mean() / unit
+    print("| relative error of the expectation | Z of the law | p, law | p, toys |")
+    print("|---|---|---|---|")
+    for error in (0.0, 0.08):
+        # the expected number of jumps, given what was measured beside the window
+        mean = number if error == 0 else rng.gamma(error**-2 + 1.0, number * error**2, n)
+        count = rng.poisson(mean, n)
+        sums = np.empty(n)
+        step = 200_000
+        for first in range(0, n, step):
+            some = count[first : first + step]
+            drawn = jumps[rng.integers(0, len(jumps), some.sum())]
+            ends = np.cumsum(some)
+            total = np.concatenate([[0.0], np.cumsum(drawn)])
+            sums[first : first + step] = total[ends] - total[ends - some]
+        for z in (1.0, 2.0, 3.0, 4.0, 4.5, 5.0):
+            p = 1.0 - np.exp(-0.5 * z**2)  # a starting point only
+            value = np.quantile(sums, min(p, 1 - 20 / n)) / unit if z < 5 else np.sort(sums)[-10] / unit
+            log_p = float(law.log_p(np.array([value]), expected, max(error * expected, 1e-9))[0][0])
+            k = int((sums / unit >= value - 1e-12).sum())
+            low, high = binomial_interval(k, n)
+            print(f"| {error:g} | {float(z_value(log_p=log_p)):.2f} | {np.exp(log_p):.3g} | {k / n:.3g} [{low:.3g}, {high:.3g}] |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["toys", "tail"])
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--toys", type=int, default=None)
+    parser.add_argument("--events", type=int, default=30_000)
+    parser.add_argument("--folds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--function", default="exppoly:3")
+    given = parser.parse_args()
+    if given.kind == "tail":
+        tail(given.toys or 10_000_000)
+        return
+    given.toys = given.toys or 2000
+    toys(given.cases or list(CASES), given)
+
+
+if __name__ == "__main__":
+    main()
