@@ -48,6 +48,9 @@ def _quantities(entry: Mapping[str, Any]) -> dict[str, float | None]:
         shape = look["mass_shape"]
         # a combination that multiplies p by the folds stops at p = 1, which is no deficit of many sigma
         z = None if look["p_local"] is None else max(look["z_local"] or 0.0, 0.0)
+        if look["working_point"] is None:
+            found["z"] = z
+            continue
         found[f"z@{look['working_point']:g}"] = z
         found[f"chi2_ndf@{look['working_point']:g}"] = shape and shape["chi2"] / shape["ndf"]
     return found

@@ -9,7 +9,9 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,6 +26,8 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
+from serendip.statistics.combination import in_order
+from serendip.statistics.orders import fold_positions
 
 __all__ = [
     "WINDOW_REACH",
@@ -36,7 +40,7 @@ __all__ = [
     "parse_settings",
 ]
 
-Combination = Literal["sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
+Combination = Literal["weighted", "sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 TuneOn = Literal["untested", "all"]
 
 _FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
@@ -136,6 +140,7 @@ class SearchConfig(BaseModel):
     working_points: tuple[float, ...] = (1e-2, 1e-3)
     folds: int = Field(default=10, ge=2, le=100)
     combination: Combination = "sequential"
+    orders: int = Field(default=4, ge=1, le=20)
     calibration: str | None = None
     counting: Literal["fit", "template"] = "fit"
     background: str = "auto"
@@ -152,6 +157,18 @@ class SearchConfig(BaseModel):
         """A resonance between two windows would lose half of its events to either; made for its width, they overlap."""
         if isinstance(given, dict) and given.get("signal_width") is not None and given.get("step") is None:
             return given | {"step": 0.5}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cut(cls, given: Any) -> Any:
+        """A template counts the events that pass a cut."""
+        if (
+            isinstance(given, dict)
+            and given.get("counting") == "template"
+            and given.get("combination") is None
+        ):
+            return given | {"combination": "sequential"}
         return given
 
     @field_validator("signal_width", mode="after")
@@ -271,7 +288,15 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 f"a calibration belongs to the combination 'kfold-summed'; '{self.combination}' needs none"
             )
+        if self.orders != type(self).model_fields["orders"].default and self.combination != "weighted":
+            raise ValueError(
+                f"orders belong to the combination 'weighted'; '{self.combination}' has one order of the folds"
+            )
         if self.counting == "template":
+            if self.combination == "weighted":
+                raise ValueError(
+                    "counting 'template' predicts the events that pass a cut, and combination 'weighted' has none; use 'sequential'"
+                )
             from serendip.search.template_curves import can_count
 
             for name in self.method:
@@ -332,9 +357,24 @@ class SearchConfig(BaseModel):
 
     @property
     def n_looks(self) -> int:
-        """Number of looks: methods at their working points, in all windows."""
-        points = (get_method(name).working_points or self.working_points for name in self.method)
-        return len(self.windows) * sum(map(len, points))
+        """Number of looks, in all windows: methods, with a cut each at its working points."""
+        methods = [get_method(name) for name in self.method]
+        cut = [1 if self.weighted(m.name) else len(m.working_points or self.working_points) for m in methods]
+        return len(self.windows) * sum(cut)
+
+    def weighted(self, name: str) -> bool:
+        """Whether events count with weights from the ranks of this method's scores, and not by a cut."""
+        method = get_method(name)
+        return self.combination == "weighted" and method.trains and method.working_points is None
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Place of each fold in each order in which the folds are trained and tested, shape ``(n_orders, n_folds)``."""
+        if self.combination != "weighted":
+            return np.arange(self.folds)[None]
+        untested = self.tuned is not None and self.tuned.on == "untested"
+        n_orders = min(self.orders, self.folds - untested)
+        return fold_positions(self.folds, n_orders, keep_first=untested)
 
     @property
     def mass_range(self) -> tuple[float, float] | None:
@@ -373,10 +413,10 @@ class SearchConfig(BaseModel):
             return None
         names = ", ".join(tuned.methods)
         advice = "tune again for this search, or remove 'tuned' if none of its events were used in the tuning"
-        if not self.combination.startswith("sequential"):
+        if not in_order(self.combination):
             return (
                 f"the options of {names} were tuned on fold 0, which combination '{self.combination}' tests: "
-                f"use 'sequential', or {advice}"
+                f"use 'weighted' or 'sequential', or {advice}"
             )
         changed = [key for key in _FOLD_KEYS if getattr(tuned, key) != getattr(self, key)]
         if not changed:

@@ -174,7 +174,8 @@ def _selected(
         window = look.window_fit.window
         task = tasks[look.method, window]
         inside = window.contains(events.m)
-        chosen = inside & (measurement.efficiency[look.method, window] <= look.working_point)
+        counted = measurement.counts(look) * events.weights
+        chosen = inside & (counted > 0)
         truth = inside & events.labels if events.label is not None else np.zeros(len(events), bool)
         features = []
         if len(task.signal):
@@ -183,7 +184,7 @@ def _selected(
                 {
                     "name": events.mass,
                     "edges": edges,
-                    "selected": _fractions(events.m[chosen], edges, events.weights[chosen]),
+                    "selected": _fractions(events.m[chosen], edges, counted[chosen]),
                     "template": None,
                     "learned_signal": _fractions(task.signal[:, 0], edges),
                     "truth_signal": _fractions(events.m[truth], edges, events.weights[truth]),
@@ -195,7 +196,7 @@ def _selected(
                 {
                     "name": name,
                     "edges": edges,
-                    "selected": _fractions(x[chosen, j], edges, events.weights[chosen]),
+                    "selected": _fractions(x[chosen, j], edges, counted[chosen]),
                     "template": _fractions(task.template[:, j], edges, task.template_weights),
                     "learned_signal": _fractions(task.signal[:, 1 + j], edges),
                     "truth_signal": _fractions(x[truth, j], edges, events.weights[truth]),
@@ -261,7 +262,8 @@ def _truth(
     events: Events, measurement: Measurement, tested: Mapping[tuple[str, Window], NDArray[np.bool_]]
 ) -> dict[str, Any]:
     labels = events.labels
-    working_points = sorted({look.working_point for look in measurement.looks}, reverse=True)
+    cuts = {look.working_point for look in measurement.looks if look.working_point is not None}
+    working_points = sorted(cuts, reverse=True)
     curves = []
     for (method, window), efficiency in measurement.efficiency.items():
         rows = window.contains(events.m) & tested[method, window]

@@ -35,6 +35,7 @@ from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.second_signals import second_signals
 from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
+from serendip.statistics.combination import in_order
 
 __all__ = ["Progress", "SearchResult", "TrainingPlan", "plan_training", "run_search"]
 
@@ -224,7 +225,7 @@ def _check_methods(
     config: SearchConfig, events: Events, fold: NDArray[np.int64], simulation: Events | None
 ) -> None:
     """Ask every method about every window, so that a scan does not stop after hours of training."""
-    plan = cross_training_plan(fold, config.folds, config.combination)
+    plan = cross_training_plan(fold, config.folds, config.combination, config.positions)
     for name in config.method:
         method = get_method(name)(config.method_config(name), seed=config.seed, simulation=simulation)
         seen = events if method.uses_labels else events.without_label()
@@ -253,8 +254,11 @@ def plan_training(
 ) -> TrainingPlan:
     """Say what has to be trained, and under which keys the results are stored; ``cores`` is shared out as threads."""
     digest = events.digest()
-    scheme = config.combination.split("-")[0]
-    common = (config.folds, scheme, config.seed)
+    positions = tuple(tuple(place) for place in config.positions.tolist())
+    # one order of the folds as they are numbered is what the sequential schemes train
+    plain = in_order(config.combination) and len(positions) == 1
+    scheme = "sequential" if plain else config.combination.split("-")[0]
+    common = (config.folds, scheme, config.seed, *([] if plain or scheme == "kfold" else [positions]))
 
     wanted: dict[tuple[str, Window], BackgroundRequest] = {}
     for window in config.windows:
@@ -276,6 +280,7 @@ def plan_training(
             config.combination,
             config.seed,
             threads,
+            positions,
         )
         for request in requests
     }
@@ -301,6 +306,7 @@ def plan_training(
                     config.combination,
                     config.seed,
                     threads,
+                    positions,
                     bounds=config.mass_range,
                     template_draws=config.template_draws,
                 )
@@ -360,12 +366,13 @@ def _write_scores(
     *,
     blinded: bool,
 ) -> None:
-    """One row for each event, method and window.
+    """One row for each event, method and window, with the scores in all orders of the folds.
 
     Blinded: the scores of the events in any window are null, and so are some others, so that a round number is not. How
     many events lie in the windows cannot be counted then.
     """
     ids = {name: pa.array(values) for name, values in events.id_columns.items()}
+    n_orders = max(len(task.all_scores) for task in tasks.values())
     schema = pa.schema(
         {
             **{name: values.type for name, values in ids.items()},
@@ -374,6 +381,7 @@ def _write_scores(
             "window_high": pa.float64(),
             "fold": pa.int16(),
             "score": pa.float64(),
+            **{f"score_{number}": pa.float64() for number in range(2, n_orders + 1)},
             "in_window": pa.bool_(),
             **({} if events.weight is None else {"weight": pa.float64()}),
         }
@@ -388,7 +396,6 @@ def _write_scores(
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for (method, window), task in tasks.items():
             inside = window.contains(events.m)
-            hidden = np.isnan(task.scores) | secret
             n = len(events)
             columns = [
                 *ids.values(),
@@ -396,7 +403,8 @@ def _write_scores(
                 pa.array(np.full(n, window.low)),
                 pa.array(np.full(n, window.high)),
                 pa.array(fold.astype(np.int16)),
-                pa.array(task.scores, mask=hidden),
+                *(pa.array(score, mask=np.isnan(score) | secret) for score in task.all_scores),
+                *[pa.nulls(n, pa.float64())] * (n_orders - len(task.all_scores)),
                 # a look without a cut counts all events in its window
                 pa.array(inside, mask=secret),
                 *([] if events.weight is None else [pa.array(events.weights)]),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.events.events import Events
-from serendip.statistics.looks import SINGLE
+from serendip.statistics.combination import SINGLE, in_order
 
 __all__ = [
     "Plan",
@@ -96,24 +96,46 @@ class Plan:
         Shape ``(n_models, n_events)``: row ``k`` marks the events that model ``k`` may see.
     scores
         Pairs (fold, model). A fold without a pair is never tested.
+    more_scores
+        The same for further orders of the folds.
     """
 
     splits: NDArray[np.bool_]
     scores: tuple[tuple[int, int], ...]
+    more_scores: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+    @property
+    def orders(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Pairs (fold, model) of all orders."""
+        return (self.scores, *self.more_scores)
 
 
-def cross_training_plan(fold: NDArray[np.int64], n_folds: int, combination: str) -> Plan:
+def cross_training_plan(
+    fold: NDArray[np.int64], n_folds: int, combination: str, positions: NDArray[np.int64] | None = None
+) -> Plan:
     """Training sets of a combination rule.
 
-    *Sequential*: fold ``f ≥ 1`` is scored by the model trained on folds ``0 … f - 1``; given the past, its count is
+    *Weighted* and *sequential*: fold ``f ≥ 1`` is scored by the model trained on folds ``0 … f - 1``; given the past, its count is
     Poisson. *K-fold*: fold ``f`` is scored by the model trained on all other folds. *Single*: nothing is trained, one
     model that sees no event scores all.
+
+    ``positions`` are the places of the folds in one or more orders, shape ``(n_orders, n_folds)``; default: one order, as numbered.
+    Orders share the models of equal training sets.
     """
     if combination == SINGLE:
         return Plan(np.zeros((1, len(fold)), dtype=bool), ((0, 0),))
-    if combination.startswith("sequential"):
-        splits = np.stack([fold < f for f in range(1, n_folds)])
-        return Plan(splits, tuple((f, f - 1) for f in range(1, n_folds)))
+    if in_order(combination):
+        places = np.arange(n_folds)[None] if positions is None else positions
+        models: dict[tuple[bool, ...], int] = {}
+        scores = []
+        for place in places:
+            sets = [tuple(bool(seen) for seen in place < f) for f in range(1, n_folds)]
+            numbers = [models.setdefault(one, len(models)) for one in sets]
+            scores.append(
+                tuple((int(np.flatnonzero(place == f)[0]), numbers[f - 1]) for f in range(1, n_folds))
+            )
+        splits = np.array(list(models))[:, fold]
+        return Plan(splits, scores[0], tuple(scores[1:]))
     return Plan(np.stack([fold != f for f in range(n_folds)]), tuple((f, f) for f in range(n_folds)))
 
 

@@ -19,6 +19,7 @@ _IDLE = (
     "signal_width",
     "step",
     "working_points",
+    "orders",
     "simulation",
     "simulation_weight",
     "simulation_where",

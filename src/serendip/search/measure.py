@@ -16,6 +16,7 @@ from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
 from serendip.search.folds import background_efficiency, tie_breaker
 from serendip.search.rundir import TaskResult
+from serendip.statistics.compound import group_sums
 from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
@@ -27,11 +28,14 @@ from serendip.statistics.looks import (
     fit_inclusive,
     make_edges,
     tested_folds,
+    window_bins,
 )
+from serendip.statistics.orders import combine_orders
 from serendip.statistics.pvalues import significance
 from serendip.statistics.ranges import FitRange, given_range, window_range
 from serendip.statistics.template_count import count_look
 from serendip.statistics.trials import GlobalResult, global_p_value
+from serendip.statistics.weighting import FEWEST_RANKED, ratio_weights, score_ranks, signal_scale
 
 __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
 
@@ -82,11 +86,11 @@ class WindowFit:
 
 @dataclass(frozen=True)
 class Look:
-    """One number on which an excess could be seen: a method, a window, a working point."""
+    """One number on which an excess could be seen: a method and a window, with a working point if there is a cut."""
 
     method: str
     window_fit: WindowFit
-    working_point: float
+    working_point: float | None
     result: LookResult
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,11 +112,29 @@ class Look:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All looks, the global p-value, and for each training the background efficiency of every event's score."""
+    """All looks, the global p-value, and of each training what every event's score is worth.
+
+    Attributes
+    ----------
+    looks, overall
+        The looks and the global p-value.
+    efficiency
+        Background efficiency of every event's score in the first order of the folds, shape ``(n,)``.
+    ranked
+        Weights from the ranks of the scores in all orders, shape ``(n_orders, n)``; only of methods that count with them.
+    """
 
     looks: tuple[Look, ...]
     overall: GlobalResult | None
     efficiency: Mapping[tuple[str, Window], NDArray[np.float64]]
+    ranked: Mapping[tuple[str, Window], NDArray[np.float64]]
+
+    def counts(self, look: Look) -> NDArray[np.float64]:
+        """With which factor each event counts in a look, shape ``(n,)``: 1 or 0 for a cut, else the mean weight over the orders."""
+        where = look.method, look.window_fit.window
+        if look.working_point is None:
+            return np.asarray(self.ranked[where].mean(axis=0))
+        return np.asarray(self.efficiency[where] <= look.working_point, dtype=float)
 
     def to_dict(self) -> dict[str, Any]:
         """``looks`` and ``global`` as ``results.json`` has them."""
@@ -183,9 +205,9 @@ def measure(
     *,
     blinded: bool,
     trials: bool = True,
-    dead: Mapping[tuple[str, Window, float], str] | None = None,
+    dead: Mapping[tuple[str, Window, float | None], str] | None = None,
 ) -> Measurement:
-    """Cut at the working points, fit, and count; with ``trials``, also the global p-value.
+    """Weight or cut, fit, and count; with ``trials``, also the global p-value.
 
     Looks that are ``dead``, for the reason that is given (:func:`serendip.search.sight.dead_looks`), have no count and no p-value.
 
@@ -195,7 +217,9 @@ def measure(
     mass, weights, groups = events.m, events.weights, events.groups
     ties = tie_breaker(events.ids, config.seed)
     calibration, calibrated = read_calibration(config), _calibrated_looks(config)
-    looks, efficiencies = [], {}
+    looks: list[Look] = []
+    efficiencies: dict[tuple[str, Window], NDArray[np.float64]] = {}
+    weightings: dict[tuple[str, Window], NDArray[np.float64]] = {}
     for method in config.method:
         trains, points = get_method(method).trains, get_method(method).working_points
         counted = fold if trains else np.zeros_like(fold)
@@ -214,10 +238,18 @@ def measure(
                 )
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
+            weighted = config.weighted(method)
+            if weighted:
+                reason = (dead or {}).get((method, window, None))
+                ranked = _ranked(config, events, fold, window_fit, task, ties)
+                weightings[method, window] = ranked
+                result = _weighted_look(config, events, fold, window_fit, ranked, method, blinded=blinded)
+                result = result if reason is None else result.without_sight(reason)
+                looks.append(Look(method, window_fit, None, _with_reservations(config, method, result)))
             for working_point in points or config.working_points:
                 common: dict[str, Any] = {
                     "working_point": working_point,
-                    "combination": config.combination if trains else SINGLE,
+                    "combination": ("sequential" if weighted else config.combination) if trains else SINGLE,
                     "n_folds": config.folds,
                     "weights": None if events.weight is None else weights[used],
                     "groups": None if groups is None else groups[used],
@@ -251,25 +283,80 @@ def measure(
                 elif calibration is not None and working_point in calibrated.get(method, ()):
                     null = calibration.null(config, method, window, working_point)
                     result = calibrate_look(result, null, str(config.calibration))
-                if notes := _reservations(config, method):
-                    notes += [result.warning] if result.warning else []
-                    result = replace(result, warning="; ".join(notes))
+                result = replace(_with_reservations(config, method, result), cross_check=weighted)
                 looks.append(Look(method, window_fit, working_point, result))
     overall = None
     # references know the truth: neither a result of the search nor a part of its trials; nor is what can see nothing
     searched = [
         i
         for i, look in enumerate(looks)
-        if not get_method(look.method).uses_labels and look.result.dead is None
+        if not (get_method(look.method).uses_labels or look.result.cross_check) and look.result.dead is None
     ]
     if searched and trials and not blinded:
         rng = np.random.default_rng([config.seed, 0x70795])
-        shared = _selected_events(config, events, fold, [looks[i] for i in searched], efficiencies)
+        shared = _selected_events(
+            config, events, fold, [looks[i] for i in searched], efficiencies, weightings
+        )
         overall = global_p_value([looks[i].result for i in searched], config.toys, rng, shared)
         overall = replace(overall, best_look=searched[overall.best_look])
         if any(looks[i].result.calibration is not None for i in searched):
             overall = _not_below_bonferroni(overall)
-    return Measurement(tuple(looks), overall, efficiencies)
+    return Measurement(tuple(looks), overall, efficiencies, weightings)
+
+
+def _ranked(
+    config: SearchConfig,
+    events: Events,
+    fold: NDArray[np.int64],
+    window_fit: WindowFit,
+    task: TaskResult,
+    ties: NDArray[np.uint64],
+) -> NDArray[np.float64]:
+    """Weights of all events from the ranks of their scores, in each order of the folds, shape ``(n_orders, n)``."""
+    side, inclusive, weights = window_fit.sideband(events.m), window_fit.inclusive, events.weights
+    jumps = group_sums(weights[side], None if events.groups is None else events.groups[side])
+    unit = (jumps**2).sum() / jumps.sum()
+    expected = inclusive.window(*window_bins(window_fit.edges, window_fit.window))[0] / unit
+    beside = jumps.sum() / unit / config.folds
+    scale = signal_scale(expected, config.folds, max(beside, FEWEST_RANKED))
+    out = []
+    for place, score in zip(config.positions, task.all_scores, strict=True):
+        rank = score_ranks(score, fold, side, weights, ties, events.groups)
+        out.append(ratio_weights(rank, place[fold], config.folds, scale))
+    return np.array(out)
+
+
+def _weighted_look(
+    config: SearchConfig,
+    events: Events,
+    fold: NDArray[np.int64],
+    window_fit: WindowFit,
+    ranked: NDArray[np.float64],
+    method: str,
+    *,
+    blinded: bool,
+) -> LookResult:
+    """The look of a method whose events count with weights: one in each order of the folds, combined."""
+    used = window_fit.in_range(events.m)
+    orders = [
+        analyse_look(
+            events.m[used],
+            place[fold[used]],
+            weight[used] > 0,
+            window_fit.window,
+            window_fit.edges,
+            window_fit.inclusive,
+            combination="weighted",
+            n_folds=config.folds,
+            weights=None if events.weight is None else events.weights[used],
+            groups=None if events.groups is None else events.groups[used],
+            ranked=weight[used],
+            blinded=blinded,
+            method=method,
+        )
+        for place, weight in zip(config.positions, ranked, strict=True)
+    ]
+    return combine_orders(orders)
 
 
 def _selected_events(
@@ -278,14 +365,23 @@ def _selected_events(
     fold: NDArray[np.int64],
     looks: list[Look],
     efficiencies: Mapping[tuple[str, Window], NDArray[np.float64]],
+    weightings: Mapping[tuple[str, Window], NDArray[np.float64]],
 ) -> LookEvents:
-    """What each look selects, in all of the spectrum."""
+    """What each look, or each order of it, selects in all of the spectrum."""
     rows: list[NDArray[np.int64] | None] = []
+    factors: list[NDArray[np.float64] | None] = []
     for look in looks:
-        method = get_method(look.method)
+        method, ranked = get_method(look.method), weightings.get((look.method, look.window_fit.window))
+        if ranked is not None:
+            for weight in ranked:
+                rows.append(np.flatnonzero(weight))
+                factors.append(weight[weight > 0])
+            continue
+        factors.append(None)
         if method.working_points == (1.0,) and config.counting == "fit":
             rows.append(None)
             continue
+        assert look.working_point is not None
         chosen = efficiencies[look.method, look.window_fit.window] <= look.working_point
         if method.trains:
             chosen = chosen & np.isin(fold, tested_folds(config.combination, config.folds))
@@ -294,6 +390,7 @@ def _selected_events(
         events.m.astype(float),
         fold,
         tuple(rows),
+        tuple(factors),
         None if events.weight is None else events.weights,
         None if events.groups is None else np.unique(events.groups, return_inverse=True)[1],
     )
@@ -328,6 +425,13 @@ def _not_below_bonferroni(overall: GlobalResult) -> GlobalResult:
         p_interval_68=(max(low, bound), max(high, bound)),
         trials=f"{overall.trials}, and not below Bonferroni over calibrated looks",
     )
+
+
+def _with_reservations(config: SearchConfig, method: str, look: LookResult) -> LookResult:
+    notes = _reservations(config, method)
+    if not notes:
+        return look
+    return replace(look, warning="; ".join([*notes, *([look.warning] if look.warning else [])]))
 
 
 def _reservations(config: SearchConfig, method: str) -> list[str]:

@@ -59,7 +59,6 @@ def merits(
     measurement = measure(
         config, events, fold, [window_fit], {(name, window): result}, blinded=False, trials=False
     )
-    selected_at = measurement.efficiency[name, window]
     counted = fold if get_method(name).trains else np.zeros_like(fold)
     tested, inside, truth, w = (
         ~np.isnan(result.scores),
@@ -92,10 +91,12 @@ def merits(
         "looks": [
             _look(look, dead.get((name, window, look.working_point)))
             | {
-                "true_signal": float(w[inside & truth & (selected_at <= look.working_point)].sum()),
-                "mass_shape": mass_shape(
+                "true_signal": float((w * measurement.counts(look))[inside & truth].sum()),
+                "mass_shape": None
+                if look.working_point is None
+                else mass_shape(
                     events.m[spectrum],
-                    (selected_at <= look.working_point)[spectrum],
+                    (measurement.counts(look) > 0)[spectrum],
                     window_fit.edges,
                     w[spectrum],
                 ),

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +33,7 @@ from serendip.statistics.template_count import TemplateCurves
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
 
-_ARRAYS = ("scores", "template", "template_weights", "signal", "signal_size")
+_ARRAYS = ("scores", "template", "template_weights", "signal", "signal_size", "more_scores")
 _CURVES = "template_curves.npz"
 _PACKAGES = ("numpy", "scipy", "iminuit", "scikit-learn", "torch", "zuko", "pyarrow")
 
@@ -85,6 +85,8 @@ class TaskResult:
     model
         Files of the last model by path, see :mod:`serendip.search.models`; None if it cannot be saved, and for a
         training that was read back.
+    more_scores
+        Scores in further orders of the folds, shape ``(n_orders - 1, n)``.
     """
 
     scores: NDArray[np.float64]
@@ -96,6 +98,12 @@ class TaskResult:
     model: dict[str, bytes] | None = None
     efficiency: NDArray[np.float64] | None = None
     curves: TemplateCurves | None = None
+    more_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+    @property
+    def all_scores(self) -> tuple[NDArray[np.float64], ...]:
+        """Scores in all orders of the folds."""
+        return (self.scores, *self.more_scores)
 
 
 class RunDirectory:
@@ -313,7 +321,7 @@ class RunDirectory:
         """
         folder = self.task_folder(key)
         try:
-            scores, template, weights, signal, size = (
+            scores, template, weights, signal, size, more = (
                 np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS
             )
             facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
@@ -325,8 +333,9 @@ class RunDirectory:
         except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise _damaged(folder, error) from None
         return TaskResult(
-            scores, template, weights, signal, size, facts, efficiency=efficiency, curves=curves
-        )
+            scores, template, weights, signal, size, facts,
+            efficiency=efficiency, curves=curves, more_scores=more,
+        )  # fmt: skip
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""

@@ -18,6 +18,7 @@ from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.measure import WindowFit
 from serendip.statistics.looks import tested_folds
+from serendip.statistics.weighting import FEWEST_RANKED
 
 __all__ = ["choose_by_size", "dead_looks", "warn_of_dead_looks"]
 
@@ -34,7 +35,7 @@ _SIDEBAND_PER_FOLD, _FEWEST_FOLDS = 200, 4
 
 def dead_looks(
     config: SearchConfig, events: Events, fold: NDArray[np.int64], windows: Sequence[WindowFit]
-) -> dict[tuple[str, Window, float], str]:
+) -> dict[tuple[str, Window, float | None], str]:
     """Looks whose cut keeps no sideband event in the average fold, and why; nothing needs to be trained for that.
 
     Parameters
@@ -48,7 +49,7 @@ def dead_looks(
     """
     if config.counting == "template":
         return {}
-    dead = {}
+    dead: dict[tuple[str, Window, float | None], str] = {}
     for name in config.method:
         method = get_method(name)
         if method.working_points == (1.0,):
@@ -60,6 +61,11 @@ def dead_looks(
                 n = float(np.mean([_size(events.weights[side & (fold == f)]) for f in folds]))
             else:
                 n = _size(events.weights[side])
+            if config.weighted(name) and n < FEWEST_RANKED:
+                dead[name, window_fit.window, None] = (
+                    f"weights from ranks need {FEWEST_RANKED} sideband events in each fold, and the {len(folds)} tested folds have "
+                    f"{n:.3g} on average; use fewer folds or more data"
+                )
             for point in method.working_points or config.working_points:
                 # rounding must not make 1000 events too few for 0.001
                 if n * point < 1 - 1e-9:
@@ -85,11 +91,11 @@ def _why(point: float, n: float, n_folds: int) -> str:
     )
 
 
-def warn_of_dead_looks(dead: dict[tuple[str, Window, float], str], n_looks: int) -> None:
+def warn_of_dead_looks(dead: dict[tuple[str, Window, float | None], str], n_looks: int) -> None:
     """Log the dead looks before anything is trained."""
     for reason in dict.fromkeys(dead.values()):
         names = [
-            f"{name} in {window}, ε_B = {point:g}"
+            f"{name} in {window}" + ("" if point is None else f", ε_B = {point:g}")
             for (name, window, point), why in dead.items()
             if why == reason
         ]

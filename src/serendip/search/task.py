@@ -49,6 +49,7 @@ class Task:
     combination: str
     seed: int
     threads: int
+    positions: tuple[tuple[int, ...], ...] | None = None
     background: ConditionalDensity | None = None
     bounds: tuple[float, float] | None = None
     template_draws: int | None = None
@@ -64,6 +65,11 @@ class BackgroundTask:
     combination: str
     seed: int
     threads: int
+    positions: tuple[tuple[int, ...], ...] | None = None
+
+
+def _places(task: Task | BackgroundTask) -> NDArray[np.int64] | None:
+    return None if task.positions is None else np.array(task.positions)
 
 
 def run_background(
@@ -74,7 +80,7 @@ def run_background(
     started, cpu = time.perf_counter(), time.process_time()
     threadpool_limits(task.threads)
     fold = event_folds(events, task.folds, task.seed)
-    plan = cross_training_plan(fold, task.folds, task.combination)
+    plan = cross_training_plan(fold, task.folds, task.combination, _places(task))
     density = train_background(
         task.request, events.without_label(), plan.splits, seed=task.seed, threads=task.threads
     )
@@ -105,7 +111,7 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     fold, combination = event_folds(events, task.folds, task.seed), task.combination
     if not method_class.trains:
         fold, combination = np.zeros_like(fold), SINGLE
-    plan = cross_training_plan(fold, task.folds, combination)
+    plan = cross_training_plan(fold, task.folds, combination, _places(task))
     config = method_class.Config(**task.options)
     method = method_class(
         config,
@@ -116,19 +122,7 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     )
     method.fit(events, task.window, plan.splits)
     trained = time.perf_counter()
-    scores = np.full(len(events), np.nan)
-    for f, model in plan.scores:
-        held_out = fold == f
-        if (held_out & plan.splits[model]).any():
-            msg = f"fold {f} would be scored by a model that saw it"
-            raise AssertionError(msg)
-        scores[held_out] = method.score(events.select(held_out), model)
-        if not np.isfinite(scores[held_out]).all():
-            raise InputError(
-                f"method '{task.method}' gave {np.count_nonzero(~np.isfinite(scores[held_out]))} of "
-                f"{np.count_nonzero(held_out)} events of fold {f} a score that is not a finite number, in the window "
-                f"{task.window}; look at the features for extreme values (serendip inspect)"
-            )
+    scores, *more_scores = (_scores(method, task, events, fold, plan.splits, pairs) for pairs in plan.orders)
     last_fold, last_model = plan.scores[-1]
     bounds = task.bounds or fit_range(events.m, task.window)
     beside = (events.m >= bounds[0]) & (events.m < bounds[1]) & ~task.window.contains(events.m)
@@ -170,7 +164,34 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
         "closure": closure,
     }
     signal = _signal(method, last_model, len(events.features))
-    return TaskResult(scores, *template, *signal, facts | model_facts, files, efficiency, curves)
+    return TaskResult(
+        scores, *template, *signal, facts | model_facts, files, efficiency, curves, np.array(more_scores)
+    )
+
+
+def _scores(
+    method: Method,
+    task: Task,
+    events: Events,
+    fold: NDArray[np.int64],
+    splits: NDArray[np.bool_],
+    pairs: tuple[tuple[int, int], ...],
+) -> NDArray[np.float64]:
+    """Score of every event in one order of the folds, NaN in the fold that is not tested."""
+    scores = np.full(len(events), np.nan)
+    for f, model in pairs:
+        held_out = fold == f
+        if (held_out & splits[model]).any():
+            msg = f"fold {f} would be scored by a model that saw it"
+            raise AssertionError(msg)
+        scores[held_out] = method.score(events.select(held_out), model)
+        if not np.isfinite(scores[held_out]).all():
+            raise InputError(
+                f"method '{task.method}' gave {np.count_nonzero(~np.isfinite(scores[held_out]))} of "
+                f"{np.count_nonzero(held_out)} events of fold {f} a score that is not a finite number, in the window "
+                f"{task.window}; look at the features for extreme values (serendip inspect)"
+            )
+    return scores
 
 
 def forget_peak_memory() -> None:

@@ -37,6 +37,7 @@ from serendip.search.engine import Progress, read_events, read_simulation
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.judge import judge
 from serendip.search.rundir import write_json
+from serendip.statistics.combination import in_order
 
 __all__ = ["ALL_WARNING", "TuneResult", "tune", "tuning_events"]
 
@@ -77,9 +78,10 @@ def tuning_events(config: SearchConfig, events: Events, on: TuneOn) -> Events:
     """
     if on == "all":
         return events.without_label()
-    if not config.combination.startswith("sequential"):
+    if not in_order(config.combination):
         raise InputError(
-            f"combination '{config.combination}' tests every event, so that none is left to tune on; use 'sequential', "
+            f"combination '{config.combination}' tests every event, so that none is left to tune on; use 'weighted' or "
+            "'sequential', "
             "or tune on other data with --on all --unblind"
         )
     fold = event_folds(events, config.folds, config.seed)

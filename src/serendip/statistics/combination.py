@@ -132,9 +132,7 @@ def cauchy_log_p(log_p: Array) -> Array:
     smallest = logs.min(axis=0)
     p = np.exp(logs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.where(
-            logs < -20.0, np.exp(smallest - logs) / np.pi, np.exp(smallest) / np.tan(np.pi * p)
-        )
+        scaled = np.where(logs < -20.0, np.exp(smallest - logs) / np.pi, np.exp(smallest) / np.tan(np.pi * p))
     mean = scaled.mean(axis=0)
     far = smallest < -20.0
     with np.errstate(divide="ignore", invalid="ignore"):

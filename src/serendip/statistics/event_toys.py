@@ -52,6 +52,8 @@ class LookEvents:
         Mass in GeV and fold of every event, shape ``(n,)``.
     selected
         Rows that pass the cut of each look and are in a fold that it tests; None for a look without a cut.
+    factors
+        By what the weights of the selected rows are multiplied in each look, shape of the rows; None: not at all.
     weights
         Event weights, shape ``(n,)``; None: ones.
     group
@@ -61,8 +63,16 @@ class LookEvents:
     mass: Array
     fold: Integers
     selected: tuple[Integers | None, ...]
+    factors: tuple[Array | None, ...] | None = None
     weights: Array | None = None
     group: Integers | None = None
+
+    def values(self, look: int) -> Array:
+        """Weights with which the selected rows count in a look, shape of the rows."""
+        rows, factor = self.selected[look], None if self.factors is None else self.factors[look]
+        assert rows is not None
+        w = np.ones(len(rows)) if self.weights is None else self.weights[rows]
+        return w if factor is None else w * factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +109,7 @@ class _Donors:
         place[rows] = np.argsort(order, kind="stable")[member]
         owner = np.concatenate([place[selected[w[selected] > 0]] for _, selected in cut])
         look = np.concatenate([np.full(np.count_nonzero(w[selected] > 0), i) for i, selected in cut])
-        value = np.concatenate([w[selected[w[selected] > 0]] for _, selected in cut])
+        value = np.concatenate([events.values(i)[w[selected] > 0] for i, selected in cut])
         # events of a group that pass the same look are one entry
         key, entry = np.unique(owner * n_looks + look, return_inverse=True)
         start = np.searchsorted(key // n_looks, np.arange(len(first) + 1))

@@ -34,6 +34,7 @@ BUMP_FIT, TEMPLATE_COUNT = "bump-fit", "template-count"
 
 # One event that moves the significance by more is pointed out; so is an expectation from so few effective events.
 _ONE_EVENT, _FEW_EFFECTIVE = 1.0, 5.0
+_OF_AN_ORDER = ("observed", "expected", "expected_error", "p_local", "z_local")
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,10 @@ class LookResult:
         Effective numbers of selected events in the tested folds: :math:`(\sum W)^2 / \sum W^2` over events or groups.
     tail
         Law of a count in units of ``spectrum.scale``; None: that of single events.
+    orders
+        The same look in single orders of the folds, of which this one is the combination; empty if there is one order.
+    cross_check
+        Whether this look stands beside another one and is no claim of its own.
     """
 
     method: str
@@ -146,6 +151,8 @@ class LookResult:
     dead: str | None = None
     effective: EffectiveEvents | None = None
     tail: CompoundTail | None = None
+    orders: tuple[LookResult, ...] = ()
+    cross_check: bool = False
 
     @property
     def blinded(self) -> bool:
@@ -156,7 +163,14 @@ class LookResult:
         """The look without what it does not know, because its cut keeps nothing."""
         folds = tuple(replace(fold, observed=None, p=None) for fold in self.folds)
         return replace(
-            self, dead=reason, observed=None, p_local=None, log_p_local=None, z_local=None, folds=folds
+            self,
+            dead=reason,
+            observed=None,
+            p_local=None,
+            log_p_local=None,
+            z_local=None,
+            folds=folds,
+            orders=(),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,6 +193,8 @@ class LookResult:
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "template": None if self.template is None else vars(self.template).copy(),
             "effective_events": None if self.effective is None else vars(self.effective).copy(),
+            "orders": [{name: getattr(order, name) for name in _OF_AN_ORDER} for order in self.orders],
+            "cross_check": self.cross_check,
         }
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from serendip.errors import InputError
+from serendip.statistics.combination import cauchy_log_p
 from serendip.statistics.event_toys import EventToys, LookEvents, window_mask
 from serendip.statistics.look_result import TEMPLATE_COUNT
 from serendip.statistics.looks import (
@@ -46,7 +47,7 @@ class GlobalResult:
     ----------
     p, z
         ``(k + 1) / (n + 1)``, but not less than the smallest local p-value, and its significance (None for
-        p = 1). With ``k = 0`` this is an upper bound set by the number of toys.
+        p = 1). With ``k = 0`` it is an upper bound, by the number of toys or by ``bonferroni``, whichever is smaller.
     p_interval_68
         68 % Clopper-Pearson interval of ``k / n``, with the same floor.
     n_looks
@@ -87,13 +88,13 @@ def global_p_value(
     Parameters
     ----------
     looks
-        All looks of a search, unblinded.
+        All looks of a search, unblinded. Those with several orders of the folds are drawn in each order and combined.
     n_toys
         Number of background-only pseudo-experiments.
     rng
         Source of randomness.
     events
-        Which events the looks select; None: looks with a cut count as independent, which is conservative.
+        Which events the looks, or the single orders of each, select; None: looks with a cut count as independent, which is conservative.
 
     Raises
     ------
@@ -110,13 +111,20 @@ def global_p_value(
         raise ValueError(msg)
     best = int(np.argmin(np.asarray(observed, dtype=float)))
     smallest = float(np.asarray(observed, dtype=float)[best])
-    toys = draw_looks(looks, n_toys, rng, events)
+    single = [order for look in looks for order in look.orders or (look,)]
+    drawn = draw_looks(single, n_toys, rng, events)
+    last = np.cumsum([len(look.orders) or 1 for look in looks])
+    toys = np.array([_combined(part) for part in np.split(drawn, last[:-1])])
     # equal counts give equal p up to rounding; a tie counts as reached
     reached = int(np.count_nonzero(toys.min(axis=0) <= smallest + 1e-9 * abs(smallest) + 1e-12))
     p, interval = toy_p_value(reached, n_toys)
     # Local p-values lean to the safe side where counts are few; toys know that, and could call an excess rarer
     # among all looks than it claims to be on its own.
     floor = float(np.exp(smallest))
+    bonferroni = float(min(1.0, len(looks) * floor))
+    if reached == 0:
+        # what holds under any dependence may say more than toys that are exhausted
+        p, interval = min(p, bonferroni), (0.0, min(interval[1], bonferroni))
     p = max(p, floor)
     return GlobalResult(
         p=p,
@@ -128,8 +136,13 @@ def global_p_value(
         best_look=best,
         trials=f"toys{'' if events is None else ' of whole events'}, refitted, n={n_toys}",
         gross_vitells=_gross_vitells(looks, toys, smallest),
-        bonferroni=float(min(1.0, len(looks) * np.exp(smallest))),
+        bonferroni=bonferroni,
     )
+
+
+def _combined(log_p: Array) -> Array:
+    """Of one look from its orders."""
+    return log_p[0] if len(log_p) == 1 else cauchy_log_p(log_p)
 
 
 def draw_looks(

@@ -89,7 +89,7 @@ def score_ranks(
             own, own_above, n = w, np.zeros(len(w)), np.count_nonzero(w)
         else:
             group = np.unique(groups[descending], return_inverse=True)[1]
-            sums = np.bincount(group, w)
+            sums = np.bincount(group, w).astype(float)
             own, own_above, n = sums[group], _earlier(w, group, sums), np.count_nonzero(sums)
         mean = total / n
         rank[descending] = np.minimum(
@@ -200,7 +200,7 @@ def law_in_window(
     place = np.log(mass[side])
     if groups is not None and len(jumps):
         member = np.unique(groups[side], return_inverse=True)[1]
-        total = np.bincount(member, jumps)
+        total = np.bincount(member, jumps).astype(float)
         place, jumps = np.bincount(member, jumps * place) / np.maximum(total, 1e-300), total
     place, jumps = place[jumps > 0], jumps[jumps > 0]
     others = group_sums(weights[inside], None if groups is None else groups[inside])

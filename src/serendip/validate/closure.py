@@ -33,6 +33,7 @@ from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress
 from serendip.search.measure import Look
 from serendip.search.rundir import RunDirectory
+from serendip.statistics.combination import in_order
 from serendip.statistics.pvalues import count_p_value, z_value
 from serendip.validate.base import Check, Validation
 from serendip.validate.config import KindOptions, Sample
@@ -193,7 +194,7 @@ def _template(
     density = background_density(method, region.events, window, np.ones((1, len(inside)), bool))
     rows = rng.permutation(np.flatnonzero(inside))[:_MOST]
     masses, weights = region.events.m[rows], region.events.weights[rows]
-    last = region.config.folds - (2 if region.config.combination.startswith("sequential") else 1)
+    last = region.config.folds - (2 if in_order(region.config.combination) else 1)
     return density.sample(masses, last, rng=rng).astype(np.float32), weights
 
 

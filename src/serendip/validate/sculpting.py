@@ -118,6 +118,10 @@ def run(
         for look in looks:
             if look.working_point == 1:
                 continue
+            if look.working_point is None:
+                if not closed:
+                    checks.append(_count_check(where, look, options))
+                continue
             selected = efficiency <= look.working_point
             shape = mass_shape(
                 background.events.m[tested],
@@ -135,7 +139,7 @@ def run(
             if not closed:
                 checks.append(_count_check(where, look, options))
             entry["cuts"].append(cut)
-        if any(look.working_point != 1 for look in looks):
+        if any(look.working_point not in (None, 1) for look in looks):
             figures.append(
                 _profile(
                     where, f"{name}-{window.low:g}-{window.high:g}", background, efficiency, tested, looks
@@ -225,12 +229,13 @@ def _count_check(where: str, look: Look, options: Options) -> Check:
     result = look.result
     value = pull(look)
     return Check(
-        f"{where}: background in the window, ε_B = {look.working_point:g}",
+        f"{where}: background in the window"
+        + (", weighted" if look.working_point is None else f", ε_B = {look.working_point:g}"),
         bool(abs(value) <= options.max_pull),
         value,
         1.0,
         f"pull within ±{options.max_pull:g} (by chance outside: {2 * norm.sf(options.max_pull):.2g})",
-        f"{result.observed:.4g} background events pass the cut, {result.expected:.4g} ± {result.expected_error:.2g} are "
+        f"{result.observed:.4g} background events {'(sum of weights)' if look.working_point is None else 'pass the cut'}, {result.expected:.4g} ± {result.expected_error:.2g} are "
         "expected: a difference is a false excess, or hides a signal.",
     )
 
@@ -251,7 +256,7 @@ def _profile(
     centres = 0.5 * (edges[1:] + edges[:-1])
     series = []
     for look in looks:
-        if look.working_point == 1:
+        if look.working_point in (None, 1):
             continue
         kept = efficiency[tested] <= look.working_point
         passed = np.histogram(m[kept], edges, weights=w[kept])[0]
