@@ -77,7 +77,10 @@ CASES: dict[str, tuple[Score, float]] = {
 }
 
 
-def one(rng: np.random.Generator, score: Score, spread: float, events: int, folds: int, function: str) -> float:
+def one(
+    rng: np.random.Generator, score: Score, spread: float, events: int, folds: int, function: str
+) -> tuple[float, float]:
+    """Logarithm of p, and the relative error of the expectation."""
     m = falling(rng, rng.poisson(events))
     weights = np.exp(spread * rng.standard_normal(len(m))) if spread else None
     w = np.ones(len(m)) if weights is None else weights
@@ -95,12 +98,14 @@ def one(rng: np.random.Generator, score: Score, spread: float, events: int, fold
         m, position, ranked > 0, WINDOW, edges, inclusive, combination="weighted", n_folds=folds, weights=weights, ranked=ranked
     )  # fmt: skip
     assert look.log_p_local is not None
-    return look.log_p_local
+    return look.log_p_local, look.expected_error / look.expected
 
 
 def toys(names: list[str], given: argparse.Namespace) -> None:
-    print(f"| score | events | toys | mean Z, sd | {' | '.join(f'p < {level:g}' for level in LEVELS)} | refused | ms |")
-    print("|---" * (6 + len(LEVELS)) + "|")
+    print(
+        f"| score | events | toys | error of b | mean Z, sd | {' | '.join(f'p < {level:g}' for level in LEVELS)} | refused | ms |"
+    )
+    print("|---" * (7 + len(LEVELS)) + "|")
     for name in names:
         score, spread = CASES[name]
         rng = np.random.default_rng([given.seed, list(CASES).index(name)])
@@ -110,7 +115,7 @@ def toys(names: list[str], given: argparse.Namespace) -> None:
                 found.append(one(rng, score, spread, given.events, given.folds, given.function))
             except SerendipError:
                 refused += 1
-        log_p = np.array(found)
+        log_p, error = np.array(found).T
         z = z_value(log_p=log_p)
         rates = []
         for level in LEVELS:
@@ -119,7 +124,7 @@ def toys(names: list[str], given: argparse.Namespace) -> None:
             rates.append(f"{k / len(log_p):.4f} [{low:.4f}, {high:.4f}]")
         spent = 1000 * (time.perf_counter() - started) / given.toys
         print(
-            f"| {name} | {given.events} | {len(log_p)} | {z.mean():+.2f}, {z.std():.2f} | {' | '.join(rates)} | {refused} | {spent:.0f} |",
+            f"| {name} | {given.events} | {len(log_p)} | {error.mean():.3f} | {z.mean():+.2f}, {z.std():.2f} | {' | '.join(rates)} | {refused} | {spent:.0f} |",
             flush=True,
         )
 
@@ -157,11 +162,16 @@ def tail(n: int) -> None:
             log_p = float(law.log_p(np.array([value]), expected, max(error * expected, 1e-9))[0][0])
             k = int((sums / unit >= value - 1e-12).sum())
             low, high = binomial_interval(k, n)
-            print(f"| {error:g} | {float(z_value(log_p=log_p)):.2f} | {np.exp(log_p):.3g} | {k / n:.3g} [{low:.3g}, {high:.3g}] |", flush=True)
+            print(
+                f"| {error:g} | {float(z_value(log_p=log_p)):.2f} | {np.exp(log_p):.3g} | {k / n:.3g} [{low:.3g}, {high:.3g}] |",
+                flush=True,
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=["toys", "tail"])
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--toys", type=int, default=None)

@@ -14,6 +14,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
+from serendip.statistics.pvalues import z_value
 from serendip.statistics.trials import draw_looks, global_p_value
 
 FOLDS = 4
@@ -135,13 +136,21 @@ def test_global_p_of_background_only_searches_is_not_small_too_often():
     assert np.mean(np.array(p) < 0.5) < 0.85
 
 
-def test_a_huge_excess_is_quoted_as_the_bound_of_the_toys(looks):
+def test_a_huge_excess_is_quoted_by_bonferroni_where_toys_are_exhausted(looks):
     result = global_p_value(with_log_p(looks, 1, -800.0), 500, np.random.default_rng(5))
     assert result.n_reached == 0
-    assert result.p == pytest.approx(1 / 501)
+    assert result.z == pytest.approx(float(z_value(log_p=-800.0 + np.log(len(looks)))))
     assert result.p_interval_68[0] < 1e-300
     assert result.bonferroni < 1e-300
     assert result.gross_vitells < 1e-100
+
+
+def test_toys_are_quoted_where_they_say_more_than_bonferroni(looks):
+    log_p = np.log(0.9 / (500 * len(looks)))
+    result = global_p_value(with_log_p(looks, 1, log_p), 500, np.random.default_rng(5))
+    assert result.n_reached == 0
+    assert result.p == pytest.approx(0.9 / 500)
+    assert result.p < 1 / 501
 
 
 def test_single_look_is_its_own_trial():

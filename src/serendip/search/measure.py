@@ -390,9 +390,9 @@ def _selected_events(
         events.m.astype(float),
         fold,
         tuple(rows),
-        tuple(factors),
         None if events.weight is None else events.weights,
         None if events.groups is None else np.unique(events.groups, return_inverse=True)[1],
+        tuple(factors),
     )
 
 

@@ -52,20 +52,20 @@ class LookEvents:
         Mass in GeV and fold of every event, shape ``(n,)``.
     selected
         Rows that pass the cut of each look and are in a fold that it tests; None for a look without a cut.
-    factors
-        By what the weights of the selected rows are multiplied in each look, shape of the rows; None: not at all.
     weights
         Event weights, shape ``(n,)``; None: ones.
     group
         Events with the same number are drawn together, at the mean of their masses, shape ``(n,)``; None: one by one.
+    factors
+        By what the weights of the selected rows are multiplied in each look, shape of the rows; None: not at all.
     """
 
     mass: Array
     fold: Integers
     selected: tuple[Integers | None, ...]
-    factors: tuple[Array | None, ...] | None = None
     weights: Array | None = None
     group: Integers | None = None
+    factors: tuple[Array | None, ...] | None = None
 
     def values(self, look: int) -> Array:
         """Weights with which the selected rows count in a look, shape of the rows."""

@@ -120,15 +120,17 @@ def global_p_value(
     p, interval = toy_p_value(reached, n_toys)
     # Local p-values lean to the safe side where counts are few; toys know that, and could call an excess rarer
     # among all looks than it claims to be on its own.
-    floor = float(np.exp(smallest))
-    bonferroni = float(min(1.0, len(looks) * floor))
+    log_floor, log_bound = smallest, min(0.0, smallest + float(np.log(len(looks))))
+    log_p = float(np.log(p))
     if reached == 0:
         # what holds under any dependence may say more than toys that are exhausted
-        p, interval = min(p, bonferroni), (0.0, min(interval[1], bonferroni))
-    p = max(p, floor)
+        log_p = min(log_p, log_bound)
+        interval = (0.0, min(interval[1], float(np.exp(log_bound))))
+    log_p = max(log_p, log_floor)
+    floor = float(np.exp(log_floor))
     return GlobalResult(
-        p=p,
-        z=significance(float(np.log(p))),
+        p=float(np.exp(log_p)),
+        z=significance(log_p),
         p_interval_68=(max(interval[0], floor), max(interval[1], floor)),
         n_looks=len(looks),
         n_toys=n_toys,
@@ -136,7 +138,7 @@ def global_p_value(
         best_look=best,
         trials=f"toys{'' if events is None else ' of whole events'}, refitted, n={n_toys}",
         gross_vitells=_gross_vitells(looks, toys, smallest),
-        bonferroni=bonferroni,
+        bonferroni=float(np.exp(log_bound)),
     )
 
 

@@ -42,7 +42,7 @@ _POINTS = 400
 # Smallest effective part of the sideband events that stand for those of the window.
 _KEPT = 0.25
 _EVEN = 1e-9
-_GOLDEN = 0.5 * (5.0**0.5 - 1.0)
+_PARTS = 16
 
 
 def score_ranks(
@@ -206,11 +206,12 @@ def law_in_window(
     others = group_sums(weights[inside], None if groups is None else groups[inside])
     own = weights[side]
     if len(own) and len(others) and np.ptp(np.concatenate([own, others])) > _EVEN * own.max():
-        step = np.sort(ranked[side])
-        others = others * step[(np.arange(1, len(others) + 1) * _GOLDEN % 1.0 * len(step)).astype(int)]
-    else:
-        others = np.empty(0)
-    return CompoundTail.of(jumps, others, unit, _tilted(place - centre))
+        typical = np.array(
+            [part.mean() for part in np.array_split(np.sort(ranked[side]), _PARTS) if len(part)]
+        )
+        others = np.multiply.outer(others, typical).ravel()
+        return CompoundTail.of(jumps, others, unit, _tilted(place - centre), 1.0 / len(typical))
+    return CompoundTail.of(jumps, (), unit, _tilted(place - centre))
 
 
 def _tilted(distance: Array) -> Array:
