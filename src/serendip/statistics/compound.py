@@ -140,12 +140,7 @@ class CompoundTail:
 
     @classmethod
     def of(
-        cls,
-        side: ArrayLike,
-        inside: ArrayLike = (),
-        unit: float = 1.0,
-        share: ArrayLike | None = None,
-        inside_share: float = 1.0,
+        cls, side: ArrayLike, inside: ArrayLike = (), unit: float = 1.0, share: ArrayLike | None = None
     ) -> CompoundTail:
         """From jumps beside and in the window, of any number; without jumps beside it all of them stand for those.
 
@@ -160,13 +155,11 @@ class CompoundTail:
             What sums are measured in.
         share
             How often a jump beside the window stands for one in it, relative to the others, shape ``(n,)``; default: all alike.
-        inside_share
-            The same for every jump in the window.
         """
         off, on = (np.asarray(a, dtype=float) for a in (side, inside))
         often = np.ones(len(off)) if share is None else np.asarray(share, dtype=float)
         often, off, on = often[off > 0], off[off > 0] / unit, on[on > 0] / unit
-        sizes, chance = np.concatenate([off, on]), np.concatenate([often, np.full(len(on), inside_share)])
+        sizes, chance = np.concatenate([off, on]), np.concatenate([often, np.ones(len(on))])
         order = np.argsort(sizes, kind="stable")
         sizes, chance = sizes[order], chance[order]
         if not len(sizes):

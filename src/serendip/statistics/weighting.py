@@ -42,7 +42,6 @@ _POINTS = 400
 # Smallest effective part of the sideband events that stand for those of the window.
 _KEPT = 0.25
 _EVEN = 1e-9
-_PARTS = 16
 
 
 def score_ranks(
@@ -180,8 +179,8 @@ def law_in_window(
 
     The weights of a score that follows the mass are distributed otherwise in the window than beside it. The jumps beside it
     count in proportion to :math:`e^{\lambda \ln m}`, with :math:`\lambda` such that their mean :math:`\ln m` is that of the window: what changes in
-    proportion to :math:`\ln m` is then as it is there. The ranks of events in the window never enter, since a signal has small ones. Their
-    own weights do (an event that weighs a thousand times as much as others could as well have been beside the window), with ranks from beside it.
+    proportion to :math:`\ln m` is then as it is there. Events of the window do not enter, since the ranks of a signal are small, unless
+    events have weights of their own: one that weighs a thousand times as much as others could as well have been beside the window.
 
     Parameters
     ----------
@@ -203,15 +202,12 @@ def law_in_window(
         total = np.bincount(member, jumps).astype(float)
         place, jumps = np.bincount(member, jumps * place) / np.maximum(total, 1e-300), total
     place, jumps = place[jumps > 0], jumps[jumps > 0]
-    others = group_sums(weights[inside], None if groups is None else groups[inside])
-    own = weights[side]
-    if len(own) and len(others) and np.ptp(np.concatenate([own, others])) > _EVEN * own.max():
-        typical = np.array(
-            [part.mean() for part in np.array_split(np.sort(ranked[side]), _PARTS) if len(part)]
-        )
-        others = np.multiply.outer(others, typical).ravel()
-        return CompoundTail.of(jumps, others, unit, _tilted(place - centre), 1.0 / len(typical))
-    return CompoundTail.of(jumps, (), unit, _tilted(place - centre))
+    own, others = weights[side], weights[inside]
+    even = not len(own) or np.ptp(np.concatenate([own, others])) <= _EVEN * own.max()
+    seen = np.empty(0)
+    if not even:
+        seen = group_sums(others * ranked[inside], None if groups is None else groups[inside])
+    return CompoundTail.of(jumps, seen, unit, _tilted(place - centre))
 
 
 def _tilted(distance: Array) -> Array:
