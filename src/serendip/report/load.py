@@ -53,6 +53,7 @@ class Fit(_Record):
     effective_events: float | None = None
     closure_error: float = 0.0
     turn_on_spread: float = 0.0
+    kink_weight: float = 0.0
 
     @property
     def name(self) -> str:

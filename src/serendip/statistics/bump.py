@@ -204,6 +204,12 @@ def spectrum_warnings(spectrum: SpectrumFit, low: int, high: int) -> tuple[str, 
             f"functions with a turn-on differ in the window by {spectrum.turn_on_spread:.2g} of the expectation: either it lies on a "
             "turn-on, and this p-value cannot be trusted, or on a peak whose flanks reach beyond it; move or widen it"
         )
+    if spectrum.kink_weight:
+        notes.append(
+            f"a kink in the window describes the sidebands with fewer parameters than smooth functions do: it has "
+            f"{spectrum.kink_weight:.2g} of the weight in the average, whose error contains it; move the window if nothing should "
+            "bend the spectrum there"
+        )
     n_events = float(spectrum.counts[spectrum.kept].sum()) / spectrum.scale
     if n_events > _MANY_EVENTS:
         expected, error = spectrum.window(low, high)

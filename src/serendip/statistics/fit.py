@@ -38,6 +38,7 @@ __all__ = [
     "OrderChoice",
     "SpectrumFit",
     "TriedFunction",
+    "average_curves",
     "candidate_members",
     "check_choice",
     "check_input",
@@ -101,6 +102,8 @@ class SpectrumFit:
         Closure in shifted windows, where it was tested (:func:`~serendip.statistics.closure.with_closure`).
     turn_on_spread
         Relative difference to functions with a turn-on in the window, where they matter (:func:`~serendip.statistics.closure.with_turn_on`).
+    kink_weight
+        Weight of functions with a kink in the window, where they have a say (:func:`~serendip.statistics.kinks.with_kinks`).
     """
 
     family: BackgroundFamily
@@ -127,6 +130,7 @@ class SpectrumFit:
     noise_ratio: float = 1.0
     closure: Closure | None = None
     turn_on_spread: float = 0.0
+    kink_weight: float = 0.0
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -183,6 +187,7 @@ class SpectrumFit:
             "tried": [vars(function).copy() for function in self.tried],
             "closure": None if self.closure is None else self.closure.to_dict(),
             "turn_on_spread": self.turn_on_spread,
+            "kink_weight": self.kink_weight,
         }
 
 
@@ -354,7 +359,7 @@ def fit_spectrum(
     if averaged:
         used = [i for i, w in enumerate(weights) if w > 0]
         curves = [_curve(designs[parts[i]].order(sizes[i]), results[i][0]) for i in used]
-        mu, jacobian, spread = _average(curves, [results[i][1] for i in used], weights[used])
+        mu, jacobian, spread = average_curves(curves, [results[i][1] for i in used], weights[used])
     ratio = 1.0
     if noise is not None and left_out.any():
         ratio = _excess_noise(
@@ -400,10 +405,26 @@ def _curve(design: Design, theta: Array) -> tuple[Array, Array]:
     return np.maximum(mu, 0.0), jacobian
 
 
-def _average(
+def average_curves(
     curves: list[tuple[Array, Array]], covariances: list[Array], weights: Array
 ) -> tuple[Array, Array, Array]:
-    """Average of curves, and the directions and their covariance that span its error."""
+    r"""Average :math:`b = \sum_k w_k b_k` of curves, and the directions and their covariance that span its error.
+
+    Parameters
+    ----------
+    curves
+        Expectation and derivatives by the coefficients of each, shapes ``(n_bins,)`` and ``(n_bins, p_k)``.
+    covariances
+        Of the coefficients, shapes ``(p_k, p_k)``.
+    weights
+        They add up to one.
+
+    Returns
+    -------
+    expected, jacobian, covariance
+        Shapes ``(n_bins,)``, ``(n_bins, q)`` and ``(q, q)``, :math:`q = \sum_k (p_k + 1)`: each curve has one more direction, towards
+        the average. :math:`\sigma^2 = \sum_k w_k [\sigma_k^2 + (b_k - b)^2]`.
+    """
     mu = np.asarray(sum(w * curve for w, (curve, _) in zip(weights, curves, strict=True)))
     columns, blocks = [], []
     for w, (curve, jacobian), covariance in zip(weights, curves, covariances, strict=True):

@@ -31,6 +31,7 @@ from serendip.statistics.combination import (
 from serendip.statistics.compound import bin_noise, bin_sums, effective_number, event_weights, jump_scale
 from serendip.statistics.fit import OrderChoice, SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, efficiency_family, get_family, rougher
+from serendip.statistics.kinks import with_kinks
 from serendip.statistics.look_result import FoldCount, LookResult, finish_look, look_jumps
 from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import z_value
@@ -82,7 +83,8 @@ def fit_inclusive(
 ) -> SpectrumFit:
     """Fit the spectrum of all events with the window masked, by default averaged over the functions and their orders.
 
-    The error in the window contains the spread of the functions and, where windows beside it are predicted badly, what is
+    The error in the window contains the spread of the functions, those with a kink in the window among them where the sidebands
+    ask for one (:func:`~serendip.statistics.kinks.with_kinks`), and, where windows beside it are predicted badly, what is
     missing there (:func:`~serendip.statistics.closure.with_closure`). Sidebands that ``auto`` does not describe (a turn-on) are
     fitted with more of its degrees.
 
@@ -129,6 +131,8 @@ def fit_inclusive(
     if fit.gof_p < NOT_DESCRIBED and (other := rougher(family)) is not None:
         rough = fit_spectrum(counts, grid, other, mask=mask, scale=scale, choice=choice, noise=noise)
         fit = rough if rough.gof_p > fit.gof_p else fit
+    if fit.averaged:
+        fit = with_kinks(fit, low, high)
     fit = with_closure(fit, low, high)
     return with_turn_on(fit, low, high) if family.alternatives else fit
 
