@@ -180,7 +180,7 @@ def law_in_window(
     The weights of a score that follows the mass are distributed otherwise in the window than beside it. The jumps beside it
     count in proportion to :math:`e^{\lambda \ln m}`, with :math:`\lambda` such that their mean :math:`\ln m` is that of the window: what changes in
     proportion to :math:`\ln m` is then as it is there. Events of the window do not enter, since the ranks of a signal are small, unless
-    events have weights of their own: one that weighs a thousand times as much as others could as well have been beside the window.
+    events have weights of their own and one counts more than any beside the window: it could as well have been there.
 
     Parameters
     ----------
@@ -207,6 +207,7 @@ def law_in_window(
     seen = np.empty(0)
     if not even:
         seen = group_sums(others * ranked[inside], None if groups is None else groups[inside])
+        seen = seen[seen > jumps.max(initial=0.0)]
     return CompoundTail.of(jumps, seen, unit, _tilted(place - centre))
 
 
