@@ -69,6 +69,7 @@ def _register() -> None:
     from serendip.cli.infer import infer
     from serendip.cli.inspect import inspect
     from serendip.cli.limit import limit
+    from serendip.cli.monitor import monitor
     from serendip.cli.report import report
     from serendip.cli.score import score
     from serendip.cli.search import search
@@ -78,6 +79,7 @@ def _register() -> None:
     from serendip.cli.validate import validate
 
     app.command()(search)
+    app.command()(monitor)
     app.command()(tune)
     app.command()(compare)
     app.command()(validate)

@@ -16,7 +16,7 @@ def report(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Folder written by 'serendip search --out RUN' or 'serendip theories study --out RUN'.",
+            help="Folder written by 'serendip search', 'serendip monitor' or 'serendip theories study' with --out RUN.",
             metavar="RUN",
         ),
     ],
@@ -28,14 +28,17 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Draw the figures and the self-contained page of a finished search (report.html) or study of theories (theories.html) again."""
+    """Draw the figures and the self-contained page of a finished search (report.html), monitor (monitor.html) or study of theories (theories.html) again."""
     from serendip.report import write_report
+    from serendip.report.monitor import is_monitor, write_monitor_page
     from serendip.report.theories import is_study, write_study_page
 
     if is_study(run):
         page = write_study_page(run, published)
     elif published is not None:
         raise InputError(f"--published: {run} holds no study of theories; leave the option out")
+    elif is_monitor(run):
+        page = write_monitor_page(run)
     else:
         page = write_report(run)
     typer.echo(f"report: {page}")

@@ -30,7 +30,7 @@ from serendip.search.rundir import TaskResult
 from serendip.search.template_curves import template_curves
 from serendip.statistics.looks import SINGLE, fit_range
 
-__all__ = ["BackgroundTask", "Task", "run_background", "run_task"]
+__all__ = ["BackgroundTask", "Task", "held_out_scores", "run_background", "run_task"]
 
 _TEMPLATE_ROWS = 20_000
 _CLOSURE_EVENTS = (200, 500, 1000, 2000, 4000, 6000)
@@ -122,7 +122,9 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     )
     method.fit(events, task.window, plan.splits)
     trained = time.perf_counter()
-    scores, *more_scores = (_scores(method, task, events, fold, plan.splits, pairs) for pairs in plan.orders)
+    scores, *more_scores = (
+        held_out_scores(method, task.window, events, fold, plan.splits, pairs) for pairs in plan.orders
+    )
     last_fold, last_model = plan.scores[-1]
     bounds = task.bounds or fit_range(events.m, task.window)
     beside = (events.m >= bounds[0]) & (events.m < bounds[1]) & ~task.window.contains(events.m)
@@ -169,9 +171,9 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     )
 
 
-def _scores(
+def held_out_scores(
     method: Method,
-    task: Task,
+    window: Window,
     events: Events,
     fold: NDArray[np.int64],
     splits: NDArray[np.bool_],
@@ -187,9 +189,9 @@ def _scores(
         scores[held_out] = method.score(events.select(held_out), model)
         if not np.isfinite(scores[held_out]).all():
             raise InputError(
-                f"method '{task.method}' gave {np.count_nonzero(~np.isfinite(scores[held_out]))} of "
+                f"method '{method.name}' gave {np.count_nonzero(~np.isfinite(scores[held_out]))} of "
                 f"{np.count_nonzero(held_out)} events of fold {f} a score that is not a finite number, in the window "
-                f"{task.window}; look at the features for extreme values (serendip inspect)"
+                f"{window}; look at the features for extreme values (serendip inspect)"
             )
     return scores
 

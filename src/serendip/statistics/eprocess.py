@@ -25,6 +25,7 @@ is a bet of its own on the weakest signal that could be claimed after so much da
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,7 @@ def densities(rank: Array, past: float, first: float, sideband: float, ratio: fl
     out = np.zeros((len(HORIZONS), len(rank)))
     for row, horizon in zip(out, HORIZONS, strict=True):
         reach = horizon * first
-        scale = signal_scale(reach * ratio, _FOLDS, sideband)
+        scale = _scale(float(f"{reach * ratio:.2g}"), float(f"{sideband:.2g}"))
         row[used] = scale / rank[used] * min(past / reach, 1.0) ** _GROWTH
     return out
 
@@ -181,6 +182,12 @@ class PeriodEvidence:
     expected: Array
     degree: NDArray[np.int64]
     lack: Array
+
+
+@lru_cache(maxsize=4096)
+def _scale(background: float, sideband: float) -> float:
+    """Scale of the weights for rounded numbers, which change little from period to period."""
+    return signal_scale(background, _FOLDS, sideband)
 
 
 def period_evidence(

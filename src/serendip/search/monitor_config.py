@@ -1,0 +1,46 @@
+"""The settings of a monitor."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from serendip.methods.registry import get_method
+from serendip.search.config import SearchConfig
+
+__all__ = ["MonitorConfig"]
+
+_IDLE = ("label", "working_points", "combination", "orders", "calibration", "counting", "toys", "tuned")
+
+
+class MonitorConfig(SearchConfig):
+    """Everything that decides the numbers of a monitor: the keys of a search that mean something here.
+
+    Attributes
+    ----------
+    file
+        Events of the first period, which is never tested.
+    folds
+        Parts of each later period: a part is scored by a model of the periods before it and the parts of its own before it.
+    """
+
+    folds: int = Field(default=1, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _monitored(self) -> Self:
+        for name in _IDLE:
+            if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to a search and means nothing in a monitor; leave it away")
+        for name in self.method:
+            method = get_method(name)
+            if method.uses_labels or not method.trains or method.working_points is not None:
+                raise ValueError(
+                    f"method '{name}' cannot be monitored: events bet by the scores of models that earlier periods trained, "
+                    "without the truth; use cwola, cathode or another method of that kind"
+                )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings with every default written out, JSON-able."""
+        return {key: value for key, value in super().resolved().items() if key not in _IDLE}
