@@ -423,7 +423,11 @@ def test_figure_files_carry_their_numbers_and_repeat_byte_by_byte(excess, tmp_pa
     assert stored["sideband"] == list(record.sideband)
     for suffix in ("pdf", "png"):
         written = (excess / "figures" / f"scores-cwola.{suffix}").read_bytes()
-        figures.save(figures.score_distribution(record, [0.001, 0.01]), record, tmp_path / "again")
+        figures.save(
+            figures.score_distribution(record, [(p, words.percent(p)) for p in (0.001, 0.01)]),
+            record,
+            tmp_path / "again",
+        )
         assert written == (tmp_path / f"again.{suffix}").read_bytes()
 
 
@@ -566,11 +570,11 @@ def test_a_learnt_signal_is_drawn_beside_the_selected_events(tmp_path):
         feature["learned_signal"] = [0.25, 0.75, *[0.0] * (len(feature["edges"]) - 3)]
 
     edit(run, "diagnostics.json", learnt)
-    first, second = read_run(run).diagnostics.selected[0].features[:2]
-    drawn = {trace["name"]: trace for trace in plots.selected_feature(first, 10, "mjj", "GeV")["data"]}
-    assert max(value for value in drawn["learned signal"]["y"] if value is not None) == 0.75
-    assert "learned signal" not in str(plots.selected_feature(second, 10, "mjj", "GeV"))
     record = read_run(run).diagnostics.selected[0]
+    first, second = record.features[:2]
+    drawn = {trace["name"]: trace for trace in plots.selected_feature(first, record, "mjj", "GeV")["data"]}
+    assert max(value for value in drawn["learned signal"]["y"] if value is not None) == 0.75
+    assert "learned signal" not in str(plots.selected_feature(second, record, "mjj", "GeV"))
     axes = figures.selected_events(record).axes
     assert [len(a.get_legend_handles_labels()[1]) for a in axes[:2]] == [3, 2]
     assert axes[0].get_ylim()[1] > 0.75

@@ -21,12 +21,13 @@ from serendip.validate.curves import coverage_picture, ladder_pictures, rate_pic
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module", params=["excess", "blinded"])
+@pytest.fixture(scope="module", params=["excess", "blinded", "weighted"])
 def page(request, tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp(request.param)
     run = write_run(
         folder / "run",
-        kind=request.param,
+        kind="excess" if request.param == "weighted" else request.param,
+        weighted=request.param == "weighted",
         n_windows=2,
         working_points=(0.01,),
         truth=request.param == "excess",

@@ -122,9 +122,19 @@ def search(
 
 def _print_summary(run: Path, page: Path) -> None:
     from serendip.report.load import read_run
-    from serendip.report.words import effective_sentence, headline, reservation, verdict
+    from serendip.report.words import (
+        checks_sentence,
+        effective_sentence,
+        headline,
+        orders_sentence,
+        reservation,
+        verdict,
+    )
 
     content = read_run(run)
-    lines = [headline(content.results), verdict(content.results), effective_sentence(content)]
+    best = content.results.best
+    lines = [headline(content.results), verdict(content.results)]
+    lines += [orders_sentence(best), checks_sentence(content.results, best)] if best else []
+    lines.append(effective_sentence(content))
     lines += [reservation(content), f"report: {page}"]
     typer.echo("\n".join(line for line in lines if line))

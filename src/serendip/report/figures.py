@@ -33,6 +33,7 @@ __all__ = [
     "selected_events",
     "significance_improvement",
     "spectrum",
+    "spectrum_label",
     "styled_figure",
 ]
 
@@ -101,12 +102,17 @@ def styled_figure(rows: int = 1, columns: int = 1, **options: Any) -> Iterator[t
         yield _figure(rows, columns, **options)
 
 
-def bin_label(edges: Sequence[float], unit: str) -> str:
+def bin_label(edges: Sequence[float], unit: str, what: str = "Events") -> str:
     """Axis title of a count: events per bin width, or per bin if the bins differ."""
     widths = np.diff(edges)
     if np.allclose(widths, widths[0], rtol=1e-6):
-        return f"Events / {widths[0]:.4g} {unit}".rstrip()
-    return "Events / bin"
+        return f"{what} / {widths[0]:.4g} {unit}".rstrip()
+    return f"{what} / bin"
+
+
+def spectrum_label(record: Spectrum, unit: str) -> str:
+    """Axis title of a spectrum: events, or sums of weights."""
+    return bin_label(record.edges, unit, "Sum of weights" if record.weighted else "Events")
 
 
 def _window_band(axes: Axes, window: tuple[float, float], label: str | None = None) -> None:
@@ -114,8 +120,10 @@ def _window_band(axes: Axes, window: tuple[float, float], label: str | None = No
 
 
 def _selection(method: str | None, working_point: float | None) -> str:
+    if method is None:
+        return "all events"
     if working_point is None:
-        return "before the cut"
+        return _plain(f"{method}, weighted")
     if working_point == 1:
         return _plain(f"{method}, no cut")
     return _plain(f"{method}, ") + r"$\varepsilon_B$" + f" = {percent(working_point)}"
@@ -172,8 +180,9 @@ def spectrum(
         top.set_yscale("log")
         low, high = drawn_range(record)
         top.set_ylim(0.4 * low, 8 * high)
-        top.set_ylabel(bin_label(record.edges, unit))
-        top.legend(loc="upper right", title=_selection(record.method, record.working_point))
+        top.set_ylabel(spectrum_label(record, unit))
+        method = None if record.look is None else record.method
+        top.legend(loc="upper right", title=_selection(method, record.working_point))
         pulls = np.where(
             masked(record), 0.0, np.nan_to_num(bin_significance(observed, expected, record.scale))
         )
@@ -202,9 +211,9 @@ def drawn_range(record: Spectrum) -> tuple[float, float]:
     seen = np.array([n for part in counts for n in part if n is not None])
     expected = np.asarray(record.expected)
     outside = np.array([n for side in sides for n in side.observed if n])
-    highest = max(float(np.max(np.append(seen, expected))), 1.0)
+    highest = max(float(np.max(np.append(seen, expected))), record.scale)
     lowest = float(np.append(expected[expected > 0], outside).min(initial=highest))
-    return max(lowest, 0.05), highest
+    return max(lowest, 0.05 * record.scale), highest
 
 
 def drawn_masses(record: Spectrum) -> tuple[float, float]:
@@ -219,9 +228,9 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
     with _styled():
         figure, axes = _figure()
         smallest = 0.5
-        series = [(m, w) for m in results.methods for w in results.working_points]
+        series = results.series
         for i, (method, cut) in enumerate(series):
-            looks = [x for x in results.looks if (x.method, x.working_point) == (method, cut)]
+            looks = [x for x in results.claims if (x.method, x.working_point) == (method, cut)]
             looks = sorted((x for x in looks if x.p_local is not None), key=lambda look: look.window)
             if not looks:
                 continue
@@ -236,7 +245,7 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
                 ms=6,
                 lw=1.3,
                 color=COLOURS[i % len(COLOURS)],
-                label=_plain(method) if cut is None else _selection(method, cut),
+                label=_selection(method, cut),
             )
         if results.overall is not None:
             smallest = min(smallest, results.overall.p)
@@ -262,8 +271,8 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
     return figure
 
 
-def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> Figure:
-    """Anomaly score of sideband, window and (with labels) signal events; dashed lines at the cuts."""
+def score_distribution(record: Scores, marks: Sequence[tuple[float, str]] = ()) -> Figure:
+    """Anomaly score of sideband, window and (with labels) signal events; dotted lines at background efficiencies with their names."""
     edges = np.asarray(record.edges)
     with _styled():
         figure, axes = _figure()
@@ -301,8 +310,11 @@ def score_distribution(record: Scores, working_points: Sequence[float] = ()) -> 
                 yerr=False,
                 flow="none",
             )
-        for cut in working_points:
+        for cut, name in marks:
             axes.axvline(-np.log10(cut), color="#666666", ls=":", lw=1.2)
+            axes.annotate(
+                name, (-np.log10(cut), 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", fontsize=11, color="#444444"
+            )  # fmt: skip
         values = np.concatenate(
             [np.asarray(v) for v in (record.sideband, record.signal_region) if v is not None]
         )
@@ -355,8 +367,9 @@ def _axis(name: str, mass_name: str, unit: str) -> str:
 
 
 def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Figure:
-    """Features of the events that passed the cut (points) against the template (filled), as fractions."""
+    """Features of the events that passed the cut, or of all with their weights (points), against the template (filled), as fractions."""
     rows, columns = _grid(len(record.features))
+    worth = record.effective or max(record.n, 1)
     with _styled():
         figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
         for axes in grid.flat:
@@ -376,12 +389,12 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
             axes.errorbar(
                 0.5 * (edges[1:] + edges[:-1])[some],
                 fractions[some],
-                yerr=poisson_errors(fractions[some] * record.n) / max(record.n, 1),
+                yerr=poisson_errors(fractions[some] * worth) / worth,
                 fmt="o",
                 ms=3,
                 lw=1,
                 color=DATA,
-                label=f"selected ({record.n})",
+                label=f"{'selected' if record.working_point is not None else 'weighted'} ({record.n})",
             )
             axes.set_xlim(edges[0], edges[-1])
             drawn = (feature.template, feature.learned_signal, feature.truth_signal)

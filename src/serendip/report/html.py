@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.report import panels, words
+from serendip.report import panels, weighted_panels, words
 from serendip.report.held import held_sentence
 from serendip.report.load import read_run
 from serendip.report.panels import Page
@@ -63,6 +63,7 @@ def _render(page: Page) -> str:
 
     run = page.run
     spectra, more_spectra = panels.spectra(page)
+    weighted, more_weighted = weighted_panels.weighted(page)
     scores, more_scores = panels.scores(page)
     closure, more_closure = panels.closure(page)
     selected, more_selected = panels.selected(page)
@@ -86,6 +87,8 @@ def _render(page: Page) -> str:
         scan=panels.scan(page),
         spectra=spectra,
         more_spectra=more_spectra,
+        weighted=weighted,
+        more_weighted=more_weighted,
         scores=scores,
         more_scores=more_scores,
         closure=closure,

@@ -6,383 +6,53 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from serendip.errors import InputError
+from serendip.report.pictures import (
+    Closure,
+    ClosureFeature,
+    Correlation,
+    Diagnostics,
+    HeavyEvent,
+    LearnedSignal,
+    LeftOut,
+    LeftOutSide,
+    OrderOfFolds,
+    Roc,
+    Scores,
+    Selected,
+    SelectedFeature,
+    Spectrum,
+    Truth,
+    Weighted,
+    Weights,
+)
+from serendip.report.records import (
+    EffectiveEvents,
+    Fit,
+    Fold,
+    GlobalResult,
+    Look,
+    Order,
+    Record,
+    Results,
+    SidebandExcess,
+)
 
 __all__ = [
     "Chosen", "Closure", "ClosureFeature", "Correlation", "Diagnostics", "EffectiveEvents", "Fit", "Fold",
-    "GlobalResult", "LeftOut", "LeftOutSide", "Look", "Manifest", "Results", "Roc", "Run", "Scores", "Selected",
-    "SelectedFeature", "SidebandExcess", "Spectrum", "Truth", "read_run",
+    "GlobalResult", "HeavyEvent", "LearnedSignal", "LeftOut", "LeftOutSide", "Look", "Manifest", "Order", "OrderOfFolds", "Results", "Roc", "Run", "Scores",
+    "Selected", "SelectedFeature", "SidebandExcess", "Spectrum", "Truth", "Weighted", "Weights", "read_run",
 ]  # fmt: skip
 
 T = TypeVar("T", bound=BaseModel)
-Numbers = tuple[float, ...]
-Gaps = tuple[float | None, ...]  # None: hidden by blinding
-Interval = tuple[float, float]
-Edges = Annotated[Numbers, Field(min_length=2)]
 
 
-class _Record(BaseModel):
-    # newer runs may carry more keys; what is known must be right
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Fold(_Record):
-    """One fold of a look; ``observed`` and ``p`` are None while blinded."""
-
-    fold: int
-    observed: float | None = None
-    expected: float | None = None
-    expected_error: float | None = None
-    p: float | None = None
-
-
-class Fit(_Record):
-    """The background fit behind a look or a spectrum."""
-
-    function: str
-    averaged: bool = False
-    n_parameters: int | None = None
-    gof_p: float | None = None
-    efficiency_order: int | None = None
-    efficiency_gof_p: float | None = None
-    effective_events: float | None = None
-    closure_error: float = 0.0
-    turn_on_spread: float = 0.0
-    kink_weight: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """What was fitted, for people."""
-        return f"average of orders around {self.function}" if self.averaged else self.function
-
-
-class EffectiveEvents(_Record):
-    """Selected events of equal weight with the same relative error; ``window`` is None while blinded."""
-
-    window: float | None = None
-    sideband: float
-
-
-def _no_significance_of_one(content: Any, p: str, z: str) -> Any:
-    """Where p = 1 there is no distance from the background, whatever an older version wrote."""
-    one = isinstance(content, dict) and (content.get(p) or 0.0) >= 1
-    return {**content, z: None} if one else content
-
-
-class Look(_Record):
-    """One test: a method, a mass window and a working point (background efficiency)."""
-
-    method: str
-    window: Interval
-    working_point: float | None = None
-    statistic: str = ""
-    observed: float | None = None
-    expected: float
-    expected_error: float
-    p_local: float | None = None
-    z_local: float | None = None
-    combination: str = ""
-    folds: tuple[Fold, ...] = ()
-    fit: Fit | None = None
-    warning: str | None = None
-    effective_events: EffectiveEvents | None = None
-    dead: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_one(cls, content: Any) -> Any:
-        return _no_significance_of_one(content, "p_local", "z_local")
-
-
-class GlobalResult(_Record):
-    """The p-value over all looks."""
-
-    p: float
-    z: float | None = None
-    p_interval_68: Interval | None = None
-    n_looks: int | None = None
-    n_toys: int | None = None
-    n_reached: int | None = None
-    trials: str = ""
-    best_look: int | None = None
-    gross_vitells: float | None = None
-    bonferroni: float | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_one(cls, content: Any) -> Any:
-        return _no_significance_of_one(content, "p", "z")
-
-
-class SidebandExcess(_Record):
-    """An excess beside a window; ``look`` None: before any cut."""
-
-    look: int | None = None
-    window: Interval
-    low: float
-    high: float
-    observed: float
-    expected: float
-    expected_error: float
-    p_local: float
-    z_local: float
-    p: float
-    window_expected: float
-    window_without: float
-
-
-class Results(_Record):
-    """``results.json``."""
-
-    schema_version: Literal[1] = Field(alias="schema")
-    seed: int | None = None
-    blinded: bool
-    looks: Annotated[tuple[Look, ...], Field(min_length=1)]
-    overall: GlobalResult | None = Field(default=None, alias="global")
-    sidebands: tuple[SidebandExcess, ...] = ()
-    timing_s: Mapping[str, float] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _best_look_exists(self) -> Self:
-        best = None if self.overall is None else self.overall.best_look
-        if best is not None and not 0 <= best < len(self.looks):
-            raise ValueError(f"global.best_look is {best}, but there are {len(self.looks)} looks")
-        for excess in self.sidebands:
-            if excess.look is not None and not 0 <= excess.look < len(self.looks):
-                raise ValueError(f"sidebands.look is {excess.look}, but there are {len(self.looks)} looks")
-        return self
-
-    @property
-    def best(self) -> Look | None:
-        """The most significant look; None while blinded."""
-        if self.overall is not None and self.overall.best_look is not None:
-            return self.looks[self.overall.best_look]
-        tested = [look for look in self.looks if look.p_local is not None]
-        return min(tested, key=lambda look: look.p_local or 0.0, default=None)
-
-    @property
-    def n_looks(self) -> int:
-        """Number of looks that the global p-value is about (references that know the truth are none)."""
-        known = None if self.overall is None else self.overall.n_looks
-        return len(self.looks) if known is None else known
-
-    @property
-    def seeing(self) -> tuple[Look, ...]:
-        """The looks that can see something."""
-        return tuple(look for look in self.looks if look.dead is None)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the methods in the order of the looks."""
-        return tuple(dict.fromkeys(look.method for look in self.looks))
-
-    @property
-    def working_points(self) -> tuple[float | None, ...]:
-        """The working points, loosest first; None = no cut."""
-        found = {look.working_point for look in self.looks}
-        return tuple(sorted(found, key=lambda cut: -1.0 if cut is None else -cut))
-
-    @property
-    def windows(self) -> tuple[Interval, ...]:
-        """The mass windows, lowest first."""
-        return tuple(sorted({look.window for look in self.looks}))
-
-    def headline(self, method: str) -> Look:
-        """Pick the look of a method that is shown first: the most significant, or the first if blinded, that sees."""
-        looks = [look for look in self.looks if look.method == method]
-        looks = [look for look in looks if look.dead is None] or looks
-        return min(looks, key=lambda look: 2.0 if look.p_local is None else look.p_local)
-
-
-def _same_length(edges: Numbers, **values: Numbers | Gaps | None) -> None:
-    for name, column in values.items():
-        if column is not None and len(column) != len(edges) - 1:
-            raise ValueError(
-                f"{name} has {len(column)} numbers, but the {len(edges)} edges make {len(edges) - 1} bins"
-            )
-
-
-class LeftOutSide(_Record):
-    """Spectrum below or above the range of a fit; without a number of events where blinding hides some."""
-
-    edges: Edges
-    observed: Gaps
-    n_events: int | None = None
-
-
-class LeftOut(_Record):
-    """What the range of a fit leaves out, and why."""
-
-    reason: str
-    sides: tuple[LeftOutSide, ...]
-
-
-class Spectrum(_Record):
-    """Mass spectrum with its background expectation; ``working_point`` None = before the cut.
-
-    Counts of weighted events divided by ``scale``, ``sum(w^2)/sum(w)`` of the sidebands, are Poisson-like.
-    """
-
-    look: int | None = None
-    method: str | None = None
-    window: Interval
-    working_point: float | None = None
-    edges: Edges
-    observed: Gaps
-    expected: Numbers
-    expected_error: Numbers
-    scale: Annotated[float, Field(gt=0)] = 1.0
-    fit: Fit | None = None
-    left_out: LeftOut | None = None
-    masks: tuple[Interval, ...] = ()
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(
-            self.edges, observed=self.observed, expected=self.expected, expected_error=self.expected_error
-        )
-        return self
-
-
-class Scores(_Record):
-    """Distribution of the anomaly score in the sidebands and the signal region: fractions per bin."""
-
-    method: str
-    window: Interval
-    edges: Edges
-    sideband: Numbers | None  # None: no events
-    signal_region: Numbers | None = None
-    truth_signal: Numbers | None = None
-    scale: str = ""
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(
-            self.edges,
-            sideband=self.sideband,
-            signal_region=self.signal_region,
-            truth_signal=self.truth_signal,
-        )
-        return self
-
-
-class ClosureFeature(_Record):
-    """Counts of one feature: held-out sideband events and the template's prediction for them."""
-
-    name: str
-    edges: Edges
-    observed: Numbers
-    predicted: Numbers
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(self.edges, observed=self.observed, predicted=self.predicted)
-        return self
-
-
-class Closure(_Record):
-    """Can a classifier tell held-out sideband events from the template? AUC 0.5 = it cannot."""
-
-    method: str
-    window: Interval
-    auc: float | None = None
-    auc_error: float | None = None
-    n_events: int | None = None
-    features: tuple[ClosureFeature, ...] = ()
-
-
-class SelectedFeature(_Record):
-    """One feature of the selected events, in fractions per bin."""
-
-    name: str
-    edges: Edges
-    selected: Numbers | None  # None: no events
-    template: Numbers | None = None
-    learned_signal: Numbers | None = None
-    truth_signal: Numbers | None = None
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(
-            self.edges,
-            selected=self.selected,
-            template=self.template,
-            learned_signal=self.learned_signal,
-            truth_signal=self.truth_signal,
-        )
-        return self
-
-
-class LearnedSignal(_Record):
-    """How much of the window's events a method took for signal: by held-out events, and in its training."""
-
-    fraction: float
-    fraction_error: float
-    trained_fraction: float
-
-
-class Selected(_Record):
-    """The ``n`` events of a window that passed a working point."""
-
-    look: int | None = None
-    method: str
-    window: Interval
-    working_point: float | None = None
-    n: int
-    learned_signal: LearnedSignal | None = None
-    features: tuple[SelectedFeature, ...] = ()
-
-
-class Correlation(_Record):
-    """Distance correlation of score and mass in the sidebands, and its 99 % limit for independent numbers."""
-
-    method: str
-    window: Interval
-    distance_correlation: float
-    null_level: float
-
-
-class Roc(_Record):
-    """SIC = eps_S / sqrt(eps_B) against eps_B, cut where fewer than ``min_background`` events are left."""
-
-    method: str
-    window: Interval
-    max_sic: float | None = None
-    max_sic_error: float | None = None
-    min_background: int
-    sic_at: Mapping[str, tuple[float | None, float | None]] = Field(default_factory=dict)
-    eps_b: Gaps = ()
-    sic: Gaps = ()
-
-
-class Truth(_Record):
-    """What the labels say; only there if the user named a label column."""
-
-    signal_in_window: float | None = None
-    roc: tuple[Roc, ...] = ()
-
-
-class Diagnostics(_Record):
-    """``diagnostics.json``: the numbers of the pictures."""
-
-    schema_version: Literal[1] = Field(alias="schema")
-    mass_name: str
-    unit: str = "GeV"
-    features: tuple[str, ...] = ()
-    spectra: tuple[Spectrum, ...] = ()
-    scores: tuple[Scores, ...] = ()
-    closure: tuple[Closure, ...] = ()
-    selected: tuple[Selected, ...] = ()
-    correlation: tuple[Correlation, ...] = ()
-    truth: Truth | None = None
-
-
-class _Input(_Record):
+class _Input(Record):
     file: str | None = None
     rows_read: int | None = None
     rows_used: int | None = None
@@ -390,7 +60,7 @@ class _Input(_Record):
     digest: str | None = None
 
 
-class Chosen(_Record):
+class Chosen(Record):
     """Settings that a search chose from the size of its sample."""
 
     sideband_events: float
@@ -398,12 +68,12 @@ class Chosen(_Record):
     working_points: tuple[float, ...] | None = None
 
 
-class _Unblinding(_Record):
+class _Unblinding(Record):
     time: str
     config_hash: str = ""
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """``manifest.json``: versions, input, timings, unblinding log."""
 
     serendip: str

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel
 
 from serendip.report import figures, plots, words
-from serendip.report.load import Closure, Look, Roc, Run, Scores, Selected, Spectrum
+from serendip.report.load import Closure, Look, Results, Roc, Run, Scores, Selected, Spectrum
+from serendip.statistics.weighting import LOOSEST_RANK
 
-__all__ = ["Group", "Page", "Panel", "closure", "scan", "scores", "selected", "spectra", "truth"]
+__all__ = ["Group", "Page", "Panel", "closure", "scan", "scores", "selected", "slug", "spectra", "truth"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Page:
         return tuple(f"figures/{name}.{suffix}" for suffix in ("pdf", "png", "json"))
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Text as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "method"
 
 
@@ -69,30 +71,35 @@ def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | 
     def add(record: Spectrum, stage: str, title: str, caption: str) -> None:
         files: tuple[str, ...] = ()
         if seen is not None:
-            name = f"spectrum-{_slug(look.method)}-{stage}"
+            name = f"spectrum-{slug(look.method)}-{stage}"
             files = page.static(name, record, lambda: figures.spectrum(record, mass, unit, excesses))
         panels.append(page.panel(plots.spectrum(record, mass, unit, excesses), title, caption, files))
 
-    before = [
-        s
-        for s in pictures.spectra
-        if s.working_point is None and s.window == look.window and s.method in (None, look.method)
-    ]
-    after = [s for s in pictures.spectra if s.look == index and s.working_point is not None]
+    before = [s for s in pictures.spectra if s.look is None and s.window == look.window]
+    after = [s for s in pictures.spectra if s.look == index]
     if seen is not None and before and before[-1] not in seen:
         seen.append(before[-1])
         add(
             before[-1],
             "before",
-            f"Before the cut: {where if before[-1].method else words.interval(look.window, unit)}",
+            f"All events: {words.interval(look.window, unit)}",
             f"All events; the fit uses the sidebands only.{_gof(before[-1])} Look for bins that leave zero "
             f"together: a wave means that the function does not fit.{marked}{words.left_out_sentence(before[-1], unit)}",
         )
-    if after and look.dead is None:
+    if after and look.dead is None and look.weighted:
+        add(
+            after[0],
+            "weighted",
+            f"Weighted events: {where}",
+            f"Each event counts with its weight: {words.describe_look(look)}. Means over the orders of the folds, with the errors "
+            f"and pulls of one order; the fit uses the sidebands only.{_gof(after[0])} Look for an excess inside the window and none outside.",
+        )
+    elif after and look.dead is None:
+        check = ", cross-check" if look.cross_check else ""
         add(
             after[0],
             "after",
-            f"After the cut ({words.cut(look.working_point)}): {where}",
+            f"After the cut ({words.cut(look.working_point)}{check}): {where}",
             f"Events that pass the cut on the anomaly score: {words.describe_look(look)}.{_gof(after[0])} "
             "Look for an excess inside the window and none outside.",
         )
@@ -135,7 +142,8 @@ def scan(page: Page) -> Panel | None:
         plots.p_value_scan(results, unit),
         "Local p-value of every window",
         "Lower is more significant; horizontal bars are the windows, dotted lines whole numbers of σ. "
-        "Look for one dip that several methods and cuts share; the orange line is the global p-value.",
+        "Look for one dip that several methods share; the orange line is the global p-value."
+        + (" Cross-checks are not drawn." if len(results.claims) < len(results.looks) else ""),
         files,
     )
 
@@ -149,21 +157,30 @@ def scores(page: Page) -> tuple[list[Panel], list[Panel]]:
         if record.method not in results.methods or record.sideband is None:
             continue
         shown = _same(record, results.headline(record.method))
-        cuts = sorted({x.working_point for x in results.looks if _same(record, x) and x.working_point})
+        marks, looked_for = _marks(results, record)
         files: tuple[str, ...] = ()
         if shown:
-            name = f"scores-{_slug(record.method)}"
-            files = page.static(name, record, lambda r=record, c=cuts: figures.score_distribution(r, c))  # type: ignore[misc]
+            name = f"scores-{slug(record.method)}"
+            files = page.static(name, record, lambda r=record, m=marks: figures.score_distribution(r, m))  # type: ignore[misc]
         panel = page.panel(
-            plots.score_distribution(record, cuts),
+            plots.score_distribution(record, marks),
             f"{record.method}, {words.interval(record.window, pictures.unit)}",
-            "Background should fall alike in sideband and window; look for a surplus of window events "
-            "on the right, beyond the dotted lines of the cuts."
+            f"Background should fall alike in sideband and window; look for a surplus of window events on the right, {looked_for}."
             + (f" Scale: {record.scale}." if record.scale else ""),
             files,
         )
         (first if shown else rest).append(panel)
     return first, rest
+
+
+def _marks(results: Results, record: Scores) -> tuple[list[tuple[float, str]], str]:
+    """Background efficiencies that a picture of scores marks, with their names, and where to look."""
+    looks = [look for look in results.claims if _same(record, look)]
+    if any(look.weighted for look in looks):
+        start = f"beyond the dotted line at {words.percent(LOOSEST_RANK)} from which on events count (first order of the folds)"
+        return [(LOOSEST_RANK, "events count")], start
+    points = sorted({look.working_point for look in looks if look.working_point not in (None, 1)})
+    return [(point, words.percent(point)) for point in points if point], "beyond the dotted lines of the cuts"
 
 
 def closure(page: Page) -> tuple[list[Group], list[Group]]:
@@ -189,7 +206,7 @@ def closure(page: Page) -> tuple[list[Group], list[Group]]:
         files: tuple[str, ...] = ()
         if shown and record.features:
             files = page.static(
-                f"closure-{_slug(record.method)}",
+                f"closure-{slug(record.method)}",
                 record,
                 lambda r=record: figures.closure(r, pictures.mass_name, pictures.unit),  # type: ignore[misc]
             )
@@ -207,15 +224,17 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
             continue
         look = results.headline(record.method)
         shown = _same(record, look) and record.working_point == look.working_point
+        own = look if shown or record.look is None else results.looks[record.look]
+        worth = f", worth {record.effective:.3g} of equal weight" if own.weighted and record.effective else ""
         title = (
             f"{record.method}, {words.interval(record.window, pictures.unit)}, "
-            f"{words.cut(record.working_point)}: {words.counted(record.n, 'event')}"
+            f"{words.selection(own)}: {words.counted(record.n, 'event')}{worth}"
         )
         if record.learned_signal is not None:
             title += f"; learned signal: {words.signal_share(record.learned_signal)}"
         panels = [
             page.panel(
-                plots.selected_feature(f, record.n, pictures.mass_name, pictures.unit),
+                plots.selected_feature(f, record, pictures.mass_name, pictures.unit),
                 f.name,
                 "Where the points leave the filled template, the selected events differ from background.",
             )
@@ -224,7 +243,7 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
         files: tuple[str, ...] = ()
         if shown and record.features:
             files = page.static(
-                f"selected-{_slug(record.method)}",
+                f"selected-{slug(record.method)}",
                 record,
                 lambda r=record: figures.selected_events(r, pictures.mass_name, pictures.unit),  # type: ignore[misc]
             )

@@ -18,12 +18,12 @@ from serendip.report.figures import (
     SIGNAL,
     SMALLEST_P,
     WINDOW,
-    bin_label,
     drawn_masses,
     drawn_range,
     masked,
+    spectrum_label,
 )
-from serendip.report.load import ClosureFeature, Results, Scores, SelectedFeature, Spectrum, Truth
+from serendip.report.load import ClosureFeature, Results, Scores, Selected, SelectedFeature, Spectrum, Truth
 from serendip.report.words import global_label, interval, p_text, percent, z_text
 
 __all__ = ["closure_feature", "p_value_scan", "score_distribution", "selected_feature", "sic", "spectrum"]
@@ -214,7 +214,7 @@ def spectrum(
             _axis(
                 _plain(f"{mass_name} [{unit}]"), anchor="y2", range=list(drawn_masses(record)), mirror="all"
             ),
-            _log_axis(bin_label(edges, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
+            _log_axis(spectrum_label(record, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
             height=480,
             yaxis2=_axis("pull [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
             shapes=[
@@ -230,9 +230,8 @@ def spectrum(
 def p_value_scan(results: Results, unit: str) -> Spec:
     """Local p-value of every look against its window; lines at whole σ and at the global p-value."""
     data, values = [], [0.5]
-    series = [(method, cut) for method in results.methods for cut in results.working_points]
-    for i, (method, cut) in enumerate(series):
-        looks = [look for look in results.looks if (look.method, look.working_point) == (method, cut)]
+    for i, (method, cut) in enumerate(results.series):
+        looks = [look for look in results.claims if (look.method, look.working_point) == (method, cut)]
         looks = sorted((look for look in looks if look.p_local is not None), key=lambda look: look.window)
         if not looks:
             continue
@@ -243,7 +242,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": _plain(method) + ("" if cut in (None, 1) else f", {EPS_B} = {percent(cut)}"),
+                "name": _plain(method) + _series_end(cut),
                 "x": _numbers(0.5 * (look.window[0] + look.window[1]) for look in looks),
                 "y": _numbers(p_values),
                 "error_x": {
@@ -305,13 +304,19 @@ def p_value_scan(results: Results, unit: str) -> Spec:
     return {"data": data, "layout": layout}
 
 
+def _series_end(cut: float | None) -> str:
+    if cut == 1:
+        return ""
+    return ", weighted" if cut is None else f", {EPS_B} = {percent(cut)}"
+
+
 def _level(y: float, colour: str, dash: str, width: float) -> Spec:
     line = {"color": colour, "dash": dash, "width": width}
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": y, "y1": y, "line": line}
 
 
-def score_distribution(record: Scores, working_points: Sequence[float]) -> Spec:
-    """Anomaly scores of sideband, window and (with labels) signal; dotted lines at the cuts."""
+def score_distribution(record: Scores, marks: Sequence[tuple[float, str]]) -> Spec:
+    """Anomaly scores of sideband, window and (with labels) signal; dotted lines at background efficiencies with their names."""
     data = [
         _line(
             record.edges,
@@ -329,7 +334,7 @@ def score_distribution(record: Scores, working_points: Sequence[float]) -> Spec:
     positive = [v for v in (*(record.sideband or ()), *(record.signal_region or ())) if v > 0]
     shapes: list[Spec] = []
     annotations: list[Spec] = []
-    for cut in working_points:
+    for cut, name in marks:
         x, line = -math.log10(cut), {"color": GREY, "dash": "dot", "width": 1.5}
         shapes.append({"type": "line", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line})
         annotations.append(
@@ -339,7 +344,7 @@ def score_distribution(record: Scores, working_points: Sequence[float]) -> Spec:
                 "yref": "paper",
                 "y": 1,
                 "yanchor": "top",
-                "text": percent(cut),
+                "text": name,
                 "showarrow": False,
                 "font": {"size": 12, "color": GREY},
             }
@@ -392,8 +397,8 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
     }
 
 
-def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str) -> Spec:
-    """Events that passed the cut against the template, as fractions."""
+def selected_feature(record: SelectedFeature, group: Selected, mass_name: str, unit: str) -> Spec:
+    """Events that passed the cut, or all with their weights, against the template, as fractions."""
     fractions = np.asarray(record.selected or np.zeros(len(record.edges) - 1))
     data = []
     if record.template is not None:
@@ -411,9 +416,11 @@ def selected_feature(record: SelectedFeature, n: int, mass_name: str, unit: str)
         data.append(_line(record.edges, record.learned_signal, "learned signal", LEARNED))
     if record.truth_signal is not None:
         data.append(_line(record.edges, record.truth_signal, "true signal", SIGNAL, line={"dash": "dash"}))
-    errors = poisson_errors(fractions * n) / max(n, 1)
+    worth = group.effective or max(group.n, 1)
+    errors = poisson_errors(fractions * worth) / worth
     shown = np.where(fractions > 0, fractions, np.nan)  # the upper limits of empty bins would hide the rest
-    data.append(_points(record.edges, shown.tolist(), errors, f"selected ({n})"))
+    name = "selected" if group.working_point is not None else "weighted"
+    data.append(_points(record.edges, shown.tolist(), errors, f"{name} ({group.n})"))
     return {
         "data": data,
         "layout": _layout(

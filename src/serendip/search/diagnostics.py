@@ -12,8 +12,11 @@ from serendip.events.audit import distance_correlation
 from serendip.events.events import Events, Window
 from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
 from serendip.search.config import SearchConfig
-from serendip.search.measure import Look, Measurement, WindowFit
+from serendip.search.measure import Measurement, WindowFit
 from serendip.search.rundir import TaskResult
+from serendip.search.spectrum_records import shown, spectrum_record, squares_in_bins
+from serendip.search.weighted_diagnostics import weighted_looks
+from serendip.statistics.compound import effective_number
 from serendip.statistics.ranges import outer_edges
 
 __all__ = ["diagnostics"]
@@ -40,6 +43,7 @@ def diagnostics(
         "unit": "GeV",
         "features": list(events.features),
         "spectra": _spectra(events, measurement, config.windows if blinded else ()),
+        "weighted": weighted_looks(config, events, measurement, blinded=blinded),
         "scores": [
             _score_histogram(events, where, measurement, window_fit, tested[where], blinded=blinded)
             for where, window_fit in _window_fits(measurement).items()
@@ -62,28 +66,18 @@ def _window_fits(measurement: Measurement) -> dict[tuple[str, Window], WindowFit
     return {(look.method, look.window_fit.window): look.window_fit for look in measurement.looks}
 
 
-def _shown(
-    counts: NDArray[np.float64], edges: NDArray[np.float64], hidden: Sequence[Window]
-) -> list[float | None]:
-    """Counts, but None in every bin that touches one of the ``hidden`` windows."""
-    inside = np.zeros(len(counts), dtype=bool)
-    for window in hidden:
-        inside |= (edges[:-1] < window.high) & (edges[1:] > window.low)
-    return [None if unknown else float(n) for n, unknown in zip(counts, inside, strict=True)]
-
-
 def _left_out(events: Events, window_fit: WindowFit, hidden: Sequence[Window]) -> dict[str, Any] | None:
     """Spectrum outside the range of a fit; no number of events on a side that touches a hidden window."""
     sides = []
     for edges in outer_edges(events.m, window_fit.edges):
         outside = (events.m >= edges[0]) & (events.m < edges[-1])
         counts = np.histogram(events.m[outside], edges, weights=events.weights[outside])[0]
-        shown = _shown(counts, edges, hidden)
+        observed = shown(counts, edges, hidden)
         sides.append(
             {
                 "edges": edges,
-                "observed": shown,
-                "n_events": None if None in shown else int(np.count_nonzero(outside)),
+                "observed": observed,
+                "n_events": None if None in observed else int(np.count_nonzero(outside)),
             }
         )
     return {"reason": window_fit.left_out.reason, "sides": sides} if sides else None
@@ -92,39 +86,21 @@ def _left_out(events: Events, window_fit: WindowFit, hidden: Sequence[Window]) -
 def _spectra(events: Events, measurement: Measurement, hidden: Sequence[Window]) -> list[dict[str, Any]]:
     spectra = []
     for window_fit in {fit.window: fit for fit in _window_fits(measurement).values()}.values():
-        record = _spectrum(None, window_fit, window_fit.counts, window_fit.inclusive, hidden)
+        record = spectrum_record(None, window_fit, window_fit.counts, window_fit.inclusive, hidden)
         spectra.append(record | {"left_out": _left_out(events, window_fit, hidden)})
     for i, look in enumerate(measurement.looks):
         fit = look.result.spectrum
-        spectra.append(_spectrum((i, look), look.window_fit, fit.counts, fit, hidden))
+        record = spectrum_record((i, look), look.window_fit, fit.counts, fit, hidden)
+        # the mean over orders is drawn with the errors of one: its own are unknown, since each trains on what another tests
+        if look.working_point is None:
+            factors = measurement.ranked[look.method, look.window_fit.window]
+        else:
+            factors = measurement.counts(look)[None]
+        if look.working_point is None or events.weight is not None or events.groups is not None:
+            squares = [squares_in_bins(events, look.window_fit, f * events.weights) for f in factors]
+            record["variance"] = shown(np.mean(squares, axis=0), look.window_fit.edges, hidden)
+        spectra.append(record)
     return spectra
-
-
-def _spectrum(
-    look: tuple[int, Look] | None,
-    window_fit: WindowFit,
-    counts: NDArray[np.float64],
-    fit: Any,
-    hidden: Sequence[Window],
-) -> dict[str, Any]:
-    return {
-        "look": look and look[0],
-        "method": look and look[1].method,
-        "window": [window_fit.window.low, window_fit.window.high],
-        "working_point": look and look[1].working_point,
-        "edges": window_fit.edges,
-        "observed": _shown(counts, window_fit.edges, hidden),
-        "expected": fit.expected,
-        "expected_error": fit.expected_error,
-        "scale": fit.scale,
-        "masks": [list(gap) for gap in window_fit.inclusive.family.gaps],
-        "fit": {
-            "function": fit.function,
-            "averaged": fit.averaged,
-            "n_parameters": fit.n_parameters,
-            "gof_p": fit.gof_p,
-        },
-    }
 
 
 def _score_histogram(
@@ -209,6 +185,9 @@ def _selected(
                 "window": [window.low, window.high],
                 "working_point": look.working_point,
                 "n": int(chosen.sum()),
+                "effective": effective_number(
+                    counted[chosen], None if events.groups is None else events.groups[chosen]
+                ),
                 "learned_signal": dict(zip(_SIGNAL_SIZE, task.signal_size, strict=True))
                 if len(task.signal_size)
                 else None,

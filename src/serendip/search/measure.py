@@ -37,7 +37,7 @@ from serendip.statistics.template_count import count_look
 from serendip.statistics.trials import GlobalResult, global_p_value
 from serendip.statistics.weighting import FEWEST_RANKED, ratio_weights, score_ranks, signal_scale
 
-__all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window"]
+__all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window", "weight_scale"]
 
 _MIN_SIDEBAND_EVENTS = 200
 
@@ -305,6 +305,16 @@ def measure(
     return Measurement(tuple(looks), overall, efficiencies, weightings)
 
 
+def weight_scale(config: SearchConfig, events: Events, window_fit: WindowFit) -> tuple[float, float]:
+    """The constant ``a`` of the weights (:func:`~serendip.statistics.weighting.signal_scale`), and the effective sideband events of a fold."""
+    side, weights = window_fit.sideband(events.m), events.weights
+    jumps = group_sums(weights[side], None if events.groups is None else events.groups[side])
+    unit = (jumps**2).sum() / jumps.sum()
+    expected = window_fit.inclusive.window(*window_bins(window_fit.edges, window_fit.window))[0] / unit
+    beside = max(jumps.sum() / unit / config.folds, FEWEST_RANKED)
+    return signal_scale(expected, config.folds, beside), float(beside)
+
+
 def _ranked(
     config: SearchConfig,
     events: Events,
@@ -314,12 +324,8 @@ def _ranked(
     ties: NDArray[np.uint64],
 ) -> NDArray[np.float64]:
     """Weights of all events from the ranks of their scores, in each order of the folds, shape ``(n_orders, n)``."""
-    side, inclusive, weights = window_fit.sideband(events.m), window_fit.inclusive, events.weights
-    jumps = group_sums(weights[side], None if events.groups is None else events.groups[side])
-    unit = (jumps**2).sum() / jumps.sum()
-    expected = inclusive.window(*window_bins(window_fit.edges, window_fit.window))[0] / unit
-    beside = jumps.sum() / unit / config.folds
-    scale = signal_scale(expected, config.folds, max(beside, FEWEST_RANKED))
+    side, weights = window_fit.sideband(events.m), events.weights
+    scale, _ = weight_scale(config, events, window_fit)
     out = []
     for place, score in zip(config.positions, task.all_scores, strict=True):
         rank = score_ranks(score, fold, side, weights, ties, events.groups)

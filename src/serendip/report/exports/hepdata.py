@@ -205,25 +205,23 @@ def _scans(run: Run) -> list[_Table]:
     results, tables = run.results, []
     if len(results.windows) < 2:
         return []
-    for method in results.methods:
-        for point in results.working_points:
-            looks = [x for x in results.looks if (x.method, x.working_point) == (method, point)]
-            if not looks:
-                continue
-            columns = [
-                _column("local p-value", [_value(look.p_local) for look in looks]),
-                _column("local significance", [_value(look.z_local) for look in looks]),
-            ]
-            for column in columns:
-                column["qualifiers"] = _described(looks[0])
-            tables.append(
-                _Table(
-                    _short(f"p-value scan, {method}", point),
-                    "Local p-value against the window.",
-                    [_bins("window", [look.window for look in looks], run.diagnostics.unit)],
-                    columns,
-                )
+    for method, point in dict.fromkeys((look.method, look.working_point) for look in results.looks):
+        looks = [x for x in results.looks if (x.method, x.working_point) == (method, point)]
+        columns = [
+            _column("local p-value", [_value(look.p_local) for look in looks]),
+            _column("local significance", [_value(look.z_local) for look in looks]),
+        ]
+        for column in columns:
+            column["qualifiers"] = _described(looks[0])
+        check = " A cross-check, which is no part of the global p-value." if looks[0].cross_check else ""
+        tables.append(
+            _Table(
+                _short(f"p-value scan, {method}", point),
+                f"Local p-value against the window.{check}",
+                [_bins("window", [look.window for look in looks], run.diagnostics.unit)],
+                columns,
             )
+        )
     return tables
 
 

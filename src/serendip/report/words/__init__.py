@@ -15,9 +15,16 @@ from serendip.report.words.sentences import (
     trials_sentence,
     verdict,
 )
+from serendip.report.words.weighted import (
+    checks_sentence,
+    count_text,
+    orders_sentence,
+    selection,
+    short_selection,
+)
 
 __all__ = [
-    "GLOSSARY", "VISIBLE_CLOSURE", "Note", "choice_sentence", "counted", "cut", "describe_look", "effective_sentence", "global_label", "headline",
-    "interval", "left_out_sentence", "notes", "number", "p_text", "percent", "reservation", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
+    "GLOSSARY", "VISIBLE_CLOSURE", "Note", "checks_sentence", "choice_sentence", "count_text", "counted", "cut", "describe_look", "effective_sentence", "global_label", "headline",
+    "interval", "left_out_sentence", "notes", "number", "orders_sentence", "p_text", "percent", "reservation", "selection", "short_selection", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
     "with_error", "z_text",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from serendip.report.load import Closure, Correlation, Look, Run, SidebandExcess, Spectrum
 from serendip.report.words.numbers import counted, interval, number, p_text, percent, with_error, z_text
 from serendip.report.words.sentences import (
+    bound_by_looks,
     effective_sentence,
     is_excess,
     look_name,
@@ -40,7 +41,8 @@ def _poor_fits(look: Look, below: float = POOR_FIT) -> list[str]:
     """What of a look's background model the sidebands contradict."""
     if look.fit is None or look.dead is not None:
         return []
-    parts = {"spectrum": look.fit.gof_p, "efficiency of the cut": look.fit.efficiency_gof_p}
+    after = "mean weight against the mass" if look.weighted else "efficiency of the cut"
+    parts = {"spectrum": look.fit.gof_p, after: look.fit.efficiency_gof_p}
     return [f"{part}: p = {p_text(p)}" for part, p in parts.items() if p is not None and p < below]
 
 
@@ -67,10 +69,9 @@ def reservation(run: Run) -> str:
     best = run.results.best
     if best is None or not is_excess(run.results):
         # a wrong background hides an excess as easily as it makes one
-        chance = POOR_FIT / max(len(run.results.looks), 1)
-        poor = [
-            look_name(look, run.diagnostics.unit) for look in run.results.looks if _poor_fits(look, chance)
-        ]
+        claims = run.results.claims
+        chance = POOR_FIT / len(claims)
+        poor = [look_name(look, run.diagnostics.unit) for look in claims if _poor_fits(look, chance)]
         return f"Not to be quoted as it stands: the fit is poor in {_some(poor)}." if poor else ""
 
     def same(record: Correlation | Closure) -> bool:
@@ -85,7 +86,9 @@ def reservation(run: Run) -> str:
             "peak whose flanks reach beyond it"
         )
     if any(same(record) and _knows_the_mass(record) for record in run.diagnostics.correlation):
-        reasons.append("its score depends on the mass, so that the cut may make a bump out of background")
+        reasons.append(
+            "its score depends on the mass, so that the selection may make a bump out of background"
+        )
     if any(same(record) and _does_not_close(record) for record in run.diagnostics.closure):
         reasons.append("its template does not close")
     if best.warning:
@@ -99,7 +102,7 @@ def _beside(run: Run, excess: SidebandExcess) -> Note:
     """An excess in the sidebands, and the mask that keeps it out of the fit."""
     results, unit = run.results, run.diagnostics.unit
     window = interval(excess.window, unit)
-    after = "" if excess.look is None else f" after the cut of {method_and_cut(results.looks[excess.look])}"
+    after = "" if excess.look is None else f" in the look of {method_and_cut(results.looks[excess.look])}"
     overlaps = [
         (min(w[1], excess.high) - max(w[0], excess.low), w) for w in results.windows if w != excess.window
     ]
@@ -147,7 +150,7 @@ def notes(run: Run) -> list[Note]:
                 "Combination over-claims",
                 "The folds were combined with kfold-summed. Its p-values are too small (10 to 40 times at "
                 "3 σ in the worst case) unless they were calibrated with the full chain on pseudo-data. "
-                "Use the combination 'sequential' for a result.",
+                "Use the combination 'weighted' or 'sequential' for a result.",
             )
         )
     add(
@@ -177,7 +180,7 @@ def notes(run: Run) -> list[Note]:
             for c in pictures.correlation
             if _knows_the_mass(c)
         ],
-        "In the sidebands the score is correlated with the mass, so that the cut changes the shape of the background. "
+        "In the sidebands the score is correlated with the mass, so that cuts and weights change the shape of the background. "
         "The fit follows a gentle change only: an excess here can be background. Leave out features that follow the "
         "mass (serendip inspect names them), or use a method that allows them.",
     )
@@ -186,7 +189,7 @@ def notes(run: Run) -> list[Note]:
         [
             f"{look_name(look, unit)} ({with_error(look.expected, look.expected_error)})"
             for look in results.seeing
-            if look.expected < FEW_EXPECTED
+            if not look.weighted and look.expected < FEW_EXPECTED
         ],
         "With less than one expected event the p-value moves in large steps and one event decides.",
     )
@@ -202,18 +205,29 @@ def notes(run: Run) -> list[Note]:
         ],
         "The expectation rests on few events; its error bar is large and the shape is hardly tested.",
     )
+    add(
+        "Few effective sideband events",
+        [
+            f"{look_name(look, unit)} ({look.effective_events.sideband:.2g})"
+            for look in results.seeing
+            if look.weighted and look.effective_events and look.effective_events.sideband < FEW_SIDEBAND
+        ],
+        "The weights beside the window sum up like that many events; the error of the expectation is large.",
+    )
     for text in dict.fromkeys(look.warning for look in results.looks if look.warning):
         names = [look_name(look, unit) for look in results.looks if look.warning == text]
         found.append(Note("Note from the fit", f"{text.rstrip('.')} ({_some(names)})."))
-    if worth := effective_sentence(run):
+    given = run.config.get("weight") or run.config.get("group")
+    if given and (worth := effective_sentence(run)):
         found.append(Note("Weighted events" if run.config.get("weight") else "Grouped events", worth))
     toys = None if results.overall is None else toys_exhausted(results.overall)
-    if toys is not None:
+    if toys is not None and results.overall is not None:
+        bound = (
+            "the global p is the smallest p-value times the number of looks (Bonferroni)."
+            if bound_by_looks(results.overall)
+            else "the global p is a bound. More toys would say more."
+        )
         found.append(
-            Note(
-                "Toys exhausted",
-                f"None of the {number(toys)} toys was as extreme as the data, so the global p is a bound. "
-                "More toys would say more.",
-            )
+            Note("Toys exhausted", f"None of the {number(toys)} toys was as extreme as the data, so {bound}")
         )
     return found

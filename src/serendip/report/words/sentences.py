@@ -8,7 +8,6 @@ from serendip.report.load import GlobalResult, LearnedSignal, Look, Results, Run
 from serendip.report.words.numbers import (
     NBSP,
     counted,
-    cut,
     interval,
     number,
     p_text,
@@ -16,18 +15,25 @@ from serendip.report.words.numbers import (
     with_error,
     z_text,
 )
+from serendip.report.words.weighted import count_text, selection, short_selection
 from serendip.statistics.pvalues import z_value
 
 __all__ = [
-    "GLOSSARY", "choice_sentence", "describe_look", "effective_sentence", "global_label", "headline", "is_excess", "left_out_sentence", "look_name",
+    "GLOSSARY", "bound_by_looks", "choice_sentence", "describe_look", "effective_sentence", "global_label", "headline", "is_excess", "left_out_sentence", "look_name",
     "method_and_cut", "sentence", "signal_share", "toys_exhausted", "trials_sentence", "verdict",
 ]  # fmt: skip
 
 GLOSSARY = {
-    "look": "One test: one method, one mass window, one working point.",
+    "look": "One test: one method in one mass window, with a working point if events are cut.",
     "window": "The mass range that is tested, also called signal region. The rest is the sideband.",
     "sideband": "Events outside the window. They fix the background expectation inside it.",
     "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background that passes.",
+    "weighted": "There is no cut: each event counts with a weight that grows as the rank of its score falls, and with the training of "
+    "its fold. A count is then a sum of weights.",
+    "rank": "The fraction of sideband events of the same fold whose score is higher.",
+    "order": "The folds are trained and tested one after the other, in several orders. Which of them comes first decides "
+    "much, so that their p-values are combined.",
+    "cross-check": "A look beside another one, for comparison: no part of the global p-value and no claim.",
     "anomaly score": "The output of a method; larger means less like the background.",
     "local p": "The probability that background alone gives an excess at least this large in this one look.",
     "global p": "The probability that background alone gives an excess at least this significant "
@@ -46,6 +52,7 @@ GLOSSARY = {
     "Below 0.01 the function does not describe the sidebands.",
     "SIC": "Significance improvement ε_S/√ε_B: the factor by which a cut on the score improves S/√B.",
     "distance correlation": "0 if score and mass are independent, up to 1 if one fixes the other.",
+    "effective number": "Events of equal weight with the same relative error, (Σw)²/Σw².",
     "pull": "How many σ a bin lies above (+) or below (−) its expectation, from Poisson counting "
     "alone (arXiv:1111.2062).",
 }
@@ -59,15 +66,24 @@ def signal_share(signal: LearnedSignal) -> str:
 
 def method_and_cut(look: Look) -> str:
     """Method and working point of a look in a sentence."""
-    return f"method {look.method}, {cut(look.working_point)}"
+    return f"method {look.method}, {selection(look)}"
 
 
 def toys_exhausted(overall: GlobalResult) -> int | None:
     """Return the number of toys if none of them was as extreme as the data, else None.
 
-    Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound.
+    Toys give p = (k + 1)/(N + 1): at k = 0 this is only an upper bound. A single look needs none.
     """
+    if overall.n_looks == 1 and bound_by_looks(overall):
+        return None
     return overall.n_toys if overall.n_reached == 0 else None
+
+
+def bound_by_looks(overall: GlobalResult) -> bool:
+    """Whether the global p is the number of looks times the smallest p, because toys are exhausted."""
+    if overall.n_reached != 0 or overall.bonferroni is None:
+        return False
+    return overall.p <= overall.bonferroni * (1 + 1e-9)
 
 
 def global_label(overall: GlobalResult) -> str:
@@ -81,10 +97,19 @@ def describe_look(look: Look) -> str:
         return f"cannot see anything: {look.dead}"
     expected = with_error(look.expected, look.expected_error)
     if look.observed is None:
-        return f"{expected} background events expected"
+        return (
+            f"{expected} expected as the sum of weights"
+            if look.weighted
+            else f"{expected} background events expected"
+        )
     # p = 1 is no distance from the background
     local = "no excess" if look.z_local is None else f"local {z_text(look.z_local)}"
-    return f"{counted(look.observed, 'event')} observed, {expected} expected, {local} (p = {p_text(look.p_local)})"
+    observed = (
+        f"sum of weights {count_text(look.observed, look.expected_error, look)}"
+        if look.weighted
+        else counted(look.observed, "event")
+    )
+    return f"{observed} observed, {expected} expected, {local} (p = {p_text(look.p_local)})"
 
 
 def sentence(text: str | None) -> str:
@@ -118,7 +143,8 @@ def choice_sentence(run: Run) -> str:
     if chosen.folds is not None:
         parts.append(counted(chosen.folds, "fold"))
     if chosen.working_points is not None:
-        parts.append(f"ε_B = {' and '.join(percent(point) for point in chosen.working_points)}")
+        checks = " for the cross-checks" if any(look.cross_check for look in run.results.looks) else ""
+        parts.append(f"ε_B = {' and '.join(percent(point) for point in chosen.working_points)}{checks}")
     return (
         f"Chosen for {number(chosen.sideband_events)} sideband events: {', '.join(parts)}. "
         "--folds and --working-points set others."
@@ -130,13 +156,14 @@ def _global_phrase(results: Results) -> str:
     if overall is None:
         return f"no global p-value was made ({looks})"
     n = toys_exhausted(overall)
-    trials = f"; {overall.trials}" if overall.trials else ""
+    own = overall.n_looks == 1 and bound_by_looks(overall)
+    trials = f"; {overall.trials}" if overall.trials and not own else ""
     if overall.z is None or not math.isfinite(overall.z):
         return f"global p = {p_text(overall.p)} ({looks}{trials})"
     if n is not None:
         return (
             f"global p < {p_text(overall.p)}, above {z_text(overall.z)} "
-            f"({looks}; toys exhausted: none of {number(n)} was as extreme)"
+            f"({looks}; toys exhausted: none of {number(n)} was as extreme{', Bonferroni' if bound_by_looks(overall) else ''})"
         )
     return f"global {z_text(overall.z)} (p = {p_text(overall.p)}, {looks}{trials})"
 
@@ -154,21 +181,26 @@ def headline(results: Results, unit: str = "GeV") -> str:
     if not results.seeing:
         none = (
             "the only look cannot"
-            if len(results.looks) == 1
-            else f"none of the {len(results.looks)} looks can"
+            if len(results.claims) == 1
+            else f"none of the {len(results.claims)} looks can"
         )
         return f"Nothing was searched: {none} see anything."
     if results.blinded or best is None:
         look = results.seeing[0]
         more = (
             ""
-            if len(results.looks) == 1
-            else f" This is the first of {len(results.looks)} looks; the table has all."
+            if len(results.claims) == 1
+            else f" This is the first of {len(results.claims)} looks; the table has all."
+        )
+        expected = with_error(look.expected, look.expected_error)
+        expected = (
+            f"background is expected to sum to a weight of {expected}"
+            if look.weighted
+            else f"{expected} background events are expected"
         )
         return (
             "Blinded: nothing inside the tested windows has been counted. "
-            f"At {interval(look.window, unit)} ({method_and_cut(look)}) "
-            f"{with_error(look.expected, look.expected_error)} background events are expected.{more}"
+            f"At {interval(look.window, unit)} ({method_and_cut(look)}) {expected}.{more}"
         )
     what = f"at {interval(best.window, unit)} ({method_and_cut(best)}): {describe_look(best)}, {_global_phrase(results)}."
     if is_excess(results):
@@ -180,7 +212,7 @@ def verdict(results: Results) -> str:
     """Say what the field's conventions make of the global significance."""
     best = results.best
     if not results.seeing:
-        return f"This run says nothing about a signal. {sentence(results.looks[0].dead)}"
+        return f"This run says nothing about a signal. {sentence(results.claims[0].dead)}"
     if results.blinded or best is None:
         return (
             "To open the windows, repeat the search command with --unblind. "
@@ -194,11 +226,16 @@ def verdict(results: Results) -> str:
         )
     scope = "Globally" if results.overall is not None else "Locally"
     if not is_excess(results):
-        dead = len(results.looks) - len(results.seeing)
+        dead = len(results.claims) - len(results.seeing)
         blind = f"; {counted(dead, 'look')} could see nothing" if dead else ""
         return f"Background alone explains the data of this run{blind}."
     if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
         bound = results.overall.bonferroni
+        if bound_by_looks(results.overall):
+            return (
+                f"Globally this is more than {z_text(z)}: the smallest p-value times the number of looks (Bonferroni), since none of the "
+                "toys was as extreme."
+            )
         if bound is None or bound >= results.overall.p:
             return f"Globally this is more than {z_text(z)}; more toys are needed to say how much more."
         return (
@@ -217,6 +254,8 @@ def trials_sentence(results: Results) -> str:
     overall = results.overall
     if overall is None:
         return ""
+    if overall.n_looks == 1 and bound_by_looks(overall):
+        return f"Global p-value: that of the only look; none of {number(overall.n_toys)} toys ({overall.trials}) reached it."
     parts = [f"Global p-value: {overall.trials}." if overall.trials else ""]
     if overall.p_interval_68 is not None and toys_exhausted(overall) is None and overall.p < 1:
         low, high = overall.p_interval_68
@@ -232,16 +271,18 @@ def trials_sentence(results: Results) -> str:
 
 
 def effective_sentence(run: Run) -> str:
-    """What weighted or grouped events are worth in the most significant look, or the first; empty if all count alike."""
-    look = run.results.best or run.results.looks[0]
-    why = [what for key, what in (("weight", "weights"), ("group", "groups")) if run.config.get(key)]
-    if not why or look.effective_events is None:
+    """What events that count differently are worth in the most significant look, or the first; empty if all count alike."""
+    look = run.results.best or run.results.claims[0]
+    given = [what for key, what in (("weight", "weights"), ("group", "groups")) if run.config.get(key)]
+    why = [*given, *(["ranks of the scores"] if look.weighted else [])]
+    if not why or look.effective_events is None or look.dead is not None:
         return ""
     found = look.effective_events
     inside = "" if found.window is None else f"{found.window:.3g} in the window and "
-    before = "" if look.fit is None or look.fit.effective_events is None else (
-        f"; before the cut {look.fit.effective_events:.4g} beside the window"
-    )  # fmt: skip
+    known = look.fit is not None and look.fit.effective_events is not None and given
+    before = (
+        f"; of all events {look.fit.effective_events:.4g} beside the window" if look.fit and known else ""
+    )
     return (
         f"Effective number of events, (Σw)²/Σw² with the {' and '.join(why)}, in {look_name(look, run.diagnostics.unit)}: "
         f"{inside}{found.sideband:.3g} beside it{before}."
@@ -250,4 +291,4 @@ def effective_sentence(run: Run) -> str:
 
 def look_name(look: Look, unit: str) -> str:
     """A look as cautions name it: ``cwola at 3300–3700 GeV, 1 %``."""
-    return f"{look.method} at {interval(look.window, unit)}, {percent(look.working_point)}"
+    return f"{look.method} at {interval(look.window, unit)}, {short_selection(look)}"

@@ -1,0 +1,80 @@
+"""Interactive plots of weighted looks: the weight against the rank, and the evidence by fold."""
+
+from __future__ import annotations
+
+from serendip.report import plots
+from serendip.report.evidence import Evidence
+from serendip.report.figures import COLOURS, DATA, FIT
+from serendip.report.load import Weights
+from serendip.report.weighted_figures import shade
+
+__all__ = ["evidence_by_fold", "weight_curves"]
+
+
+def weight_curves(record: Weights) -> plots.Spec:
+    """The weight of an event against the rank of its score, one line for each place of its fold in the order."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"place {curve.place} of {record.n_folds - 1}",
+            "x": plots._numbers((*record.rank, record.loosest_rank, 1.0)),
+            "y": plots._numbers((*curve.weight, 0.0, 0.0)),
+            "line": {"color": shade(i, len(record.curves)), "width": 2},
+        }
+        for i, curve in enumerate(record.curves)
+    ]
+    x = plots._axis("rank of the score", type="log", dtick=1, exponentformat="power")
+    return {
+        "data": data,
+        "layout": plots._layout(x, plots._axis("weight", rangemode="tozero"), showlegend=True),
+    }
+
+
+def evidence_by_fold(found: Evidence) -> plots.Spec:
+    """Observed minus expected sum of weights by place of the fold, and below it the significance in each order and its mean."""
+    place = plots._numbers(found.place)
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "observed − expected",
+            "x": place,
+            "y": plots._numbers(found.excess),
+            "error_y": {"type": "data", "array": plots._numbers(found.error), "thickness": 1.2, "width": 0},
+            "marker": {"color": DATA, "size": 6},
+        },
+        *(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "Z of single orders",
+                "showlegend": k == 0,
+                "x": place,
+                "y": plots._numbers(z),
+                "yaxis": "y2",
+                "marker": {"color": COLOURS[5], "size": 5},
+            }
+            for k, z in enumerate(found.z)
+        ),
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "mean Z",
+            "x": place,
+            "y": plots._numbers(found.mean_z),
+            "yaxis": "y2",
+            "line": {"color": FIT, "width": 2},
+        },
+    ]
+    x = plots._axis("place of the fold in the order", anchor="y2", mirror="all", dtick=1)
+    return {
+        "data": data,
+        "layout": plots._layout(
+            x,
+            plots._axis("sum of weights", domain=[0.45, 1], zeroline=True),
+            height=460,
+            yaxis2=plots._axis("Z [σ]", domain=[0, 0.38], nticks=5, zeroline=True),
+            showlegend=True,
+        ),
+    }
