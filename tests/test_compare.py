@@ -24,10 +24,10 @@ from serendip.report.compare_data import pictures, read_comparison
 from serendip.report.compare_words import markdown
 from serendip.search.compare import run_compare
 from serendip.search.compare_config import CompareConfig, LeftOut, choose_methods, method_names
-from serendip.search.compare_summary import summary
+from serendip.search.compare_summary import five_sigma, summary
 from serendip.search.config import parse_settings
 from serendip.search.injection import inject, look_at
-from serendip.search.merits import mass_shape, merits, pooled_efficiency, template_auc
+from serendip.search.merits import best_trained, mass_shape, merits, pooled_efficiency, template_auc
 from serendip.search.rundir import TaskResult
 from serendip.search.stress import stress
 
@@ -79,6 +79,7 @@ def config(path: Path, **changes: Any) -> CompareConfig:
         "repeats": 2,
         "folds": 2,
         "working_points": [0.05],
+        "min_background": 20,
         "options": {name: FAST[name] for name in methods if name in FAST},
     }
     return parse_settings(CompareConfig, settings | changes, "test")
@@ -255,7 +256,10 @@ def measured(events: Events, scores: np.ndarray, **changes: Any) -> dict[str, An
     """Figures of merit of given scores, as if a method had made them."""
     nothing = np.empty((0, 3), np.float32), np.empty(0), np.empty((0, 4)), np.empty(0)
     settings = config(Path("none"), method=["cwola"], working_points=[0.1], **changes)
-    return merits(settings, events, TaskResult(scores, *nothing, {"closure": None}))
+    more = scores[None].repeat(len(settings.positions) - 1, axis=0)
+    return merits(
+        settings, events, TaskResult(scores, *nothing, {"closure": None}, more_scores=more), min_background=20
+    )
 
 
 def test_weights_count_and_equal_ones_change_nothing() -> None:
@@ -289,10 +293,12 @@ def test_the_summary_is_median_and_range_and_knows_no_deficit() -> None:
         return {
             "method": "a",
             "injection": 5,
+            "repeat": 0,
             "signal_in_window": 5,
             "s_over_sqrt_b": 1.0,
             "auc": None,
             "max_sic": {"sic": sic},
+            "sigma_min": {"s_over_sqrt_b": 5 / sic},
             "sic_at": [{"working_point": 0.01, "sic": sic / 2}],
             "looks": [
                 {
@@ -308,12 +314,78 @@ def test_the_summary_is_median_and_range_and_knows_no_deficit() -> None:
         }
 
     (row,) = summary([entry(1.0, -8.0), entry(4.0, 2.0), entry(2.0, None)])
+    assert row["values"]["sigma_min"] == {"median": 2.5, "min": 1.25, "max": 5.0, "n": 3}
     assert row["values"]["max_sic"] == {"median": 2.0, "min": 1.0, "max": 4.0, "n": 3}
     assert row["values"]["sic@0.01"]["max"] == 2.0
     assert row["values"]["z@0.01"] == {"median": 1.0, "min": 0.0, "max": 2.0, "n": 2}
     assert row["values"]["chi2_ndf@0.01"]["median"] == 2.0
     assert "auc" not in row["values"]
     assert "closure_auc" not in row["values"]
+
+
+def test_regret_is_that_of_the_same_events_and_no_reference_is_the_best() -> None:
+    def entry(method: str, repeat: int, strength: float | None) -> dict[str, Any]:
+        return {
+            "method": method, "injection": 100, "repeat": repeat, "signal_in_window": 100, "s_over_sqrt_b": 1.0, "auc": None,
+            "max_sic": None, "sigma_min": strength and {"s_over_sqrt_b": strength}, "sic_at": [], "looks": [],
+            "template": {"closure_auc": None, "truth_auc": None}, "distance_correlation": 0.1,
+            "cost": {"own_s": 1.0, "background_s": None, "cpu_s": 1.0, "peak_memory_gib": None},
+        }  # fmt: skip
+
+    strengths = {"a": (0.5, 2.0, 1.0), "b": (1.0, 1.0, None), "truth": (0.25, 0.25, 0.25)}
+    entries = [entry(name, i, value) for name, row in strengths.items() for i, value in enumerate(row)]
+    found = {row["method"]: row["values"].get("regret") for row in summary(entries, ["truth"])}
+    assert found["a"] == {"median": 1.0, "min": 1.0, "max": 2.0, "n": 3}
+    assert found["b"] == {"median": 1.5, "min": 1.0, "max": 2.0, "n": 2}
+    assert found["truth"] == {"median": 0.25, "min": 0.25, "max": 0.5, "n": 3}
+
+
+def test_the_signal_at_five_sigma_lies_between_the_injections() -> None:
+    def rows(method: str, medians: dict[int, float], name: str = "z_weighted") -> list[dict[str, Any]]:
+        return [
+            {"method": method, "injection": n, "s_over_sqrt_b": n / 100, "values": {name: {"median": z}}}
+            for n, z in medians.items()
+        ]
+
+    found = five_sigma(
+        [
+            *rows("between", {250: 8.0, 0: 0.0, 150: 4.0}),
+            # half of the injections reach 5 sigma for good only beyond the last one that does not
+            *rows("twice", {100: 5.5, 200: 4.5, 300: 6.5}),
+            *rows("never", {100: 2.0, 200: 3.0}),
+            *rows("always", {100: 6.0, 200: 9.0}, "z@0.01"),
+            *rows("nothing", {0: 0.3}),
+        ]
+    )
+    assert [(row["method"], row["signal"], row["bound"]) for row in found] == [
+        ("between", 175.0, None),
+        ("twice", 225.0, None),
+        ("never", 200.0, "above"),
+        ("always", 100.0, "below"),
+    ]
+    assert [row["s_over_sqrt_b"] for row in found] == pytest.approx([1.75, 2.25, 2.0, 1.0])
+    assert found[-1]["quantity"] == "z@0.01"
+
+
+def test_every_event_has_the_score_of_the_model_that_saw_most() -> None:
+    events = sample(2000, 100)
+    settings = config(Path("none"), method=["cwola"], folds=5)
+    fold = np.arange(len(events)) % 5
+    place = settings.positions[:, fold]
+    assert place.shape == (4, 2100)
+    scores = np.where(place > 0, place + 10.0 * np.arange(4)[:, None], np.nan)
+    nothing = np.empty((0, 3), np.float32), np.empty(0), np.empty((0, 4)), np.empty(0)
+    result = TaskResult(scores[0], *nothing, {}, more_scores=scores[1:])
+    best, seen = best_trained(settings, fold, result)
+    # folds begin at places 0, 1, 2, 3 of the four orders: fold 0 never comes last, each other one does once
+    assert [set(best[fold == f]) for f in range(5)] == [{33.0}, {34.0}, {24.0}, {14.0}, {4.0}]
+    assert [set(seen[fold == f]) for f in range(5)] == [{0.6}, {0.8}, {0.8}, {0.8}, {0.8}]
+    alone = config(Path("none"), method=["cwola"], folds=5, combination="kfold-bonferroni")
+    best, seen = best_trained(alone, fold, result)
+    assert best is result.scores
+    assert set(seen) == {0.8}
+    _, seen = best_trained(alone.model_copy(update={"combination": "sequential"}), fold, result)
+    assert [set(seen[fold == f]) for f in range(5)] == [{0.0}, {0.2}, {0.4}, {0.6}, {0.8}]
 
 
 # the whole chain ------------------------------------------------------------------------------------------------
@@ -342,13 +414,21 @@ def test_methods_are_measured_on_background_and_on_injected_signal(finished: Pat
             assert entry["auc"] > 0.9
             assert entry["max_sic"]["background"] >= entry["max_sic"]["min_background"] == 20
             assert 1.5 < entry["max_sic"]["sic"] <= np.sqrt(b / 20) * (1 + 1e-9)
-            assert entry["looks"][0]["z_local"] > 3
-            assert entry["looks"][0]["true_signal"] > 0.7 * entry["injection"]
+            # the Asimov 5 sigma over a known background need more than S/sqrt(B) = 5 after the cut
+            strength = entry["sigma_min"]["s_over_sqrt_b"]
+            assert 5 / entry["max_sic"]["sic"] < strength < 6.5 / entry["max_sic"]["sic"]
+            weighted, cut = entry["looks"]
+            assert (weighted["working_point"], cut["working_point"]) == (None, 0.05)
+            assert weighted["z_local"] > cut["z_local"] > 2
+            # two folds in two orders: the cut tests one half of the signal, the weights both
+            assert 0.35 * entry["injection"] < cut["true_signal"] < 0.65 * entry["injection"]
+            assert entry["trained_fraction"] == 0.5
             curve = entry["sic_curve"]
             assert max(curve["sic"]) == pytest.approx(entry["max_sic"]["sic"], rel=0.1)
             assert curve["eps_b"][-1] == curve["eps_s"][-1] == curve["sic"][-1] == 1.0
         else:
             assert entry["auc"] is None
+            assert entry["sigma_min"] is None
     (left_out,) = found["left_out"]
     assert (left_out["method"], left_out["injection"]) == ("supervised", 0)
     assert "0 in the signal sample" in left_out["reason"]
@@ -413,7 +493,9 @@ def test_stress_reaches_the_training_and_the_record(table: Path, tmp_path: Path)
     # the window moves f1 by 4 of its own widths
     assert entry["distance_correlation"] > 3 * entry["distance_correlation_null"]
     assert entry["template"]["truth_auc"] > 0.8
-    assert entry["looks"][0]["mass_shape"]["p"] < 1e-6
+    weighted, cut = entry["looks"]
+    assert weighted["mass_shape"] is None
+    assert cut["mass_shape"]["p"] < 1e-6
     write_comparison(tmp_path / "run")
     page = (tmp_path / "run" / "compare.html").read_text()
     for words in (
@@ -534,7 +616,8 @@ def test_all_leaves_out_what_needs_a_simulation() -> None:
 
 def test_figures_carry_medians_and_ranges(finished: Path) -> None:
     found = read_comparison(finished)
-    curves, (largest,), (achieved,), costs = pictures(found)
+    curves, (smallest, largest), (weighted, achieved), costs = pictures(found)
+    assert [picture.name for picture in (smallest, weighted)] == ["sigma-min", "z-weighted"]
     assert [curve.name for curve in curves] == ["sic-120-eps-s", "sic-120-eps-b"]
     values = sorted(
         e["max_sic"]["sic"]
@@ -569,11 +652,13 @@ def test_the_page_stands_alone_and_says_what_is_counted(finished: Path) -> None:
     assert "in the window" in page
     assert "supervised</strong> at 0 signal events" in page
     assert "src=" not in page.split("<script>")[0]
-    assert page.count('class="chart"') == 5
+    assert page.count('class="chart"') == 7
     table = (finished / "compare.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 5 + 1
-    assert len({row.count("|") for row in rows}) == 1
+    # who reaches 5 sigma, and all numbers
+    assert len(rows) == 2 + 3 + 2 + 5 + 1
+    assert [len({row.count("|") for row in part}) for part in (rows[:5], rows[5:])] == [1, 1]
+    assert "scored by models that saw 50 % of the data" in table
     (row,) = (line for line in rows if line.startswith("| cwola | 120"))
     median = next(r for r in content(finished)["summary"] if (r["method"], r["injection"]) == ("cwola", 120))
     assert f"{median['values']['max_sic']['median']:.2g} [" in row
@@ -613,7 +698,8 @@ def test_the_command_prints_the_table_and_can_be_repeated(
     assert "[1/1] cwola, 100 signal events, repeat 1" in output.err or "training" in output.err
     settings = content(out)["config"]
     assert (settings["correlate"], settings["noise"]) == ({"f2": 0.001}, 1)
-    assert settings["combination"] == "kfold-bonferroni"
+    assert (settings["combination"], settings["orders"]) == ("weighted", 4)
+    assert settings["min_background"] == 26
     before = without_time(content(out))
     assert run(["compare", str(out / "config.yaml"), "--out", str(out), "--jobs", "1"]) == 0
     assert without_time(content(out)) == before
@@ -621,7 +707,11 @@ def test_the_command_prints_the_table_and_can_be_repeated(
         run(["compare", str(out / "config.yaml"), "--out", str(out), "--jobs", "1", "--injections", "0"]) == 0
     )
     # figures of the injection that is gone are gone too
-    assert sorted(path.name for path in (out / "figures").glob("*.png")) == ["time.png", "z-0.05.png"]
+    assert sorted(path.name for path in (out / "figures").glob("*.png")) == [
+        "time.png",
+        "z-0.05.png",
+        "z-weighted.png",
+    ]
     assert "No signal was injected" in (out / "compare.html").read_text()
 
 

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -13,10 +14,17 @@ from serendip.events.events import Events, Window
 from serendip.methods import registry
 from serendip.methods.base import Method, MethodConfig
 from serendip.methods.cwola import Cwola, CwolaConfig
-from serendip.methods.figures_of_merit import background_efficiency, max_sic, sic_at, sic_curve
+from serendip.methods.figures_of_merit import (
+    background_efficiency,
+    max_sic,
+    sic_at,
+    sic_curve,
+    smallest_strength,
+)
 from serendip.methods.idealised import Idealised, IdealisedConfig
 from serendip.methods.registry import available, get_method
 from serendip.methods.supervised import Supervised, SupervisedConfig
+from serendip.statistics.pvalues import asimov_z
 
 WINDOW = Window(3300.0, 3700.0)
 
@@ -346,6 +354,46 @@ def test_sic_errors_are_the_spread_between_samples():
     values, errors = np.transpose(fixed)
     assert np.std(values) == pytest.approx(np.mean(errors), rel=0.15)
     assert np.mean([p.sic for p in points]) == pytest.approx(0.9332 / np.sqrt(0.5), rel=0.01)
+
+
+def test_smallest_strength_of_a_curve_in_closed_form():
+    # signal efficiency eps^0.48: the SIC eps^-0.02 rises without end, while few events of background make 5 sigma dear
+    n, power = 100_000, 0.48
+    place = (np.arange(n) + 0.5) / n
+    labels = np.repeat([True, False], n)
+    scores = -np.concatenate([place ** (1 / power), place])
+    curve = sic_curve(labels, scores, min_background=26)
+
+    def strength(b: float) -> float:
+        signal = optimize.brentq(lambda s: float(asimov_z(s, b)) - 5.0, 1.0, 1e5)
+        return signal / ((b / n) ** power * np.sqrt(n))
+
+    best = optimize.minimize_scalar(strength, bounds=(26, 5000), method="bounded")
+    assert 300 < best.x < 500
+    found, cut = smallest_strength(curve)
+    assert found == pytest.approx(best.fun, rel=2e-3)
+    assert cut.background == pytest.approx(best.x, rel=0.5)
+    assert max_sic(curve).background == 26
+    # where much background is left it is 5 / SIC, and with less data more is needed
+    assert smallest_strength(curve, 1e9)[0] == pytest.approx(5 / max_sic(curve).sic, rel=0.01)
+    assert smallest_strength(curve, n / 10)[0] > 1.04 * found
+    assert smallest_strength(curve, z=3.0)[0] < 0.62 * found
+    with pytest.raises(InputError, match="no threshold"):
+        smallest_strength(sic_curve([1, 0], [2.0, 1.0]))
+
+
+def test_smallest_strength_of_weighted_events():
+    # the cut keeps 50 heavy events of background and half of the signal; all counts are in units of their weight
+    weights = np.concatenate([np.ones(100), np.full(50, 2.0), np.ones(5000)])
+    labels = np.arange(5150) < 100
+    scores = np.concatenate([np.ones(50), np.zeros(50), np.ones(50), np.zeros(5000)])
+    found, cut = smallest_strength(sic_curve(labels, scores, weights, min_background=26))
+    assert (cut.eps_s, cut.background) == pytest.approx((0.5, 50.0))
+    signal = optimize.brentq(lambda s: float(asimov_z(s, 50.0)) - 5.0, 1.0, 1e3)
+    # S/sqrt(B) counts the squares of the weights: 50 events of 2, 5000 of 1
+    assert found == pytest.approx(2.0 * signal / 0.5 / np.sqrt(5200), rel=1e-3)
+    same = smallest_strength(sic_curve(labels, scores, 3.0 * weights, min_background=26))[0]
+    assert same == pytest.approx(found, rel=1e-9)
 
 
 def test_weights_of_the_sic():

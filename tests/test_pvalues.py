@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from serendip.statistics.pvalues import (
+    asimov_signal,
     asimov_z,
     binomial_interval,
     bonferroni,
@@ -171,6 +172,17 @@ def test_asimov_limits():
     assert asimov_z(1.0, 1e6, 0.0) == pytest.approx(1e-3, rel=1e-3)
     with pytest.raises(ValueError, match="b > 0"):
         asimov_z(1.0, 0.0)
+
+
+def test_asimov_signal_is_the_inverse_of_the_significance():
+    b = np.geomspace(1e-3, 1e7, 50)
+    for z in (1.0, 5.0):
+        np.testing.assert_allclose(asimov_z(asimov_signal(z, b), b), z, rtol=1e-5)
+    # much background: z sqrt(b), and a third of z squared more
+    assert asimov_signal(5.0, 1e6) == pytest.approx(5e3 + 25 / 6, rel=1e-5)
+    assert asimov_signal(0.0, 10.0) == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(ValueError, match="b > 0"):
+        asimov_signal(5.0, 0.0)
 
 
 def test_counting_significance_follows_the_asimov_formula():

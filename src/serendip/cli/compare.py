@@ -76,13 +76,13 @@ def compare(
     working_points: WorkingPoints = None,
     min_background: Annotated[
         int | None,
-        typer.Option(help="Background events that a quoted SIC leaves at least; default 20."),
+        typer.Option(help="Background events that a quoted SIC leaves at least; default 26."),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds; default 5.")] = None,
     combination: Annotated[
         str | None,
         typer.Option(
-            help="kfold-bonferroni (default), sequential, sequential-stouffer, kfold-summed (over-claims)."
+            help="weighted (default), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."
         ),
     ] = None,
     background: Background = None,

@@ -4,6 +4,7 @@ r"""Significance improvement, quoted with the background that is left behind it.
 
 is the factor by which a cut on the score improves :math:`S/\sqrt{B}`. Far in the tail it is decided by a
 handful of background events, so the maximum is taken only where at least ``min_background`` of them remain.
+What a cut is worth for a discovery is told by the smallest signal that it still shows (:func:`smallest_strength`).
 Without labels, :func:`argos` takes its place.
 """
 
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serendip.classify.argos import ArgosPoint, argos, kept_sums
 from serendip.errors import InputError
+from serendip.statistics.pvalues import asimov_signal
 
 __all__ = [
     "ArgosPoint",
@@ -26,6 +28,7 @@ __all__ = [
     "max_sic",
     "sic_at",
     "sic_curve",
+    "smallest_strength",
 ]
 
 
@@ -145,6 +148,46 @@ def sic_at(curve: SicCurve, eps_b: float) -> SicPoint:
             f"no threshold with a background efficiency of {eps_b:g} or less leaves enough background events"
         )
     return _point(curve, int(rows[-1]))
+
+
+def smallest_strength(
+    curve: SicCurve, background: float | None = None, z: float = 5.0
+) -> tuple[float, SicPoint]:
+    r"""Return the smallest :math:`S/\sqrt{B}` from which the best cut reaches an Asimov significance ``z``, and that cut.
+
+    .. math:: \sigma_\mathrm{min} = \min_{\varepsilon_B}
+        \frac{s_z(\varepsilon_B B)}{\varepsilon_S \sqrt{B}}
+
+    with the signal :math:`s_z(b)` that reaches ``z`` over ``b`` known background events
+    (:func:`~serendip.statistics.pvalues.asimov_signal`). Where much background is left this is ``z / SIC``; where little is left more
+    is needed. Figure of merit of arXiv:2604.20965.
+
+    Parameters
+    ----------
+    curve
+        Of events in the window, up to the threshold that keeps all; thresholds with too little background are not in it.
+    background
+        (Effective) number of background events in the window of the search; default: those of the curve.
+    z
+        The significance.
+
+    Raises
+    ------
+    InputError
+        If the curve is empty.
+    """
+    if len(curve.sic) == 0:
+        raise InputError(
+            "no threshold leaves enough background events; lower min_background or use more events"
+        )
+    total = float(curve.background[-1] if background is None else background)
+    behind = curve.background * (total / curve.background[-1])
+    # weighted events that are kept may be heavier than others: one effective event of them is then more of the signal
+    weight = curve.eps_b * total / behind
+    with np.errstate(divide="ignore"):
+        strength = asimov_signal(z, behind) * weight / (curve.eps_s * np.sqrt(total))
+    best = int(np.argmin(strength))
+    return float(strength[best]), _point(curve, best)
 
 
 def background_efficiency(scores: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:

@@ -27,6 +27,9 @@ _WORDS = (
     "sideband",
     "working point",
     "SIC",
+    "σ_min",
+    "regret",
+    "weighted",
     "AUC",
     "template",
     "closure",
@@ -56,7 +59,7 @@ def write_comparison(folder: Path | str) -> Path:
         page, drawn = _render(found, folder)
         for path in (folder / "figures").iterdir():
             # of injections and working points that this comparison no longer has
-            if path.stem not in drawn and path.stem.startswith(("sic-", "max-sic", "z-")):
+            if path.stem not in drawn and path.stem.startswith(("sic-", "sigma-min", "max-sic", "z-")):
                 path.unlink()
         for name, text in (("compare.html", page), ("compare.md", compare_words.markdown(found))):
             with atomic_write(folder / name) as temporary:
@@ -80,8 +83,15 @@ def print_table(folder: Path | str) -> None:
     shown = [
         i
         for i, name in enumerate(header)
-        if name in ("method", "max SIC", "template AUC", "s") or name.startswith("Z")
+        if name in ("method", "max SIC", "σ_min", "regret", "template AUC", "s") or name.startswith("Z")
     ]
+    if claims := compare_words.claims(found):
+        grid = Table(title=compare_words.CLAIMS, title_justify="left")
+        for i, name in enumerate(claims[0]):
+            grid.add_column(name, justify="left" if i == 0 else "right")
+        for row in claims[1]:
+            grid.add_row(*row)
+        console.print(grid)
     for injection, rows in blocks:
         grid = Table(title=compare_words.injected(found, injection), title_justify="left")
         for i in shown:
@@ -139,11 +149,13 @@ def _render(found: Comparison, folder: Path) -> tuple[str, set[str]]:
         "manifest": _manifest(folder),
         "header": header,
         "blocks": blocks,
+        "claims": compare_words.claims(found),
         "groups": list(groups.items()),
         "largest": [
             bands(
                 record,
-                "Line: median of the repeats; band: smallest to largest. Dashed: references that know the truth.",
+                "Line: median of the repeats; band: smallest to largest. Dashed: references that know the truth."
+                + (f" Dotted: {record.diagonal}." if record.diagonal else ""),
             )
             for record in largest
         ],

@@ -19,6 +19,7 @@ __all__ = [
     "Cost",
     "Costs",
     "Entry",
+    "FiveSigma",
     "LeftOut",
     "MethodFacts",
     "Picture",
@@ -31,6 +32,7 @@ __all__ = [
 
 _EPS_B = np.geomspace(1e-4, 1.0, 97)
 _EPS_S = np.linspace(0.02, 1.0, 50)
+_NO_CUT = "Z = S/√B, no cut"
 
 
 class _Record(BaseModel):
@@ -45,6 +47,7 @@ class MethodFacts(_Record):
     title: str
     uses_labels: bool
     working_points: tuple[float, ...]
+    weighted: bool = False
 
 
 class Spread(_Record):
@@ -66,6 +69,16 @@ class SummaryRow(_Record):
     values: dict[str, Spread]
 
 
+class FiveSigma(_Record):
+    """Signal events in the window that half of the injections show with 5 sigma; ``bound``: it lies ``above`` or ``below`` them all."""
+
+    method: str
+    quantity: str
+    signal: float
+    s_over_sqrt_b: float
+    bound: str | None
+
+
 class Curve(_Record):
     """Significance improvement at falling thresholds."""
 
@@ -83,9 +96,9 @@ class MassShape(_Record):
 
 
 class LookFacts(_Record):
-    """One cut of one method."""
+    """One look of one method; without a working point events are weighted."""
 
-    working_point: float
+    working_point: float | None
     z_local: float | None = None
     mass_shape: MassShape | None = None
 
@@ -97,6 +110,7 @@ class Entry(_Record):
     injection: int
     repeat: int
     s_over_sqrt_b: float
+    trained_fraction: float | None = None
     sic_curve: Curve | None = None
     looks: tuple[LookFacts, ...] = ()
 
@@ -134,6 +148,7 @@ class Comparison(_Record):
     left_out: tuple[LeftOut, ...]
     entries: tuple[Entry, ...]
     summary: tuple[SummaryRow, ...]
+    five_sigma: tuple[FiveSigma, ...] = ()
     timing_s: dict[str, float]
 
     @property
@@ -181,7 +196,7 @@ class Picture(_Record):
     name
         Stem of the files.
     diagonal
-        Draw y = x.
+        Draw y = x, with this in the legend.
     level
         Draw a horizontal line there.
     points
@@ -195,7 +210,7 @@ class Picture(_Record):
     bands: tuple[Band, ...]
     note: str = ""
     x_log: bool = False
-    diagonal: bool = False
+    diagonal: str = ""
     level: float | None = None
     points: bool = False
 
@@ -236,7 +251,7 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Picture], Costs]:
-    """All figures: SIC curves of each injection with signal, max SIC, achieved Z at each working point, costs."""
+    """All figures: SIC curves of each injection with signal, sigma_min and max SIC, achieved Z, costs."""
     curves = []
     for injection in reversed([n for n in found.injections if n > 0]):
         label = f"{injection} signal events in the window, S/√B = {found.strength(injection):.2g}"
@@ -263,16 +278,42 @@ def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Pict
                 )
             )
     strength = "injected S/√B in the window"
-    largest = Picture(
-        name="max-sic",
-        title=f"Largest SIC with at least {found.min_background} background events",
+    behind = f"with at least {found.min_background} background events"
+    merits = [
+        Picture(
+            name="sigma-min",
+            title=f"Smallest signal for 5 σ {behind}",
+            x_label=strength,
+            y_label="σ_min (S/√B)",
+            bands=_summary_bands(found, lambda method: "sigma_min"),
+            diagonal="as injected: found below",
+            points=True,
+        ),
+        Picture(
+            name="max-sic",
+            title=f"Largest SIC {behind}",
+            x_label=strength,
+            y_label="max SIC",
+            bands=_summary_bands(found, lambda method: "max_sic"),
+            level=1.0,
+            points=True,
+        ),
+    ]
+    weighted = Picture(
+        name="z-weighted",
+        title="Significance of weighted events",
         x_label=strength,
-        y_label="max SIC",
-        bands=_summary_bands(found, lambda method: "max_sic"),
-        level=1.0,
+        y_label="local Z",
+        bands=_summary_bands(
+            found,
+            lambda method: "z_weighted" if method.weighted else f"z@{_own_point(method, 1.0):g}",
+        ),
+        note=_own_points(found),
+        diagonal=_NO_CUT,
         points=True,
     )
-    achieved = [
+    achieved = [weighted] if any(method.weighted for method in found.methods) else []
+    achieved += [
         Picture(
             name=f"z-{point:g}",
             title=f"Significance at ε_B = {point:g}",
@@ -280,7 +321,7 @@ def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Pict
             y_label="local Z",
             bands=_summary_bands(found, lambda method, p=point: f"z@{_own_point(method, p):g}"),
             note=_own_points(found),
-            diagonal=True,
+            diagonal=_NO_CUT,
             points=True,
         )
         for point in found.working_points
@@ -292,7 +333,7 @@ def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Pict
     )
     # a curve has no points where even the loosest cut leaves too little background
     drawn = [picture for picture in curves if picture.bands]
-    return drawn, [largest] if any(band.x for band in largest.bands) else [], achieved, costs
+    return drawn, [merit for merit in merits if any(band.x for band in merit.bands)], achieved, costs
 
 
 def _own_point(method: MethodFacts, point: float) -> float:

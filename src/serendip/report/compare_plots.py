@@ -29,11 +29,12 @@ _OWN, _SHARED = COLOURS[0], "#9ecae1"
 
 
 def _mathtext(text: str) -> str:
-    return re.sub(r"ε_([BS])", r"$\\varepsilon_\1$", figures._plain(text))
+    text = re.sub(r"ε_([BS])", r"$\\varepsilon_\1$", figures._plain(text))
+    return text.replace("σ_min", r"$\sigma_\mathrm{min}$")
 
 
 def _html(text: str) -> str:
-    return re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", plots._plain(text))
+    return re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", plots._plain(text)).replace("σ_min", "σ<sub>min</sub>")
 
 
 def _dashed(i: int, band: Band) -> str:
@@ -72,9 +73,7 @@ def draw(picture: Picture, order: dict[str, int]) -> Figure:
             axes.axhline(picture.level, color="#666666", ls=":", lw=1, zorder=0)
         if picture.diagonal:
             reach = max((x for band in picture.bands for x in band.x), default=1.0)
-            axes.plot(
-                [0, reach], [0, reach], color="#666666", ls=":", lw=1, zorder=0, label="Z = S/√B, no cut"
-            )
+            axes.plot([0, reach], [0, reach], color="#666666", ls=":", lw=1, zorder=0, label=picture.diagonal)
         if picture.x_log:
             axes.set_xscale("log")
         else:

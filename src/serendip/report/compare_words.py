@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from serendip.report.compare_data import Comparison, Spread, SummaryRow
+import numpy as np
+
+from serendip.report.compare_data import Comparison, FiveSigma, Spread, SummaryRow
 from serendip.report.words import VISIBLE_CLOSURE, Note, interval, number, percent
 
-__all__ = ["cautions", "injected", "markdown", "stressed", "table", "winners"]
+__all__ = ["CLAIMS", "cautions", "claims", "injected", "markdown", "stressed", "table", "winners"]
+
+CLAIMS = "Signal events in the window (S/√B) at which half of the injections reach 5 σ, local."
 
 _EXCESS = 3.0
 _SCULPTED = 0.001
@@ -45,13 +49,10 @@ def _time(row: SummaryRow) -> str:
 
 def table(found: Comparison) -> tuple[list[str], list[tuple[int, list[list[str]]]]]:
     """Header, and the rows of each injection: methods that were left out there say so."""
-    points = found.working_points
-    own = sorted(
-        {p for m in found.methods for p in m.working_points} - set(points), reverse=True
-    )  # a method that is cut nowhere else
-    header = ["method", "max SIC"]
+    points, looks = found.working_points, _looks(found)
+    header = ["method", "σ_min", "regret", "max SIC"]
     header += [f"SIC at {percent(p)}" for p in points]
-    header += [f"Z at {percent(p)}" for p in (*own, *points)]
+    header += [f"Z {title}" for title in looks.values()]
     header += ["AUC", "template AUC", "dist. corr."]
     header += [f"χ²/ndf at {percent(p)}" for p in points]
     header += ["s"]
@@ -64,9 +65,11 @@ def table(found: Comparison) -> tuple[list[str], list[tuple[int, list[list[str]]
             rows.append(
                 [
                     row.method + (" (labels)" if method.uses_labels else ""),
+                    spread(v.get("sigma_min"), 2),
+                    spread(v.get("regret"), 2),
                     spread(v.get("max_sic"), 2),
                     *(spread(v.get(f"sic@{p:g}"), 2) for p in points),
-                    *(spread(v.get(f"z@{p:g}"), 2) for p in (*own, *points)),
+                    *(spread(v.get(name), 2) for name in looks),
                     spread(v.get("auc")),
                     _template(row),
                     spread(v.get("distance_correlation"), 2),
@@ -83,6 +86,32 @@ def table(found: Comparison) -> tuple[list[str], list[tuple[int, list[list[str]]
     return header, blocks
 
 
+def _looks(found: Comparison) -> dict[str, str]:
+    """Quantities that are a Z, and how they are called: of weighted events, of methods with cuts of their own, of cuts."""
+    points = found.working_points
+    own = sorted({p for m in found.methods for p in m.working_points} - set(points), reverse=True)
+    looks = {"z_weighted": "weighted"} if any(m.weighted for m in found.methods) else {}
+    return looks | {f"z@{p:g}": "no cut" if p == 1 else f"at {percent(p)}" for p in (*own, *points)}
+
+
+def claims(found: Comparison) -> tuple[list[str], list[list[str]]] | None:
+    """Header and rows of the table of signals that reach 5 sigma; None if there is nothing to say."""
+    if not found.five_sigma:
+        return None
+    looks = _looks(found)
+    rows = []
+    for method in found.methods:
+        own = {entry.quantity: entry for entry in found.five_sigma if entry.method == method.name}
+        if own:
+            texts = [_claim(own[name]) if name in own else "–" for name in looks]
+            rows.append([method.name + (" (labels)" if method.uses_labels else ""), *texts])
+    return ["method", *looks.values()], rows
+
+
+def _claim(entry: FiveSigma) -> str:
+    return f"{entry.bound or ''} {number(round(entry.signal))} ({entry.s_over_sqrt_b:.2g})".lstrip()
+
+
 def legend(found: Comparison) -> list[str]:
     """What the columns of the table mean."""
     repeats = max(row.repeats for row in found.summary)
@@ -96,10 +125,17 @@ def legend(found: Comparison) -> list[str]:
         f"{over} Signal events are counted in the window; the rest of the signal is injected in proportion "
         f"({share:.3g} % of it lies in the window)."
     )
+    seen = [entry.trained_fraction for entry in found.entries if entry.trained_fraction is not None]
+    trained = f" by models that saw {100 * float(np.mean(seen)):.0f} % of the data" if seen else ""
+    rule, weighted = found.config["combination"], any(method.weighted for method in found.methods)
+    orders = f" in {found.config['orders']} orders" if weighted else ""
+    cuts = " Z at a working point is that of a cut in the first order, a cross-check." if weighted else ""
     columns = (
-        f"SIC = ε_S/√ε_B of events in the window, with at least {found.min_background} background events left. "
-        f"Z: local significance of the search, {found.config['combination']}, {found.config['folds']} folds; 0 where there is "
-        "no excess. AUC: signal against background in the window. Template AUC: held-out sideband against template / true "
+        f"SIC = ε_S/√ε_B of events in the window, scored{trained}, with at least {found.min_background} background events left. "
+        "σ_min: smallest S/√B from which the best such cut reaches 5 σ over known background (Asimov), with this training; below the "
+        "injected S/√B a search can see it. Regret: σ_min over that of the best method without labels on the same events. "
+        f"Z: local significance of the search, {rule}, {found.config['folds']} folds{orders}; 0 where there is "
+        f"no excess.{cuts} AUC: signal against background in the window. Template AUC: held-out sideband against template / true "
         "background of the window against template; 0.5 = cannot be told apart. Dist. corr.: score and mass in the sidebands. "
         "χ²/ndf: mass spectrum of selected against all background. s: own + shared seconds on one thread."
     )
@@ -115,24 +151,44 @@ def stressed(found: Comparison) -> str:
 
 
 def winners(found: Comparison) -> list[str]:
-    """Which method without labels has the largest median SIC at each injection, and which are within its range."""
+    """Which signals reach 5 sigma, which method without labels has the smallest sigma_min at each injection, and which are within its range."""
     lines = []
+    free = [
+        entry
+        for entry in found.five_sigma
+        if entry.quantity == "z_weighted" and not found.facts(entry.method).uses_labels
+    ]
+    if free:
+        free.sort(key=lambda entry: (entry.bound == "above", entry.signal))
+        lines.append(
+            "Half of the injections reach 5 σ (local, weighted events): "
+            + "; ".join(f"{entry.method} {_reach(entry)}" for entry in free)
+            + "."
+        )
     for injection in reversed([n for n in found.injections if n > 0]):
         rows = [
             row
             for row in found.at(injection)
-            if "max_sic" in row.values and not found.facts(row.method).uses_labels
+            if "sigma_min" in row.values and not found.facts(row.method).uses_labels
         ]
         if not rows:
             continue
-        rows.sort(key=lambda row: -row.values["max_sic"].median)
-        best = rows[0].values["max_sic"]
-        near = [row.method for row in rows[1:] if row.values["max_sic"].max >= best.min]
+        rows.sort(key=lambda row: row.values["sigma_min"].median)
+        best = rows[0].values["sigma_min"]
+        near = [row.method for row in rows[1:] if row.values["sigma_min"].min <= best.max]
         lines.append(
-            f"{injected(found, injection)}: {rows[0].method} has the largest max SIC of the methods without labels, "
-            f"{spread(best, 2)}" + (f"; the range of {', '.join(near)} overlaps it" if near else "") + "."
+            f"{injected(found, injection)}: {rows[0].method} has the smallest σ_min of the methods without labels, "
+            f"{spread(best, 2)} (max SIC {spread(rows[0].values['max_sic'], 2)})"
+            + (f"; the range of {', '.join(near)} overlaps it" if near else "")
+            + "."
         )
     return lines
+
+
+def _reach(entry: FiveSigma) -> str:
+    """From where on, in a sentence."""
+    amount = f"{number(round(entry.signal))} signal events (S/√B = {entry.s_over_sqrt_b:.2g})"
+    return {"above": f"beyond {amount}", "below": f"below {amount}", None: f"from {amount} on"}[entry.bound]
 
 
 def cautions(found: Comparison) -> list[Note]:
@@ -147,13 +203,13 @@ def cautions(found: Comparison) -> list[Note]:
     add(
         "An excess without signal",
         [
-            f"{row.method} ({name.removeprefix('z@')}: Z up to {value.max:.1f})"
+            f"{row.method} ({name.removeprefix('z@').removeprefix('z_')}: Z up to {value.max:.1f})"
             for row in free
             if row.injection == 0
             for name, value in row.values.items()
-            if name.startswith("z@") and value.max >= _EXCESS
+            if name.startswith("z") and value.max >= _EXCESS
         ],
-        "These cuts find a signal where there is none; their Z at other injections is too large.",
+        "These looks find a signal where there is none; their Z at other injections is too large.",
     )
     add(
         "The template is not the background of the window",
@@ -173,7 +229,9 @@ def cautions(found: Comparison) -> list[Note]:
             f"{entry.method} at ε_B = {percent(look.working_point)}"
             for entry in found.entries
             for look in entry.looks
-            if look.mass_shape is not None and look.mass_shape.p * tests < _SCULPTED
+            if look.mass_shape is not None
+            and look.working_point is not None
+            and look.mass_shape.p * tests < _SCULPTED
         ],
         "The fit of the search follows a gentle change only.",
     )
@@ -186,6 +244,15 @@ def cautions(found: Comparison) -> list[Note]:
             )
         )
     return notes
+
+
+def _claims_table(found: Comparison) -> list[str]:
+    content = claims(found)
+    if content is None:
+        return []
+    header, rows = content
+    lines = [CLAIMS, "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
 def markdown(found: Comparison) -> str:
@@ -201,6 +268,7 @@ def markdown(found: Comparison) -> str:
     lines = [
         sample,
         "",
+        *_claims_table(found),
         *(part for text in legend(found) for part in (text, "")),
         f"| {' | '.join(header)} |",
         f"|{'---|' * len(header)}",

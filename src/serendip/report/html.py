@@ -54,7 +54,8 @@ def write_report(run: Path) -> Path:
 
 
 def _maths(text: str) -> Markup:
-    return Markup(re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", str(escape(text))))
+    shown = re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", str(escape(text)))
+    return Markup(shown.replace("σ_min", "σ<sub>min</sub>"))
 
 
 def _render(page: Page) -> str:

@@ -27,7 +27,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.methods.registry import get_method
 from serendip.search.compare_config import CompareConfig, LeftOut, check_folder, open_folder
-from serendip.search.compare_summary import summary
+from serendip.search.compare_summary import five_sigma, summary
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress, _Silent, plan_training, read_events, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
@@ -43,6 +43,8 @@ from serendip.search.task import BackgroundTask, Task, run_background, run_task
 __all__ = ["run_compare"]
 
 _BATCH = 64
+# which quantities the file of a measurement has
+_MERITS = 2
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def run_compare(
         raise InputError(
             f"no method can be compared: {'; '.join(dict.fromkeys(entry.reason for entry in missing))}"
         )
+    rows = summary(entries, [name for name in config.method if get_method(name).uses_labels])
     results = {
         "schema": 1,
         "seed": config.seed,
@@ -164,12 +167,14 @@ def run_compare(
                 "title": get_method(name).title,
                 "uses_labels": get_method(name).uses_labels,
                 "working_points": list(get_method(name).working_points or config.working_points),
+                "weighted": config.weighted(name),
             }
             for name in config.method
         ],
         "left_out": [vars(entry) for entry in (*left_out, *missing)],
         "entries": entries,
-        "summary": summary(entries),
+        "summary": rows,
+        "five_sigma": five_sigma(rows),
         "timing_s": {"this_call": time.perf_counter() - clock, "trainings": _cost(entries)},
     }
     write_json(run.path / "compare.json", results)
@@ -326,7 +331,7 @@ def _measure(
     A measurement lies in the folder of its training and goes with it.
     """
     settings = (config.working_points, config.background, config.range, config.sqrt_s, config.min_background)
-    digest = run.task_key("merits", *settings)
+    digest = run.task_key("merits", _MERITS, *settings)
     where = [run.task_folder(job.task.key) / f"merits-{digest}.json" for job in plans]
     progress.start("measuring", len(plans))
     todo, failed = [], []

@@ -34,7 +34,7 @@ class CompareConfig(SearchConfig):
     repeats
         Random parts of the signal, each with folds and seeds of its own.
     min_background
-        Background events in the window that a quoted SIC leaves at least.
+        Background events in the window that a quoted SIC leaves at least; the default is more than 25.
     correlate
         Features to which the mass is added, with the coefficient of each (:func:`serendip.search.stress.stress`).
     noise
@@ -42,10 +42,10 @@ class CompareConfig(SearchConfig):
     """
 
     folds: int = Field(default=5, ge=2, le=100)
-    combination: Combination = "kfold-bonferroni"
+    combination: Combination = "weighted"
     injections: tuple[int, ...] = (0, 75, 150, 250, 500, 1000)
     repeats: PositiveInt = 5
-    min_background: PositiveInt = 20
+    min_background: PositiveInt = 26
     correlate: dict[str, float] = Field(default_factory=dict)
     noise: int = Field(default=0, ge=0, le=1000)
 

@@ -1,7 +1,8 @@
 r"""What one method made of one injection, measured with the truth labels.
 
 Efficiencies are those of events in the window; each event is scored by a model that never saw it, and scores of
-different models are made comparable by the sideband events of their fold before they are pooled.
+different models are made comparable by the sideband events of their fold before they are pooled. With several orders of
+the folds, each event has the score of the model that saw most of the data.
 """
 
 from __future__ import annotations
@@ -17,15 +18,24 @@ from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
 from serendip.events.groups import one_of_each
-from serendip.methods.figures_of_merit import SicCurve, SicPoint, max_sic, sic_at, sic_curve
+from serendip.methods.figures_of_merit import (
+    SicCurve,
+    SicPoint,
+    max_sic,
+    sic_at,
+    sic_curve,
+    smallest_strength,
+)
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Look, measure, prepare_window
 from serendip.search.rundir import TaskResult
 from serendip.search.sight import dead_looks
+from serendip.statistics.combination import in_order
+from serendip.statistics.compound import effective_number
 
-__all__ = ["mass_shape", "merits", "pooled_efficiency", "template_auc"]
+__all__ = ["best_trained", "mass_shape", "merits", "pooled_efficiency", "template_auc"]
 
 _CURVE_POINTS = 120
 _CORRELATION_EVENTS = 2000
@@ -33,7 +43,7 @@ _FEWEST_PER_BIN = 5.0
 
 
 def merits(
-    config: SearchConfig, events: Events, result: TaskResult, *, min_background: int = 20
+    config: SearchConfig, events: Events, result: TaskResult, *, min_background: int = 26
 ) -> dict[str, Any]:
     """Measure the one method of ``config`` in its one window.
 
@@ -60,21 +70,23 @@ def merits(
         config, events, fold, [window_fit], {(name, window): result}, blinded=False, trials=False
     )
     counted = fold if get_method(name).trains else np.zeros_like(fold)
+    scores, seen = best_trained(config, fold, result)
     tested, inside, truth, w = (
-        ~np.isnan(result.scores),
+        ~np.isnan(scores),
         window.contains(events.m),
         events.labels,
         events.weights,
     )
     sideband = window_fit.sideband(events.m)
-    efficiency = pooled_efficiency(result.scores, counted, sideband, w)
+    efficiency = pooled_efficiency(scores, counted, sideband, w)
     rows = inside & tested
     signal, background = w[inside & truth].sum(), w[inside & ~truth]
     rng = np.random.default_rng([config.seed, 0xC0])
     correlated = np.flatnonzero(sideband & tested)
     correlated = rng.choice(correlated, min(len(correlated), _CORRELATION_EVENTS), replace=False)
     correlation, limit = distance_correlation(efficiency[correlated], events.m[correlated])
-    spectrum = window_fit.in_range(events.m) & tested & ~truth
+    # cuts are made in the first order of the folds
+    spectrum = window_fit.in_range(events.m) & ~np.isnan(result.scores) & ~truth
     return {
         "signal_in_window": int(np.count_nonzero(inside & truth)),
         "signal_total": int(np.count_nonzero(truth)),
@@ -87,7 +99,9 @@ def merits(
             w[rows],
             get_method(name).working_points or config.working_points,
             min_background,
+            effective_number(background),
         ),
+        "trained_fraction": float(seen[rows].mean()) if get_method(name).trains else None,
         "looks": [
             _look(look, dead.get((name, window, look.working_point)))
             | {
@@ -107,6 +121,32 @@ def merits(
         "distance_correlation": correlation,
         "distance_correlation_null": limit,
     }
+
+
+def best_trained(
+    config: SearchConfig, fold: NDArray[np.int64], result: TaskResult
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score of each event by the model that saw most of the data, but not the event, and the fraction of the folds that it saw.
+
+    Parameters
+    ----------
+    config
+        The search, with one method.
+    fold
+        Fold of each event, shape ``(n,)``.
+    result
+        The finished training.
+
+    Returns
+    -------
+    Both of shape ``(n,)``; the score is NaN where no order tests the fold.
+    """
+    (name,) = config.method
+    if not (get_method(name).trains and in_order(config.combination)):
+        return result.scores, np.full(len(fold), 1.0 - 1.0 / config.folds)
+    place = config.positions[:, fold]
+    last = place.argmax(axis=0)
+    return np.stack(result.all_scores)[last, np.arange(len(fold))], place.max(axis=0) / config.folds
 
 
 def pooled_efficiency(
@@ -221,9 +261,16 @@ def _roc(
     weights: NDArray[np.float64],
     working_points: tuple[float, ...],
     min_background: int,
+    background: float,
 ) -> dict[str, Any]:
-    """SIC and AUC in the window; None without signal."""
-    nothing: dict[str, Any] = {"auc": None, "max_sic": None, "sic_at": [], "sic_curve": None}
+    """SIC and AUC in the window, and the smallest signal for 5 sigma over so much background; None without signal."""
+    nothing: dict[str, Any] = {
+        "auc": None,
+        "max_sic": None,
+        "sigma_min": None,
+        "sic_at": [],
+        "sic_curve": None,
+    }
     if weights[truth].sum() <= 0 or weights[~truth].sum() <= 0:
         return nothing
     from sklearn.metrics import roc_auc_score
@@ -241,6 +288,7 @@ def _roc(
     return {
         "auc": auc,
         "max_sic": _point(max_sic(curve)) | {"min_background": min_background},
+        "sigma_min": _strength(curve, background),
         "sic_at": at,
         "sic_curve": _thinned(curve),
     }
@@ -254,6 +302,11 @@ def _point(point: SicPoint) -> dict[str, float]:
         "eps_b": point.eps_b,
         "background": point.background,
     }
+
+
+def _strength(curve: SicCurve, background: float) -> dict[str, float]:
+    strength, point = smallest_strength(curve, background)
+    return {"s_over_sqrt_b": strength, "eps_s": point.eps_s, "eps_b": point.eps_b}
 
 
 def _thinned(curve: SicCurve) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 __all__ = [
+    "asimov_signal",
     "asimov_z",
     "binomial_interval",
     "bonferroni",
@@ -182,6 +183,22 @@ def asimov_z(s: ArrayLike, b: ArrayLike, sigma: ArrayLike = 0.0) -> Array:
     with_error = n * np.log1p(signal * b / (b**2 + n * u)) - b**2 / u * np.log1p(u * signal / (b * (b + u)))
     without = n * np.log1p(signal / b) - signal
     return np.asarray(np.sqrt(np.maximum(2.0 * np.where(known, without, with_error), 0.0)))
+
+
+def asimov_signal(z: ArrayLike, b: ArrayLike) -> Array:
+    r"""Signal events with the Asimov significance ``z`` over ``b`` known background events.
+
+    .. math:: s = b (u - 1), \qquad u (\ln u - 1) = \frac{z^2}{2 b} - 1
+
+    the inverse of :func:`asimov_z` without an error of the background, solved by Lambert's W.
+    """
+    level, background = np.broadcast_arrays(np.asarray(z, dtype=float), np.asarray(b, dtype=float))
+    if np.any(background <= 0) or np.any(level < 0):
+        msg = "the signal of an Asimov significance needs b > 0 and z >= 0"
+        raise ValueError(msg)
+    # W is not defined below -1/e, where rounding may lead
+    argument = np.maximum((0.5 * level**2 / background - 1.0) / np.e, -(1.0 - 1e-15) / np.e)
+    return np.asarray(background * np.expm1(1.0 + special.lambertw(argument).real))
 
 
 def bonferroni(p: ArrayLike, axis: int = -1) -> Array:
