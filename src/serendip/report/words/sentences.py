@@ -54,7 +54,6 @@ GLOSSARY = {
     "σ_min": "The smallest S/√B from which the best cut on the score reaches 5 σ over known background (Asimov), for the score that was "
     "trained with the injected signal.",
     "regret": "σ_min over the smallest σ_min of all methods without labels on the same events: 1 is the best method.",
-    "weighted": "Each event counts with a weight that follows from the rank of its score, in place of a cut.",
     "distance correlation": "0 if score and mass are independent, up to 1 if one fixes the other.",
     "effective number": "Events of equal weight with the same relative error, (Σw)²/Σw².",
     "pull": "How many σ a bin lies above (+) or below (−) its expectation, from Poisson counting "
