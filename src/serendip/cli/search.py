@@ -72,8 +72,12 @@ def search(
     combination: Annotated[
         str | None,
         typer.Option(
-            help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."
+            help="weighted (default: no cut, events count with weights), sequential, sequential-stouffer, kfold-bonferroni, "
+            "kfold-summed (over-claims)."
         ),
+    ] = None,
+    orders: Annotated[
+        int | None, typer.Option(help="Orders of the folds of 'weighted'; default 4, each with its trainings.")
     ] = None,
     counting: Annotated[
         str | None,

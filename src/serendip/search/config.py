@@ -139,7 +139,7 @@ class SearchConfig(BaseModel):
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     working_points: tuple[float, ...] = (1e-2, 1e-3)
     folds: int = Field(default=10, ge=2, le=100)
-    combination: Combination = "sequential"
+    combination: Combination = "weighted"
     orders: int = Field(default=4, ge=1, le=20)
     calibration: str | None = None
     counting: Literal["fit", "template"] = "fit"
