@@ -74,7 +74,8 @@ def test_every_default_is_written_out_and_changes_the_hash() -> None:
     config = parse_config(BASE)
     resolved = config.resolved()
     assert resolved["folds"] == 10
-    assert resolved["combination"] == "sequential"
+    assert resolved["combination"] == "weighted"
+    assert resolved["orders"] == 4
     assert "members" in resolved["options"]["cwola"]
     assert parse_config(resolved).digest() == config.digest()
     assert parse_config({**BASE, "seed": 2}).digest() != config.digest()

@@ -37,6 +37,7 @@ def config(path: Path, **changes: object) -> SearchConfig:
         "id": "event",
         "window": [3300, 3700],
         "folds": 4,
+        "combination": "sequential",
         "toys": 200,
         "working_points": [0.02],
         "options": {"cwola": {"members": 2}},

@@ -53,7 +53,10 @@ def table(path: Path, n: int = 2400, signal: int = 60, empty: bool = False) -> P
 
 
 def config(path: Path, **changes):
-    settings = {"file": str(path), "mass": "m", "features": ["a", "b"], "window": list(WINDOW), "toys": 200}
+    settings = {
+        "file": str(path), "mass": "m", "features": ["a", "b"], "window": list(WINDOW), "toys": 200,
+        "combination": "sequential",
+    }  # fmt: skip
     return parse_config({**settings, "options": {"cwola": {"members": 1}}, **changes})
 
 
@@ -103,6 +106,17 @@ def test_few_heavy_events_are_few(tmp_path):
     (text,) = found.values()
     # about ten heavy events in a fold say all there is
     assert re.search(r"have 1\d on average", text)
+
+
+def test_ranks_need_fifty_sideband_events_in_each_fold():
+    for n, dead in ((490, True), (510, False)):
+        events = sample(n)
+        settings = config(
+            Path("x"), combination="weighted", range=[2000, 4000], folds=10, working_points=(0.1,)
+        )
+        found = dead_looks(settings, events, event_folds(events, 10, 1), prepared(events, settings))
+        reason = found.get(("cwola", settings.windows[0], None), "")
+        assert ("need 50 sideband events in each fold" in reason) == dead
 
 
 @pytest.mark.parametrize(

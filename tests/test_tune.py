@@ -339,7 +339,10 @@ def test_search_that_tests_the_tuned_fold_is_refused(table):
         ({"seed": 2}, "with seed 1, but the search has seed 2.*use seed 1, or tune again"),
         ({"folds": 5, "where": "f1>0"}, "folds 2, where none, but the search has folds 5, where 'f1>0'"),
         ({"id": None}, "with id 'event', but the search has id none"),
-        ({"combination": "kfold-summed"}, "which combination 'kfold-summed' tests: use 'sequential'"),
+        (
+            {"combination": "kfold-summed"},
+            "which combination 'kfold-summed' tests: use 'weighted' or 'sequential'",
+        ),
     ]:
         with pytest.raises(InputError, match=words):
             settings(table, tuned=RECORD, **changes)
@@ -357,7 +360,8 @@ def test_search_that_tests_the_tuned_fold_is_refused(table):
 
 
 def test_p_values_of_options_that_were_tuned_on_the_tested_events_carry_a_warning(table):
-    config = settings(table, method="cwola,cathode", working_points=[0.1])
+    changes = {"method": "cwola,cathode", "working_points": [0.1], "combination": "sequential"}
+    config = settings(table, **changes)
     events = read_events(config)
     fold = assign_folds(events.ids, config.folds, config.seed)
     scores = np.where(fold == 0, np.nan, np.random.default_rng(0).random(len(events)))
@@ -368,7 +372,6 @@ def test_p_values_of_options_that_were_tuned_on_the_tested_events_carry_a_warnin
         looks = measure(config, events, fold, fits, tasks, blinded=blinded, trials=False).looks
         return [look.result.warning for look in looks]
 
-    changes = {"method": "cwola,cathode", "working_points": [0.1]}
     assert warnings(config) == [None, None]
     assert warnings(settings(table, tuned=RECORD, **changes)) == [None, None]
     everything = settings(table, tuned=RECORD | {"on": "all"}, **changes)

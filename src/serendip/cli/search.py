@@ -77,7 +77,8 @@ def search(
         ),
     ] = None,
     orders: Annotated[
-        int | None, typer.Option(help="Orders of the folds of 'weighted'; default 4, each with its trainings.")
+        int | None,
+        typer.Option(help="Orders of the folds of 'weighted'; default 4, each with its trainings."),
     ] = None,
     counting: Annotated[
         str | None,

@@ -299,7 +299,7 @@ def finish_look(
     )
     if observed is not None:
         # where single folds decide nothing, p-values down to 1e-13 say enough of them
-        deep = folds_fitted(facts["combination"])
+        deep = folds_fitted(facts["combination"]) or len(folds) == 1
         p_fold = np.exp(tail.log_p(observed, expected, errors, deep=deep)[0])
         log_p = float(combined_log_p(facts["combination"], observed, *numbers, tail))
         z = significance(log_p)
