@@ -42,7 +42,9 @@ def test_several_widths_are_several_scans():
     both = config(signal_width="0.08, 0.03")
     assert both.signal_width == (0.03, 0.08)
     assert both.windows == config(signal_width=0.03).windows + config(signal_width=0.08).windows
-    assert both.n_looks == 2 * len(both.windows)
+    # without a cut there is one look in each window, with cuts one at each working point
+    assert both.n_looks == len(both.windows)
+    assert config(signal_width="0.08, 0.03", combination="sequential").n_looks == 2 * len(both.windows)
 
 
 def test_what_was_written_is_what_was_chosen():
