@@ -77,6 +77,7 @@ def search(folder: Path, columns: dict[str, np.ndarray], *, unblind: bool = True
         "folds": 3,
         "toys": 200,
         "working_points": [0.1, 0.02],
+        "combination": "sequential",
         "method": ["cwola"],
         "options": {"cwola": {"members": 2}},
         **changes,
