@@ -85,8 +85,12 @@ def _left_out(events: Events, window_fit: WindowFit, hidden: Sequence[Window]) -
 
 def _spectra(events: Events, measurement: Measurement, hidden: Sequence[Window]) -> list[dict[str, Any]]:
     spectra = []
+    uneven = events.weight is not None or events.groups is not None
     for window_fit in {fit.window: fit for fit in _window_fits(measurement).values()}.values():
         record = spectrum_record(None, window_fit, window_fit.counts, window_fit.inclusive, hidden)
+        if uneven:
+            squares = squares_in_bins(events, window_fit, events.weights)
+            record["variance"] = shown(squares, window_fit.edges, hidden)
         spectra.append(record | {"left_out": _left_out(events, window_fit, hidden)})
     for i, look in enumerate(measurement.looks):
         fit = look.result.spectrum
@@ -96,9 +100,9 @@ def _spectra(events: Events, measurement: Measurement, hidden: Sequence[Window])
             factors = measurement.ranked[look.method, look.window_fit.window]
         else:
             factors = measurement.counts(look)[None]
-        if look.working_point is None or events.weight is not None or events.groups is not None:
-            squares = [squares_in_bins(events, look.window_fit, f * events.weights) for f in factors]
-            record["variance"] = shown(np.mean(squares, axis=0), look.window_fit.edges, hidden)
+        if look.working_point is None or uneven:
+            each = [squares_in_bins(events, look.window_fit, f * events.weights) for f in factors]
+            record["variance"] = shown(np.mean(each, axis=0), look.window_fit.edges, hidden)
         spectra.append(record)
     return spectra
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError, SerendipError
-from serendip.report.load import Look, Run, Spectrum
+from serendip.report.load import Look, OrderOfFolds, Run, Spectrum
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.closure import with_closure
 from serendip.statistics.fit import SpectrumFit, fit_spectrum
@@ -51,6 +51,8 @@ class WindowBackground:
         Bin edges in GeV, shape ``(n + 1,)``.
     observed
         Selected events, shape ``(n,)``; None while blinded.
+    variance
+        Sums of their squared weights, shape ``(n,)``; None if they are the counts, or not known.
     expected
         Expected background, shape ``(n,)``.
     covariance
@@ -61,13 +63,14 @@ class WindowBackground:
 
     edges: Array
     observed: Array | None
+    variance: Array | None
     expected: Array
     covariance: Array
     scale: float
 
 
-def window_background(run: Run, index: int) -> WindowBackground:
-    """Repeat the fits of look ``index`` of a run.
+def window_background(run: Run, index: int, order: OrderOfFolds | None = None) -> WindowBackground:
+    """Repeat the fits of look ``index`` of a run, or of one ``order`` of the folds of a weighted look.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def window_background(run: Run, index: int) -> WindowBackground:
     if look.statistic != "bump-fit":
         raise NotReproducedError(f"its background is a '{look.statistic}', not a fit of the spectrum")
     before = _record(run, look, None)
-    after = _record(run, look, index)
+    after = _record(run, look, index) if order is None else order.spectrum
     edges = np.asarray(after.edges)
     window = (edges[:-1] >= look.window[0]) & (edges[1:] <= look.window[1])
     uneven = is_weighted(run)
@@ -91,20 +94,26 @@ def window_background(run: Run, index: int) -> WindowBackground:
         offset = np.maximum(inclusive.expected, 1e-9 * inclusive.expected.max())
         if not any(after.expected):
             raise NotReproducedError("no sideband event passes the cut, so there is no shape to fit")
-        known = None if look.effective_events is None else look.effective_events.sideband
+        effective = look.effective_events if order is None else order.effective_events
         spectrum = _refit(
-            after, window, replace(EFFICIENCY, gaps=inclusive.family.gaps), offset, known, uneven=uneven
+            after,
+            window,
+            replace(EFFICIENCY, gaps=inclusive.family.gaps),
+            offset,
+            None if effective is None else effective.sideband,
+            uneven=uneven or order is not None,
         )
         covariance = _covariance(inclusive, spectrum, window)
     total = float(np.sqrt(covariance.sum()))
-    if abs(total / look.expected_error - 1) > _TOLERANCE:
-        raise NotReproducedError(
-            f"the repeated fits give an error of {total:.4g}, the run says {look.expected_error:.4g}"
-        )
-    counts = np.array([np.nan if n is None else n for n in after.observed])[window]
+    said = look.expected_error if order is None else order.expected_error
+    if abs(total / said - 1) > _TOLERANCE:
+        raise NotReproducedError(f"the repeated fits give an error of {total:.4g}, the run says {said:.4g}")
+    counts = np.array(after.observed, dtype=float)[window]
+    squares = None if after.variance is None else np.array(after.variance, dtype=float)[window]
     return WindowBackground(
         edges=edges[np.append(window, False) | np.append(False, window)],
         observed=None if np.isnan(counts).any() else counts,
+        variance=squares,
         expected=np.asarray(after.expected)[window],
         covariance=covariance,
         scale=spectrum.scale,

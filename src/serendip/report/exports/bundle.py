@@ -156,11 +156,22 @@ def _selection(run: Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "where": source.get("where"),
         "preset": source.get("preset"),
         "models": entries,
+        "weights": [
+            {
+                "method": record.method,
+                "window": list(record.window),
+                "scale": record.weights.scale,
+                "loosest_rank": record.weights.loosest_rank,
+            }
+            for record in run.diagnostics.weighted
+        ],
         "looks": [
             {
                 "method": look.method,
                 "window": list(look.window),
                 "working_point": look.working_point,
+                "combination": look.combination,
+                "cross_check": look.cross_check,
                 "observed": look.observed,
                 "expected": look.expected,
                 "expected_error": look.expected_error,
@@ -205,7 +216,14 @@ def _readme(run: Run, entries: list[dict[str, Any]]) -> str:
         )
         low, high = entry["window"]
         lines.append(f"| `{entry['name']}` | {entry['method']} | {low:.7g}-{high:.7g} | {cuts} |")
+    weighted = [
+        "",
+        "The search made no cut: each event counted with a weight ln(1 + a/r (f/F)^1.5) from the rank r of its score, where it is below 0.1, among the",
+        "sideband events of its fold, the f-th of F tested ones, with a as `weights` of `selection.json` says. For these models (f = F) r is",
+        "the `background_efficiency`. The thresholds are those of the cut-and-count cross-checks.",
+    ]
     lines += [
+        *(weighted if run.diagnostics.weighted else []),
         "",
         "`python score.py --model models/NAME --events events.csv --out scores.csv`, or `score(folder, features, mass)` in Python.",
         "An event is selected if its mass lies in the window and its score above the threshold, which is the same as a",

@@ -17,7 +17,9 @@ from serendip.search.rundir import write_json
 __all__ = ["export_combine"]
 
 Array = NDArray[np.float64]
-Shapes = dict[str, tuple[Array, Array]]  # histogram by its path in the file: contents and edges
+Shapes = dict[
+    str, tuple[Array, Array, Array]
+]  # histogram by its path in the file: contents, sums of squares, edges
 
 
 def export_combine(
@@ -28,7 +30,7 @@ def export_combine(
     asimov: bool = False,
     signal: SignalShape | None = None,
 ) -> list[Path]:
-    """Write a counting card for each look, and a card of the spectrum in the window where that is sound.
+    """Write a counting card for each look, or each order of a weighted one, and a card of the spectrum in the window where that is sound.
 
     ``OUT/NAME.counting.txt`` and ``OUT/NAME.spectrum.txt``, each with a ROOT file of the same name, and ``OUT/index.json``
     as for pyhf. The models are those of :mod:`serendip.report.exports.likelihood`; the background of the counting card is
@@ -66,17 +68,29 @@ def export_combine(
 
 def _header(run: Run, model: LookModel) -> list[str]:
     look = model.look
-    where = f"{look.window[0]:.7g}-{look.window[1]:.7g} GeV, background efficiency {look.working_point}"
+    how = "weighted events" if look.weighted else f"background efficiency {look.working_point}"
+    where = f"{look.window[0]:.7g}-{look.window[1]:.7g} GeV, {how}"
+    signal = f"{model.signal * model.scale:.6g}"
     lines = [
         f"serendip {run.manifest.serendip}, run {run.path.resolve().name}, look {model.index}: {look.method}, {where}",
-        f"r = 1 is {model.signal * model.scale:.6g} signal events in the window after the cut",
+        f"r = 1 is a signal whose weights in the window sum up to {signal}"
+        if look.weighted
+        else f"r = 1 is {signal} signal events in the window after the cut",
     ]
     if model.scale != 1.0:
         lines.append(f"weighted events: one unit stands for {model.scale:.6g} (sum of w^2 over sum of w)")
+    if model.order is not None:
+        lines.append(
+            f"order {model.order.order} of {len(look.orders)} of the folds; they share their events and must not be combined with each other"
+        )
+    if look.cross_check:
+        lines.append("a cross-check beside a weighted look, no result of the search")
+    if (said := model.other_p) is not None:
+        lines.append(f"p = {said:.3g} in the search, {model.p:.3g} of this count: quote the former")
     if model.asimov:
         lines.append("the data are the expected background (Asimov), not an observation")
-    if look.warning:
-        lines.append(f"warning: {' '.join(look.warning.split())}")
+    if model.counts.warning:
+        lines.append(f"warning: {' '.join(model.counts.warning.split())}")
     return lines
 
 
@@ -84,28 +98,36 @@ def _counting(model: LookModel) -> tuple[dict[str, dict[str, float]], Shapes, li
     edges = np.array(model.look.window)
     b, expected_side, side = model.side
     rates: dict[str, dict[str, float]] = {"window": {"signal": model.signal, "background": b}}
-    data, lines = {"window": model.observed}, []
+    data, lines = {"window": (model.observed, model.variance)}, []
     if not model.known:
         rates["sideband"] = {"background": expected_side}
-        data["sideband"] = side
+        data["sideband"] = (side, side)
         lines.append(f"background_norm rateParam * background 1 [0,{model.largest_norm:.6g}]")
-    shapes = {f"{name}/data_obs": (np.array([value]), edges) for name, value in data.items()}
+    shapes = {
+        f"{name}/data_obs": (np.array([value]), np.array([squares]), edges)
+        for name, (value, squares) in data.items()
+    }
     for name, processes in rates.items():
-        shapes |= {f"{name}/{process}": (np.array([rate]), edges) for process, rate in processes.items()}
+        shapes |= {f"{name}/{process}": _expectation([rate], edges) for process, rate in processes.items()}
     return rates, shapes, lines
+
+
+def _expectation(contents: Any, edges: Array) -> tuple[Array, Array, Array]:
+    """An expectation has no statistical error of simulation, but the nuisance parameters of the card."""
+    return np.asarray(contents), np.zeros(len(contents)), edges
 
 
 def _spectrum(spectrum: Spectrum) -> tuple[dict[str, dict[str, float]], Shapes, list[str]]:
     shapes: Shapes = {
-        "window/data_obs": (spectrum.observed, spectrum.edges),
-        "window/signal": (spectrum.signal, spectrum.edges),
-        "window/background": (spectrum.background, spectrum.edges),
+        "window/data_obs": (spectrum.observed, spectrum.variance, spectrum.edges),
+        "window/signal": _expectation(spectrum.signal, spectrum.edges),
+        "window/background": _expectation(spectrum.background, spectrum.edges),
     }
     lines = []
     for k, mode in enumerate(spectrum.modes, start=1):
         for suffix, sign in (("Up", 1.0), ("Down", -1.0)):
             varied = spectrum.background * np.exp(sign * mode)
-            shapes[f"window/background_fit{k}{suffix}"] = (varied, spectrum.edges)
+            shapes[f"window/background_fit{k}{suffix}"] = _expectation(varied, spectrum.edges)
         lines.append(f"fit{k} shape - 1")
     rates = {"signal": float(spectrum.signal.sum()), "background": float(spectrum.background.sum())}
     return {"window": rates}, shapes, lines
@@ -116,10 +138,8 @@ def _write(
 ) -> None:
     root = stem.with_name(stem.name + ".root")
     with uproot.recreate(root) as file:
-        for name, (contents, edges) in shapes.items():
-            # data are counts; expectations have no statistical error of simulation, but the nuisance parameters of the card
-            counted = name.endswith("/data_obs")
-            file[name] = _histogram(contents, edges, contents if counted else np.zeros_like(contents))
+        for name, (contents, squares, edges) in shapes.items():
+            file[name] = _histogram(contents, edges, squares)
     columns = [(channel, process, rate) for channel, made in rates.items() for process, rate in made.items()]
     number = {"signal": 0, "background": 1}
     observed = [float(shapes[f"{channel}/data_obs"][0].sum()) for channel in rates]

@@ -14,7 +14,7 @@ import yaml
 from serendip.errors import InputError
 from serendip.report.counting import poisson_errors
 from serendip.report.exports.target import export_folder
-from serendip.report.load import Look, Run, Spectrum, read_run
+from serendip.report.load import Look, Run, Selected, Spectrum, read_run
 from serendip.wording import counted
 
 __all__ = ["export_hepdata"]
@@ -52,7 +52,8 @@ def export_hepdata(run: Path | str, out: Path | str) -> list[str]:
         raise InputError(
             f"{run}: is blinded, and a submission publishes observed counts; unblind it first (serendip search … --unblind)"
         )
-    tables = [_looks(content), *_global(content), *_scans(content), *_spectra(content), *_selected(content)]
+    tables = [_looks(content), *_orders(content), *_global(content), *_scans(content)]
+    tables += [*_spectra(content), *_selected(content)]
     with export_folder(Path(out)) as folder:
         documents: list[dict[str, Any]] = [_cover(content)]
         for i, table in enumerate(tables, start=1):
@@ -79,7 +80,7 @@ def _cover(run: Run) -> dict[str, Any]:
     said = "" if overall is None else f" The global p-value is {overall.p:.3g} ({overall.trials})."
     return {
         "comment": f"Model-agnostic search for a resonance in {run.diagnostics.mass_name} with the methods "
-        f"{', '.join(run.results.methods)}: {counted(len(run.results.looks), 'look')}.{said} Made with serendip "
+        f"{', '.join(run.results.methods)}: {counted(run.results.n_looks, 'look')}.{said} Made with serendip "
         f"{run.manifest.serendip}.",
         "additional_resources": [
             {
@@ -145,15 +146,23 @@ def _described(look: Look) -> list[dict[str, Any]]:
     qualifiers: list[dict[str, Any]] = [{"name": "method", "value": look.method}]
     if look.working_point is not None:
         qualifiers.append({"name": "background efficiency", "value": look.working_point})
+    if look.weighted:
+        qualifiers.append({"name": "selection", "value": "weights from the ranks of the scores"})
     return qualifiers
 
 
 def _looks(run: Run) -> _Table:
     looks, unit = run.results.looks, run.diagnostics.unit
+    weights = (
+        " Weighted looks have no cut: each event counts with a weight from the rank of its score, observed and expected are sums of weights "
+        "(means over the orders of the folds), and p is the Cauchy combination of the orders. Cross-checks are no part of the global p-value."
+        if any(look.weighted for look in looks)
+        else ""
+    )
     return _Table(
         "Looks",
         "Observed and expected events in each window after the cut on the anomaly score. The error of the expectation is that "
-        "of the background fits. The local p-value is one-sided and has no trials factor.",
+        f"of the background fits. The local p-value is one-sided and has no trials factor.{weights}",
         [
             _column("look", list(range(len(looks)))),
             _column("method", [look.method for look in looks]),
@@ -161,6 +170,11 @@ def _looks(run: Run) -> _Table:
             _column(
                 "background efficiency", ["-" if x.working_point is None else x.working_point for x in looks]
             ),
+            _column(
+                "selection",
+                ["weighted" if x.weighted else "no cut" if x.working_point == 1 else "cut" for x in looks],
+            ),
+            _column("role", ["cross-check" if x.cross_check else "result" for x in looks]),
         ],
         [
             _column("observed events", [_value(look.observed, rounded=False) for look in looks]),
@@ -180,6 +194,35 @@ def _looks(run: Run) -> _Table:
     )
 
 
+def _orders(run: Run) -> list[_Table]:
+    """The single orders of the folds of each weighted look."""
+    tables = []
+    for index, look in enumerate(run.results.looks):
+        if not look.orders:
+            continue
+        columns = [
+            _column("observed sum of weights", [_value(x.observed, rounded=False) for x in look.orders]),
+            _column(
+                "expected sum of weights",
+                [_value(x.expected, ("fit", x.expected_error, x.expected_error)) for x in look.orders],
+            ),
+            _column("local p-value", [_value(x.p_local) for x in look.orders]),
+            _column("local significance", [_value(x.z_local) for x in look.orders]),
+        ]
+        for column in columns:
+            column["qualifiers"] = _described(look)
+        tables.append(
+            _Table(
+                _short(f"Orders of the folds of look {index}, {look.method}", None),
+                "The same weighted look in single orders of the folds, fixed before the training. They share their events; the p-value of the look is the "
+                "Cauchy combination of theirs.",
+                [_column("order", list(range(1, len(look.orders) + 1)))],
+                columns,
+            )
+        )
+    return tables
+
+
 def _global(run: Run) -> list[_Table]:
     overall = run.results.overall
     if overall is None:
@@ -191,7 +234,7 @@ def _global(run: Run) -> list[_Table]:
             "Global p-value",
             f"p-value of the most significant look among all ({overall.trials}); with no toy as extreme as the data it is an "
             "upper bound.",
-            [_column("number of looks", [overall.n_looks or len(run.results.looks)])],
+            [_column("number of looks", [run.results.n_looks])],
             [
                 _column("global p-value", [_value(overall.p, error)]),
                 _column("global significance", [_value(overall.z)]),
@@ -238,12 +281,16 @@ def _spectra(run: Run) -> list[_Table]:
 def _spectrum(run: Run, record: Spectrum) -> _Table:
     low, high = record.window
     if record.look is None:
-        name = f"Spectrum before the cut, {low:.7g}-{high:.7g} {run.diagnostics.unit}"
+        name = f"Spectrum of all events, {low:.7g}-{high:.7g} {run.diagnostics.unit}"
         qualifiers = []
     else:
+        look = run.results.looks[record.look]
         name = f"Spectrum of look {record.look}, {record.method}"
-        qualifiers = _described(run.results.looks[record.look])
+        qualifiers = _described(look)
     weighted = "" if record.scale == 1 else f" of the sums of weights in units of {record.scale:.4g}"
+    if record.look is not None and look.orders:
+        weighted += " (counts are means over the orders of the folds, errors those of one order)"
+    what = "Sum of weights" if record.weighted else "Events"
     function = "" if record.fit is None else f" ({record.fit.name})"
     counts = []
     for n in record.observed:
@@ -253,7 +300,14 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
         _value(b, ("fit", error, error))
         for b, error in zip(record.expected, record.expected_error, strict=True)
     ]
-    columns = [_column("observed events", counts), _column("expected background events", expected)]
+    names = (
+        ("observed sum of weights", "expected sum of weights")
+        if record.weighted
+        else ("observed events", "expected background events")
+    )
+    columns = [_column(names[0], counts), _column(names[1], expected)]
+    if record.variance is not None:
+        columns.append(_column("sum of squared weights", [_value(v) for v in record.variance]))
     for column in columns:
         column["qualifiers"] = [
             *qualifiers,
@@ -261,7 +315,7 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
         ]
     return _Table(
         _short(name, None),
-        f"Events per bin of {run.diagnostics.mass_name} and the background fit{function}, which did not see the window. Errors of "
+        f"{what} per bin of {run.diagnostics.mass_name} and the background fit{function}, which did not see the window. Errors of "
         f"the data are central 68.3% Poisson intervals{weighted}; those of the fit are correlated between bins.",
         [
             _bins(
@@ -272,6 +326,12 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
         ],
         columns,
     )
+
+
+def _which(record: Selected) -> str:
+    if record.working_point is None:
+        return f"the {counted(record.n, 'event')} of the window that count, with their weights (worth {record.effective or record.n:.3g} of equal weight)"
+    return f"the {counted(record.n, 'event that passes', 'events that pass')} the cut"
 
 
 def _selected(run: Run) -> list[_Table]:
@@ -294,8 +354,7 @@ def _selected(run: Run) -> list[_Table]:
             tables.append(
                 _Table(
                     _short(f"Selected events of look {record.look}: {feature.name}", None),
-                    f"Distribution of {feature.name} for the {counted(record.n, 'event that passes', 'events that pass')} the cut; events beyond the outer bins "
-                    "are counted in them.",
+                    f"Distribution of {feature.name} for {_which(record)}; events beyond the outer bins are counted in them.",
                     [_bins(feature.name, list(zip(feature.edges, feature.edges[1:], strict=False)), units)],
                     columns,
                 )

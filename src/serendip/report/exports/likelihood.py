@@ -15,6 +15,9 @@ eigenvectors of its relative covariance,
 
 The sidebands themselves are not channels of the model: they made the prediction and would count twice. Exponents keep
 every bin positive, and both fits are exponentials of their coefficients.
+
+*Weighted looks.* In one order of the folds the sum of weights is compound Poisson, and so is a likelihood: each order is a model of
+its own, in units of :math:`\sum w^2 / \sum w`. The mean over orders is none, since each trains on events that another one tests.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ from serendip.report.exports.background import (
     is_weighted,
     window_background,
 )
-from serendip.report.load import Look, Run, read_run
+from serendip.report.load import Look, OrderOfFolds, Run, read_run
+from serendip.report.load import Spectrum as SpectrumRecord
 from serendip.statistics.pvalues import count_p_value
 
 __all__ = ["LookModel", "SignalShape", "Spectrum", "look_models", "look_name"]
@@ -83,12 +87,15 @@ class Spectrum:
         In GeV, shape ``(n + 1,)``.
     observed, signal, background
         Shape ``(n,)``; ``signal`` at mu = 1.
+    variance
+        Sums of squared weights of the data in these units, shape ``(n,)``; equal to ``observed`` for equal weights.
     modes
         Relative change of the background for one standard deviation of each nuisance parameter, shape ``(k, n)``.
     """
 
     edges: Array
     observed: Array
+    variance: Array
     signal: Array
     background: Array
     modes: Array
@@ -102,8 +109,10 @@ class LookModel:
     ----------
     index, name, look
         Its place in ``results.json``, a name for files, and its record.
-    observed
-        The count, or the expected background if ``asimov``.
+    order
+        The order of the folds of a weighted look that has several; None: there is one.
+    observed, variance
+        The count, or the expected background if ``asimov``, and its sum of squared weights.
     background, error
         Expected background in the window and its error.
     signal
@@ -120,6 +129,7 @@ class LookModel:
     name: str
     look: Look
     observed: float
+    variance: float
     background: float
     error: float
     signal: float
@@ -127,6 +137,19 @@ class LookModel:
     asimov: bool
     spectrum: Spectrum | None
     reason: str | None
+    order: OrderOfFolds | None = None
+
+    @property
+    def role(self) -> str:
+        """``result``; ``cross-check``; or ``order``, one of a look but not the first, which no choice has made the best."""
+        if self.look.cross_check:
+            return "cross-check"
+        return "result" if self.order is None or self.order.order == 1 else "order"
+
+    @property
+    def counts(self) -> Look | OrderOfFolds:
+        """What was counted: the look, or one order of it."""
+        return self.look if self.order is None else self.order
 
     @property
     def known(self) -> bool:
@@ -139,6 +162,12 @@ class LookModel:
         if self.asimov:
             return None
         return float(count_p_value(self.observed, self.background, self.error))
+
+    @property
+    def other_p(self) -> float | None:
+        """p-value of the search, where it is not that of the counting model."""
+        p, said = self.p, self.counts.p_local
+        return said if p and said and abs(np.log(p / said)) > _SAME_P else None
 
     @property
     def side(self) -> tuple[float, float, float]:
@@ -167,22 +196,28 @@ class LookModel:
 
     def to_dict(self, **files: str | None) -> dict[str, Any]:
         """What the index of an export says about the look, counts in units of event weight."""
-        look = self.look
+        look, counts = self.look, self.counts
         return {
             "look": self.index,
+            "order": None if self.order is None else self.order.order,
+            "role": self.role,
             "method": look.method,
             "window": list(look.window),
             "working_point": look.working_point,
             "combination": look.combination,
             "data": "expected background (Asimov)" if self.asimov else "observed",
-            "observed": None if self.asimov else look.observed,
-            "expected": look.expected,
-            "expected_error": look.expected_error,
+            "observed": None if self.asimov else counts.observed,
+            "expected": counts.expected,
+            "expected_error": counts.expected_error,
             "signal_at_mu_1": self.signal * self.scale,
             "scale": self.scale,
-            "p_local": None if self.asimov else look.p_local,
+            "scale_in_window": None
+            if self.asimov
+            else self.scale * self.variance / max(self.observed, 1e-300),
+            "p_local": None if self.asimov else counts.p_local,
+            "p_of_look": None if self.asimov else look.p_local,
             "p_of_this_count": self.p,
-            "warning": look.warning,
+            "warning": counts.warning,
             "limits": {"test_statistic": "qtilde", "mu_range": [0.0, self.largest_strength]},
             **files,
             "no_spectrum_because": self.reason,
@@ -230,7 +265,7 @@ def look_models(
     for index in indices:
         one = run.results.looks[index]
         if one.dead is None:
-            models.append(_model(run, index, asimov, signal))
+            models += [_model(run, index, asimov, signal, order) for order in _orders(run, index)]
         elif look is None:
             log.warning(
                 "look %d (%s) is left out, it cannot see anything: %s", index, look_name(one), one.dead
@@ -243,48 +278,85 @@ def look_models(
     return run, models
 
 
-def _model(run: Run, index: int, asimov: bool, shape: SignalShape) -> LookModel:
+def _orders(run: Run, index: int) -> tuple[OrderOfFolds | None, ...]:
+    """The orders of the folds of a look; None stands for the look itself, if it has one."""
     look = run.results.looks[index]
-    name = look_name(look)
+    if not look.orders:
+        return (None,)
+    found = [record for record in run.diagnostics.weighted if record.look == index]
+    if not found or len(found[0].orders) != len(look.orders):
+        raise InputError(
+            f"{run.path / 'diagnostics.json'}: says nothing of the {len(look.orders)} orders of look {index} ({look_name(look)}); "
+            "repeat the search command to write it again"
+        )
+    return found[0].orders
+
+
+def _model(run: Run, index: int, asimov: bool, shape: SignalShape, order: OrderOfFolds | None) -> LookModel:
+    look = run.results.looks[index]
+    name = look_name(look) + ("" if order is None else f"_order{order.order}")
     if look.combination.startswith("kfold"):
         raise InputError(
             f"{run.path}: look {index} ({name}) is {look.combination}: its folds share training data, so that their sum is not "
-            "a Poisson count and no likelihood describes it; search with --combination sequential"
+            "a Poisson count and no likelihood describes it; search with --combination weighted or sequential"
         )
+    counts = look if order is None else order
     bins, reason = None, None
     try:
-        bins = window_background(run, index)
+        bins = window_background(run, index, order)
     except NotReproducedError as problem:
         reason = str(problem)
-        if is_weighted(run):
-            raise InputError(
-                f"{run.path}: look {index} ({name}) has weighted events, and how they spread cannot be told from the run: {reason}"
-            ) from None
-    scale = 1.0 if bins is None else bins.scale
-    b, error = look.expected / scale, look.expected_error / scale
-    observed = b if asimov or look.observed is None else look.observed / scale
+    record = _spectrum_of(run, index, order)
+    scale = 1.0
+    if bins is not None:
+        scale = bins.scale
+    elif record is not None and record.variance is not None:
+        scale = record.scale
+    elif is_weighted(run):
+        raise InputError(
+            f"{run.path}: look {index} ({name}) has weighted events, and how they spread cannot be told from the run: {reason}"
+        )
+    b, error = counts.expected / scale, counts.expected_error / scale
+    observed = b if asimov or counts.observed is None else counts.observed / scale
+    variance = observed if asimov else _variance(record, look, observed, scale)
     events = 2.0 * float(np.sqrt(b + error**2)) if shape.events is None else shape.events / scale
     spectrum = None
     if bins is not None:
         spectrum, reason = _spectrum(bins, look, events, asimov, shape)
-    model = LookModel(index, name, look, observed, b, error, events, scale, asimov, spectrum, reason)
+    model = LookModel(
+        index, name, look, observed, variance, b, error, events, scale, asimov, spectrum, reason, order
+    )
     _tell(model)
     return model
 
 
+def _spectrum_of(run: Run, index: int, order: OrderOfFolds | None) -> SpectrumRecord | None:
+    if order is not None:
+        return order.spectrum
+    return next((record for record in run.diagnostics.spectra if record.look == index), None)
+
+
+def _variance(record: SpectrumRecord | None, look: Look, observed: float, scale: float) -> float:
+    """Sum of squared weights in the window, in Poisson units."""
+    if record is None or record.variance is None:
+        return observed
+    edges = np.asarray(record.edges)
+    inside = (edges[:-1] >= look.window[0]) & (edges[1:] <= look.window[1])
+    return float(np.array(record.variance, dtype=float)[inside].sum()) / scale**2
+
+
 def _tell(model: LookModel) -> None:
     """Log what a user of the likelihood must know."""
-    look, p = model.look, model.p
     where = f"look {model.index} ({model.name})"
-    if look.warning:
-        log.warning("%s: %s", where, look.warning)
-    if p and look.p_local and abs(np.log(p / look.p_local)) > _SAME_P:
+    if model.counts.warning:
+        log.warning("%s: %s", where, model.counts.warning)
+    if model.other_p is not None:
         log.warning(
             "%s: its p-value of %.3g (%s) is not that of the exported count, which is %.3g%s",
             where,
-            look.p_local,
-            look.combination,
-            p,
+            model.other_p,
+            model.look.combination,
+            model.p,
             ""
             if model.scale == 1.0
             else ": a Poisson count has the variance of weighted events, not their tail",
@@ -313,9 +385,11 @@ def _spectrum(
             f"{look.window[0]:g}-{look.window[1]:g} GeV; choose its mass inside, or another look"
         )
     data = bins.expected if asimov or bins.observed is None else bins.observed
+    squares = data * bins.scale if asimov or bins.variance is None else bins.variance
     return Spectrum(
         edges=bins.edges,
         observed=data / bins.scale,
+        variance=squares / bins.scale**2,
         signal=events * share / share.sum(),
         background=bins.expected / bins.scale,
         modes=modes,

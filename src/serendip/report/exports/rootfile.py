@@ -26,11 +26,12 @@ _ROWS = 1_000_000
 def export_root(run: Path | str, out: Path | str) -> list[str]:
     """Write a ROOT file.
 
-    * ``spectra/WINDOW/observed``, ``expected``: ``TH1D`` before the cut; ``looks/NAME/observed``, ``expected``: after the
-      cut of a look. The error of an ``expected`` bin is that of the fit. While blinded, ``observed`` is called
+    * ``spectra/WINDOW/observed``, ``expected``: ``TH1D`` of all events; ``looks/NAME/observed``, ``expected``: after the
+      cut of a look, or of its weighted events, then also ``orders/NAME_orderN`` in each order of the folds. The error of an ``expected`` bin is that
+      of the fit; that of an ``observed`` one the root of the sum of squared weights. While blinded, ``observed`` is called
       ``observed_outside_windows`` and is zero inside.
     * ``looks_table``: a tree with one entry for each look. Numbers that are hidden while blinded are NaN.
-    * ``scores/METHOD_WINDOW``: trees with ``id``, ``fold``, ``score`` (NaN: not tested, or blinded), ``in_window``
+    * ``scores/METHOD_WINDOW``: trees with ``id``, ``fold``, ``score`` (NaN: not tested, or blinded), for further orders of the folds ``score_2`` ..., ``in_window``
       (1, 0, or -1 while blinded) and, for weighted events, ``weight``, to be joined with the events by their id.
 
     Parameters
@@ -56,21 +57,30 @@ def export_root(run: Path | str, out: Path | str) -> list[str]:
         raise InputError(f"{run}: holds no scores.parquet; repeat the search command to write it again")
     with atomic_write(out) as temporary, uproot.recreate(temporary) as file:
         for record in content.diagnostics.spectra:
-            _spectrum(file, content, record)
+            _spectrum(file, _folder(content, record), record)
+        for look in content.diagnostics.weighted:
+            name = look_name(content.results.looks[look.look])
+            for order in look.orders if len(look.orders) > 1 else ():
+                _spectrum(file, f"orders/{name}_order{order.order}", order.spectrum)
         _looks(file, content)
         _scores(file, content)
         return sorted(name.split(";")[0] for name in file.keys(cycle=False, filter_classname="T[HT]*"))
 
 
-def _spectrum(file: Any, run: Run, record: Spectrum) -> None:
+def _folder(run: Run, record: Spectrum) -> str:
     if record.look is None:
-        folder = f"spectra/{record.window[0]:.7g}-{record.window[1]:.7g}"
-    else:
-        folder = f"looks/{look_name(run.results.looks[record.look])}"
+        return f"spectra/{record.window[0]:.7g}-{record.window[1]:.7g}"
+    return f"looks/{look_name(run.results.looks[record.look])}"
+
+
+def _spectrum(file: Any, folder: str, record: Spectrum) -> None:
     hidden = any(n is None for n in record.observed)
-    observed = np.array([0.0 if n is None else n for n in record.observed])
+    observed = np.nan_to_num(np.array(record.observed, dtype=float))
+    squares = record.scale * observed
+    if record.variance is not None:
+        squares = np.nan_to_num(np.array(record.variance, dtype=float))
     name = "observed_outside_windows" if hidden else "observed"
-    file[f"{folder}/{name}"] = _histogram(record, observed, record.scale * observed)
+    file[f"{folder}/{name}"] = _histogram(record, observed, squares)
     file[f"{folder}/expected"] = _histogram(
         record, np.asarray(record.expected), np.asarray(record.expected_error) ** 2
     )
@@ -101,6 +111,8 @@ def _looks(file: Any, run: Run) -> None:
         "expected_error": column([look.expected_error for look in looks]),
         "p_local": column([look.p_local for look in looks]),
         "z_local": column([look.z_local for look in looks]),
+        "weighted": np.array([look.weighted for look in looks], dtype=np.int8),
+        "cross_check": np.array([look.cross_check for look in looks], dtype=np.int8),
     }
     _tree(file, "looks_table", columns)
 
@@ -122,6 +134,8 @@ def _scores(file: Any, run: Run) -> None:
     scores = pq.ParquetFile(run.path / "scores.parquet")
     # the columns of the id come first
     ids = scores.schema_arrow.names[: scores.schema_arrow.names.index("method")]
+    # the score in each order of the folds
+    scored = [name for name in scores.schema_arrow.names if re.fullmatch(r"score(_\d+)?", name)]
     for batch in scores.iter_batches(batch_size=_ROWS):
         table = pa.Table.from_batches([batch])
         keys = table.select(["method", "window_low", "window_high"])
@@ -135,7 +149,10 @@ def _scores(file: Any, run: Run) -> None:
             columns = {
                 **{re.sub(r"\W", "_", name): _ids(part[name]) for name in ids},
                 "fold": part["fold"].to_numpy().astype(np.int16),
-                "score": pc.fill_null(part["score"], float("nan")).to_numpy().astype(np.float64),
+                **{
+                    column: pc.fill_null(part[column], float("nan")).to_numpy().astype(np.float64)
+                    for column in scored
+                },
                 "in_window": pc.fill_null(part["in_window"].cast(pa.int8()), -1).to_numpy().astype(np.int8),
             }
             if "weight" in part.column_names:
