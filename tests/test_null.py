@@ -29,6 +29,7 @@ from serendip.search.rundir import RunDirectory
 from serendip.statistics.functions import get_family
 from serendip.validate import injection, null
 from serendip.validate.base import read_validations, write_validation
+from serendip.validate.curves import rate_pictures
 from serendip.validate.null_verdict import dispersion, judge
 
 WINDOW = Window(3300.0, 3700.0)
@@ -318,6 +319,37 @@ def test_one_experiment_is_the_search_on_its_sample(model, table, tmp_path):
     assert content["events"] == len(events)
 
 
+def test_the_control_of_weighted_events_over_claims_and_the_search_does_not(model, table):
+    """Ranks among events that the model was trained with are no ranks."""
+    config = null._in_window(settings(table, label=None, combination="weighted", orders=2), WINDOW)
+    found = [
+        run_null_experiment(NullExperiment(i, config, ("weighted", "sequential"), True), model[0])
+        for i in range(4)
+    ]
+    points = {name: [look["working_point"] for look in looks] for name, looks in found[0]["looks"].items()}
+    assert points == {"weighted": [None], "sequential": [0.1], "same-data": [None, 0.1]}
+    rows, checks = judge(found, null.Options().alarm, 0.0, WINDOW)
+    z = {
+        (row["combination"], row["working_point"]): -stats.norm.ppf(np.array(row["p"], dtype=float))
+        for row in rows
+    }
+    assert z["weighted", None].max() < 3
+    assert z["same-data", None].min() > 2.5
+    names = [check.name for check in checks]
+    assert "false-positive rate at 1 %, cwola, 3300-3700 GeV, weighted, weighted" in names
+    (control,) = (check for check in checks if check.name.endswith("weighted, same-data"))
+    assert (control.passed, control.value) == (True, 1.0)
+    pictures = rate_pictures(rows, WINDOW)
+    assert [picture.name for picture in pictures] == [
+        "null-cwola-weighted-3300-3700",
+        "null-cwola-0.1-3300-3700",
+    ]
+    assert {series.name for series in pictures[0].series} == {"nominal", "weighted", "same-data"}
+    alone = run_null_experiment(NullExperiment(0, config, ("weighted",), True), model[0])
+    assert alone["looks"]["weighted"] == found[0]["looks"]["weighted"]
+    assert [look["working_point"] for look in alone["looks"]["same-data"]] == [None]
+
+
 def test_labels_and_simulation_as_sources(table, tmp_path):
     config = settings(table)
     options = null.Options(source="labels", same_data=0)
@@ -372,7 +404,7 @@ def verdict(z, combination="sequential", shared=0.0):
 def test_rates_are_fractions_with_binomial_errors():
     z = np.array([3.5] * 3 + [2.5] * 6 + [1.8] * 11 + [1.2] * 30 + [-1.0] * 350)
     found, _ = verdict(z)
-    assert [rate["k"] for rate in found["rates"]] == [20, 3, 50, 9, 3]
+    assert [rate["k"] for rate in found["rates"]] == [20, 9, 3, 50, 9, 3]
     first = found["rates"][0]
     assert first["rate"] == 0.05
     assert first["error"] == pytest.approx(np.sqrt(0.05 * 0.95 / 400))
@@ -441,6 +473,16 @@ def test_ladder_finds_what_was_injected(ladder):
     assert not ladder.failed
     assert len(ladder.checks) == 5
     (found,) = ladder.facts["ladders"]
+    assert found["working_point"] is None
+    medians = [(row["injected"], row["z"]) for row in found["medians"]]
+    assert medians == [
+        (n, pytest.approx(np.median([one["z"] for one in found["steps"] if one["injected"] == n])))
+        for n in (0, 100, 350)
+    ]
+    (claim,) = (row for row in ladder.facts["five_sigma"] if row["quantity"] == "z_weighted")
+    # straight between no signal and the first injection, which has far more than 5 sigma
+    low, high = max(medians[0][1], 0.0), found["medians"][1]["z"]
+    assert claim["signal"] == pytest.approx(100 * (5 - low) / (high - low), rel=0.2)
     assert [step["injected"] for step in found["steps"]] == [0, 0, 100, 100, 350, 350]
     strong = found["steps"][-1]
     assert strong["z"] > strong["z_inclusive"] > 10

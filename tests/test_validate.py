@@ -26,6 +26,8 @@ from serendip.events.events import Window
 from serendip.report import write_report
 from serendip.report.validation import headline, lights, write_validation_page
 from serendip.report.validation_plots import draw, interactive
+from serendip.statistics.compound import CompoundTail
+from serendip.statistics.pvalues import asimov_z
 from serendip.validate import closure, control, registry, sculpting
 from serendip.validate.base import Check, Validation, read_validations, write_validation
 from serendip.validate.config import ValidateConfig, parse_validation
@@ -236,6 +238,8 @@ def test_pulls_of_a_right_expectation_have_mean_0_and_width_1(b, relative, scale
             expected=measured * scale,
             expected_error=np.sqrt(measured * b) * relative * scale,
             spectrum=SimpleNamespace(scale=scale),
+            tail=None,
+            orders=(),
         )
         pulls.append(closure.pull(SimpleNamespace(result=result)))
     assert np.mean(pulls) == pytest.approx(0, abs=4 / np.sqrt(1500))
@@ -243,15 +247,47 @@ def test_pulls_of_a_right_expectation_have_mean_0_and_width_1(b, relative, scale
     assert 0.88 < np.std(pulls) < 1 + 4 / np.sqrt(3000)
 
 
+def test_pulls_of_weighted_sums_know_their_law_and_are_those_of_one_order():
+    rng = np.random.default_rng(6)
+    # weights as those of ranks: many small ones and few large ones
+    weights = np.log1p(0.003 / rng.uniform(1e-3, 0.1, 4000))
+    scale = float((weights**2).sum() / weights.sum())
+    tail = CompoundTail.of(weights, (), scale)
+    expected = 40.0 * float(weights.mean())
+
+    def of(total, tail, **more):
+        return SimpleNamespace(
+            observed=total, expected=expected, expected_error=0.01 * expected, spectrum=SimpleNamespace(scale=scale),
+            tail=tail, **more,
+        )  # fmt: skip
+
+    def pulls(law):
+        return np.array([closure.pull(SimpleNamespace(result=of(total, law, orders=()))) for total in totals])
+
+    totals = [rng.choice(weights, rng.poisson(40.0)).sum() for _ in range(400)]
+    right, poisson = pulls(tail), pulls(None)
+    assert right.mean() == pytest.approx(0, abs=4 / 20)
+    assert right.std() == pytest.approx(1.0, abs=4 / np.sqrt(800))
+    assert stats.kstest(right, "norm").pvalue > 1e-3
+    # the tail of such a sum is longer than that of a Poisson number with the same variance
+    high = np.array(totals) > np.quantile(totals, 0.97)
+    assert (poisson[high] > right[high] + 0.05).all()
+    orders = tuple(of(total, tail, orders=()) for total in totals[:4])
+    combined = SimpleNamespace(result=of(99.0, None, orders=orders))
+    assert closure.pull(combined) == pytest.approx(right[0])
+
+
 def test_pull_of_an_empty_and_of_an_impossible_count_is_finite():
     def of(n, b):
         spectrum = SimpleNamespace(scale=1.0)
-        result = SimpleNamespace(observed=n, expected=b, expected_error=0.0, spectrum=spectrum)
+        result = SimpleNamespace(
+            observed=n, expected=b, expected_error=0.0, spectrum=spectrum, tail=None, orders=()
+        )
         return closure.pull(SimpleNamespace(result=result))
 
     assert -1.5 < of(0.0, 1.0) < 0
     assert of(0.0, 0.1) == pytest.approx(stats.norm.isf(0.5 * (1 + 1 - np.exp(-0.1))))
-    assert 30 < of(5000.0, 10.0) < 40
+    assert of(5000.0, 10.0) == pytest.approx(asimov_z(4990.0, 10.0), rel=1e-3)
 
 
 def test_closure_of_features_that_do_not_know_the_mass(data, tmp_path):
@@ -261,9 +297,12 @@ def test_closure_of_features_that_do_not_know_the_mass(data, tmp_path):
     for entry in found.facts["auc"]:
         assert entry["auc"] == pytest.approx(0.5, abs=3.5 * entry["error"])
         assert 0 < entry["error"] < 0.08
-    (pulls,) = found.facts["pulls"]
-    assert np.abs(pulls["pulls"]).max() < 3.5
-    assert all(0 < n < 0.3 * 9000 for n in pulls["expected"])
+    weighted, cut = found.facts["pulls"]
+    assert (weighted["working_point"], cut["working_point"]) == (None, 0.1)
+    assert np.abs([weighted["pulls"], cut["pulls"]]).max() < 3.5
+    assert all(0 < n < 0.3 * 9000 for n in cut["expected"])
+    names = [check.name for check in found.checks if "pulls" in check.name]
+    assert names == ["cwola: pulls of the counts, weighted", "cwola: pulls of the counts, ε_B = 0.1"]
 
 
 def test_the_window_stays_closed(data, tmp_path):
@@ -290,7 +329,10 @@ def test_a_template_that_follows_the_mass_badly_fails(tmp_path):
     found = run_kind(closure, tmp_path, path)
     aucs = [check for check in found.checks if "AUC" in check.name]
     assert any(check.passed is False for check in aucs)
-    assert not [check for check in found.failed if "pulls" in check.name]
+    # a loose cut hides it, the weights of the smallest ranks do not
+    weighted, cut = (check for check in found.checks if "pulls" in check.name)
+    assert (weighted.passed, cut.passed) == (False, True)
+    assert weighted.value > 1.5
 
 
 def test_thresholds_of_the_template_auc():
@@ -338,16 +380,20 @@ def test_density_ratios_are_closed_by_their_density(data, tmp_path):
 
 def test_sculpting_of_independent_features_passes(data, tmp_path):
     found = run_kind(sculpting, tmp_path, data)
-    assert [check.passed for check in found.checks] == [True, True]
+    assert [check.passed for check in found.checks] == [True, True, True]
     (entry,) = found.facts["results"]
-    assert entry["cuts"][0]["pull"] is None
+    assert entry["cuts"][0]["pull"] is entry["weighted"]["pull"] is None
+    assert [check.value for check in found.checks if "weighted" in check.name] == [
+        entry["weighted"]["efficiency_gof_p"]
+    ]
     assert entry["distance_correlation"] < entry["null_level"]
     (figure,) = found.facts["figures"]
-    inside = [x for x in figure["series"][0]["x"] if 3320 < x < 3680]
-    assert len(inside) <= 1  # a bin that reaches over the closed window has its centre there
-    ratio = np.array(figure["series"][0]["y"])
-    pulls = (ratio - 1) / np.array(figure["series"][0]["error"])
-    assert np.abs(pulls).max() < 4
+    assert [series["name"] for series in figure["series"]] == ["weighted", "ε_B = 0.1"]
+    for series in figure["series"]:
+        # a bin that reaches over the closed window has its centre there
+        assert len([x for x in series["x"] if 3320 < x < 3680]) <= 1
+        pulls = (np.array(series["y"]) - 1) / np.array(series["error"])
+        assert np.abs(pulls).max() < 4
 
 
 def test_a_feature_that_knows_the_window_sculpts(tmp_path):
@@ -373,7 +419,8 @@ def test_a_smooth_dependence_on_the_mass_is_undecided(tmp_path):
 
     forest = {"method": ["isolation-forest"], "options": {}, "range": [2640, 5920]}
     found = run_kind(sculpting, tmp_path, write(tmp_path / "s.parquet", change=slope), **forest)
-    correlation, shape = found.checks
+    correlation, weighted, shape = found.checks
+    assert weighted.passed
     assert (correlation.passed, shape.passed) == (None, None)
     assert correlation.value > 2 * found.facts["results"][0]["null_level"]
     assert shape.value > 2
@@ -381,7 +428,7 @@ def test_a_smooth_dependence_on_the_mass_is_undecided(tmp_path):
     strict = run_kind(
         sculpting, tmp_path, tmp_path / "s.parquet", {"max_correlation": 0.01, "min_p": 0.999999}, **forest
     )
-    assert [check.passed for check in strict.checks] == [False, False]
+    assert [check.passed for check in strict.checks] == [False, True, False]
 
 
 # control -------------------------------------------------------------------------------------------------------------

@@ -73,7 +73,9 @@ def validate(
     folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
     combination: Annotated[
         str | None,
-        typer.Option(help="sequential (default), sequential-stouffer, kfold-bonferroni, kfold-summed."),
+        typer.Option(
+            help="weighted (default), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed."
+        ),
     ] = None,
     background: Background = None,
     range: MassRange = None,

@@ -33,7 +33,7 @@ from serendip.search.measure import Look, measure, prepare_window
 from serendip.search.rundir import TaskResult
 from serendip.search.sight import dead_looks
 from serendip.statistics.combination import in_order
-from serendip.statistics.compound import effective_number
+from serendip.statistics.compound import effective_number, group_sums
 
 __all__ = ["best_trained", "mass_shape", "merits", "pooled_efficiency", "template_auc"]
 
@@ -104,8 +104,8 @@ def merits(
         "trained_fraction": float(seen[rows].mean()) if get_method(name).trains else None,
         "looks": [
             _look(look, dead.get((name, window, look.working_point)))
+            | _signal_and_variance(w * measurement.counts(look) * inside, truth, events.groups)
             | {
-                "true_signal": float((w * measurement.counts(look))[inside & truth].sum()),
                 "mass_shape": None
                 if look.working_point is None
                 else mass_shape(
@@ -322,7 +322,21 @@ def _look(look: Look, dead: str | None) -> dict[str, Any]:
     kept = ("working_point", "observed", "expected", "expected_error", "p_local", "z_local", "combination")
     # nothing selected by a cut that can select nothing is no measurement
     content |= {"p_local": None, "z_local": None} if dead else {}
-    return {key: content[key] for key in kept} | {"warning": dead or content["warning"]}
+    more = {"scale": look.result.spectrum.scale, "warning": dead or content["warning"]}
+    return {key: content[key] for key in kept} | more
+
+
+def _signal_and_variance(
+    counts: NDArray[np.float64], truth: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> dict[str, float]:
+    """What signal adds to the count of a look, and the variance of the count: sums of squares over events or groups."""
+    jumps = group_sums(counts, groups)
+    signal = group_sums(counts[truth], None if groups is None else groups[truth])
+    return {
+        "true_signal": float(signal.sum()),
+        "true_signal_variance": float((signal**2).sum()),
+        "variance": float((jumps**2).sum()),
+    }
 
 
 def _template(

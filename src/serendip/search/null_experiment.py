@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from serendip.events.events import Events
@@ -15,7 +16,7 @@ from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.engine import plan_training
 from serendip.search.folds import background_efficiency, event_folds, tie_breaker
-from serendip.search.measure import measure, prepare_window
+from serendip.search.measure import WindowFit, measure, prepare_window
 from serendip.search.pseudo_data import ModelBackground, SampledBackground
 from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.task import run_background, run_task
@@ -83,9 +84,10 @@ def run_null_experiment(
     for combination in job.combinations:
         one = config.model_copy(update={"combination": combination})
         looks = cross_trained(one, events, simulation, trained)
-        content["looks"][combination] = [_row(look) for look in looks]
+        content["looks"][combination] = [_row(look) for look in looks if not look.cross_check]
     if job.same_data:
-        content["looks"][SAME_DATA] = [_row(look) for look in _same_data(config, events, simulation)]
+        looks = _same_data(config, job.combinations, events, simulation)
+        content["looks"][SAME_DATA] = [_row(look) for look in looks]
     return content
 
 
@@ -129,8 +131,10 @@ def cross_trained(
     return [look.result for look in found.looks]
 
 
-def _same_data(config: SearchConfig, events: Events, simulation: Events | None) -> list[LookResult]:
-    """Train on all events and count the same events: what no search may do."""
+def _same_data(
+    config: SearchConfig, combinations: Sequence[str], events: Events, simulation: Events | None
+) -> list[LookResult]:
+    """Train on all events, and rank and count the same events: what no search may do."""
     (window,) = config.windows
     window_fit = prepare_window(events, window, config)
     ties, fold = tie_breaker(events.ids, config.seed), np.zeros(len(events), dtype=np.int64)
@@ -144,8 +148,13 @@ def _same_data(config: SearchConfig, events: Events, simulation: Events | None) 
             options, seed=config.seed, simulation=simulation if cls.uses_simulation(options) else None
         )
         method.fit(events, window, np.ones((1, len(events)), dtype=bool))
+        score = method.score(events)
+        if "weighted" in combinations and cls.working_points is None:
+            looks += _same_data_weighted(config, name, events, window_fit, score)
+        if set(combinations) == {"weighted"} and cls.working_points is None:
+            continue
         efficiency = background_efficiency(
-            method.score(events), fold, window_fit.sideband(events.m), events.weights, ties, events.groups
+            score, fold, window_fit.sideband(events.m), events.weights, ties, events.groups
         )
         looks += [
             analyse_look(
@@ -165,6 +174,20 @@ def _same_data(config: SearchConfig, events: Events, simulation: Events | None) 
             for point in cls.working_points or config.working_points
         ]
     return looks
+
+
+def _same_data_weighted(
+    config: SearchConfig, name: str, events: Events, window_fit: WindowFit, score: NDArray[np.float64]
+) -> list[LookResult]:
+    """The weighted look of scores that all orders of the folds share."""
+    options = {key: value for key, value in config.options.items() if key == name}
+    one = config.model_copy(update={"method": (name,), "options": options, "combination": "weighted"})
+    none = np.empty((0, len(events.features)), np.float32), np.empty(0), np.empty((0, 0)), np.empty(0)
+    more = np.tile(score, (len(one.positions) - 1, 1))
+    tasks = {(name, window_fit.window): TaskResult(score, *none, {}, more_scores=more)}
+    fold = event_folds(events, one.folds, one.seed)
+    found = measure(one, events, fold, [window_fit], tasks, blinded=False, trials=False)
+    return [look.result for look in found.looks if not look.result.cross_check]
 
 
 def _row(look: LookResult) -> dict[str, Any]:

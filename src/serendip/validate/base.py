@@ -14,7 +14,14 @@ from typing import Any
 from serendip.errors import InputError
 from serendip.search.rundir import write_json
 
-__all__ = ["Check", "Validation", "read_validations", "write_validation"]
+__all__ = ["Check", "Validation", "look_name", "read_validations", "write_validation"]
+
+
+def look_name(working_point: float | None) -> str:
+    """How a look selects events, for people: ``weighted``, ``no cut`` or ``ε_B = 0.01``."""
+    if working_point is None:
+        return "weighted"
+    return "no cut" if working_point == 1 else f"ε_B = {working_point:g}"
 
 
 @dataclass(frozen=True)

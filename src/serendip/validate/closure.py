@@ -5,11 +5,11 @@ other. In each, every method is trained as in a search, and two things are compa
 
 - the *template* with the events of the window: AUC of boosted trees between them, cross-validated, with its bootstrap
   error or, if that is larger, its spread over permutations that are trained anew;
-- the *count* after each cut with the fitted expectation. Its pull is the significance of the mid-p-value
+- the sum of weights, and the *count* after each cut, with the fitted expectation. Its pull is the significance of the mid-p-value
 
-.. math:: p_\mathrm{mid} = \tfrac12 \left[ P(N \ge n) + P(N \ge n + 1) \right]
+.. math:: p_\mathrm{mid} = \tfrac12 \left[ P(T \ge t) + P(T > t) \right]
 
-with the error of the expectation (:func:`~serendip.statistics.pvalues.count_p_value`), so that a good estimate has
+with the error of the expectation and the law of a sum of weights (:class:`~serendip.statistics.compound.CompoundTail`), so that a good estimate has
 pulls of mean 0 and width 1 also for few events. The pulls of one cut in all windows are tested together,
 :math:`\sum z^2 \sim \chi^2`.
 """
@@ -34,8 +34,9 @@ from serendip.search.engine import Progress
 from serendip.search.measure import Look
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.combination import in_order
-from serendip.statistics.pvalues import count_p_value, z_value
-from serendip.validate.base import Check, Validation
+from serendip.statistics.compound import CompoundTail
+from serendip.statistics.pvalues import z_value
+from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.config import KindOptions, Sample
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.regions import Searched, background_sample, facts_of, search_region, validation_regions
@@ -120,8 +121,8 @@ def run(
             checks.append(_auc_check(name, done, found, options))
     pulls = []
     for name in methods:
-        points = get_method(name).working_points or config.working_points
-        for point in points:
+        weighted: tuple[None, ...] = (None,) if config.weighted(name) else ()
+        for point in (*weighted, *(get_method(name).working_points or config.working_points)):
             looks = [_look(done, name, point) for done in searched]
             values = [pull(look) for look in looks]
             pulls.append(
@@ -151,20 +152,23 @@ def run(
 
 
 def pull(look: Look) -> float:
-    """Significance of the count of a look by its mid-p-value: positive for more events than expected."""
-    result = look.result
+    """Significance of the count of a look by its mid-p-value: positive for more events than expected.
+
+    Of weighted events it is that of the first order of the folds: the combination of orders is made for small p-values, and is no
+    pull.
+    """
+    result = look.result.orders[0] if look.result.orders else look.result
     assert result.observed is not None
-    scale = result.spectrum.scale
-    n, b, error = result.observed / scale, result.expected / scale, result.expected_error / scale
-    p = 0.5 * (count_p_value(n, b, error) + count_p_value(n + 1, b, error))
-    return float(z_value(np.maximum(p, 1e-300)))
+    scale, tail = result.spectrum.scale, result.tail or CompoundTail.of(())
+    log_p = tail.log_p(result.observed / scale, result.expected / scale, result.expected_error / scale)
+    return float(z_value(log_p=np.logaddexp(*log_p) - np.log(2.0)))
 
 
 def _bounds(done: Searched) -> list[float]:
     return [done.region.window.low, done.region.window.high]
 
 
-def _look(done: Searched, name: str, point: float) -> Look:
+def _look(done: Searched, name: str, point: float | None) -> Look:
     (found,) = (look for look in done.measurement.looks if (look.method, look.working_point) == (name, point))
     return found
 
@@ -248,7 +252,9 @@ def _auc_check(name: str, done: Searched, found: dict[str, Any] | None, options:
     )
 
 
-def _pull_check(name: str, point: float, pulls: list[float], combination: str, options: Options) -> Check:
+def _pull_check(
+    name: str, point: float | None, pulls: list[float], combination: str, options: Options
+) -> Check:
     n = len(pulls)
     p = float(chi2.sf(np.sum(np.square(pulls)), n))
     width = float(np.sqrt(np.mean(np.square(pulls))))
@@ -262,9 +268,8 @@ def _pull_check(name: str, point: float, pulls: list[float], combination: str, o
         meaning += (
             f" Not decided: the counts of '{combination}' fluctuate more than a Poisson count; see 'null'."
         )
-    cut = "no cut" if point == 1 else f"ε_B = {point:g}"
     return Check(
-        f"{name}: pulls of the counts, {cut}",
+        f"{name}: pulls of the counts, {look_name(point)}",
         passed,
         float(np.mean(pulls)),
         float(1 / np.sqrt(n)),
@@ -313,7 +318,7 @@ def _pull_picture(name: str, entries: list[dict[str, Any]], searched: list[Searc
         y_label="pull [σ]",
         series=tuple(
             Series(
-                name="no cut" if entry["working_point"] == 1 else f"ε_B = {entry['working_point']:g}",
+                name=look_name(entry["working_point"]),
                 x=centres,
                 y=tuple(entry["pulls"]),
                 error=(1.0,) * len(centres),

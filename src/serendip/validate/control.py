@@ -16,7 +16,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress
-from serendip.validate.base import Check, Validation
+from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.config import KindOptions, Sample
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.regions import (
@@ -167,9 +167,9 @@ def _best(done: Searched) -> str:
     overall = done.measurement.overall
     assert overall is not None
     look = done.measurement.looks[overall.best_look]
-    cut = "no cut" if look.working_point == 1 else f"ε_B = {look.working_point:g}"
     result = look.result
-    return f"{look.method}, {cut}: {result.observed:.4g} events, {result.expected:.4g} ± {result.expected_error:.2g} expected"
+    what = "events (sum of weights)" if look.working_point is None else "events"
+    return f"{look.method}, {look_name(look.working_point)}: {result.observed:.4g} {what}, {result.expected:.4g} ± {result.expected_error:.2g} expected"
 
 
 def _quiet(done: Searched, limit: float, level: float, n: int) -> Check:
@@ -231,10 +231,11 @@ def _picture(searched: list[Searched], known: list[Searched]) -> Picture:
                 for look in done.measurement.looks
                 if (look.method, look.working_point) == (name, point)
             ]
-            cut = "no cut" if point == 1 else f"ε_B = {point:g}"
             # a window without a single selected event has no finite significance
             y = tuple(z if z is not None and np.isfinite(z) else None for _, z in rows)
-            series.append(Series(name=f"{name}, {cut}", x=tuple(centre for centre, _ in rows), y=y))
+            series.append(
+                Series(name=f"{name}, {look_name(point)}", x=tuple(centre for centre, _ in rows), y=y)
+            )
     return Picture(
         name="control-z",
         title="Local significance in the control windows" + (" and of known peaks" if known else ""),

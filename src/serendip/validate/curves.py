@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from serendip.events.events import Window
+from serendip.validate.base import look_name
 from serendip.validate.pictures import Picture, Series
 
 __all__ = ["coverage_picture", "ladder_pictures", "rate_pictures"]
@@ -35,8 +36,8 @@ def rate_pictures(rows: Sequence[Mapping[str, Any]], window: Window) -> list[Pic
             series.append(Series(name=row["combination"], x=x, y=y, style="line"))
         found.append(
             Picture(
-                name=f"null-{method}-{point:g}-{window.low:g}-{window.high:g}",
-                title=f"{method}, ε_B = {point:g}, {window}",
+                name=f"null-{method}-{'weighted' if point is None else f'{point:g}'}-{window.low:g}-{window.high:g}",
+                title=f"{method}, {look_name(point)}, {window}",
                 caption="Fraction of the background-only experiments whose p-value is below each level. On the straight line "
                 "p-values are what they say, above it they claim too much. Those of kfold-summed are calibrated; same-data is "
                 "the control that has to lie above.",
@@ -89,8 +90,8 @@ def ladder_pictures(ladders: Sequence[Mapping[str, Any]]) -> list[Picture]:
     """
     found, strength = [], []
     for ladder in ladders:
-        name = f"{ladder['method']}, ε_B = {ladder['working_point']:g}"
-        found.append(_means(name, ladder["steps"], "z_inclusive", "z"))
+        name = f"{ladder['method']}, {look_name(ladder['working_point'])}"
+        found.append(_medians(name, ladder["medians"], ladder["steps"]))
         strength.append(_means(name, ladder["steps"], "mu", "mu_hat"))
     tops = [
         max([1.0, *(value for series in group for value in series.x if value is not None)])
@@ -100,8 +101,8 @@ def ladder_pictures(ladders: Sequence[Mapping[str, Any]]) -> list[Picture]:
     return [
         Picture(
             name="injection-significance",
-            title="Significance after the cut against that before it",
-            caption="Mean and its error over the repeats. Above the line the cut helps; the points rise late and steeply where "
+            title="Significance of the search against that of all events",
+            caption="Median over the repeats, and its error. Above the line the search gains; the points rise late and steeply where "
             "a method has to learn the signal from the data.",
             x_label="Asimov significance of all events in the window",
             y_label="local significance",
@@ -117,6 +118,23 @@ def ladder_pictures(ladders: Sequence[Mapping[str, Any]]) -> list[Picture]:
             series=(same[1], *strength),
         ),
     ]
+
+
+def _medians(name: str, medians: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> Series:
+    """Median significance of each injection; its error is that of the median of a normal distribution."""
+    errors = []
+    for row in medians:
+        values = [
+            step["z"] for step in steps if step["injected"] == row["injected"] and step["z"] is not None
+        ]
+        spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+        errors.append(float(np.sqrt(np.pi / 2) * spread))
+    return Series(
+        name=name,
+        x=tuple(row["z_inclusive"] for row in medians),
+        y=tuple(row["z"] for row in medians),
+        error=tuple(errors),
+    )
 
 
 def _means(name: str, steps: Sequence[Mapping[str, Any]], x: str, y: str) -> Series:

@@ -6,7 +6,7 @@ random part of the labelled signal, several repeats each, trained anew every tim
 * Significance out against significance in, :math:`S/\sqrt{B}` of the window before any cut.
 * :math:`\hat\mu` against :math:`\mu`, in units of the largest injection. The search measures the selected signal, so that
   :math:`\hat\mu = (n - b) / (\varepsilon S_\mathrm{max})` with the efficiency :math:`\varepsilon` of that training on the injected
-  signal, which the labels tell.
+  signal, which the labels tell; of weighted events it is their mean weight.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from serendip.search.compare_config import CompareConfig
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress
 from serendip.statistics.pvalues import asimov_z
-from serendip.validate.base import Check, Validation
+from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.config import KindOptions, listed
 from serendip.validate.curves import ladder_pictures
 
@@ -121,16 +121,19 @@ def run(
     ladders = [
         _ladder(found["entries"], method["name"], point, max(options.injections))
         for method in found["methods"]
-        for point in method["working_points"]
+        for point in ([None] if method["weighted"] else method["working_points"])
     ]
     checks = [check for ladder in ladders for check in _checks(ladder, options)]
     figures = [picture.model_dump(mode="json") for picture in ladder_pictures(ladders)]
     facts = {"sample": found["sample"], "window": found["window"], "ladders": ladders, "figures": figures}
+    facts["five_sigma"] = found["five_sigma"]
     return Validation("injection", tuple(checks), facts, time.perf_counter() - clock)
 
 
-def _ladder(entries: Sequence[dict[str, Any]], method: str, point: float, largest: int) -> dict[str, Any]:
-    """All repeats of one method at one working point, and the line of mu-hat against mu."""
+def _ladder(
+    entries: Sequence[dict[str, Any]], method: str, point: float | None, largest: int
+) -> dict[str, Any]:
+    """All repeats of one method with weights or at one working point, their median Z, and the line of mu-hat against mu."""
     steps = []
     for entry in entries:
         if entry["method"] != method:
@@ -138,7 +141,9 @@ def _ladder(entries: Sequence[dict[str, Any]], method: str, point: float, larges
         (look,) = (look for look in entry["looks"] if look["working_point"] == point)
         injected, selected = entry["signal_in_window"], look["true_signal"]
         signal = look["observed"] - look["expected"]
-        error = float(np.sqrt(max(look["observed"], 1.0) + look["expected_error"] ** 2))
+        # an empty window has the error of one event
+        variance = max(look["variance"], look["scale"] ** 2)
+        error = float(np.sqrt(variance + look["expected_error"] ** 2))
         efficiency = selected / injected if injected else None
         size = efficiency * largest if efficiency else None
         steps.append(
@@ -158,7 +163,25 @@ def _ladder(entries: Sequence[dict[str, Any]], method: str, point: float, larges
                 "mu_hat_error": error / size if size else None,
             }
         )
-    return {"method": method, "working_point": point, "steps": steps, "line": _line(steps)}
+    return {
+        "method": method,
+        "working_point": point,
+        "steps": steps,
+        "medians": _medians(steps),
+        "line": _line(steps),
+    }
+
+
+def _medians(steps: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Median significance of each injection, of the repeats that have one."""
+    rows = []
+    for injected in sorted({step["injected"] for step in steps}):
+        same = [step for step in steps if step["injected"] == injected and step["z"] is not None]
+        if same:
+            inclusive = float(np.mean([step["z_inclusive"] for step in same]))
+            z = float(np.median([step["z"] for step in same]))
+            rows.append({"injected": injected, "z_inclusive": inclusive, "z": z})
+    return rows
 
 
 def _line(steps: Sequence[dict[str, Any]]) -> dict[str, float] | None:
@@ -184,7 +207,7 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
-    name = f"{ladder['method']}, working point {ladder['working_point']:g}"
+    name = f"{ladder['method']}, {look_name(ladder['working_point'])}"
     steps = ladder["steps"]
     if any(step["z"] is None for step in steps):
         return [
@@ -193,8 +216,8 @@ def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
                 False,
                 None,
                 None,
-                "at least 1/ε_B sideband events in a fold",
-                "the cut keeps no event at all, of signal or background: use a looser working point or fewer folds",
+                "enough sideband events in a fold",
+                "no event counts, of signal or background: use a looser working point or fewer folds",
             )
         ]
     null = [max(step["z"], -3.0) for step in steps if step["injected"] == 0]

@@ -14,7 +14,7 @@ from serendip.search.null_experiment import SAME_DATA
 from serendip.search.pseudo_data import rate_error
 from serendip.statistics.calibration import NullDistribution, cross_calibrated
 from serendip.statistics.pvalues import wilson_interval
-from serendip.validate.base import Check
+from serendip.validate.base import Check, look_name
 
 __all__ = ["column", "dispersion", "judge"]
 
@@ -23,12 +23,13 @@ Array = NDArray[np.float64]
 _SUMMED = "kfold-summed"
 _LEVELS = {
     "5 %": 0.05,
+    "1 %": 0.01,
     "0.3 %": 0.003,
     "1 sigma": float(stats.norm.sf(1)),
     "2 sigma": float(stats.norm.sf(2)),
     "3 sigma": float(stats.norm.sf(3)),
 }
-_CHECKED = ("5 %", "0.3 %")
+_CHECKED = ("5 %", "1 %", "0.3 %")
 
 
 def column(experiments: Sequence[dict[str, Any]], combination: str, i: int, name: str) -> Array:
@@ -80,7 +81,7 @@ def judge(
                 row["naive"] = _rates(naive, shared)
                 row["line"] = tail and vars(tail) | {"inflation": list(tail.inflation)}
             rows.append(row)
-            name = f"{look['method']}, {window}, working point {look['working_point']:g}, {combination}"
+            name = f"{look['method']}, {window}, {look_name(look['working_point'])}, {combination}"
             checks += _control(row, alarm, name) if combination == SAME_DATA else _checks(row, alarm, name)
     return rows, checks
 
@@ -152,7 +153,8 @@ def _checks(row: dict[str, Any], alarm: float, name: str) -> list[Check]:
             rate["rate"],
             rate["error"],
             f"not above {rate['nominal']:g} by more than chance (probability {alarm:g})",
-            f"{what} of this search claim more than they should: {rate['k']} of {row['n']} samples without signal",
+            f"{what} of this search claim more than they should: {rate['k']} of {row['n']} samples without signal "
+            f"(68 %: {rate['interval_68'][0]:.2g} to {rate['interval_68'][1]:.2g})",
         )
         for rate in row["rates"]
         if rate["level"] in _CHECKED

@@ -8,6 +8,7 @@ events. What this fit cannot follow is sculpting.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress
 from serendip.search.measure import Look
 from serendip.search.merits import mass_shape
-from serendip.validate.base import Check, Validation
+from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.closure import pull
 from serendip.validate.config import KindOptions, Sample
 from serendip.validate.pictures import Picture, Series
@@ -119,6 +120,11 @@ def run(
             if look.working_point == 1:
                 continue
             if look.working_point is None:
+                checks.append(_weighted_shape_check(where, look, options))
+                entry["weighted"] = {
+                    "efficiency_gof_p": _weighted_fit(look),
+                    "pull": None if closed else pull(look),
+                }
                 if not closed:
                     checks.append(_count_check(where, look, options))
                 continue
@@ -139,11 +145,10 @@ def run(
             if not closed:
                 checks.append(_count_check(where, look, options))
             entry["cuts"].append(cut)
-        if any(look.working_point not in (None, 1) for look in looks):
+        if any(look.working_point != 1 for look in looks):
+            factors = {look.working_point: done.measurement.counts(look) for look in looks}
             figures.append(
-                _profile(
-                    where, f"{name}-{window.low:g}-{window.high:g}", background, efficiency, tested, looks
-                )
+                _profile(where, f"{name}-{window.low:g}-{window.high:g}", background, factors, tested)
             )
         facts.append(entry)
     return Validation(
@@ -225,12 +230,30 @@ def _shape_check(where: str, look: Look, shape: dict[str, float] | None, options
     )
 
 
+def _weighted_fit(look: Look) -> float:
+    """Smallest p-value of the fits of the weighted sidebands, for as many orders of the folds as there are."""
+    fits = [order.spectrum.gof_p for order in look.result.orders or (look.result,)]
+    return min(1.0, len(fits) * min(fits))
+
+
+def _weighted_shape_check(where: str, look: Look, options: Options) -> Check:
+    p = _weighted_fit(look)
+    return Check(
+        f"{where}: shape of the weighted spectrum",
+        p >= options.min_p,
+        p,
+        None,
+        f"p of the fit of the sidebands at least {options.min_p:g}, in the worst order of the folds and corrected for their number",
+        "A structure that the weights make beside the window, and that the fit of their mean does not describe, can be one in the "
+        "window too, and look like a resonance.",
+    )
+
+
 def _count_check(where: str, look: Look, options: Options) -> Check:
     result = look.result
     value = pull(look)
     return Check(
-        f"{where}: background in the window"
-        + (", weighted" if look.working_point is None else f", ε_B = {look.working_point:g}"),
+        f"{where}: background in the window, {look_name(look.working_point)}",
         bool(abs(value) <= options.max_pull),
         value,
         1.0,
@@ -244,44 +267,48 @@ def _profile(
     where: str,
     name: str,
     background: Background,
-    efficiency: NDArray[np.float64],
+    factors: Mapping[float | None, NDArray[np.float64]],
     tested: NDArray[np.bool_],
-    looks: list[Look],
 ) -> Picture:
-    """Fraction of background that passes each cut against the mass, over the working point."""
+    """Fraction of background that passes each cut against the mass, over the working point; mean weight over its mean."""
     m, w = background.events.m[tested], background.events.weights[tested]
     edges = np.unique(np.quantile(m, np.linspace(0, 1, _PROFILE_BINS + 1)))
     total = np.histogram(m, edges, weights=w)[0]
     squared = np.histogram(m, edges, weights=w**2)[0]
     centres = 0.5 * (edges[1:] + edges[:-1])
     series = []
-    for look in looks:
-        if look.working_point in (None, 1):
+    for point, factor in factors.items():
+        if point == 1:
             continue
-        kept = efficiency[tested] <= look.working_point
-        passed = np.histogram(m[kept], edges, weights=w[kept])[0]
+        counts = w * factor[tested]
+        passed = np.histogram(m, edges, weights=counts)[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             share = passed / total
             effective = total**2 / squared
-            # Wilson's width, so that a bin without a selected event has an error
-            error = np.sqrt(share * (1 - share) / effective + 0.25 / effective**2) / (1 + 1 / effective)
+            if point is None:
+                error = np.sqrt(np.histogram(m, edges, weights=counts**2)[0]) / total
+            else:
+                # Wilson's width, so that a bin without a selected event has an error
+                error = np.sqrt(share * (1 - share) / effective + 0.25 / effective**2) / (1 + 1 / effective)
         usable = np.isfinite(share)
+        norm = point or float(max(counts.sum() / w.sum(), 1e-300))
         series.append(
             Series(
-                name=f"ε_B = {look.working_point:g}",
+                name=look_name(point),
                 x=tuple(centres[usable]),
-                y=tuple(share[usable] / look.working_point),
-                error=tuple(error[usable] / look.working_point),
+                y=tuple(share[usable] / norm),
+                error=tuple(error[usable] / norm),
             )
         )
     return Picture(
         name=f"sculpting-{name}",
-        title=f"Efficiency of the cut for background, {where}",
-        caption="Fraction of background that passes, divided by the working point. A slope is followed by the fit of the "
+        title=f"What background counts for, {where}",
+        caption="Fraction of background that passes a cut, divided by the working point; weighted: the mean weight, divided by that of "
+        "all masses. A slope is followed by the fit of the "
         "efficiency; a bump near the window is not."
         + (" Masses in the windows of the search are left out." if background.hidden is not None else ""),
         x_label="mass [GeV]",
-        y_label="efficiency / ε_B",
+        y_label="efficiency / ε_B, weight / mean",
         series=tuple(series),
         level=1.0,
     )
