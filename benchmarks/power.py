@@ -175,7 +175,11 @@ def table(summary: dict[str, Any], validation: Any, tail: Any) -> str:
     for look in validation.facts["windows"][0]["looks"]:
         kinds = [("", look)] if "naive" not in look else [(", calibrated", look), (", naive", look["naive"])]
         for kind, rates in kinds:
-            five, three = (f"{r['rate']:.3f} ± {r['error']:.3f}" for r in rates["rates"][:2])
+            five, three = (
+                f"{r['rate']:.3f} ± {r['error']:.3f}"
+                for r in rates["rates"]
+                if r["level"] in ("5 %", "0.3 %")
+            )
             count = look["count"]
             spread = f"{count['variance_ratio']:.2f} ± {count['variance_ratio_error']:.2f}"
             lines.append(f"| {look['combination']}{kind} ({look['n']}) | {five} | {three} | {spread} |")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serendip.validate.base import look_name
+
 __all__ = ["STUDIES", "Paths", "Study", "table"]
 
 WINDOW = "3300:3700"
@@ -118,7 +120,7 @@ def _scans(folder: Path) -> Iterator[Row]:
 def _null(folder: Path) -> Iterator[Row]:
     (window,) = _read(folder / "validation" / "null.json")["facts"]["windows"]
     for look in window["looks"]:
-        name = f"{look['method']}, `{look['combination']}`, ε_B = {look['working_point']:g}, {look['n']} experiments"
+        name = f"{look['method']}, `{look['combination']}`, {look_name(look['working_point'])}, {look['n']} experiments"
         if look["combination"] == "kfold-summed":
             name = name.replace("`kfold-summed`", "`kfold-summed` calibrated")
         rates = {rate["level"]: rate for rate in look["rates"]}
@@ -150,16 +152,16 @@ def _injection(folder: Path) -> Iterator[Row]:
         for injected in dict.fromkeys(step["injected"] for step in steps):
             same = [step for step in steps if step["injected"] == injected]
             z, count = (median(step[key] for step in same) for key in ("z", "z_inclusive"))
-            where = f"{ladder['method']}, ε_B = {ladder['working_point']:g}, {injected} signal events"
+            where = f"{ladder['method']}, {look_name(ladder['working_point'])}, {injected} signal events"
             yield (
-                f"{where}: median Z after / before the cut",
+                f"{where}: median Z / that of all events",
                 f"{z:.1f} / {count:.1f}",
                 "rises with the signal",
             )
         line = ladder["line"]
         if line is not None:
             text = _number(line["slope"], line["slope_error"], 2)
-            yield f"{ladder['method']}, ε_B = {ladder['working_point']:g}: slope of μ̂ against μ", text, "1"
+            yield f"{ladder['method']}, {look_name(ladder['working_point'])}: slope of μ̂ against μ", text, "1"
 
 
 def _checks(*kinds: str) -> Callable[[Path], Iterator[Row]]:
@@ -217,7 +219,7 @@ def _limit(folder: Path) -> Iterator[Row]:
         ]
         text = f"{values[3]} [{values[2]}, {values[4]}], {values[0]}"
         gain = f", gain {limit['gain']:.1f}" if limit.get("gain") else ""
-        name = f"{limit['method']}, ε_B = {limit['working_point']:g}: 95 % limit in signal events of the window, expected [68 %], observed"
+        name = f"{limit['method']}, {look_name(limit['working_point'])}: 95 % limit in signal events of the window, expected [68 %], observed"
         yield name, text + gain, ""
 
 
@@ -253,14 +255,14 @@ STUDIES: dict[str, Study] = {
         "S3", "Does the whole chain of CWoLa claim excesses in background as often as it says?",
         _validate(
             "null", "null-cwola", *_BACKGROUND, "--method", "cwola", "--folds", "5", *_set("cwola", "members=2"),
-            *_set("null", *_NULL, "experiments=600", "combinations=sequential,kfold-bonferroni,kfold-summed"),
+            *_set("null", *_NULL, "experiments=600", "combinations=weighted,sequential,kfold-bonferroni,kfold-summed"),
         ), _null,
     ),
     "null-cathode": Study(
         "S3", "And that of CATHODE?",
         _validate(
             "null", "null-cathode", *_BACKGROUND, "--method", "cathode", "--folds", "5", *_set("cathode", *FAST_CATHODE),
-            *_set("null", *_NULL, "experiments=200", "combinations=sequential,kfold-summed"),
+            *_set("null", *_NULL, "experiments=200", "combinations=weighted,sequential,kfold-summed"),
         ), _null,
     ),
     "coverage": Study(
