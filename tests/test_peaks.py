@@ -369,3 +369,19 @@ def test_a_slow_turn_on_is_cut_or_warned_of():
         cut += found.mass_range.low > 2100
         assert found.p_global > 0.02 or any("turn-on or a kink" in text for text in found.warnings)
     assert cut >= 2
+
+
+@pytest.mark.parametrize("background", ["poly:2", "bernstein:3", "turn-on:6"])
+def test_functions_that_are_no_exponentials_are_refused(background):
+    with pytest.raises(InputError, match="cannot be fitted beside peaks of any mass"):
+        find_peak(np.linspace(9.0, 9.7, 500), background=background, n_toys=10, rng=np.random.default_rng(0))
+
+
+def test_the_range_does_not_depend_on_the_function_that_is_asked_for():
+    """A stiff function describes little of a spectrum, and would have cut off the rest, a peak included."""
+    rng = np.random.default_rng(21)
+    m = rng.uniform(9.0, 9.7, 60_000)
+    bent = m[rng.random(len(m)) < 1.0 - 0.7 * ((m - 9.35) / 0.35) ** 2]
+    m = np.concatenate([bent, rng.normal(9.46, 0.07, 8000)])
+    stiff, usual = (find_peak(m, background=b, n_toys=5, rng=rng).mass_range for b in ("exp:1", "auto"))
+    assert (stiff.low, stiff.high) == (usual.low, usual.high)

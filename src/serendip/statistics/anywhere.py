@@ -183,7 +183,7 @@ def find_peak(
 ) -> PeakSearch:
     """Look for a peak of any mass and width.
 
-    The range is that of the data. Its lower end is moved above a turn-on where the functions ``turn-on`` describe the spectrum better
+    The range is that of the data, and what is left out of it is found with the functions of ``auto``. Its lower end is moved above a turn-on where the functions ``turn-on`` describe the spectrum better
     than a smooth one with a peak anywhere or without. Else its lower end, or its upper one, is moved only if no background describes
     the spectrum, with a peak or without: then it is a kink or a known resonance that a smooth function cannot follow.
 
@@ -211,7 +211,8 @@ def find_peak(
     Raises
     ------
     InputError
-        If there are too few events or bins, or no toy.
+        If there are too few events or bins, or no toy, or the functions are no exponentials (polynomials, sums of Bernstein
+        polynomials, turn-ons).
     FitError
         If the spectrum cannot be fitted.
     """
@@ -219,13 +220,22 @@ def find_peak(
         raise InputError(f"at least one toy is needed for a global p-value, not {n_toys}")
     known = tuple((float(low), float(high)) for low, high in masks)
     family = get_family(background, sqrt_s, known)
+    if not all(part.log_linear and not part.curved for part in family.parts):
+        raise InputError(
+            f"the background '{background}' cannot be fitted beside peaks of any mass and width; use auto, exp:DEGREE, exppoly:DEGREE "
+            "or dijet, or give the window of the peak"
+        )
     m = np.asarray(mass, dtype=float)
     w = np.ones(len(m)) if weights is None else np.asarray(weights, dtype=float)
     if not np.isfinite(w).all() or np.any(w < 0):
         raise InputError("event weights must be finite and not negative")
     sample = _Sample(m, w, groups)
     whole = data_range(m, family.upper) if mass_range is None else mass_range
-    scan, left_out = _in_range(sample, whole, family, bins, fixed=mass_range is not None)
+    # a function that is too stiff for the flanks of a peak would have the peak cut off
+    flexible = family if family.limit is not None else get_family("auto", sqrt_s, known)
+    scan, left_out = _in_range(sample, whole, flexible, bins, fixed=mass_range is not None)
+    if flexible is not family:
+        scan = _scan(sample, (left_out.low, left_out.high), family, bins)
     z_toys = []
     expected = np.maximum(scan.fit.background[0], 0.0)
     for first in range(0, n_toys, _TOYS_AT_ONCE):
