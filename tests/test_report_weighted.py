@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_the_headline_is_that_of_the_weighted_look(factory):
     # a cut may be more significant by chance: it is no claim
     better = json.loads((factory / "results.json").read_text())
     index = results.looks.index(results.cross_checks(best)[0])
-    better["looks"][index] |= {"p_local": 1e-30, "z_local": 11.4}
+    better["looks"][index] |= {"p_local": 1e-250, "z_local": 33.8}
     better["global"] = None
     again = Results.model_validate(better)
     assert again.best.weighted
@@ -221,6 +222,19 @@ def test_selections_are_named(factory):
     assert words.count_text(31.234, 2.1, weighted) == "31.2"
     assert words.count_text(31.0, 2.1, cut) == "31"
     assert "weighted: 30 in the window and 400 beside it" in plain(words.effective_sentence(content))
+    grouped = replace(content, config={**content.config, "weight": "w", "group": "g"})
+    assert "with the weights, groups and ranks of the scores, in" in words.effective_sentence(grouped)
+
+
+def test_a_weighted_look_that_cannot_see_is_said(factory):
+    content = json.loads((factory / "results.json").read_text())
+    for look in content["looks"]:
+        if not look["cross_check"]:
+            look["dead"] = "weights from ranks need 50 sideband events in each fold"
+    content["global"] = None
+    blind = Results.model_validate(content)
+    assert words.headline(blind) == "Nothing was searched: none of the 3 looks can see anything."
+    assert "signal. Weights from ranks need 50" in words.verdict(blind)
 
 
 def test_the_summary_of_the_command_speaks_of_weights(factory, capsys):

@@ -116,8 +116,12 @@ def describe_look(look: Look) -> str:
 
 
 def sentence(text: str | None) -> str:
-    """The text with one full stop at its end; empty for none."""
-    return f"{text.rstrip('.')}." if text else ""
+    """The text with a capital letter and one full stop at its end; empty for none."""
+    if not text:
+        return ""
+    # a Greek symbol stays as it is
+    first = text[0].upper() if text[0].isascii() else text[0]
+    return f"{first}{text[1:].rstrip('.')}."
 
 
 def left_out_sentence(record: Spectrum, unit: str) -> str:
@@ -282,12 +286,13 @@ def effective_sentence(run: Run) -> str:
         return ""
     found = look.effective_events
     inside = "" if found.window is None else f"{found.window:.3g} in the window and "
+    listed = " and ".join(part for part in (", ".join(why[:-1]), why[-1]) if part)
     known = look.fit is not None and look.fit.effective_events is not None and given
     before = (
         f"; of all events {look.fit.effective_events:.4g} beside the window" if look.fit and known else ""
     )
     return (
-        f"Effective number of events, (Σw)²/Σw² with the {' and '.join(why)}, in {look_name(look, run.diagnostics.unit)}: "
+        f"Effective number of events, (Σw)²/Σw² with the {listed}, in {look_name(look, run.diagnostics.unit)}: "
         f"{inside}{found.sideband:.3g} beside it{before}."
     )
 

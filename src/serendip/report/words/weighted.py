@@ -58,4 +58,5 @@ def checks_sentence(results: Results, look: Look) -> str:
             )
     if not parts:
         return ""
-    return f"Cross-check by cut and count, the first order alone, no part of any p-value above: {'; '.join(parts)}."
+    first = ", in the first order alone" if look.orders else ""
+    return f"Cross-check by cut and count{first}, no part of any p-value above: {'; '.join(parts)}."
