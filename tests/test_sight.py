@@ -297,14 +297,14 @@ def test_p_of_one_has_an_order_but_no_significance():
     null = NullDistribution(rng.standard_normal(200))
     assert calibrate_look(look, null, "x").z_local is None
     entry = {
-        "max_sic": None, "auc": None, "distance_correlation": 0.0, "sic_at": [],
+        "injection": 0, "repeat": 0, "max_sic": None, "sigma_min": None, "auc": None, "distance_correlation": 0.0, "sic_at": [],
         "template": {"closure_auc": None, "truth_auc": None},
         "cost": dict.fromkeys(("own_s", "background_s", "cpu_s", "peak_memory_gib"), 0.0),
         "looks": [{"working_point": 0.01, "p_local": 1.0, "z_local": None, "mass_shape": None}],
     }  # fmt: skip
-    assert _quantities(entry)["z@0.01"] == 0.0
+    assert _quantities(entry, {})["z@0.01"] == 0.0
     entry["looks"][0]["p_local"] = None
-    assert _quantities(entry)["z@0.01"] is None
+    assert _quantities(entry, {})["z@0.01"] is None
     assert replace(look, dead="x").blinded is False
 
 
