@@ -1,22 +1,31 @@
 """Is the evidence of a monitor valid at any time, and what does it lose against one look at the end? Toys without any training.
 
     python benchmarks/monitor.py null [CASE ...] [--streams 500] [--periods 101] [--events 1000] [--seed 1]
-    python benchmarks/monitor.py signal [--streams 40] [--signal 100] ...
+    python benchmarks/monitor.py signal [--streams 40] [--signal 125] ...
+    python benchmarks/monitor.py chain --file FEATURES.h5 --out FOLDER [--signal 250] [--repeats 1]
 
 ``null``: streams of background alone with scores of several kinds, looked at after every
 period: how often p ever falls below 0.05, 0.01 and 0.001. ``signal``: signal events whose scores get better with the training, seen by the
-monitor and by the weighted search of all events at once.
+monitor and by the weighted search of all events at once. ``chain``: the same with CWoLa on LHC Olympics features (preset ``lhco``) with that many
+signal events in the window, in ten periods, against the weighted search with ten folds in one order.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from lhco import FEATURES, inject
 from weighted_search import CASES, RANGE, WINDOW, Score, falling
 
+from serendip.search.config import parse_config, parse_settings
+from serendip.search.engine import run_search
+from serendip.search.monitor import run_monitor
+from serendip.search.monitor_config import MonitorConfig
 from serendip.statistics.eprocess import HORIZONS, anytime_log_p, average_log_e, densities, period_evidence
 from serendip.statistics.fit import fit_spectrum
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
@@ -138,23 +147,63 @@ def signal(given: argparse.Namespace) -> None:
         )
 
 
+def chain(given: argparse.Namespace) -> None:
+    print("| signal events | injection | Z at once | Z of the monitor after each period |")
+    print("|---" * 4 + "|")
+    given.out.mkdir(parents=True, exist_ok=True)
+    settings = {"mass": "mjj", "features": list(FEATURES), "id": "event", "window": [WINDOW.low, WINDOW.high]}
+    for number in given.signal:
+        for repeat in range(given.repeats):
+            name = given.out / f"{number:g}-{repeat}"
+            table = inject(given.file, name.with_suffix(".parquet"), round(number), repeat)
+            content = pq.read_table(table)
+            part = np.random.default_rng([given.seed, repeat]).integers(0, FOLDS, len(content))
+            files = [str(name) + f"-period{t}.parquet" for t in range(FOLDS)]
+            for t, file in enumerate(files):
+                pq.write_table(content.filter(part == t), file)
+            watched = parse_settings(MonitorConfig, {"file": files[0], **settings}, "monitor")
+            found = run_monitor(
+                watched,
+                f"{name}-monitor",
+                append=() if Path(f"{name}-monitor").exists() else files[1:],
+                unblind=True,
+            )
+            once = parse_config(
+                {"file": str(table), "combination": "weighted", "orders": 1, "folds": FOLDS, **settings}
+            )
+            (look,) = (
+                look
+                for look in run_search(once, f"{name}-search", unblind=True).results["looks"]
+                if not look["cross_check"]
+            )
+            z = ", ".join("0" if e["z"] is None else f"{e['z']:.1f}" for e in found.results["global"])
+            print(f"| {number:g} | {repeat} | {look['z_local']:.2f} | {z} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=["null", "signal"])
+    parser.add_argument("kind", choices=["null", "signal", "chain"])
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--streams", type=int, default=500)
     parser.add_argument("--periods", type=int, default=101)
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--function", default="exppoly:2")
-    parser.add_argument("--signal", type=float, nargs="+", default=[100.0])
+    parser.add_argument("--signal", type=float, nargs="+", default=[125.0])
+    parser.add_argument("--file", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     if given.kind == "null":
         null(given.cases or ["independent", "follows the mass", "rises with the mass"], given)
-    else:
+    elif given.kind == "signal":
         signal(given)
+    elif given.file is None or given.out is None:
+        parser.error("chain needs --file and --out")
+    else:
+        chain(given)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,18 @@ depends on the data (Ramdas et al., arXiv:2210.01948). Means of e-values are e-v
 **One period.** Each event of a fold bets with :math:`g \ge 0`, a function of the past and of the rank of its score among the sideband
 events of its own fold (:func:`~serendip.statistics.weighting.score_ranks`). With events of the window :math:`W` and of the sidebands :math:`S`
 
-.. math:: \ln E = \sum_{i \in W} \ln(1 + g_i) + \sum_{j \in S} \ln\bigl(1 - \kappa(m_j) g_j\bigr) - \tfrac12 B^2 \delta^2,
+.. math:: \ln E = \sum_{i \in W} \ln(1 + g_i) + \sum_{j \in S} \ln\bigl(1 - \kappa(m_j) g_j\bigr) - \tfrac12 B^2 \delta^2 - \eta B,
 
 where :math:`\kappa` is the *transfer*: :math:`B = \sum_S \kappa(m_j) g_j` predicts the sum of the bets in the window without bias. With the inclusive spectrum
 :math:`f(m)` it is the polynomial :math:`\kappa(m) = \sum_k c_k x^k`, :math:`x = \ln m`, with :math:`\int_S \kappa f x^k = \int_W f x^k`: exact for every efficiency that is a polynomial of
 this degree, and of all such predictions the one with the smallest variance. Run through the scores of the fold from the largest to the smallest: events come as a Poisson process, the next one bets an
 amount that is known from those before it, and in the mean it wins :math:`g (\int_W f - \int_S \kappa f) = 0`. So the mean of the two products is one: the error of
 a measured expectation is *paid for by the sidebands' own bets*, without an approximation. What is left is the error :math:`\delta` of :math:`f`: for
-a Gaussian error of relative size :math:`\delta` the last term keeps the mean at one.
+a Gaussian error of relative size :math:`\delta` the third term keeps the mean at one. And no efficiency is exactly a polynomial. What it is short of is short in all periods alike, and would grow to evidence: the last term,
+with :math:`\eta` = 3 %, keeps the mean below one for predictions that are too small by up to this fraction.
 
-**Bets.** For a signal of density :math:`\rho` relative to the background, and with sidebands that are :math:`1/\kappa_2` times as large as the window,
-the likelihood ratio of the on/off problem bets :math:`g = \rho / (1 + \kappa_2 (1 + \rho))`, with :math:`\kappa_2 = \int_S \kappa^2 f / \int_S \kappa f`. How large a signal is, nobody knows: each *horizon*
+**Bets.** For a signal of density :math:`\rho` relative to the background, :math:`\rho' = (\rho - \eta)/(1 + \eta)` relative to the largest that there may be, and with sidebands that are :math:`1/\kappa_2` times as large as the window,
+the likelihood ratio of the on/off problem bets :math:`g = \rho' / (1 + \kappa_2 (1 + \rho'))`, with :math:`\kappa_2 = \int_S \kappa^2 f / \int_S \kappa f`. How large a signal is, nobody knows: each *horizon*
 is a bet of its own on the weakest signal that could be claimed after so much data, and the evidence is the mean over the horizons.
 """
 
@@ -39,6 +40,7 @@ from serendip.statistics.weighting import LOOSEST_RANK, signal_scale
 
 __all__ = [
     "HORIZONS",
+    "MARGIN",
     "PeriodEvidence",
     "Transfer",
     "anytime_log_p",
@@ -52,6 +54,9 @@ Array = NDArray[np.float64]
 
 HORIZONS = (2.0, 6.0, 18.0, 54.0, 162.0)
 """Data after which each bet wants to claim its signal, in units of what there was before the first test."""
+
+MARGIN = 0.03
+"""Relative error of the prediction that all periods may have in the same direction."""
 
 _FOLDS, _GROWTH = 10, 1.5
 _LARGEST_LOSS = 0.9
@@ -248,9 +253,8 @@ def period_evidence(
         degrees.append(_FEWEST + place)
         observed.append(float(won.sum()))
         expected.append(predicted)
-        log_e.append(
-            float(np.log1p(won).sum() + np.log1p(-lost).sum() - 0.5 * (predicted * transfer.error) ** 2)
-        )
+        unknown = 0.5 * (predicted * transfer.error) ** 2 + MARGIN * predicted
+        log_e.append(float(np.log1p(won).sum() + np.log1p(-lost).sum() - unknown))
         changes = [np.bincount(group_out, step * bet) for step in np.diff(kappa, axis=0)]
         more.append([(change.sum(), (change**2).sum()) for change in changes])
     return PeriodEvidence(
@@ -269,8 +273,10 @@ def _enough(lack: Array) -> int:
 def _bets(density: Array, group: NDArray[np.int64], transfer: Transfer) -> Array:
     """What each event bets for a density of signal over background; a group bets like one event of the summed density."""
     total = np.bincount(group, density)
+    # the density relative to as much background as there may be
+    surplus = np.maximum((total - MARGIN) / (1.0 + MARGIN), 0.0)
     largest = _LARGEST_LOSS / max(float(transfer.kappa.max()), 1e-300)
-    bet = np.minimum(total / (1.0 + transfer.noise * (1.0 + total)), largest)
+    bet = np.minimum(surplus / (1.0 + transfer.noise * (1.0 + surplus)), largest)
     return np.asarray(density * (bet / np.maximum(total, 1e-300))[group])
 
 
