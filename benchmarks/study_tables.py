@@ -226,7 +226,7 @@ def _limit(folder: Path) -> Iterator[Row]:
 def _limit_commands(p: Paths) -> list[list[str]]:
     return [
         ["serendip", "limit", p.data, "--preset", "lhco", "--where", "label<0.5", "--inject", p.data, "--inject-where", "label>0.5",
-         "--masses", "3500", "--width", "0.115", "--methods", "cwola,bump-hunt", "--jobs", p.jobs, "--out", f"{p.out}/limit"],
+         "--masses", "3500", "--width", "0.115", "--methods", "cwola,bump-hunt", "--combination", "sequential", "--jobs", p.jobs, "--out", f"{p.out}/limit"],
     ]  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
     python benchmarks/weighted_search.py toys [CASE ...] [--toys 2000] [--events 30000] [--folds 10] [--seed 1] [--function exppoly:3]
     python benchmarks/weighted_search.py tail [--toys 10000000]
+    python benchmarks/weighted_search.py limits [--toys 4000]
 
 ``toys`` draws spectra of background alone with scores of several kinds, ranks, weights and fits them as a search does, and counts how
-often p falls below 0.05 ... 1e-4. ``tail`` compares the law of a sum of weights with toys drawn one by one.
+often p falls below 0.05 ... 1e-4. ``tail`` compares the law of a sum of weights with toys drawn one by one. ``limits`` counts how often a
+95 % limit on the signal in such a sum holds the truth.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import RegularGridInterpolator
 
 from serendip.errors import SerendipError
 from serendip.events.events import Window
+from serendip.search.injection_limits import selected_limit
 from serendip.statistics.compound import CompoundTail
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
 from serendip.statistics.pvalues import binomial_interval, z_value
-from serendip.statistics.weighting import ratio_weights, score_ranks, signal_scale
+from serendip.statistics.weighting import LOOSEST_RANK, ratio_weights, score_ranks, signal_scale
 
 WINDOW, RANGE = Window(3300.0, 3700.0), (2640.0, 5920.0)
 LEVELS = (0.05, 0.01, 0.003, 1e-3, 1e-4)
@@ -168,11 +172,68 @@ def tail(n: int) -> None:
             )
 
 
+def limits(n: int) -> None:
+    """Half of the signal has ranks below a tenth, distributed like their inverse; the mean weight of signal is known."""
+    rng = np.random.default_rng(1)
+    folds = 10
+    print(
+        "| background, its error | weight squared of signal over background | limit at T = b | signal: coverage |"
+    )
+    print("|---|---|---|---|")
+    for background, side in ((12_000, 6000), (600, 300)):
+        a = signal_scale(background, folds, side)
+
+        def weights(rank: Any, a: float = a) -> Any:
+            return ratio_weights(rank, rng.integers(1, folds, len(rank)), folds, a)
+
+        beside = weights(rng.uniform(1 / side, LOOSEST_RANK, 400_000))
+        signal = weights(np.exp(rng.uniform(np.log(1 / side), np.log(LOOSEST_RANK), 400_000)))
+        of_beside, of_signal = (float((w**2).sum() / w.sum()) for w in (beside, signal))
+        number = background * (1 - 1 / folds) * LOOSEST_RANK
+        expected, mean = number * beside.mean(), 0.5 * (1 - 1 / folds) * signal.mean()
+        for relative in (0.02, 0.08):
+            error = relative * expected
+            width = np.sqrt(expected * of_beside + error**2)
+            look = {
+                "expected_error": error,
+                "true_signal": 1.0,
+                "true_signal_variance": of_signal,
+                "scale": of_beside,
+            }
+            low, high = max(expected - 4 * width, 0.0), expected + 6 * np.sqrt(background) * mean + 5 * width
+            total, fitted = (
+                np.geomspace(max(low, 0.3 * expected), high, 12),
+                expected + error * np.array([-3.0, 0.0, 3.0]),
+            )
+            table = [
+                [selected_limit(look | {"observed": t + 1.0, "expected": b}, 0.95)[0] / mean for b in fitted]
+                for t in total
+            ]
+            limit = RegularGridInterpolator(
+                (total, fitted), np.array(table), bounds_error=False, fill_value=None
+            )
+            texts = []
+            for strength in (0.5, 1.0, 2.0, 4.0):
+                true = strength * np.sqrt(background)
+                sums = np.zeros(n)
+                for jumps, events in ((beside, number), (signal, 0.5 * (1 - 1 / folds) * true)):
+                    some = rng.poisson(events, n)
+                    sums += np.bincount(np.repeat(np.arange(n), some), rng.choice(jumps, some.sum()), n)
+                found = limit(
+                    np.stack([sums, expected + error * np.clip(rng.standard_normal(n), -3, 3)], axis=1)
+                )
+                texts.append(f"{true:.0f}: {np.mean(found >= true):.3f}")
+            print(
+                f"| {background}, {relative:.0%} | {of_signal / of_beside:.1f} | {float(limit([[expected, expected]])[0]):.0f} | {', '.join(texts)} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=["toys", "tail"])
+    parser.add_argument("kind", choices=["toys", "tail", "limits"])
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--toys", type=int, default=None)
     parser.add_argument("--events", type=int, default=30_000)
@@ -182,6 +243,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.kind == "tail":
         tail(given.toys or 10_000_000)
+        return
+    if given.kind == "limits":
+        limits(given.toys or 4000)
         return
     given.toys = given.toys or 2000
     toys(given.cases or list(CASES), given)

@@ -27,7 +27,14 @@ from serendip.search.compare_config import CompareConfig, LeftOut, choose_method
 from serendip.search.compare_summary import five_sigma, summary
 from serendip.search.config import parse_settings
 from serendip.search.injection import inject, look_at
-from serendip.search.merits import best_trained, mass_shape, merits, pooled_efficiency, template_auc
+from serendip.search.merits import (
+    _signal_and_variance,
+    best_trained,
+    mass_shape,
+    merits,
+    pooled_efficiency,
+    template_auc,
+)
 from serendip.search.rundir import TaskResult
 from serendip.search.stress import stress
 
@@ -365,6 +372,22 @@ def test_the_signal_at_five_sigma_lies_between_the_injections() -> None:
     ]
     assert [row["s_over_sqrt_b"] for row in found] == pytest.approx([1.75, 2.25, 2.0, 1.0])
     assert found[-1]["quantity"] == "z@0.01"
+
+
+def test_a_mean_over_orders_has_the_mean_variance_of_single_orders() -> None:
+    counts, truth = np.array([[1.0, 2.0, 0.0], [3.0, 0.0, 4.0]]), np.array([True, False, True])
+    assert _signal_and_variance(counts, truth, None) == {
+        "true_signal": (1 + 7) / 2,
+        "true_signal_variance": (1 + 25) / 2,
+        "variance": (5 + 25) / 2,
+    }
+    # the second and the third are one event
+    assert _signal_and_variance(counts, truth, np.array([1, 2, 2]))["variance"] == (5 + 25) / 2
+    assert _signal_and_variance(counts, truth, np.array([1, 2, 1])) == {
+        "true_signal": 4.0,
+        "true_signal_variance": (1 + 49) / 2,
+        "variance": (5 + 49) / 2,
+    }
 
 
 def test_every_event_has_the_score_of_the_model_that_saw_most() -> None:

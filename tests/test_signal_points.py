@@ -172,11 +172,16 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     ]  # fmt: skip
     assert run(command) == 0
     text = capsys.readouterr().out
-    assert "| 3290-3710 | cwola | 0.02 |" in text
+    assert "| 3290-3710 | cwola | weighted |" in text
+    assert "| 3290-3710 | cwola | ε_B = 0.02 |" in text
     content = json.loads((tmp_path / "limits" / "limits.json").read_text())
-    found = {(round(limit["window"][0]), limit["method"]): limit for limit in content["limits"]}
-    assert set(found) == {(3290, "cwola"), (3290, "bump-hunt")}
-    cwola, inclusive = found[3290, "cwola"], found[3290, "bump-hunt"]
+    found = {(limit["method"], limit["working_point"]): limit for limit in content["limits"]}
+    assert {round(limit["window"][0]) for limit in content["limits"]} == {3290}
+    assert set(found) == {("cwola", None), ("cwola", 0.02), ("bump-hunt", 1.0)}
+    weighted, cwola, inclusive = found.values()
+    # a sum of heavy signal and light background
+    assert 0.5 < weighted["rungs"][1]["efficiency"] < 5
+    assert 0 < weighted["rungs"][1]["expected"][2] < cwola["rungs"][1]["expected"][2]
     assert [rung["injected"] for rung in cwola["rungs"]] == [20, 200]
     # what is learnt from 200 events is kept, where chance would keep a fiftieth
     assert cwola["rungs"][1]["efficiency"] > 0.4

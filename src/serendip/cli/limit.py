@@ -84,6 +84,9 @@ def limit(
     unit: Unit = None,
     working_points: WorkingPoints = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
+    combination: Annotated[
+        str | None, typer.Option(help="weighted (default) or sequential: cuts at the working points.")
+    ] = None,
     background: Background = None,
     range: MassRange = None,
     sqrt_s: SqrtS = None,
@@ -116,6 +119,10 @@ def limit(
     if luminosity is None and acceptance != 1.0:
         raise InputError("--acceptance turns events into a cross-section and needs --luminosity")
     ladders = inputs
+    if combination not in (None, "weighted", "sequential"):
+        raise InputError(
+            f"--combination {combination}: limits count events whose sum is (compound) Poisson; take weighted or sequential"
+        )
     if inject is not None:
         if len(inputs) != 1 or masses is None:
             raise InputError(
@@ -134,7 +141,7 @@ def limit(
         }
         search = {
             "method": methods or "cwola,bump-hunt", "repeats": repeats or 3, "working_points": working_points,
-            "folds": folds or 10, "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
+            "folds": folds or 10, "combination": combination or "weighted", "background": background, "range": range, "sqrt_s": sqrt_s, "seed": seed,
         }  # fmt: skip
         yields = _numbers("injections", injections) if injections else []
         points = _points(
@@ -234,7 +241,7 @@ def _ladders(
         settings = {key: value for key, value in search.items() if value is not None} | {
             "file": str(point.file), "mass": MASS, "features": list(point.features), "label": LABEL, "id": ID,
             "window": [point.window.low, point.window.high], "injections": list(point.injections),
-            "combination": "sequential", "weight": point.weight, "group": point.group,
+            "weight": point.weight, "group": point.group,
         }  # fmt: skip
         for assignment in assignments:
             assign_option(settings, assignment)

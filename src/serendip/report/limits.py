@@ -19,6 +19,7 @@ from serendip.report.figures import COLOURS, save
 from serendip.search.injection_limits import InjectionLimit, injection_limits
 from serendip.search.rundir import write_json
 from serendip.statistics.limits import BANDS
+from serendip.validate.base import look_name
 
 __all__ = ["print_limits", "write_limits"]
 
@@ -124,7 +125,7 @@ def print_limits(results: dict[str, Any]) -> None:
             "without a cut over this one"
         ),
         "",
-        "| window [GeV] | method | eps_B | expected | observed | gain |",
+        "| window [GeV] | method | look | expected | observed | gain |",
         "|---|---|---|---|---|---|",
     ]
     for entry in results["limits"]:
@@ -132,7 +133,7 @@ def print_limits(results: dict[str, Any]) -> None:
         below = ["< " if bound else "" for bound in entry["bounds"]]
         expected = f"{below[3]}{_number(middle, factor)} [{_number(low, factor)}, {_number(high, factor)}]"
         gain = "–" if entry["gain"] is None else f"{entry['gain']:.1f}"
-        cut = "no cut" if entry["working_point"] == 1 else f"{entry['working_point']:g}"
+        cut = look_name(entry["working_point"])
         window = "{:g}-{:g}".format(*entry["window"])
         lines.append(
             f"| {window} | {entry['method']} | {cut} | {expected} | {below[0]}{_number(entry['observed'], factor)} | {gain} |"
@@ -145,7 +146,7 @@ def _number(value: float | None, factor: float) -> str:
 
 
 def _label(entry: InjectionLimit) -> str:
-    cut = "no cut" if entry.working_point == 1 else rf"$\varepsilon_B$ = {entry.working_point:g}"
+    cut = look_name(entry.working_point).replace("ε_B", r"$\varepsilon_B$")
     return f"{figures._plain(entry.method)}, {cut}"
 
 
@@ -187,7 +188,7 @@ def _brazil(found: Sequence[InjectionLimit], per_event: float | None) -> Figure:
         for key in looks
     }
 
-    def total(key: tuple[str, float]) -> float:
+    def total(key: tuple[str, float | None]) -> float:
         return float(sum(np.log(e.expected[_MEDIAN] or 1e12) for e in curves[key]))
 
     searched = [key for key in looks if key[0] != _INCLUSIVE]

@@ -44,7 +44,7 @@ __all__ = ["run_compare"]
 
 _BATCH = 64
 # which quantities the file of a measurement has
-_MERITS = 3
+_MERITS = 4
 
 
 @dataclass(frozen=True)

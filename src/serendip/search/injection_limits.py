@@ -8,6 +8,14 @@ not one number divided by one efficiency. For each injected yield N, the selecti
 with the CLs upper limit :math:`s_\mathrm{UL}` on the selected signal and the efficiency :math:`\varepsilon(N)` of the
 injected events. Every N with :math:`N_\mathrm{UL}(N) \le N` is excluded; the limit is the smallest such N. Observed limits
 count the data without the injected events. Method: arXiv:2005.02983, arXiv:2412.03747.
+
+Of weighted events n and b are sums of weights and :math:`\varepsilon` is the mean weight of an injected event. The sum counts in units of
+
+.. math:: c = \frac{b\, c_b + s_\mathrm{UL}\, c_s}{b + s_\mathrm{UL}}, \qquad c_k = \frac{\sum w^2}{\sum w}
+
+of background beside the window and of signal: at the limit it has the variance of a Poisson number, with more background-only variance than
+there is, since signal is heavier. Several orders of the folds count with the mean of their sums and of their variances, which is at
+least the variance of the mean. Both, and the shorter lower tail of a sum of unequal weights, lead to higher limits.
 """
 
 from __future__ import annotations
@@ -20,14 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
+from serendip.statistics.combination import in_order
 from serendip.statistics.limits import BANDS, upper_limit
 from serendip.statistics.model import counting_data, counting_model
 
-__all__ = ["InjectionLimit", "Rung", "injection_limits"]
+__all__ = ["InjectionLimit", "Rung", "injection_limits", "selected_limit"]
 
 Array = NDArray[np.float64]
 
 _SMALLEST_BACKGROUND = 1e-3
+_ROUNDS, _CLOSE = 20, 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Rung:
     injected
         Signal events in the window before any cut.
     efficiency, efficiency_range
-        Share of them that is selected: median, and smallest and largest.
+        Share of them that is selected, or their mean weight: median, and smallest and largest.
     observed, expected
         Upper limits on the signal in the window that this selection sets; ``expected`` at the
         :data:`~serendip.statistics.limits.BANDS`.
@@ -54,7 +64,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class InjectionLimit:
-    """The limit of one method at one working point in one window.
+    """The limit of one method in one window, with weighted events (no working point) or at one working point.
 
     Attributes
     ----------
@@ -73,7 +83,7 @@ class InjectionLimit:
     """
 
     method: str
-    working_point: float
+    working_point: float | None
     window: tuple[float, float]
     level: float
     observed: float | None
@@ -99,8 +109,14 @@ def injection_limits(comparison: Mapping[str, Any], level: float = 0.95) -> list
     Raises
     ------
     InputError
-        If fewer than two signal yields were injected, or there is no look to cut at.
+        If fewer than two signal yields were injected, there is no look, or folds were trained on each other.
     """
+    combination = comparison.get("config", {}).get("combination", "weighted")
+    if not in_order(combination):
+        raise InputError(
+            f"a count over the folds of '{combination}' varies more than a Poisson number and gives no limit: repeat the comparison "
+            "with --combination weighted or sequential"
+        )
     yields = sorted({entry["injection"] for entry in comparison["entries"] if entry["injection"] > 0})
     if len(yields) < 2:
         raise InputError(
@@ -123,7 +139,7 @@ def injection_limits(comparison: Mapping[str, Any], level: float = 0.95) -> list
             out.append(
                 InjectionLimit(
                     method=method,
-                    working_point=float(point),
+                    working_point=point,
                     window=(float(low), float(high)),
                     level=level,
                     observed=crossings[0][0],
@@ -137,7 +153,7 @@ def injection_limits(comparison: Mapping[str, Any], level: float = 0.95) -> list
     return out
 
 
-def _rung(entries: Sequence[Mapping[str, Any]], injected: float, point: float, level: float) -> Rung:
+def _rung(entries: Sequence[Mapping[str, Any]], injected: float, point: float | None, level: float) -> Rung:
     found = []
     for entry in entries:
         looks = [look for look in entry["looks"] if look["working_point"] == point]
@@ -145,19 +161,13 @@ def _rung(entries: Sequence[Mapping[str, Any]], injected: float, point: float, l
             continue
         (look,) = looks
         efficiency = look["true_signal"] / entry["signal_in_window"]
-        limit = None
-        if efficiency > 0:
-            background = max(look["expected"], _SMALLEST_BACKGROUND)
-            error = max(look["expected_error"], 1e-3 * background)
-            data = counting_data(max(look["observed"] - look["true_signal"], 0.0), background, error)
-            limit = upper_limit(counting_model(background, error), data, level=level)
-        found.append((efficiency, limit))
+        found.append((efficiency, selected_limit(look, level) if efficiency > 0 else None))
     if not found:
         return Rung(float(injected), 0.0, (0.0, 0.0), None, None)
     efficiencies = np.array([value for value, _ in found])
     # a training that selects no signal excludes nothing
-    observed = np.array([np.inf if u is None else u.observed / e for e, u in found])
-    expected = np.array([[np.inf] * len(BANDS) if u is None else np.divide(u.expected, e) for e, u in found])
+    observed = np.array([np.inf if u is None else u[0] / e for e, u in found])
+    expected = np.array([[np.inf] * len(BANDS) if u is None else u[1:] / e for e, u in found])
     middle, bands = float(np.median(observed)), np.median(expected, axis=0)
     return Rung(
         float(injected),
@@ -166,6 +176,39 @@ def _rung(entries: Sequence[Mapping[str, Any]], injected: float, point: float, l
         middle if np.isfinite(middle) else None,
         tuple(bands.tolist()) if np.isfinite(bands).all() else None,
     )
+
+
+def selected_limit(look: Mapping[str, Any], level: float) -> Array:
+    r"""Limits on the signal in the count of a look.
+
+    Parameters
+    ----------
+    look
+        As ``compare.json`` has it; ``scale`` is :math:`c_b`, and ``true_signal_variance`` the sum of squares :math:`\sum w^2` of the injected events.
+    level
+        Confidence level.
+
+    Returns
+    -------
+    Shape ``(6,)``: observed, then at the :data:`~serendip.statistics.limits.BANDS`; in the units of the count.
+    """
+    own = look.get("scale", 1.0)
+    of_signal = look.get("true_signal_variance", own * look["true_signal"]) / look["true_signal"]
+    seen = max(look["observed"] - look["true_signal"], 0.0)
+    unit, limits = own, np.zeros(1 + len(BANDS))
+    for _ in range(_ROUNDS):
+        background = max(look["expected"] / unit, _SMALLEST_BACKGROUND)
+        error = max(look["expected_error"] / unit, 1e-3 * background)
+        found = upper_limit(
+            counting_model(background, error), counting_data(seen / unit, background, error), level=level
+        )
+        limits = unit * np.array([found.observed, *found.expected])
+        signal = max(limits[0], limits[1 + BANDS.index(0)])
+        mixed = (look["expected"] * own + signal * of_signal) / (look["expected"] + signal)
+        if mixed <= unit * (1 + _CLOSE):
+            break
+        unit = mixed
+    return limits
 
 
 def _crossing(grid: Sequence[float], curve: Sequence[float | None]) -> tuple[float | None, bool]:

@@ -29,7 +29,7 @@ from serendip.methods.figures_of_merit import (
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.folds import cross_training_plan, event_folds
-from serendip.search.measure import Look, measure, prepare_window
+from serendip.search.measure import Look, Measurement, measure, prepare_window
 from serendip.search.rundir import TaskResult
 from serendip.search.sight import dead_looks
 from serendip.statistics.combination import in_order
@@ -104,7 +104,7 @@ def merits(
         "trained_fraction": float(seen[rows].mean()) if get_method(name).trains else None,
         "looks": [
             _look(look, dead.get((name, window, look.working_point)))
-            | _signal_and_variance(w * measurement.counts(look) * inside, truth, events.groups)
+            | _signal_and_variance(_counts(measurement, look) * (w * inside), truth, events.groups)
             | {
                 "mass_shape": None
                 if look.working_point is None
@@ -329,14 +329,25 @@ def _look(look: Look, dead: str | None) -> dict[str, Any]:
 def _signal_and_variance(
     counts: NDArray[np.float64], truth: NDArray[np.bool_], groups: NDArray[np.int64] | None
 ) -> dict[str, float]:
-    """What signal adds to the count of a look, and the variance of the count: sums of squares over events or groups."""
-    jumps = group_sums(counts, groups)
-    signal = group_sums(counts[truth], None if groups is None else groups[truth])
+    """What signal adds to the count of a look, and variances: sums of squares over events or groups, means over orders.
+
+    A mean over orders varies no more than the mean of their variances says, however they depend on each other. Squares of the mean
+    weights of events would be too small: trained on each other, the folds of different orders are not independent.
+    """
+    of_signal = None if groups is None else groups[truth]
+    signal = [group_sums(row[truth], of_signal) for row in counts]
     return {
-        "true_signal": float(signal.sum()),
-        "true_signal_variance": float((signal**2).sum()),
-        "variance": float((jumps**2).sum()),
+        "true_signal": float(np.mean([jumps.sum() for jumps in signal])),
+        "true_signal_variance": float(np.mean([(jumps**2).sum() for jumps in signal])),
+        "variance": float(np.mean([(group_sums(row, groups) ** 2).sum() for row in counts])),
     }
+
+
+def _counts(measurement: Measurement, look: Look) -> NDArray[np.float64]:
+    """With which factor each event counts in each order, shape ``(n_orders, n)``."""
+    if look.working_point is None:
+        return measurement.ranked[look.method, look.window_fit.window]
+    return measurement.counts(look)[None]
 
 
 def _template(
