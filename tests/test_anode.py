@@ -77,8 +77,8 @@ def test_score_is_the_ratio_of_two_densities_in_the_same_units(method):
     truth -= background(other.x, other.m)
     for model in (0, 1):
         score = method.score(other, model)
-        # a forgotten Jacobian would shift the score by ln of a width, some 4.6
-        assert np.median(score[~other.labels]) == pytest.approx(np.median(truth[~other.labels]), abs=0.2)
+        # a forgotten Jacobian would shift the score by ln of a width, some 4.6; caution lowers it
+        assert np.median(truth[~other.labels] - score[~other.labels]) == pytest.approx(0.2, abs=0.25)
         assert np.median(score[other.labels]) == pytest.approx(np.median(truth[other.labels]), abs=1.3)
 
 
@@ -88,25 +88,33 @@ def test_events_without_signal_have_scores_around_zero():
     assert np.median(score) == pytest.approx(0.0, abs=0.2)
 
 
-def test_members_are_averaged_as_densities(events, method):
+def test_the_score_is_what_members_agree_on(events, method):
     few = events.select(np.arange(len(events)) < 200)
-    x, m = method._held(few, 1), np.clip(few.m, WINDOW.low, WINDOW.high)
-    p = np.mean([np.exp(method.window_density.log_prob(x, m, j)) for j in (2, 3)], axis=0)
-    np.testing.assert_allclose(method.score(few, 1), np.log(p) - method.density.log_prob(x, m, 1))
+    x, m = method._held(few, 1), np.full(len(few), 1500.0)
+    inner = np.array([method.window_density.log_prob(x, m, j) for j in (2, 3)])
+    expected = inner.mean(0) - np.abs(inner[0] - inner[1]) / np.sqrt(2) - method.density.log_prob(x, m, 1)
+    np.testing.assert_allclose(method.score(few, 1), expected)
 
 
-def test_score_goes_on_smoothly_outside_the_window_and_far_away(method):
+def test_score_depends_on_the_features_only_and_is_finite_far_away(method):
     at = np.array([[0.0, 0.0], [1e6, -1e6], [-1e6, 3e30], [0.0, 0.0]], dtype=np.float32)
     columns = {"m": np.array([1500.0, 1500.0, 1e5, 0.5]), "a": at[:, 0], "b": at[:, 1]}
     assert np.all(np.isfinite(method.score(Events(columns, mass="m", features=("a", "b")))))
-    # outside the window a score depends on the features only: a cut follows no drift of the background
-    far = np.array([1100.0, 1300.0, 1399.9])
-    score = method.score(Events({"m": far, "a": np.ones(3), "b": np.ones(3)}, mass="m", features=("a", "b")))
-    np.testing.assert_allclose(score, score[0])
-    edge = np.array([1399.9, 1400.1, 1599.9, 1600.1])
-    score = method.score(Events({"m": edge, "a": np.ones(4), "b": np.ones(4)}, mass="m", features=("a", "b")))
-    assert abs(score[0] - score[1]) < 0.05
-    assert abs(score[2] - score[3]) < 0.05
+    # a cut follows no drift of the background, and has no step at the edge of the window
+    m = np.array([1100.0, 1399.9, 1400.1, 1500.0, 1599.9, 2500.0])
+    score = method.score(Events({"m": m, "a": np.ones(6), "b": np.ones(6)}, mass="m", features=("a", "b")))
+    np.testing.assert_array_equal(score, score[0])
+
+
+def test_a_cut_keeps_as_much_background_in_the_window_as_beside_it(method):
+    """Else sideband events are no measure for the ranks of a search: at the mass of each event 0.35 to 0.5 were kept."""
+    other = make_events(60_000, seed=21)
+    inside = WINDOW.contains(other.m)
+    for model in (0, 1):
+        score = method.score(other, model)
+        for efficiency in (0.1, 0.05):
+            cut = np.quantile(score[~inside], 1 - efficiency)
+            assert np.mean(score[inside] >= cut) / efficiency == pytest.approx(1.0, abs=0.2)
 
 
 def test_predicted_background_follows_the_mass(method):

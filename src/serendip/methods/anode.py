@@ -1,11 +1,16 @@
-r"""ANODE (arXiv:2001.04990): two densities, one of the window and one of the sidebands.
+r"""ANODE (arXiv:2001.04990): two densities, one of the window and one of the sidebands, both at the mass in the middle of the window.
 
-.. math:: s(x, m) = \ln p_\mathrm{SR}(x|m) - \ln p_\mathrm{SB}(x|m), \qquad
-    p_\mathrm{SR} = \frac{1}{M} \sum_j p_{\mathrm{SR},j}
+.. math:: s(x) = \frac{1}{M} \sum_j \ln p_{\mathrm{SR},j}(x|m_0) - \sigma(x) - \ln p_\mathrm{SB}(x|m_0), \qquad
+    m_0 = \tfrac{1}{2} (m_\mathrm{low} + m_\mathrm{high})
 
-Each density has preprocessing of its own, fitted on its own events, so both Jacobians are part of the score. Outside
-the window both are taken at the nearest mass in the window: there :math:`p_\mathrm{SR}` knows nothing, and the ratio of
-densities at different masses would follow the drift of the background.
+with :math:`\sigma` the standard deviation of :math:`\ln p_{\mathrm{SR},j}` over the members. Each density has preprocessing of its own, fitted on
+its own events, so both Jacobians are part of the score.
+
+The published score takes both densities at the mass of the event. Beside the window :math:`p_\mathrm{SR}` never learnt, so that a sideband event is
+no measure for one of the window: most of the highest scores lie beside it, and the efficiency of a cut has a dip in the window
+which no smooth fit follows. At one mass for all events the score is a function of the features only, and an efficiency changes with
+the mass as slowly as the features of background do. What is left of the dip comes from features that are rare in the window, where
+:math:`p_\mathrm{SR}` is a guess: there the members differ, and :math:`\sigma` takes the guess back.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ class AnodeConfig(DensityRatioConfig):
     window_steps, window_batch_size
         Its training steps and events of each model in a step.
     members
-        Densities of the window that are averaged; each holds out other events to choose its best weights.
+        Densities of the window; each holds out other events to choose its best weights. One alone does not know where it is a guess.
     """
 
     window_density: Literal["flow-matching", "spline", "spline-coupling", "maf"] = "spline"
@@ -102,16 +107,18 @@ class Anode(DensityRatioMethod):
         return self
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
-        """Ln p_SR(x|m) - ln p_SB(x|m) at the nearest m in the window, shape ``(n_events,)``."""
+        """Cautious ln p_SR(x|m) - ln p_SB(x|m) at the middle of the window, shape ``(n_events,)``."""
         from serendip.density.device import limited_threads
 
         members = self.config.members
         with limited_threads(self.threads):
-            x, m = self._held(events, split), np.clip(events.m, self._window.low, self._window.high)
+            x = self._held(events, split)
+            m = np.full(len(x), 0.5 * (self._window.low + self._window.high))
             own = self._members[split * members : (split + 1) * members]
-            inner = [density.log_prob(x, m, model) for density, model in own]
+            inner = np.array([density.log_prob(x, m, model) for density, model in own])
             outer = self.density.log_prob(x, m, split)
-        score: NDArray[np.float64] = np.logaddexp.reduce(inner, axis=0) - np.log(members) - outer
+        guess = inner.std(0, ddof=1) if members > 1 else 0.0
+        score: NDArray[np.float64] = inner.mean(0) - guess - outer
         return score
 
     def save_model(self, folder: Path, split: int) -> None:
