@@ -59,7 +59,19 @@ def test_mass_width_and_yield_are_fitted(table: Path, capsys: pytest.CaptureFixt
 def test_a_search_gains_from_the_features(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["search", str(table), "--mass", "M", "--id", "Run,Event", "--features", "pt1,pt2,eta1,dphi"]
-    command += ["--window", "3.62:3.75", "--method", "cwola", "--toys", "100", "--jobs", "1", "--unblind"]
+    command += [
+        "--window",
+        "3.62:3.75",
+        "--method",
+        "cwola",
+        "--combination",
+        "sequential",
+        "--toys",
+        "100",
+        "--jobs",
+        "1",
+        "--unblind",
+    ]
     assert run([*command, "--out", str(out)]) == 0
     results = json.loads((out / "results.json").read_text())
     best = results["looks"][results["global"]["best_look"]]

@@ -60,7 +60,8 @@ def test_a_search_with_the_method_of_another_package(installed, tmp_path):
         "--toys", "100", "--jobs", "1", "--unblind", "--out", str(tmp_path / "run"),
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    (look,) = json.loads((tmp_path / "run" / "results.json").read_text())["looks"]
+    look, cut = json.loads((tmp_path / "run" / "results.json").read_text())["looks"]
+    assert cut["cross_check"]
     assert look["method"] == "knn-ratio"
     assert look["z_local"] > 4
 

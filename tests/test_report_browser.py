@@ -17,6 +17,7 @@ from serendip.report import validation as validation_page
 from serendip.search.rundir import write_json
 from serendip.validate.base import Check, Validation, write_validation
 from serendip.validate.curves import coverage_picture, ladder_pictures, rate_pictures
+from serendip.validate.injection import _medians
 
 pytestmark = pytest.mark.browser
 
@@ -133,7 +134,7 @@ def validated(tmp_path_factory) -> Path:
     ]
     pictures = {
         "null": rate_pictures(rows, Window(3300.0, 3700.0)),
-        "injection": ladder_pictures([{"method": HARD_NAME, "working_point": 0.01, "steps": steps}]),
+        "injection": ladder_pictures([{"method": HARD_NAME, "working_point": 0.01, "steps": steps, "medians": _medians(steps)}]),
         "coverage": [coverage_picture("3300-3700 GeV", {"95% interval": [(0.0, 0.94, 0.01), (2.0, 0.96, 0.01)]})],
     }  # fmt: skip
     for kind, found in pictures.items():

@@ -301,7 +301,7 @@ def test_samples_that_changed_are_noticed(finished):
     record = out / "samples" / "files.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps({name: size + 1 for name, size in content.items()}))
-    with pytest.raises(InputError, match="are others than when the study began"):
+    with pytest.raises(InputError, match="changed since the study began"):
         run_study(options, out, progress=Silent(), jobs=1)
     record.write_text(json.dumps(content))
 

@@ -280,7 +280,7 @@ def test_auc_error_of_delong_by_hand_and_of_separated_samples():
             [1, 2],
             [1, 2],
             {"background_weights": [1, -1]},
-            "weights are negative or not finite, the first .-1.",
+            "weight is negative or not finite, the first .-1.",
         ),
         ([1, 2], [1, 2], {"background_weights": [1]}, "of one length"),
         ([1, 2], [1, 2], {"targets": (0.1, 0.1)}, "different numbers between 0 and 1"),
