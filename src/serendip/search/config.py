@@ -26,6 +26,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.events.expressions import split_expressions
 from serendip.methods.registry import get_method
+from serendip.search.tuned import FOLD_KEYS, Columns, Tuned
 from serendip.statistics.combination import in_order
 from serendip.statistics.orders import fold_positions
 
@@ -33,20 +34,12 @@ __all__ = [
     "WINDOW_REACH",
     "Combination",
     "SearchConfig",
-    "TuneOn",
-    "Tuned",
     "load_config",
     "parse_config",
     "parse_settings",
 ]
 
 Combination = Literal["weighted", "sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
-TuneOn = Literal["untested", "all"]
-
-_FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
-
-Columns = str | tuple[str, ...] | None
-"""One column or several."""
 
 WINDOW_REACH = 1.4
 """Half the width of a window in sigma of the resonance that it is made for: S/sqrt(B) has its maximum there."""
@@ -56,47 +49,6 @@ _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 Config = TypeVar("Config", bound=BaseModel)
-
-
-class Tuned(BaseModel):
-    """Which events the options were chosen on, written by ``serendip tune``.
-
-    Attributes
-    ----------
-    on
-        ``"untested"``: fold 0 of a sequential search; ``"all"``: every event.
-    methods
-        Methods whose options were chosen.
-    folds, seed, id, group, where, tree, preset
-        Settings of the tuning that say which events are in fold 0.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    on: TuneOn
-    methods: tuple[str, ...]
-    folds: int
-    seed: int
-    id: Columns = None
-    group: Columns = None
-    where: str | None = None
-    tree: str | None = None
-    preset: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_on(cls, given: Any) -> Any:
-        """In YAML 1.1 the word ``on`` without quotes means true."""
-        return (
-            {"on" if key is True else key: value for key, value in given.items()}
-            if isinstance(given, dict)
-            else given
-        )
-
-    @classmethod
-    def by(cls, config: SearchConfig, on: TuneOn) -> Self:
-        """Record of a tuning of all methods of a search."""
-        return cls(on=on, methods=config.method, **{key: getattr(config, key) for key in _FOLD_KEYS})
 
 
 class SearchConfig(BaseModel):
@@ -418,7 +370,7 @@ class SearchConfig(BaseModel):
                 f"the options of {names} were tuned on fold 0, which combination '{self.combination}' tests: "
                 f"use 'weighted' or 'sequential', or {advice}"
             )
-        changed = [key for key in _FOLD_KEYS if getattr(tuned, key) != getattr(self, key)]
+        changed = [key for key in FOLD_KEYS if getattr(tuned, key) != getattr(self, key)]
         if not changed:
             return None
         then, now = (
