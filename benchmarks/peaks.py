@@ -47,6 +47,8 @@ def turn_on(place: float, width: float) -> Callable[[Any], Any]:
 # name: (spectrum, events, window, masks)
 SHAPES: dict[str, tuple[Callable[[Any, int], Any], int, tuple[float, float], tuple[tuple[float, float], ...]]] = {
     "flat 9-9.7 GeV": (drawn(np.ones_like, 9.0, 9.7), 20_000, (9.3, 9.6), ()),
+    "bent by 20 %, 9-9.7 GeV": (drawn(lambda m: 1.0 - 0.2 * ((m - 9.35) / 0.35) ** 2, 9.0, 9.7), 20_000, (9.3, 9.6), ()),
+    "flat 9-9.7 GeV, 100 events": (drawn(np.ones_like, 9.0, 9.7), 100, (9.3, 9.6), ()),
     "flat 3.5-3.9 GeV": (drawn(np.ones_like, 3.5, 3.9), 4_000, (3.64, 3.74), ()),
     "rising 60-120 GeV": (drawn(lambda m: m**2, 60.0, 120.0), 10_000, (85.0, 97.0), ()),
     "exponential 110-160 GeV": (drawn(lambda m: np.exp(-m / 25.0), 110.0, 160.0), 500, (123.0, 128.0), ()),

@@ -409,6 +409,41 @@ def test_polynomials_of_high_degree_are_not_degenerate_in_short_ranges_and_at_lo
     assert fits.window_error.max() < 0.2 * expected[mask].sum()
 
 
+def curvature_in_units_of_the_limit(expected, edges):
+    """Of the logarithm of the density by ln m in the middle of the range; -1 is a Gaussian of 5 %."""
+    u = np.log(0.5 * (edges[1:] + edges[:-1]) / np.sqrt(edges[0] * edges[-1]))
+    near = np.abs(u) < 0.3 * u.max()
+    return 2.0 * np.polyfit(u[near], np.log(expected / np.diff(edges))[near], 2)[0] * 0.05**2
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_in_a_short_range_auto_bends_no_faster_than_a_wide_resonance(unit):
+    edges = unit * np.linspace(9.0, 9.7, 61)
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    peak = 500.0 * np.exp(-0.5 * ((centre / unit - 9.45) / 0.08) ** 2)
+    counts = 200.0 * np.exp(-(centre / unit - 9.0)) + peak
+    free = fit_spectrum(counts, edges, "exppoly:2")
+    assert curvature_in_units_of_the_limit(free.expected, edges) < -1.5
+    fit = fit_spectrum(counts, edges, "auto", choice="average")
+    assert -1.03 < curvature_in_units_of_the_limit(fit.expected, edges) < -0.95
+    many = fit_many(counts[None], edges, "auto", choice="average", window=centre < edges[30])
+    assert many.expected[0] == pytest.approx(fit.expected, rel=1e-3)
+    # no wall is part of the deviance
+    direct = 2.0 * special.kl_div(counts, many.expected[0]).sum()
+    assert many.deviance[0] == pytest.approx(direct, rel=0.02)
+
+
+def test_a_curvature_that_is_no_resonance_is_followed():
+    edges = np.linspace(9.0, 9.7, 61)
+    u = (edges[1:] + edges[:-1] - 18.7) / 0.7
+    counts = 400.0 * np.exp(0.1 * u - 0.2 * u**2)
+    assert fit_spectrum(counts, edges, "auto", choice="average").expected == pytest.approx(counts, rel=3e-3)
+    longer = np.linspace(9.0, 18.0, 61)
+    v = np.log(0.5 * (longer[1:] + longer[:-1]) / np.sqrt(9.0 * 18.0))
+    narrow = np.diff(longer) * 400.0 * np.exp(-0.5 * (v / 0.04) ** 2)
+    assert curvature_in_units_of_the_limit(fit_spectrum(narrow, longer, "exppoly:3").expected, longer) < -1.1
+
+
 def test_auto_averages_over_both_families_and_knows_their_spread():
     counts = toys("dijet:4", 3000, 1, seed=9)[0]
     fit = fit_spectrum(counts, EDGES, "auto", mask=MASK, choice="average")

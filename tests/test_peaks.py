@@ -73,6 +73,15 @@ def test_a_peak_is_found_where_it_is_on_any_spectrum(name):
     )
 
 
+def test_the_background_does_not_swallow_a_peak_that_fills_a_third_of_the_range():
+    rng = np.random.default_rng(7)
+    m = np.concatenate([drawn(flat, 9.0, 9.7, 12_500, rng), rng.normal(9.45, 0.08, 7_000)])
+    m = m[(m > 9.0) & (m < 9.7)]
+    z = {b: find_peak(m, n_toys=2, background=b, rng=rng).z_local for b in ("auto", "exp:1", "exp:2")}
+    assert z["auto"] > 0.85 * z["exp:1"]
+    assert z["exp:2"] < 0.8 * z["exp:1"]
+
+
 @pytest.mark.parametrize("unit", [1e-3, 1e3])
 def test_the_search_does_not_know_the_unit_of_the_mass(unit):
     rng = np.random.default_rng(4)

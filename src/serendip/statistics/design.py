@@ -16,6 +16,8 @@ __all__ = ["BackgroundFamily", "Design", "make_design"]
 Array = NDArray[np.float64]
 
 _N_NODES = 5
+# Strength of the wall for each event: a peak that could be followed bends the function past its limit by less than 1e-2 of it.
+_WALL = 10.0
 
 # The slope of a turn-on of width p5 is (rms of the range) / p5: 10 is a range about 35 times as wide as the turn-on.
 _TURN_ON_PRIOR_WIDTH = 10.0
@@ -65,6 +67,8 @@ class BackgroundFamily:
         The same family for a range ``(low, high)`` in GeV, without the members that are not smooth there.
     alternatives
         Families whose members stand beside each other here (``auto``). Each is nested; ``members`` names all of them.
+    narrowest
+        Relative width of the narrowest bump that the functions may have in the middle of the range; 0: any.
     """
 
     spec: str
@@ -81,6 +85,7 @@ class BackgroundFamily:
     alternatives: tuple[BackgroundFamily, ...] = ()
     limit: Callable[[float, float], BackgroundFamily] | None = None
     gaps: tuple[tuple[float, float], ...] = ()
+    narrowest: float = 0.0
 
     def hidden(self, edges: Array) -> NDArray[np.bool_]:
         """True for bins that touch a gap, shape ``(n_bins,)``."""
@@ -154,6 +159,9 @@ class Design:
         Precision of the prior on each coefficient, shape ``(p,)``; zero for the normalisation.
     log_linear, turn_on, sum_of_terms
         See :class:`BackgroundFamily`.
+    bend
+        Of functions that may not bend freely: the curvature in the middle of the range, in units of the limit, is this times the
+        coefficients, shape ``(p,)``, and not below -1.
     """
 
     weights: Array
@@ -163,6 +171,7 @@ class Design:
     log_linear: bool
     turn_on: tuple[int, ...] = ()
     sum_of_terms: bool = False
+    bend: Array | None = None
 
     @property
     def n_parameters(self) -> int:
@@ -172,9 +181,38 @@ class Design:
     def order(self, n_parameters: int) -> Design:
         """The member with the first ``n_parameters`` columns."""
         p = n_parameters
+        bend = None if self.bend is None else self.bend[:p]
         return replace(
-            self, basis=self.basis[..., :p], to_params=self.to_params[:p, :p], prior=self.prior[:p]
+            self,
+            basis=self.basis[..., :p],
+            to_params=self.to_params[:p, :p],
+            prior=self.prior[:p],
+            bend=bend,
         )
+
+    def too_bent(self, theta: Array, total: Array) -> tuple[Array, Array]:
+        r"""How a fit is kept from bending faster than it may: a wall that grows with the events.
+
+        .. math:: P = \lambda\, n\, v^2, \qquad v = \min\bigl(0, 1 + \beta^T \theta\bigr)
+
+        Parameters
+        ----------
+        theta
+            Standardised coefficients, shape ``(n_toys, p)``.
+        total
+            Counts ``n`` of each spectrum, shape ``(n_toys,)``.
+
+        Returns
+        -------
+        excess
+            :math:`v`, shape ``(n_toys,)``; 0 where the function may be as it is.
+        strength
+            :math:`\lambda n`, shape ``(n_toys,)``; 0 there.
+        """
+        if self.bend is None:
+            return np.zeros(len(theta)), np.zeros(len(theta))
+        excess = np.minimum(0.0, 1.0 + theta @ self.bend)
+        return excess, np.where(excess < 0, _WALL * np.maximum(total, 1.0), 0.0)
 
     def bins(self, keep: NDArray[np.bool_]) -> Design:
         """The same function on some of the bins."""
@@ -404,7 +442,13 @@ def make_design(
     turn_on = tuple(j for j in family.turn_on if j < p)
     prior[list(turn_on)] = _TURN_ON_PRIOR_WIDTH**-2.0
     basis = columns[..., :p] @ to_params
-    return Design(weights, basis, to_params, prior, family.log_linear, turn_on, family.sum_of_terms)
+    bend = None
+    if family.narrowest:
+        # second differences by ln m: exact for a parabola
+        middle, step = 0.5 * np.log(edges[0] * edges[-1]), 0.25 * np.log(edges[-1] / edges[0])
+        three = family.columns(np.exp(middle + step * np.array([-1.0, 0.0, 1.0])))[:, :p]
+        bend = (np.array([1.0, -2.0, 1.0]) @ three / step**2) @ to_params * family.narrowest**2
+    return Design(weights, basis, to_params, prior, family.log_linear, turn_on, family.sum_of_terms, bend)
 
 
 def _standardise(columns: Array, turn_on: tuple[int, ...]) -> Array:

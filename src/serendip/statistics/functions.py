@@ -7,7 +7,8 @@ Which family to choose (where the number of parameters is open, tests choose it,
   it (N = 3 to 6).
 * ``auto`` - ``exppoly`` and ``exp`` together: no scale of their own, and so for any spectrum, flat, rising or falling, from
   0.2 GeV to 10 TeV. Degrees from 2 up to 2 plus one for each factor of 1.4 in mass (0.35 in ``ln m``), at most 8: a function that
-  bends on a shorter scale would follow a resonance. The default of searches and bump hunts.
+  bends on a shorter scale would follow a resonance. For the same reason, in a range shorter than that factor, the parabola in the
+  exponent must not be narrower than a Gaussian of 5 % of the mass. The default of searches and bump hunts.
 * ``exppoly`` - ``exp`` of a polynomial in ``ln m`` (a power law whose exponent runs); degree 3 to 8 chosen by
   tests, ``exppoly:DEGREE`` fixes it.
 * ``exp`` - ``exp`` of a polynomial in ``m``; degree 2 to 8 chosen by tests, ``exp:DEGREE`` fixes it (``exp:1``: the
@@ -65,6 +66,8 @@ AUTO_DEGREES = (2, 3, 4, 5, 6, 7, 8)
 # ``auto`` takes one degree more for each such step of ln m: what bends on a shorter scale is a resonance and no background.
 # A turn-on bends faster: where such a function does not describe the sidebands of a window, one degree for each second step.
 _SMOOTH, _ROUGH = 0.35, 0.1
+# In short ranges a parabola could follow a peak that fills a third of them. A real spectrum bends less than this.
+_NARROWEST = 0.05
 
 # Numbers of parameters (polynomials: degrees) of the members whose number the name leaves open.
 _OPEN = {
@@ -180,10 +183,10 @@ def _polynomial(spec: str, name: str, degrees: tuple[int, ...]) -> BackgroundFam
     )
 
 
-def _auto(spec: str, highest: int = AUTO_DEGREES[-1]) -> BackgroundFamily:
+def _auto(spec: str, highest: int = AUTO_DEGREES[-1], narrowest: float = 0.0) -> BackgroundFamily:
     """All members of :data:`AUTO` up to a degree as alternatives."""
     degrees = tuple(d for d in AUTO_DEGREES if d <= highest)
-    parts = tuple(_polynomial(spec, name, degrees) for name in AUTO)
+    parts = tuple(replace(_polynomial(spec, name, degrees), narrowest=narrowest) for name in AUTO)
     return BackgroundFamily(
         spec=spec,
         members=tuple(member for part in parts for member in part.members),
@@ -196,7 +199,8 @@ def _auto(spec: str, highest: int = AUTO_DEGREES[-1]) -> BackgroundFamily:
 
 
 def _limited(spec: str, step: float, low: float, high: float) -> BackgroundFamily:
-    return _auto(spec, AUTO_DEGREES[0] + int(np.log(high / low) / step))
+    more = int(np.log(high / low) / step)
+    return _auto(spec, AUTO_DEGREES[0] + more, _NARROWEST if step == _SMOOTH and not more else 0.0)
 
 
 def rougher(family: BackgroundFamily) -> BackgroundFamily | None:

@@ -10,7 +10,15 @@ from serendip.statistics.design import Design
 from serendip.statistics.order import deviance
 from serendip.statistics.scoring import fisher_scoring
 
-__all__ = ["Objective", "PoissonObjective", "fisher_information", "minimise", "observed_information", "score"]
+__all__ = [
+    "Objective",
+    "PoissonObjective",
+    "add_wall",
+    "fisher_information",
+    "minimise",
+    "observed_information",
+    "score",
+]
 
 Array = NDArray[np.float64]
 
@@ -40,14 +48,16 @@ class PoissonObjective:
         self.counts, self.design, self.keep = counts, design, keep
         if keep is not None:
             self.counts = np.where(keep, counts, 0.0)
-        self.slack = 1e-12 * (1.0 + self.counts.sum(axis=0))
+        self.total = self.counts.sum(axis=0)
+        self.slack = 1e-12 * (1.0 + self.total)
 
     def value(self, params: Array, rows: NDArray[np.int_]) -> Array:
         """Penalised deviance, shape ``(len(rows),)``."""
         mu = self.design.counts(params)
         if self.keep is not None:
             mu = np.where(self.keep[:, rows], mu, 0.0)
-        return deviance(self.counts[:, rows], mu, axis=0) + params**2 @ self.design.prior
+        excess, wall = self.design.too_bent(params, self.total[rows])
+        return deviance(self.counts[:, rows], mu, axis=0) + params**2 @ self.design.prior + wall * excess**2
 
     def slope(self, params: Array, rows: NDArray[np.int_]) -> tuple[Array, Array]:
         """Half the gradient, and the Fisher information or, for curved functions, the observed one made positive."""
@@ -60,8 +70,21 @@ class PoissonObjective:
         gradient = np.einsum("nt,ntp->tp", 1.0 - ratio, jacobian)
         gradient += self.design.prior * params
         if not self.design.curved:
-            return gradient, fisher_information(mu, jacobian) + np.diag(self.design.prior)
+            information = fisher_information(mu, jacobian) + np.diag(self.design.prior)
+            add_wall(self.design, params, self.total[rows], gradient, information)
+            return gradient, information
         return gradient, observed_information(self.design, params, mu, ratio, jacobian, self.design.prior)
+
+
+def add_wall(design: Design, params: Array, total: Array, gradient: Array | None, information: Array) -> None:
+    """Add what :meth:`~serendip.statistics.design.Design.too_bent` gives to half the gradient and to the information, in place."""
+    if design.bend is None:
+        return
+    p = len(design.bend)
+    excess, wall = design.too_bent(params[:, :p], total)
+    if gradient is not None:
+        gradient[:, :p] += (wall * excess)[:, None] * design.bend
+    information[:, :p, :p] += wall[:, None, None] * np.outer(design.bend, design.bend)
 
 
 def observed_information(
@@ -146,12 +169,16 @@ class Objective:
     def __call__(self, theta: Array) -> float:
         """Penalised deviance at coefficients of shape ``(p,)``."""
         mu = self.fitted.expected(theta[None])[0][:, 0]
-        penalty = float(self.fitted.prior @ theta**2)
         if not self.fitted.log_linear:
             negative = np.minimum(self.everywhere.expected(theta[None])[0][:, 0], 0.0) / self.floor
             mu, _ = self._safe(mu)
             return float(deviance(self.counts, mu)) + float(negative @ negative)
-        return float(deviance(self.counts, mu)) + penalty
+        return float(deviance(self.counts, mu)) + self.penalty(theta)
+
+    def penalty(self, theta: Array) -> float:
+        """What the prior and the limit of the curvature add to the deviance."""
+        excess, wall = self.fitted.too_bent(theta[None], np.array([self.counts.sum()]))
+        return float(self.fitted.prior @ theta**2 + (wall * excess**2)[0])
 
     def gradient(self, theta: Array) -> Array:
         """Its derivatives, shape ``(p,)``."""
@@ -163,7 +190,11 @@ class Objective:
             return np.asarray(
                 2 * ((1 - self.counts / safe) * slope) @ jacobian + 2 * negative @ wide_jacobian
             )
-        return np.asarray(2 * (1 - self.counts / mu) @ jacobian + 2 * self.fitted.prior * theta)
+        out = np.asarray(2 * (1 - self.counts / mu) @ jacobian + 2 * self.fitted.prior * theta)
+        if self.fitted.bend is not None:
+            excess, wall = self.fitted.too_bent(theta[None], np.array([self.counts.sum()]))
+            out += 2 * (wall * excess)[0] * self.fitted.bend
+        return out
 
     def curvature(self, theta: Array) -> Array:
         """Half the second derivatives for a polynomial, shape ``(p, p)``, made positive where the counts say nothing."""
@@ -242,5 +273,5 @@ def _at_minimum(objective: Objective, theta: Array) -> tuple[Array, Array, float
     mu, jacobian = objective.fitted.expected(theta[None])
     information = fisher_information(objective.above_floor(mu), jacobian)[0]
     covariance = np.linalg.inv(information + np.diag(objective.fitted.prior))
-    penalty = float(objective.fitted.prior @ theta**2)
+    penalty = objective.penalty(theta) if objective.fitted.log_linear else 0.0
     return theta, covariance, objective(theta) - penalty

@@ -20,6 +20,7 @@ from scipy import special
 from serendip.errors import InputError
 from serendip.statistics.design import BackgroundFamily, Design
 from serendip.statistics.many import MemberFits, fit_members
+from serendip.statistics.minimise import add_wall
 from serendip.statistics.order import deviance
 from serendip.statistics.scoring import fisher_scoring
 
@@ -144,6 +145,7 @@ def screen_peaks(
         own = (share**2) @ (1.0 / mu)
         scaled = (jacobian / mu[..., None]).transpose(1, 0, 2)
         information = scaled.transpose(0, 2, 1) @ jacobian.transpose(1, 0, 2) + np.diag(design.prior)
+        add_wall(design, member.theta[rows], n[:, rows].sum(axis=0), None, information)
         cross = share @ scaled
         solved = np.linalg.solve(information, cross.transpose(0, 2, 1))
         known = np.einsum("tkp,tpk->tk", cross, solved)
@@ -209,7 +211,8 @@ class _PeakObjective:
 
     def __init__(self, counts: Array, design: Design, share: Array) -> None:
         self.counts, self.design, self.share = counts, design, share
-        self.slack = 1e-12 * (1.0 + counts.sum(axis=0))
+        self.total = counts.sum(axis=0)
+        self.slack = 1e-12 * (1.0 + self.total)
         self.prior = np.append(design.prior, 0.0)
 
     def start(self, theta: Array) -> Array:
@@ -235,7 +238,8 @@ class _PeakObjective:
 
     def value(self, params: Array, rows: Rows) -> Array:
         """With the prior, shape ``(len(rows),)``."""
-        return np.asarray(self.deviance(params, rows) + params**2 @ self.prior)
+        excess, wall = self.design.too_bent(params[:, :-1], self.total[rows])
+        return np.asarray(self.deviance(params, rows) + params**2 @ self.prior + wall * excess**2)
 
     def slope(self, params: Array, rows: Rows) -> tuple[Array, Array]:
         """Half the gradient and the Fisher information."""
@@ -243,6 +247,7 @@ class _PeakObjective:
         scaled = (jacobian / mu[..., None]).transpose(1, 0, 2)
         gradient = np.einsum("tnp,nt->tp", scaled, mu - self.counts[:, rows]) + self.prior * params
         information = scaled.transpose(0, 2, 1) @ jacobian.transpose(1, 0, 2) + np.diag(self.prior)
+        add_wall(self.design, params, self.total[rows], gradient, information)
         return gradient, information
 
     def error(self, params: Array) -> Array:
