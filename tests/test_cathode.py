@@ -11,6 +11,8 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.background import MassConfig, fit_masses
 from serendip.methods.cathode import Cathode, CathodeConfig
+from serendip.search.folds import cross_training_plan, event_folds
+from serendip.search.task import BackgroundTask, run_background
 
 WINDOW = Window(1400.0, 1600.0)
 FAST = {"steps": 150, "batch_size": 256, "members": 2}
@@ -194,3 +196,28 @@ def test_too_few_events_and_unknown_options_are_explained():
         CathodeConfig(oversampel=3)
     with pytest.raises(ValidationError):
         CathodeConfig(density="kde")
+
+
+def test_the_density_of_an_order_learns_beside_the_window_from_all_other_folds():
+    events = make_events(n=4000).without_label()
+    request = CathodeConfig(steps=20, batch_size=64).request(WINDOW)
+    task = BackgroundTask("key", request, 4, "weighted", 1, 1, ((0, 1, 2, 3), (2, 3, 0, 1)))
+    fold = event_folds(events, 4, 1)
+    plan = cross_training_plan(fold, 4, "weighted", np.array(task.positions))
+    at = np.zeros((1, 2)), np.array([1500.0])
+
+    def log_prob(pair: tuple[int, int], changed: np.ndarray) -> float:
+        x = np.where(changed, 3.0, 1.0)[:, None] * events.x
+        other = Events({"m": events.m, "a": x[:, 0], "b": x[:, 1]}, mass="m", features=("a", "b"))
+        density, facts = run_background(task, other)
+        assert facts["n_models"] == 4
+        return float(density.log_prob(*at, pair[1])[0])
+
+    # of both orders, the model that scores fold 3: after all others, and after fold 2 alone
+    for pairs in plan.orders:
+        pair = next(pair for pair in pairs if pair[0] == 3)
+        nothing = log_prob(pair, np.zeros(len(fold), dtype=bool))
+        inside = WINDOW.contains(events.m)
+        assert log_prob(pair, (fold == 3) | inside) == nothing
+        for f in (0, 1, 2):
+            assert log_prob(pair, (fold == f) & ~inside) != nothing

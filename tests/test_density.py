@@ -344,6 +344,25 @@ def test_a_model_depends_on_the_events_of_its_split_only(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_models_can_be_arranged_anew_and_repeated(kind):
+    rng = np.random.default_rng(0)
+    m = masses(1000, rng)
+    x = truth(m, rng)
+    splits = np.stack([np.arange(1000) < 500, np.arange(1000) >= 500])
+    options = TINY[kind] | {"ensemble": 2}
+    model = make_density(kind, seed=1, **options).fit(x, m, splits=splits)
+    arranged = model.arranged(np.array([1, 0, 1]))
+    for new, old in enumerate((1, 0, 1)):
+        np.testing.assert_array_equal(
+            arranged.log_prob(x[:50], m[:50], new), model.log_prob(x[:50], m[:50], old)
+        )
+    np.testing.assert_array_equal(
+        arranged.sample(m, 2, rng=np.random.default_rng(3)), model.sample(m, 1, rng=np.random.default_rng(3))
+    )
+    assert len(arranged.transforms) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_change_the_density_as_copies_of_the_events_would(kind):
     rng = np.random.default_rng(0)
     m = masses(12_000, rng)

@@ -131,3 +131,24 @@ def test_groups_of_one_change_nothing() -> None:
     alone = background_efficiency(score, fold, sideband, weights, ties)
     grouped = background_efficiency(score, fold, sideband, weights, ties, rng.permutation(500))
     assert grouped == pytest.approx(alone, rel=1e-12, nan_ok=True)
+
+
+def test_a_density_beside_the_window_learns_from_all_folds_that_its_models_do_not_score() -> None:
+    fold = np.arange(50) % 5
+    places = np.array([[0, 1, 2, 3, 4], [2, 3, 4, 0, 1]])
+    plan = cross_training_plan(fold, 5, "weighted", places)
+    masks, number = plan.beside(fold)
+    assert masks.shape == (5, 50)
+    assert number.shape == (len(plan.splits),) == (8,)
+    for pairs in plan.orders:
+        for f, model in pairs:
+            np.testing.assert_array_equal(masks[number[model]], fold != f)
+    # a model that scores two folds sees neither, and k folds without an order are what they were
+    shared = cross_training_plan(fold, 5, "weighted", np.array([[0, 1, 2, 3, 4], [0, 2, 3, 4, 1]]))
+    masks, number = shared.beside(fold)
+    scores = [f for pairs in shared.orders for f, model in pairs if model == 0]
+    assert len(set(scores)) == 2
+    np.testing.assert_array_equal(masks[number[0]], ~np.isin(fold, scores))
+    kfold = cross_training_plan(fold, 5, "kfold-bonferroni")
+    masks, number = kfold.beside(fold)
+    np.testing.assert_array_equal(masks[number], kfold.splits)

@@ -72,6 +72,10 @@ class ConditionalDensity(Protocol):
         """Return this density with all masses between ``low`` and ``high`` (GeV) interpolated from these two."""
         ...
 
+    def arranged(self, splits: NDArray[np.int64]) -> Self:
+        """Return a density whose model ``k`` is model ``splits[k]`` of this one."""
+        ...
+
     def only(self, split: int) -> Self:
         """Return a density with model ``split`` alone, as model 0."""
         ...
@@ -248,14 +252,17 @@ class TransformedDensity(ABC):
             f"a density of kind '{self.kind}' cannot be interpolated between two masses; use flow-matching"
         )
 
-    def only(self, split: int) -> Self:
-        """Return a density with model ``split`` alone, as model 0."""
+    def arranged(self, splits: NDArray[np.int64]) -> Self:
+        """Return a density whose model ``k`` is model ``splits[k]`` of this one, which may occur more than once."""
         other = type(self)(**self.options)
-        other.transforms = [self._transform(split)]
-        members = self._members(split)
-        own = slice(members.start, members.stop)
+        other.transforms = [self._transform(int(split)) for split in splits]
+        own = np.concatenate([np.array(self._members(int(split))) for split in splits])
         other._restore({name: array[own] for name, array in self._tensors().items()})
         return other
+
+    def only(self, split: int) -> Self:
+        """Return a density with model ``split`` alone, as model 0."""
+        return self.arranged(np.array([split]))
 
     def save(self, folder: str | Path) -> None:
         """Write ``density.json`` (options) and ``density.safetensors`` (numbers) into ``folder``."""

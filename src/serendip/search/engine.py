@@ -269,12 +269,18 @@ def plan_training(
             if request is not None:
                 wanted[name, window] = request
     requests = list(dict.fromkeys(wanted.values()))
+
+    def learns(request: BackgroundRequest | None) -> list[str]:
+        """What an order of the folds says of its density: runs from when it learned from past folds alone are other ones."""
+        beside = request is not None and request.outside is not None and in_order(config.combination)
+        return ["beside the window: all folds that are not scored"] if beside else []
+
     # threads from all tasks, not from those that are left: sums over threads round differently, and a run that was
     # continued must end with the numbers of one that was not
     threads = max(1, cores // max(1, len(requests)))
     backgrounds = {
         request: BackgroundTask(
-            run.task_key(digest, "background", asdict(request), *common),
+            run.task_key(digest, "background", asdict(request), *common, *learns(request)),
             request,
             config.folds,
             config.combination,
@@ -295,7 +301,8 @@ def plan_training(
             simulated = get_method(name).uses_simulation(config.method_config(name))
             inputs = [digest, simulation_digest] if simulated else digest
             counted = [] if config.template_draws is None else ["template count", config.template_draws]
-            key = run.task_key(inputs, name, options, region, *common, *counted)
+            beside = learns(wanted.get((name, window)))
+            key = run.task_key(inputs, name, options, region, *common, *counted, *beside)
             tasks.append(
                 Task(
                     key,

@@ -109,6 +109,28 @@ class Plan:
         """Pairs (fold, model) of all orders."""
         return (self.scores, *self.more_scores)
 
+    def beside(self, fold: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """What a density of the sidebands may learn from: every fold that its model does not score.
+
+        An order of the folds is needed where events of the window train. Those beside it say nothing about an excess, and a model that
+        ranks the sideband events of a fold must only not have seen these themselves. So all orders share as many densities as there
+        are folds, and the early folds have a density from as many events as the late ones.
+
+        Returns
+        -------
+        masks
+            Shape ``(n_densities, n_events)``.
+        number
+            Which of them belongs to each model, shape ``(n_models,)``.
+        """
+        scored: list[set[int]] = [set() for _ in self.splits]
+        for pairs in self.orders:
+            for f, model in pairs:
+                scored[model].add(f)
+        sets: dict[tuple[int, ...], int] = {}
+        number = [sets.setdefault(tuple(sorted(folds)), len(sets)) for folds in scored]
+        return np.array([~np.isin(fold, folds) for folds in sets]), np.array(number)
+
 
 def cross_training_plan(
     fold: NDArray[np.int64], n_folds: int, combination: str, positions: NDArray[np.int64] | None = None

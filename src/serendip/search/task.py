@@ -75,19 +75,26 @@ def _places(task: Task | BackgroundTask) -> NDArray[np.int64] | None:
 def run_background(
     task: BackgroundTask, events: Events, simulation: Events | None = None
 ) -> tuple[ConditionalDensity, dict[str, Any]]:
-    """Train the density on the events without their labels; also returns facts about the training."""
+    """Train the density on the events without their labels; also returns facts about the training.
+
+    A density of the events outside one window learns from all folds that its model does not score
+    (:meth:`~serendip.search.folds.Plan.beside`), one of all events from what its model may see.
+    """
     forget_peak_memory()
     started, cpu = time.perf_counter(), time.process_time()
     threadpool_limits(task.threads)
     fold = event_folds(events, task.folds, task.seed)
     plan = cross_training_plan(fold, task.folds, task.combination, _places(task))
+    splits, number = plan.splits, np.arange(len(plan.splits))
+    if task.request.outside is not None:
+        splits, number = plan.beside(fold)
     density = train_background(
-        task.request, events.without_label(), plan.splits, seed=task.seed, threads=task.threads
-    )
+        task.request, events.without_label(), splits, seed=task.seed, threads=task.threads
+    ).arranged(number)
     facts = {
         "background": task.request.density,
         "options": dict(task.request.options),
-        "n_models": len(plan.splits),
+        "n_models": len(splits),
         "threads": task.threads,
         "total_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu,

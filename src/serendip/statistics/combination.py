@@ -33,6 +33,8 @@ SINGLE = "single"
 
 # p-values of the Cauchy combination above this count as this one: one order that sees nothing must not silence the others
 _LARGEST_P = 0.9
+# Largest excess over its p-value under Gaussian dependence, for each doubling of the number of p-values.
+_DEPENDENCE = 0.09
 
 
 def in_order(combination: str) -> bool:
@@ -109,9 +111,11 @@ def fold_sums(fold: NDArray[Any], weights: Array, folds: list[int]) -> Array:
 def cauchy_log_p(log_p: Array) -> Array:
     r"""``ln p`` of the Cauchy combination of p-values that may depend on each other (Liu and Xie, arXiv:1808.09011).
 
-    .. math:: p = \tfrac12 - \tfrac1\pi \arctan T, \qquad T = \frac1n \sum_i \tan\bigl((\tfrac12 - p_i) \pi\bigr)
+    .. math:: p = c_n \bigl(\tfrac12 - \tfrac1\pi \arctan T\bigr), \qquad T = \frac1n \sum_i \tan\bigl((\tfrac12 - p_i) \pi\bigr)
 
-    The tail of :math:`T` is that of one Cauchy number under almost any dependence. p-values above 0.9 count as 0.9.
+    The tail of :math:`T` is that of one Cauchy number under almost any dependence. p-values above 0.9 count as 0.9. Not so far in the
+    tail, equally correlated Gaussian numbers pass p = 0.05 up to 1.07 (n = 2), 1.17 (4) and 1.27 (8) times too often, whatever their
+    correlation is; :math:`c_n = 1 + 0.09 \log_2 n` pays for it.
 
     Parameters
     ----------
@@ -125,7 +129,7 @@ def cauchy_log_p(log_p: Array) -> Array:
     Examples
     --------
     >>> round(float(np.exp(cauchy_log_p(np.log(np.array([0.01, 0.5]))))), 4)
-    0.02
+    0.0218
     """
     # tan((1/2 - p) pi) = cot(pi p) = 1 / (pi p) for small p: in units of the largest term nothing overflows
     logs = np.minimum(np.asarray(log_p, dtype=float), np.log(_LARGEST_P))
@@ -138,4 +142,5 @@ def cauchy_log_p(log_p: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         direct = np.log(0.5 - np.arctan(mean / np.exp(smallest)) / np.pi)
         tail = smallest - np.log(np.pi * mean)
-    return np.asarray(np.where(far, tail, direct))
+    paid = np.where(far, tail, direct) + np.log1p(_DEPENDENCE * np.log2(len(logs)))
+    return np.asarray(np.minimum(paid, 0.0))
