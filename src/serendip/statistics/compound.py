@@ -260,7 +260,8 @@ class CompoundTail:
         span = float(np.maximum(mean + 12.0 * sigma, t).max()) + 3.0 * float(self.value[-1]) - low
         smear = step = span / _GRID
         frequency = 2.0 * np.pi / span * np.arange(_GRID // 2 + 1)
-        fall = -np.expm1(1j * np.multiply.outer(frequency, self.value)) @ self.share
+        lattice = self._on_lattice(step, _GRID, self.share)
+        fall = lattice.sum() - np.conj(np.fft.rfft(lattice))
         shift = 1j * frequency * low + 0.5 * (frequency * smear) ** 2
         at_least, above = np.empty(len(t)), np.empty(len(t))
         for rows in np.array_split(np.arange(len(t)), max(1, len(t) // 256)):
@@ -272,18 +273,21 @@ class CompoundTail:
                 out[rows] = np.log(np.clip(beyond[np.arange(len(rows)), place], _LEAST, 1.0))
         return at_least, above
 
+    def _on_lattice(self, step: float, n: int, chance: Array) -> Array:
+        """Jumps shared out between the two nearest of ``n`` points at multiples of a step, so that their mean stays, shape ``(n,)``."""
+        place = self.value / step
+        lower = np.floor(place).astype(int)
+        upper = place - lower
+        lattice = np.bincount(lower % n, chance * (1.0 - upper), n)
+        return np.asarray(lattice + np.bincount((lower + 1) % n, chance * upper, n))
+
     def _frequencies(self, theta: float, m: float, tau: float, span: float, n: int, smear: float) -> int:
         """How many frequencies of a lattice of ``n`` points matter.
 
         With sizes of all kinds the characteristic function is zero beyond a few inverse standard deviations; if they are multiples of
         one number it comes back at its inverse. Sizes put on the lattice, which one transform does, tell which it is.
         """
-        place = self.value / span * n
-        lower = np.floor(place).astype(int)
-        chance = self.share * np.exp(theta * self.value)
-        lattice = np.bincount(lower % n, chance * (1.0 - (place - lower)), n)
-        lattice += np.bincount((lower + 1) % n, chance * (place - lower), n)
-        moment = np.fft.rfft(lattice)
+        moment = np.fft.rfft(self._on_lattice(span / n, n, self.share * np.exp(theta * self.value)))
         below = (1.0 - (moment - 1.0) / tau) / (1.0 - (moment[0].real - 1.0) / tau)
         frequency = 2.0 * np.pi / span * np.arange(n // 2 + 1)
         log_size = -(m + 1.0) * np.log(np.abs(below)) - 0.5 * (frequency * smear) ** 2
