@@ -8,6 +8,8 @@ global p-value twice: with toys of whole events, and with toys that draw each lo
 * ``correlated``: nine windows that overlap by half, three methods whose scores correlate to 0.9, two working points
 * ``independent``: the same with independent scores, in the windows too
 * ``copies``: one look, six times
+* ``weighted``: as ``correlated``, without cuts: events count with weights from the ranks of their scores, in two orders of the folds,
+  in which a look has scores of their own that correlate to 0.5
 """
 
 from __future__ import annotations
@@ -20,12 +22,53 @@ from scipy import stats
 
 from serendip.events.events import Window
 from serendip.statistics.event_toys import LookEvents
-from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
+from serendip.statistics.looks import LookResult, analyse_look, fit_inclusive, make_edges
+from serendip.statistics.orders import combine_orders, fold_positions
 from serendip.statistics.trials import global_p_value
+from serendip.statistics.weighting import ratio_weights, score_ranks, signal_scale
 
 FOLDS, EVENTS, POINTS = 5, 15_000, (0.03, 0.01)
 LOW, HIGH, POWER = 2200.0, 9000.0, 6.0
 WINDOWS = tuple(Window(low, 1.1 * low) for low in 2900.0 * 1.1 ** (np.arange(9) / 2))
+
+
+def weighted_experiment(toys: int, seed: int) -> tuple[float, float, float]:
+    """The same without a cut."""
+    rng = np.random.default_rng([seed, 78])
+    n = rng.poisson(EVENTS)
+    mass = (LOW**-POWER + rng.random(n) * (HIGH**-POWER - LOW**-POWER)) ** (-1 / POWER)
+    fold, ties = rng.integers(0, FOLDS, n), rng.integers(0, 2**63, n).astype(np.uint64)
+    common, places = rng.standard_normal(n), fold_positions(FOLDS, 2)
+    fits = {}
+    for window in WINDOWS:
+        edges = make_edges((window.low / 1.25, window.high * 1.6), window)
+        fits[window] = edges, fit_inclusive(mass, window, edges, "dijet:3")
+    looks: list[LookResult] = []
+    rows, factors = [], []
+    for method in range(3):
+        shared = 0.95 * common + np.sqrt(1 - 0.95**2) * rng.standard_normal(n)
+        for window, (edges, inclusive) in fits.items():
+            used = (mass >= edges[0]) & (mass < edges[-1])
+            side = used & ~window.contains(mass)
+            low, high = np.searchsorted(edges, [window.low, window.high])
+            a = signal_scale(inclusive.window(low, high)[0], FOLDS, side.sum() / FOLDS)
+            orders = []
+            for place in places:
+                score = np.sqrt(0.5) * shared + np.sqrt(0.5) * rng.standard_normal(n)
+                rank = score_ranks(score, fold, side, np.ones(n), ties)
+                ranked = np.where(used, ratio_weights(rank, place[fold], FOLDS, a), 0.0)
+                orders.append(
+                    analyse_look(
+                        mass[used], place[fold[used]], ranked[used] > 0, window, edges, inclusive,
+                        combination="weighted", n_folds=FOLDS, ranked=ranked[used], method=f"m{method}",
+                    )
+                )  # fmt: skip
+                rows.append(np.flatnonzero(ranked))
+                factors.append(ranked[ranked > 0])
+            looks.append(combine_orders(orders))
+    events = LookEvents(mass, fold, tuple(rows), None, None, tuple(factors))
+    together = global_p_value(looks, toys, rng, events)
+    return together.p, np.nan, min(look.p_local or 1.0 for look in looks)
 
 
 def scores(case: str, n: int, rng: np.random.Generator):
@@ -45,6 +88,8 @@ def scores(case: str, n: int, rng: np.random.Generator):
 
 def experiment(case: str, toys: int, seed: int) -> tuple[float, float, float]:
     """Global p-value with whole events, the one with independent looks, and the smallest local one."""
+    if case == "weighted":
+        return weighted_experiment(toys, seed)
     rng = np.random.default_rng([seed, 77])
     n = rng.poisson(EVENTS)
     mass = (LOW**-POWER + rng.random(n) * (HIGH**-POWER - LOW**-POWER)) ** (-1 / POWER)
@@ -79,7 +124,7 @@ def line(name: str, p: np.ndarray) -> str:
 def main() -> None:
     """Print the lines of one case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("case", choices=("correlated", "independent", "copies"))
+    parser.add_argument("case", choices=("correlated", "independent", "copies", "weighted"))
     parser.add_argument("--experiments", type=int, default=500)
     parser.add_argument("--toys", type=int, default=199)
     parser.add_argument("--first", type=int, default=0)
@@ -89,7 +134,8 @@ def main() -> None:
     together, apart, local = np.array([experiment(options.case, options.toys, seed) for seed in seeds]).T
     print("| case | p ≤ 0.05 | p ≤ 0.01 | p ≤ 0.5 | uniform: KS p |")
     print(line(f"{options.case}, whole events", together))
-    print(line(f"{options.case}, each look by itself", apart))
+    if options.case != "weighted":
+        print(line(f"{options.case}, each look by itself", apart))
     print(line(f"{options.case}, smallest local p", local))
     print(f"{options.experiments} experiments, {(time.process_time() - started) / len(seeds):.2f} s each")
 

@@ -33,6 +33,7 @@ _MOST_POINTS = 1 << 16
 _GRID = 8192
 _LEAST = 1e-13
 _NEGLIGIBLE = -30.0  # logarithm of what no tail notices
+_VANISHED = 40.0  # minus the logarithm of what the smallest p-value of many does not notice
 _POISSON = 1e12  # side events beyond which the expectation counts as known
 
 
@@ -262,11 +263,15 @@ class CompoundTail:
         frequency = 2.0 * np.pi / span * np.arange(_GRID // 2 + 1)
         lattice = self._on_lattice(step, _GRID, self.share)
         fall = lattice.sum() - np.conj(np.fft.rfft(lattice))
-        shift = 1j * frequency * low + 0.5 * (frequency * smear) ** 2
+        blur = 0.5 * (frequency * smear) ** 2
+        # no characteristic function is larger than this one
+        alive = (m.min() + 1.0) * np.log1p(np.maximum(fall.real, 0.0) / tau.max()) + blur < _VANISHED
+        fall, shift = fall[alive], 1j * frequency[alive] * low + blur[alive]
         at_least, above = np.empty(len(t)), np.empty(len(t))
         for rows in np.array_split(np.arange(len(t)), max(1, len(t) // 256)):
-            log_phi = -(m[rows, None] + 1.0) * np.log1p(fall / tau[rows, None]) - shift
-            density = np.maximum(np.fft.irfft(np.exp(np.conj(log_phi)), _GRID), 0.0)
+            phi = np.zeros((len(rows), len(alive)), dtype=complex)
+            phi[:, alive] = np.exp(-(m[rows, None] + 1.0) * np.log1p(fall / tau[rows, None]) - shift)
+            density = np.maximum(np.fft.irfft(np.conj(phi), _GRID), 0.0)
             beyond = np.cumsum(density[:, ::-1], axis=1)[:, ::-1]
             for out, edge in ((at_least, -3.0 * smear), (above, 3.0 * smear)):
                 place = np.clip(np.ceil((t[rows] + edge - low) / step), 0, _GRID - 1).astype(int)
