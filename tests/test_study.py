@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from study_factory import write_study
 
 from serendip.cli.main import run
 from serendip.errors import InputError
@@ -18,6 +19,7 @@ from serendip.statistics.pvalues import asimov_z
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import Design, fold_of, make_design, random_orders
+from serendip.study import tasks as study_tasks
 from serendip.study.questions import excess, families, models, saturation, weights
 from serendip.study.run import _prepare, read_results, run_study
 from serendip.study.tasks import Task, load_outcome, load_scores, run_task
@@ -138,6 +140,50 @@ def test_orders_are_different_and_families_stand_together():
         assert [kinds[name] for name in order] == [family for family in blocks for _ in range(3)]
 
 
+def planned(**changes) -> Context:
+    """A study of 18 theories in one channel, before any training."""
+    kinds = {f"{family}{i}": family for family in "abcdef" for i in range(3)}
+    options = StudyConfig(
+        **({"background": ("SM",), "theories": ("BSM",)} | OPTIONS | {"orders": 5} | changes)
+    )
+    return Context(options, Path("nowhere"), kinds, {"1": tuple(sorted(kinds))}, make_design(kinds, options))
+
+
+def test_curves_and_mini_mixtures_follow_the_random_orders():
+    study = planned(mini=4)
+    everything = study.training("1")
+    by_theory, by_family = models.orders(study, "1")
+    assert sorted(everything) not in by_theory
+    assert [set(task.theories) for task in models.mini(study, "1")] == [set(order[:4]) for order in by_theory]
+    curves = saturation.curves(study, "1")
+    for order, steps in zip(by_theory, curves["theories"], strict=True):
+        assert [(n, set(task.theories)) for n, _, task in steps] == [
+            (n, set(order[:n])) for n in (1, 3, len(everything))
+        ]
+    for order, steps in zip(by_family, curves["families"], strict=True):
+        kinds = list(dict.fromkeys(study.families[name] for name in order))
+        assert [(k, set(task.theories)) for _, k, task in steps] == [
+            (k, {name for name in everything if study.families[name] in kinds[:k]})
+            for k in (1, 3, len(kinds))
+        ]
+    # every training of an order has its own seed
+    assert [steps[0][2].seed for steps in curves["theories"]] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_left_out_is_in_no_training_of_its_fold():
+    study = planned(folds=3)
+    (asked,) = families.stages(study)
+    everything, *folds = [set(task.theories) for task in asked]
+    assert everything == set(study.families)
+    for way, trained in (("point", folds[:3]), ("family", folds[3:])):
+        left_out = [everything - names for names in trained]
+        assert [len(names) for names in left_out] == [6, 6, 6]
+        assert set.union(*left_out) == everything
+        for names, rest in zip(left_out, trained, strict=True):
+            unseen = {study.families[name] for name in names} - {study.families[name] for name in rest}
+            assert len(unseen) == (2 if way == "family" else 0)
+
+
 def test_samples_are_read_back_from_the_cache_as_they_were(samples, tmp_path):
     found = read_channel_samples(
         [samples / "SM" / "njets.parquet"], sorted((samples / "BSM").glob("*.parquet")), "1"
@@ -156,6 +202,68 @@ def test_samples_are_read_back_from_the_cache_as_they_were(samples, tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="delete it to make it again"):
         read_samples(tmp_path / "broken.parquet")
+
+
+@pytest.fixture(scope="module")
+def prepared(samples, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    _prepare(config(samples), out, Silent())
+    return out
+
+
+class Trained:
+    """What a training was given."""
+
+    rounds, epochs, validation_auc = 1, 1, 0.5
+
+    def __call__(self, background, theories, settings, **options):
+        del settings
+        self.background, self.theories, self.options = background, theories, options
+        return self
+
+    def fit(self, x, sample_weight):
+        self.background, self.options = x, {"background_weight": sample_weight}
+
+    def get_params(self):
+        return {}
+
+    def gains(self):
+        return {}
+
+    def score(self, x):
+        return np.asarray(x).reshape(len(x), -1)[:, 0].astype(float)
+
+    score_samples = score
+
+
+@pytest.mark.parametrize("kind", ["mixture", "network", "outlier"])
+def test_test_events_and_events_of_the_ranks_train_nothing(kind, samples, prepared, monkeypatch):
+    trained = Trained()
+    monkeypatch.setattr(study_tasks, "train_mixture", trained)
+    monkeypatch.setattr("serendip.theories.set_network.train_set_network", trained)
+    monkeypatch.setattr(study_tasks, "make_score", lambda name, features: trained)
+    known = ("glgl1000_neutralino1", "sqsq_sq1400_neut200")
+    score = {"mixture": "", "network": "deepsets", "outlier": "isolation-forest"}[kind]
+    task = Task(channel="1", kind=kind, score=score, theories=() if kind == "outlier" else known)
+    run_task(task, prepared, config(samples))
+    # events in the order and with the numbers of the cache, as lists of objects for the network
+    found = read_samples(prepared / "samples" / "channel_1.parquet")
+    numbers = {sample.name: sample.fold for sample in found.theories}
+    allowed = found.background.fold >= 0.5
+    if kind == "network":
+        found = study_tasks._objects("1", config(samples))
+    rows = [row.tobytes() for row in trained.background]
+    assert sorted(rows) == sorted(row.tobytes() for row in found.background.x[allowed])
+    assert sorted(trained.options["background_weight"]) == sorted(found.background.weight[allowed])
+    if kind == "outlier":
+        return
+    assert [theory.name for theory in trained.theories] == list(known)
+    for theory, sample in zip(trained.theories, [s for s in found.theories if s.name in known], strict=True):
+        part = numbers[theory.name] >= 0.4
+        assert 0.5 < part.mean() < 0.7
+        np.testing.assert_array_equal(theory.x, sample.x[part])
+        np.testing.assert_array_equal(theory.weight, sample.weight[part])
+        np.testing.assert_array_equal(theory.group, sample.group[part])
 
 
 def test_theories_of_the_training_are_tested_on_their_test_events_only(finished):
@@ -266,6 +374,64 @@ def test_combined_scores_use_ranks_of_background_that_trained_neither(finished):
     expected = np.average(below, weights=np.ones(len(weight))) / parts[0].test_weight.sum()
     assert found[name].auc == pytest.approx(expected, abs=0.01)
     assert not set(found) & set(tasks[0].theories)
+
+
+def test_ranks_of_combined_scores_count_the_weights_of_the_background(tmp_path):
+    rng = np.random.default_rng(31)
+    study = Context(planned().config, tmp_path, {}, {"1": ()}, planned().design)
+    tasks = [Task(channel="1", kind="outlier", score=name, keep=True) for name in ("met", "kde")]
+    (tmp_path / "tasks" / "1").mkdir(parents=True)
+    scores, test, signal = rng.normal(size=(2, 500)), rng.normal(size=(2, 400)), rng.normal(1.0, size=(2, 80))
+    weight, test_weight = np.exp(scores[0]), np.exp(test[0])
+    for task, ranks, background, theory in zip(tasks, scores, test, signal, strict=True):
+        np.savez(
+            tmp_path / "tasks" / "1" / f"{task.key}.npz", test=background, test_weight=test_weight, test_group=np.arange(400),
+            rank=ranks, rank_weight=weight, **{"theory/a0": theory},
+        )  # fmt: skip
+
+    def rank(values, known):
+        return [weight[known < v].sum() / weight.sum() for v in values]
+
+    lowest_signal, lowest_test = (
+        np.min([rank(v, s) for v, s in zip(x, scores, strict=True)], axis=0) for x in (signal, test)
+    )
+    below = [
+        np.sum(test_weight * ((lowest_test < s) + 0.5 * (lowest_test == s))) / test_weight.sum()
+        for s in lowest_signal
+    ]
+    found = models.combined(study, tasks, "and")
+    assert list(found) == ["a0"]
+    assert found["a0"].auc == pytest.approx(np.mean(below), abs=1e-9)
+
+
+def test_the_total_improvement_is_that_of_the_best_channel(tmp_path):
+    results = write_study(tmp_path, questions=("models",))
+    options = StudyConfig(**results["config"])
+    study = context(tmp_path, options)
+    answer = results["answers"]["models"]
+    tasks = {channel: models.single(study, channel) for channel in ("1", "3")}
+
+    def improvement(chosen, name):
+        """Largest reliable SI of a theory in any channel."""
+        merits = [study.outcome(task).merits.get(name) for task in chosen]
+        return max(
+            (point.si for found in merits if found for point in found.points if point.reliable),
+            default=-np.inf,
+        )
+
+    for group in ("held_out_points", "held_out_families"):
+        names = getattr(study.design, group)
+        ti = np.array([
+            [improvement((a, b), name) for name in names] for a in tasks["1"] for b in tasks["3"]
+        ])  # fmt: skip
+        assert ti.shape[0] == 9
+        found = answer["single_combinations"][group]
+        for which, over in (("minimum", np.min), ("median", np.median), ("maximum", np.max)):
+            expected = np.quantile(over(ti, axis=1), [0.0, 0.16, 0.5, 0.84, 1.0])
+            np.testing.assert_allclose(found[which], expected)
+        (alone,) = (model for model in answer["models"] if model["name"] == "SSA 1")
+        signals = {entry["signal"]: entry["value"] for entry in alone["groups"][group]["ti"]["signals"]}
+        assert signals == pytest.approx({name: ti[0, i] for i, name in enumerate(names)})
 
 
 def test_the_same_command_continues_and_another_study_is_refused(finished, samples):
