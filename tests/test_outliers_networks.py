@@ -73,6 +73,36 @@ def test_radius_with_small_beta_is_the_prior_of_the_latent_numbers():
     assert auc(score, plane(1000, rng), 2 * plane(1000, rng)) > 0.75
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_the_loss_is_reconstruction_and_divergence_in_shares_of_beta(beta):
+    def normal(seed: int, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+    z, w = 2 * normal(6, 40, 5), normal(7, 40).abs()
+    models = (
+        VariationalAutoencoder(3, beta, hidden=(8,)),
+        PlanarFlowVAE(3, beta, flows=2, hidden=(8,), measure="radius"),
+    )
+    for score in models:
+        network = score._network = score._build(5, seed=1)
+        found = score._loss(z, w, torch.Generator().manual_seed(8))
+        mean, log_variance, numbers = network.encode(z)
+        q, prior = (
+            torch.distributions.Normal(m, s)
+            for m, s in ((mean, (0.5 * log_variance).exp()), (torch.tensor(0.0), torch.tensor(1.0)))
+        )
+        start = q.mean + q.stddev * normal(8, 40, 3)
+        end, log_jacobian = network.flow(start, numbers)
+        if isinstance(score, PlanarFlowVAE):
+            divergence = (q.log_prob(start) - prior.log_prob(end)).sum(-1) - log_jacobian
+        else:
+            divergence = torch.distributions.kl_divergence(q, prior).sum(-1)
+        squared = (network.decode(end) - z).square().mean(-1)
+        expected = np.average((1 - beta) * squared.detach() + beta * divergence.detach(), weights=w)
+        assert squared.mean() > 0.5
+        assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_planar_flows_have_the_jacobian_of_their_map():
     network = _Network(3, (8,), 4, 3, seed=1).double()
     generator = torch.Generator().manual_seed(2)

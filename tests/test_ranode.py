@@ -108,6 +108,32 @@ def test_without_signal_the_fraction_is_compatible_with_zero(method):
     assert np.all(method.gain_ > 30)
 
 
+def test_the_signal_in_the_score_is_a_density_of_the_features():
+    """Features in other units: p_S integrates to one in them."""
+    scale = np.array([10.0, 0.5])
+
+    class Scaled(TrueBackground):
+        def log_prob(self, x, m, split=0):
+            return super().log_prob(x / scale, m) - np.log(scale).sum()
+
+    plain = make_events(4000, 40)
+    columns = {name: plain[name] for name in plain.columns}
+    columns |= {"a": columns["a"] * scale[0], "b": columns["b"] * scale[1]}
+    events = Events(columns, mass="m", features=("a", "b"))
+    method = Ranode(RanodeConfig(**FAST | {"signal_steps": 20}), background=Scaled())
+    method.fit(events, WINDOW)
+    low, high = method._ranges[0]
+    a, b = (
+        np.linspace(*edges, 301)[:-1] + (edges[1] - edges[0]) / 600 for edges in zip(low, high, strict=True)
+    )
+    x = np.stack(np.meshgrid(a, b, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = {"m": np.full(len(x), 1500.0), "a": x[:, 0], "b": x[:, 1]}
+    score = method.score(Events(grid, mass="m", features=("a", "b")))
+    density = np.exp(score + Scaled().log_prob(x, grid["m"]))
+    # little of the signal lies beyond the range of the data
+    assert density.mean() * np.prod(high - low) == pytest.approx(1.0, abs=0.03)
+
+
 def test_a_cut_makes_no_bump_in_the_mass(method):
     events = make_events(150_000, seed=6)
     score = method.score(events)
