@@ -15,7 +15,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from serendip.classify import NetworkEnsemble, TreeEnsemble
 from serendip.errors import InputError
-from serendip.validate import simulation
+from serendip.validate import dream, importance, simulation
 from serendip.validate.config import parse_validation
 from serendip.validate.dream import DreamOptions, compare_samples
 from serendip.validate.importance import input_derivatives, log_ratio_gradient, permutation_importance
@@ -215,6 +215,55 @@ def test_gradient_of_a_network_is_that_of_its_log_odds():
         numeric = (log_odds(here + step) - log_odds(here - step)) / 0.04
         # a kink of a ReLU may lie between the two points
         assert np.median(np.abs(numeric - gradient[:, i])) < 1e-3 * np.abs(gradient[:, i]).mean()
+
+
+def weighted_samples(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Events of two samples and weights that move the means by their feature."""
+    x = np.random.default_rng(21).normal(size=(2 * n, 2)).astype(np.float32)
+    return x, np.exp(0.8 * x[:, 0].astype(float) - 0.5 * x[:, 1])
+
+
+def test_all_classifiers_learn_from_weighted_events(monkeypatch):
+    found = []
+    monkeypatch.setattr(dream, "build_classifier", lambda *_, **__: GaussianNB())
+    monkeypatch.setattr(dream, "input_derivatives", lambda networks, names: found.append(networks))
+    monkeypatch.setattr(dream, "find_regions", lambda *_: ())
+    x, w = weighted_samples(300)
+    options = DreamOptions(**FAST, derivatives=True)
+    found.append(
+        compare_samples(
+            x[:300],
+            x[300:],
+            ("a", "b"),
+            first_weights=w[:300],
+            second_weights=w[300:],
+            options=options,
+            jobs=1,
+        ).sample
+    )
+    assert len(found) == 2
+    for sample in found:
+        for f, model in enumerate(sample.models.estimators):
+            for kind in (False, True):
+                rows = (sample.fold != f) & (sample.y == kind)
+                expected = np.average(sample.x[rows], axis=0, weights=w[rows])
+                np.testing.assert_allclose(model.theta_[int(kind)], expected, rtol=1e-5)
+                assert abs(expected[0] - sample.x[rows, 0].mean()) > 0.4
+            assert model.class_prior_ == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_derivatives_are_averaged_by_weight(monkeypatch):
+    x, w = weighted_samples(200)
+    sample = cross_validate(x, two(200, 200), w, GaussianNB(), 2, np.random.default_rng(0))
+    monkeypatch.setattr(importance, "log_ratio_gradient", lambda network, x: x.astype(float) * [1, 3])
+    ranking = input_derivatives(sample, ("a", "b"))
+    each = np.array([
+        np.average(np.abs(x[sample.fold == f]) * [1, 3], axis=0, weights=sample.weights[sample.fold == f])
+        for f in (0, 1)
+    ])  # fmt: skip
+    assert ranking.features == ("b", "a")
+    np.testing.assert_allclose(ranking.values, each.mean(axis=0)[::-1])
+    np.testing.assert_allclose(ranking.errors, np.abs(each[0] - each[1])[::-1] / 2)
 
 
 def test_importance_of_a_feature_that_is_not_used_is_zero():

@@ -15,11 +15,15 @@ from scipy.stats import norm
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.methods.background import train_background
 from serendip.methods.gbi import Background, half_samples, learn_signals, log_ratio, sideband_transform
 from serendip.methods.ranode import RanodeConfig
 from serendip.methods.signal_family import FamilyConfig, SignalFamily, parameter_grid
 from serendip.report.infer import summary, write_infer_report
+from serendip.search import infer, infer_session
 from serendip.search.config import parse_settings
+from serendip.search.engine import read_events
+from serendip.search.folds import event_folds
 from serendip.search.infer import run_infer
 from serendip.search.infer_config import InferConfig
 from serendip.search.infer_results import retrained, scanned
@@ -270,6 +274,82 @@ def test_no_event_is_judged_by_a_signal_that_saw_it():
         said.append([log_ratio(model, background, probe, m, f) for f in (0, 1)])
     np.testing.assert_array_equal(said[0][0], said[1][0])
     assert np.abs(said[0][1] - said[1][1]).max() > 0.1
+
+
+class Remembered:
+    """A signal that knows the events that it learnt from, and counts how often it judges one of them."""
+
+    def __init__(self, m, splits, folds):
+        self.seen = {f: set(m[split].tolist()) for f, split in zip(folds, splits, strict=True)}
+        self.window, self.fit = WINDOW, self
+        self.judged, self.own = {f: set() for f in folds}, 0
+
+    def trained_fraction(self, split):
+        del split
+        return 0.01
+
+    def held(self, x, fold):
+        del fold
+        return x
+
+    def log_prob(self, x, m, fold):
+        self.own += sum(each in self.seen[fold] for each in m.tolist())
+        self.judged[fold] |= set(m.tolist())
+        return norm.logpdf(x).sum(1) - np.log(WINDOW.width)
+
+    def sample(self, n, fold, rng):
+        del fold
+        return rng.normal(size=(n, 3)), rng.uniform(WINDOW.low, WINDOW.high, n)
+
+
+@pytest.mark.parametrize("combination", ["kfold", "sequential"])
+def test_a_measurement_judges_events_by_densities_that_did_not_see_them(combination, tmp_path, monkeypatch):
+    models, halves, controls = [], [], []
+
+    def learn(x, m, weights, splits, folds, *others, **options):
+        del x, weights, others, options
+        models.append(Remembered(m, splits, folds))
+        return models[-1]
+
+    def train(request, events, splits, **options):
+        halves.extend(set(events.m[split].tolist()) for split in splits)
+        return train_background(request, events, splits, **options)
+
+    def ratio(model, background, x, m, fold):
+        if background.window != WINDOW:
+            controls.append((background.window, background.split, set(m.tolist())))
+        return log_ratio(model, background, x, m, fold)
+
+    monkeypatch.setattr(infer, "learn_signals", learn)
+    monkeypatch.setattr(infer_session, "train_background", train)
+    monkeypatch.setattr(infer_session, "log_ratio", ratio)
+    file = write_table(tmp_path / "events.parquet", 6000, N_SIGNAL, seed=3)
+    settings = config(
+        file,
+        combination=combination,
+        scan_points=2,
+        retrain=1,
+        draws=1000,
+        options={"ranode": FAST | {"steps": 10}},
+    )
+    run_infer(settings, tmp_path / "run", unblind=True, threads=1)
+    # the measurement, two fractions of the scan, pseudo-experiments with and without signal
+    assert len(models) == 5
+    assert [model.own for model in models] == [0] * 5
+    nominal = models[0]
+    events = read_events(settings)
+    inside = set(events.m[WINDOW.contains(events.m)].tolist())
+    tested = {f: inside & judged for f, judged in nominal.judged.items()}
+    fold = dict(zip(events.m.tolist(), event_folds(events, 3, settings.seed).tolist(), strict=True))
+    folds = (0, 1, 2) if combination == "kfold" else (1, 2)
+    assert tested == {f: {m for m in inside if fold[m] == f} for f in folds}
+    # beside the window the background is that of the half that an event is not in
+    assert {window.low for window, *_ in controls} == {2900.0, 3700.0}
+    for window, split, judged in controls:
+        assert split in (1, 2)
+        assert judged
+        assert not judged & halves[split]
+        assert all(window.contains(np.array(sorted(judged))))
 
 
 def test_a_control_window_takes_the_signal_to_the_same_place():
