@@ -276,6 +276,30 @@ def test_no_event_is_judged_by_a_signal_that_saw_it():
     assert np.abs(said[0][1] - said[1][1]).max() > 0.1
 
 
+def test_a_learned_signal_does_not_depend_on_the_units_of_the_features():
+    scale = np.array([10.0, 0.5, 8.0])
+
+    class Scaled(TrueBackground):
+        def log_prob(self, x, m, split=0):
+            return super().log_prob(x / scale, m) - np.log(scale).sum()
+
+    columns = make_columns(6000, 60, 1)
+    said = []
+    for units, density in ((np.ones(3), TrueBackground()), (scale, Scaled())):
+        changed = columns | {name: columns[name] * unit for name, unit in zip(FEATURES, units, strict=True)}
+        events = Events(changed, mass="mjj", features=FEATURES, id="event")
+        background = Background(density, 0, true_background(events).spectrum, WINDOW)
+        transform = sideband_transform(events, WINDOW, np.random.default_rng(0))
+        inside = events.select(WINDOW.contains(events.m))
+        x, m, w = inside.x.astype(float), inside.m, inside.weights
+        everything = np.ones((1, len(m)), dtype=bool)
+        options = RanodeConfig(**FAST | {"signal_steps": 30})
+        model = learn_signals(x, m, w, everything, (0,), background, transform, options, seed=1)
+        said.append((log_ratio(model, background, x, m, 0), model.fit.fraction))
+    np.testing.assert_allclose(said[0][1], said[1][1], rtol=1e-3)
+    assert np.abs(said[0][0] - said[1][0]).max() < 1e-3
+
+
 class Remembered:
     """A signal that knows the events that it learnt from, and counts how often it judges one of them."""
 
