@@ -271,6 +271,11 @@ def test_a_poor_fit_is_told_before_the_windows_are_opened(tmp_path):
             "expect 20% more or less",
         ),
         (
+            "results.json",
+            lambda r, i: r["looks"][i]["fit"].update(kink_weight=0.3),
+            "a kink of the spectrum in the window has 30% of the weight",
+        ),
+        (
             "diagnostics.json",
             lambda d, i: d["correlation"][0].update(distance_correlation=0.5),
             "on the mass",

@@ -85,6 +85,11 @@ def reservation(run: Run) -> str:
             f"functions with a turn-on expect {best.fit.turn_on_spread:.0%} more or less: the window lies on a turn-on, or on a "
             "peak whose flanks reach beyond it"
         )
+    if best.fit is not None and best.fit.kink_weight:
+        reasons.append(
+            f"a kink of the spectrum in the window has {best.fit.kink_weight:.0%} of the weight in the average of background functions, "
+            "and could be all that there is"
+        )
     if any(same(record) and _knows_the_mass(record) for record in run.diagnostics.correlation):
         reasons.append(
             "its score depends on the mass, so that the selection may make a bump out of background"
