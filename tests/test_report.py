@@ -3,11 +3,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from run_factory import HARD_NAME, write_run
 from scipy import stats
 from typer.testing import CliRunner
@@ -418,6 +421,15 @@ def test_an_excess_beyond_double_precision_stays_in_the_scan(excess):
     n = len(run.results.looks)
     assert len([y for trace in plots.p_value_scan(found, "GeV")["data"] for y in trace["y"]]) == n
     assert min(drawn(figures.p_value_scan(found).axes[0])) == figures.SMALLEST_P
+
+
+def test_every_sign_of_a_tiny_p_value_can_be_drawn(tmp_path):
+    with warnings.catch_warnings(), mpl.rc_context(figures.STYLE):
+        warnings.simplefilter("error")
+        figure = Figure()
+        figure.suptitle("p = 7.3 × 10⁻⁸⁹, 1.2 × 10⁻⁴⁵⁶, χ² ≤ √s, 5 σ, ε_B, Δm, μ ± 1")
+        figure.savefig(tmp_path / "p.pdf")
+        figure.savefig(tmp_path / "p.png")
 
 
 def test_figure_files_carry_their_numbers_and_repeat_byte_by_byte(excess, tmp_path):

@@ -16,10 +16,10 @@ from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
 from serendip.search.config import parse_settings
 from serendip.statistics.pvalues import asimov_z
+from serendip.study import tasks as study_tasks
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import Design, fold_of, make_design, random_orders
-from serendip.study import tasks as study_tasks
 from serendip.study.questions import excess, families, models, saturation, weights
 from serendip.study.run import _prepare, read_results, run_study
 from serendip.study.tasks import Task, load_outcome, load_scores, run_task

@@ -50,6 +50,8 @@ logging.getLogger("fontTools").setLevel(logging.ERROR)
 
 STYLE: Any = {
     **mplhep.style.ROOT,
+    # the font of the style has no digits of small powers (10⁻⁸⁰); the second one has
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],
     "figure.figsize": (7.0, 5.4),
     "font.size": 14,
     "axes.linewidth": 1.2,
