@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from serendip.cli.main import run as run_command
 from serendip.errors import InputError
@@ -357,6 +357,27 @@ def test_a_window_on_the_rise_of_a_turn_on_is_warned_of():
         told += claim and any("turn-on" in text for text in result.warnings)
     assert claims >= 5
     assert told >= claims - 1
+
+
+def test_a_window_on_the_top_of_a_broad_hump_is_warned_of():
+    rng = np.random.default_rng(6)
+    told = 0
+    for _ in range(12):
+        m = drawn(
+            lambda m: stats.norm.pdf(m, 2000.0, 350.0) + 0.5 * stats.norm.pdf(m, 3400.0, 500.0),
+            1000.0,
+            6000.0,
+            10_000,
+            rng,
+        )
+        found = bump_hunt(m, Window(3200.0, 3600.0))
+        bends = any("bend faster" in note for note in found.warnings)
+        assert bends == (found.spectrum.rough_spread > 0)
+        told += bends
+    assert told >= 5
+    for _ in range(6):
+        m = drawn(falling, 1500.0, 8000.0, 20_000, rng)
+        assert bump_hunt(m, Window(2500.0, 2750.0)).spectrum.rough_spread == 0.0
 
 
 def test_a_smooth_spectrum_is_not_taken_for_a_turn_on():

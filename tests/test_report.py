@@ -275,6 +275,11 @@ def test_a_poor_fit_is_told_before_the_windows_are_opened(tmp_path):
         ),
         (
             "results.json",
+            lambda r, i: r["looks"][i]["fit"].update(rough_spread=0.08),
+            "bend faster describe the sidebands better and expect 8%",
+        ),
+        (
+            "results.json",
             lambda r, i: r["looks"][i]["fit"].update(kink_weight=0.3),
             "a kink of the spectrum in the window has 30% of the weight",
         ),

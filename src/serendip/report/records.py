@@ -52,6 +52,7 @@ class Fit(Record):
     closure_error: float = 0.0
     turn_on_spread: float = 0.0
     kink_weight: float = 0.0
+    rough_spread: float = 0.0
 
     @property
     def name(self) -> str:

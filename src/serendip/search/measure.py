@@ -105,6 +105,7 @@ class Look:
             "closure_error": 0.0 if inclusive.closure is None else inclusive.closure.relative_error,
             "turn_on_spread": inclusive.turn_on_spread,
             "kink_weight": inclusive.kink_weight,
+            "rough_spread": inclusive.rough_spread,
             "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
             "efficiency_gof_p": efficiency.gof_p if efficiency.offset is not None else None,
         }

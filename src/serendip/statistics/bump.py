@@ -204,6 +204,12 @@ def spectrum_warnings(spectrum: SpectrumFit, low: int, high: int) -> tuple[str, 
             f"functions with a turn-on differ in the window by {spectrum.turn_on_spread:.2g} of the expectation: either it lies on a "
             "turn-on, and this p-value cannot be trusted, or on a peak whose flanks reach beyond it; move or widen it"
         )
+    if spectrum.rough_spread:
+        notes.append(
+            f"functions that bend faster describe the sidebands better and differ in the window by {spectrum.rough_spread:.2g} of the "
+            "expectation: a broad structure with its top in the window, or a peak wider than it, would be claimed as an excess; move or "
+            "widen the window, or choose another --range"
+        )
     if spectrum.kink_weight:
         notes.append(
             f"a kink in the window describes the sidebands with fewer parameters than smooth functions do: it has "

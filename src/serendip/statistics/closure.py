@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
+from serendip.statistics.design import BackgroundFamily
 from serendip.statistics.fit import FitError, SpectrumFit, fit_spectrum
-from serendip.statistics.functions import get_family
+from serendip.statistics.functions import get_family, rougher
 from serendip.statistics.many import fit_many
 
 __all__ = ["Closure", "shifted_windows", "with_closure", "with_turn_on"]
@@ -34,6 +35,8 @@ _FEWEST_EVENTS = 5.0
 _SAME_AIC = 10.0
 # Parameters from which a polynomial stands for a structure that it has no name for.
 _WAVY = 6
+# By how much the AIC has to fall, and how far the predictions have to be apart, until faster functions are worth a word.
+_BETTER, _APART = 2.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,29 @@ def with_turn_on(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
     if not abs(b_other - b) > np.hypot(sigma, sigma_other) or not b > 0:
         return fit
     return replace(fit, turn_on_spread=float(abs(b_other - b) / b))
+
+
+def with_rough(fit: SpectrumFit, low: int, high: int, family: BackgroundFamily) -> SpectrumFit:
+    r"""The fit with what ``auto`` with more degrees (:func:`~serendip.statistics.functions.rougher`) says of the bins ``low <= i < high``.
+
+    Where its AIC is smaller by more than 2, and its prediction :math:`b'` differs by more than half of the errors, there is a structure
+    that bends faster than ``auto`` may, such as a broad hump whose top is in the window; ``rough_spread`` is then :math:`|b' - b| / b`. It may
+    as well be a peak wider than the window, so it is a warning and no error.
+    """
+    other = rougher(family)
+    if other is None:
+        return fit
+    try:
+        rough = fit_spectrum(
+            fit.counts, fit.edges, other, mask=fit.mask, scale=fit.scale, alpha=fit.alpha, choice="average"
+        )
+    except FitError:
+        return fit
+    gain = fit.deviance + 2.0 * fit.n_parameters - rough.deviance - 2.0 * rough.n_parameters
+    (b, sigma), (b_rough, sigma_rough) = fit.window(low, high), rough.window(low, high)
+    if not (gain > _BETTER and abs(b_rough - b) > _APART * np.hypot(sigma, sigma_rough)):
+        return fit
+    return replace(fit, rough_spread=float(abs(b_rough - b) / b))
 
 
 def _widened(fit: SpectrumFit, low: int, high: int, relative: float) -> SpectrumFit:

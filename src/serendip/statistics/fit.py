@@ -104,6 +104,8 @@ class SpectrumFit:
         Relative difference to functions with a turn-on in the window, where they matter (:func:`~serendip.statistics.closure.with_turn_on`).
     kink_weight
         Weight of functions with a kink in the window, where they have a say (:func:`~serendip.statistics.kinks.with_kinks`).
+    rough_spread
+        Relative difference to functions that bend faster in the window, where they describe the sidebands better (:func:`~serendip.statistics.closure.with_rough`).
     """
 
     family: BackgroundFamily
@@ -131,6 +133,7 @@ class SpectrumFit:
     closure: Closure | None = None
     turn_on_spread: float = 0.0
     kink_weight: float = 0.0
+    rough_spread: float = 0.0
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -188,6 +191,7 @@ class SpectrumFit:
             "closure": None if self.closure is None else self.closure.to_dict(),
             "turn_on_spread": self.turn_on_spread,
             "kink_weight": self.kink_weight,
+            "rough_spread": self.rough_spread,
         }
 
 

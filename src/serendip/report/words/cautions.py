@@ -85,6 +85,11 @@ def reservation(run: Run) -> str:
             f"functions with a turn-on expect {best.fit.turn_on_spread:.0%} more or less: the window lies on a turn-on, or on a "
             "peak whose flanks reach beyond it"
         )
+    if best.fit is not None and best.fit.rough_spread:
+        reasons.append(
+            f"functions that bend faster describe the sidebands better and expect {best.fit.rough_spread:.0%} more or less: the excess may "
+            "be the top of a broad structure"
+        )
     if best.fit is not None and best.fit.kink_weight:
         reasons.append(
             f"a kink of the spectrum in the window has {best.fit.kink_weight:.0%} of the weight in the average of background functions, "
