@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from serendip.simulate import catalogue_acceptance
-from serendip.simulate.catalogue import CATALOGUE
+from serendip.simulate.catalogue import acceptance
+from serendip.simulate.catalogue.points import CATALOGUE
 from serendip.simulate.fast_detector import measure
 from serendip.simulate.pythia import make_pythia
 from serendip.simulate.record import generate_record
@@ -46,11 +46,7 @@ ACCEPTANCE: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 
 def main() -> None:
-    table = {
-        name: tuple(row.values())
-        for name, row in catalogue_acceptance.ACCEPTANCE.items()
-        if name in CATALOGUE
-    }
+    table = {name: tuple(row.values()) for name, row in acceptance.ACCEPTANCE.items() if name in CATALOGUE}
     selection = ChannelSelection()
     for name in sys.argv[1:] or list(CATALOGUE):
         point = CATALOGUE[name]
@@ -61,7 +57,7 @@ def main() -> None:
         table[name] = tuple(float(mask.mean().round(3)) for mask in masks.values())
         print(f"{name}: {table[name]}, sigma {pythia.infoPython().sigmaGen() * 1e9:.3g} pb", flush=True)
     rows = "\n".join(f'    "{name}": {table[name]!r},' for name in CATALOGUE if name in table)
-    path = Path(catalogue_acceptance.__file__)
+    path = Path(acceptance.__file__)
     path.write_text(HEAD.format(events=EVENTS, rows=rows))
     subprocess.run([sys.executable, "-m", "ruff", "format", str(path)], check=True)
 

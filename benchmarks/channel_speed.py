@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from serendip.simulate.catalogue import known_samples
+from serendip.simulate.catalogue.points import known_samples
 from serendip.simulate.fast_detector import measure
 from serendip.simulate.processes import PROCESSES, samples_named
 from serendip.simulate.pythia import make_pythia

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from serendip.errors import InputError
-from serendip.simulate.catalogue import CATALOGUE, FAMILIES, PAPER, catalogue_table, known_samples
-from serendip.simulate.catalogue_acceptance import ACCEPTANCE
+from serendip.simulate.catalogue.acceptance import ACCEPTANCE
+from serendip.simulate.catalogue.points import CATALOGUE, FAMILIES, PAPER, catalogue_table, known_samples
 from serendip.simulate.fast_detector import measure
 from serendip.simulate.pythia import make_pythia
 from serendip.simulate.record import generate_record

@@ -18,7 +18,7 @@ from serendip.events.events import Events, Window
 from serendip.methods.background import train_background
 from serendip.methods.gbi import Background, half_samples, learn_signals, log_ratio, sideband_transform
 from serendip.methods.ranode import RanodeConfig
-from serendip.methods.signal_family import FamilyConfig, SignalFamily, parameter_grid
+from serendip.methods.signal.family import FamilyConfig, SignalFamily, parameter_grid
 from serendip.report.infer import summary, write_infer_report
 from serendip.search import infer, infer_session
 from serendip.search.config import parse_settings

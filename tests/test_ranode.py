@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.ranode import Ranode, RanodeConfig
-from serendip.methods.signal_sample import best_fraction, log_mixture, mass_quantile
+from serendip.methods.signal.sample import best_fraction, log_mixture, mass_quantile
 
 WINDOW = Window(1400.0, 1600.0)
 FAST = {"signal_steps": 250, "members": 3, "learning_rate": 4e-3, "steps": 100, "batch_size": 256}

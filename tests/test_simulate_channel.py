@@ -13,7 +13,7 @@ from serendip.errors import InputError
 from serendip.events.darkmachines import read_events
 from serendip.events.objects import KINDS
 from serendip.events.objects_parquet import read_parquet
-from serendip.simulate.catalogue import known_samples
+from serendip.simulate.catalogue.points import known_samples
 from serendip.simulate.channel import SimulateConfig, read_settings, simulate_samples
 from serendip.simulate.chunks import Counted, run_chunks
 from serendip.simulate.fast_detector import CARDS, ObjectDetector, measure, tag_probability

@@ -104,7 +104,7 @@ def channel(
     Each process is cut into files by decay and by pT of the hard process, whose weights add up. An interrupted
     run is continued by the same command, and one with more events extends it.
     """
-    from serendip.simulate.catalogue import known_samples
+    from serendip.simulate.catalogue.points import known_samples
     from serendip.simulate.processes import samples_named
 
     if show:
@@ -151,7 +151,7 @@ def _names(text: str, known: Container[str]) -> list[str]:
 
 
 def _listing() -> str:
-    from serendip.simulate.catalogue import CATALOGUE, FAMILIES
+    from serendip.simulate.catalogue.points import CATALOGUE, FAMILIES
     from serendip.simulate.processes import NOT_IN_PYTHIA, PROCESSES
 
     lines = ["Standard Model (a process, or one of its files)"]

@@ -51,7 +51,7 @@ def simulate(
     All of it takes hours. An interrupted run is continued by the same command, and one with more events extends it.
     """
     from serendip.cli.simulate import _names, channel
-    from serendip.simulate.catalogue import known_samples
+    from serendip.simulate.catalogue.points import known_samples
     from serendip.simulate.processes import PROCESSES
 
     standard = {
@@ -275,7 +275,7 @@ def _split(text: str | None) -> list[str]:
     if text is None:
         return []
     from serendip.cli.simulate import _names
-    from serendip.simulate.catalogue import known_samples
+    from serendip.simulate.catalogue.points import known_samples
 
     return _names(text, known_samples())
 

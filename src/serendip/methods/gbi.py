@@ -2,7 +2,7 @@ r"""Densities for generator-based inference (arXiv:2506.00119): background from 
 
 A signal model says :math:`\ln p_S(x, m)` of events in the window and draws from it; there are two:
 :class:`LearnedSignals`, one density for each fold, from R-ANODE (arXiv:2312.11629), and
-:class:`serendip.methods.signal_family.SignalFamily`, from simulated signal. :class:`Background` says
+:class:`serendip.methods.signal.family.SignalFamily`, from simulated signal. :class:`Background` says
 :math:`\ln p_B(x|m) p_B(m)` there. No event of the window trains it, so it is the same for all folds.
 """
 
@@ -20,11 +20,11 @@ from serendip.events.events import Events, Window
 from serendip.events.groups import random_parts
 from serendip.methods.base import require_events
 from serendip.methods.ranode import RanodeConfig
-from serendip.methods.signal_sample import SignalSample, mass_quantile
+from serendip.methods.signal.sample import SignalSample, mass_quantile
 from serendip.statistics.fit import SpectrumFit
 
 if TYPE_CHECKING:
-    from serendip.methods.signal_flow import SignalFit
+    from serendip.methods.signal.flow import SignalFit
 
 __all__ = [
     "Background",
@@ -208,7 +208,7 @@ def learn_signals(
     InputError
         If a split has too few events, or the training diverges.
     """
-    from serendip.methods.signal_flow import train_signals
+    from serendip.methods.signal.flow import train_signals
 
     log_background = background.log_prob(x, m)
     z, log_jacobian = transform.forward(x, np.zeros(len(x)))

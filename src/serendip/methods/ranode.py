@@ -5,7 +5,7 @@ The data of the signal region are a mixture, of which only the first part and it
 .. math:: p(x, m) = w\, p_S(x, m) + (1 - w)\, p_B(x|m)\, p_B(m)
 
 :math:`p_B(x|m)` is learnt in the sidebands and :math:`p_B(m)` is the smooth fit of the spectrum beside the window, so
-that no signal enters either. :math:`p_S` maximises the likelihood (:mod:`serendip.methods.signal_flow`) and the score is
+that no signal enters either. :math:`p_S` maximises the likelihood (:mod:`serendip.methods.signal.flow`) and the score is
 
 .. math:: s(x, m) = \ln p_S(x) - \ln p_B(x|m), \qquad p_S(x) = \frac{\sum_j a_j\, p_{S,j}(x)}{\sum_j a_j}
 
@@ -30,11 +30,11 @@ from serendip.events.events import Events, Window
 from serendip.methods.background import MassConfig, fit_masses
 from serendip.methods.base import LearnedSignal, as_splits
 from serendip.methods.density_ratio import DensityRatioConfig, DensityRatioMethod, read_arrays, write_arrays
-from serendip.methods.signal_sample import SignalSample, best_fraction, mass_quantile
+from serendip.methods.signal.sample import SignalSample, best_fraction, mass_quantile
 from serendip.methods.template_method import sidebands_within
 
 if TYPE_CHECKING:
-    from serendip.methods.signal_flow import SignalFit
+    from serendip.methods.signal.flow import SignalFit
 
 __all__ = ["Ranode", "RanodeConfig"]
 
@@ -184,7 +184,7 @@ class Ranode(DensityRatioMethod):
         InputError
             If a part is missing or damaged.
         """
-        from serendip.methods.signal_flow import SignalFit
+        from serendip.methods.signal.flow import SignalFit
 
         super().load_model(folder)
         c, arrays = self.config, read_arrays(folder / _SIGNAL, "found")
@@ -233,7 +233,7 @@ class Ranode(DensityRatioMethod):
         return transform, SignalSample(z, v, log_jacobian + log_slope - log_background, w, data.groups)
 
     def _train(self, samples: list[SignalSample], w: float | None) -> SignalFit:
-        from serendip.methods.signal_flow import train_signals
+        from serendip.methods.signal.flow import train_signals
 
         c = self.config
         return train_signals(

@@ -23,7 +23,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.read import read
 from serendip.methods.gbi import LearnedSignals, learn_signals
-from serendip.methods.signal_family import SignalFamily, parameter_grid
+from serendip.methods.signal.family import SignalFamily, parameter_grid
 from serendip.search.engine import Progress, _Silent, read_events
 from serendip.search.executor import available_cores
 from serendip.search.folds import cross_training_plan

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from serendip.events.expressions import split_expressions
 from serendip.methods.ranode import RanodeConfig
-from serendip.methods.signal_family import FamilyConfig
+from serendip.methods.signal.family import FamilyConfig
 from serendip.search.config import SearchConfig
 
 __all__ = ["InferConfig"]

@@ -193,7 +193,7 @@ def simulate_samples(
     folder
         Output folder.
     samples
-        From :mod:`serendip.simulate.processes` or :mod:`serendip.simulate.catalogue`.
+        From :mod:`serendip.simulate.processes` or :mod:`serendip.simulate.catalogue.points`.
     selection
         An event is selected if it is in at least one of its channels.
     config

@@ -33,7 +33,7 @@ class TheoryPoint:
         Text of a SUSY Les Houches file, or None.
     acceptance
         Fraction of generated events in each channel of arXiv:2105.14027, as measured with the default detector (see
-        :mod:`serendip.simulate.catalogue_acceptance`).
+        :mod:`serendip.simulate.catalogue.acceptance`).
     """
 
     name: str

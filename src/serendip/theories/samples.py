@@ -14,7 +14,7 @@ from serendip.errors import InputError
 from serendip.events.darkmachines import read_events
 from serendip.events.objects import KINDS, ObjectEvents
 from serendip.events.objects_parquet import read_parquet
-from serendip.simulate.catalogue import CATALOGUE
+from serendip.simulate.catalogue.points import CATALOGUE
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import select
 from serendip.theories.encoding import FlatEncoding, ObjectEncoding, encode, encode_objects

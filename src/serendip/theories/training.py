@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.simulate.catalogue import CATALOGUE
+from serendip.simulate.catalogue.points import CATALOGUE
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import MixtureClassifier, MixtureConfig, TheorySample, train_mixture

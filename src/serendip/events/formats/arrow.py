@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -92,12 +93,13 @@ class _ArrowFile(Table):
         stored = (schema.metadata or {}).get(b"serendip")
         self.roles = json.loads(stored) if stored else None
 
+    @abstractmethod
     def _open(self) -> pa.Schema:
-        raise NotImplementedError
+        """Open the file."""
 
+    @abstractmethod
     def _read(self, names: list[str], start: int, stop: int) -> tuple[pa.Table, int]:
         """Columns of at least these rows, and the number of the first row."""
-        raise NotImplementedError
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

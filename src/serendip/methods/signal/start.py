@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from serendip.methods.signal_sample import SignalSample, log_mixture
+from serendip.methods.signal.sample import SignalSample, log_mixture
 
 __all__ = ["SignalStart", "find_start"]
 

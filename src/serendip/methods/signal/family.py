@@ -19,7 +19,7 @@ from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import require_events
-from serendip.methods.signal_sample import mass_quantile
+from serendip.methods.signal.sample import mass_quantile
 
 if TYPE_CHECKING:
     from serendip.density.batched import BatchedFlow

@@ -1,4 +1,4 @@
-"""What the likelihood of a signal on top of a known background is made of; see :mod:`serendip.methods.signal_flow`."""
+"""What the likelihood of a signal on top of a known background is made of; see :mod:`serendip.methods.signal.flow`."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from serendip.density.batched import BatchedFlow
 from serendip.density.training import train
 from serendip.events.groups import random_parts
-from serendip.methods.signal_sample import SignalSample, log_mixture
-from serendip.methods.signal_start import SignalStart, find_start
+from serendip.methods.signal.sample import SignalSample, log_mixture
+from serendip.methods.signal.start import SignalStart, find_start
 
 __all__ = ["SignalFit", "SignalFlows", "train_signals"]
 

@@ -6,7 +6,7 @@ Only one coupling is used at a time, and every decay is prompt (hep-ph/0406039).
 
 from __future__ import annotations
 
-from serendip.simulate.catalogue_susy import (
+from serendip.simulate.catalogue.susy import (
     GLUINO_TO_CHI,
     HIGGSINOS,
     LEPTONS,

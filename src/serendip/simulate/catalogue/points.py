@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from serendip.simulate import catalogue_bosons, catalogue_exotics, catalogue_rpv, catalogue_susy
-from serendip.simulate.catalogue_acceptance import ACCEPTANCE
+from serendip.simulate.catalogue import bosons, exotics, rpv, susy
+from serendip.simulate.catalogue.acceptance import ACCEPTANCE
 from serendip.simulate.processes import PROCESSES, Sample
 from serendip.simulate.theory_point import TheoryPoint
 
@@ -16,10 +16,10 @@ __all__ = ["CATALOGUE", "FAMILIES", "PAPER", "PaperFamily", "catalogue_table", "
 _ALL = tuple(
     replace(point, acceptance=dict(ACCEPTANCE.get(point.name, {})))
     for point in (
-        *catalogue_susy.POINTS,
-        *catalogue_rpv.POINTS,
-        *catalogue_bosons.POINTS,
-        *catalogue_exotics.POINTS,
+        *susy.POINTS,
+        *rpv.POINTS,
+        *bosons.POINTS,
+        *exotics.POINTS,
     )
 )
 
