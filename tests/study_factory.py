@@ -13,7 +13,7 @@ from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import make_design
 from serendip.study.questions import load_question
-from serendip.study.resonant_answer import ResonantAnswer, ResonantRow
+from serendip.study.resonance.answer import ResonantAnswer, ResonantRow
 from serendip.study.tasks import Task
 from serendip.theories.merits import Merits, WorkingPoint
 

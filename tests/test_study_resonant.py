@@ -11,10 +11,10 @@ from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
 from serendip.search.compare_config import CompareConfig
-from serendip.study.resonant import ResonantConfig, resonant_question
-from serendip.study.resonant_answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
-from serendip.study.resonant_looks import added_excess, cut_entries
-from serendip.study.resonant_table import FEATURES, Flattening, one_per_group, resonant_table, unweight
+from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
+from serendip.study.resonance.looks import added_excess, cut_entries
+from serendip.study.resonance.question import ResonantConfig, resonant_question
+from serendip.study.resonance.table import FEATURES, Flattening, one_per_group, resonant_table, unweight
 from serendip.theories.encoding import feature_names
 from serendip.theories.mixture import BoostConfig, MixtureConfig
 from serendip.theories.training_sample import TheorySample
@@ -329,7 +329,7 @@ def test_neither_pseudo_data_nor_the_flattening_part_train(
         seen.append(background_group)
         raise InputError("stop")
 
-    monkeypatch.setattr("serendip.study.resonant.train_mixture", spy)
+    monkeypatch.setattr("serendip.study.resonance.question.train_mixture", spy)
     with pytest.raises(InputError, match="stop"):
         ask(samples, tmp_path / "out")
     rest = np.flatnonzero(background.fold >= CONFIG.data_fraction + CONFIG.flatten_fraction)

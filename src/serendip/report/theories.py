@@ -21,7 +21,7 @@ from serendip.report.theory_claims import GROUPS, claims
 from serendip.report.theory_panels import Board
 from serendip.report.theory_words import Guard
 from serendip.study.config import QUESTIONS
-from serendip.study.resonant_answer import INPUTS
+from serendip.study.resonance.answer import INPUTS
 from serendip.study.run import read_results
 from serendip.theories.merit_tables import read_improvements
 from serendip.theories.merits import MIN_BACKGROUND

@@ -25,7 +25,7 @@ from serendip.report.theory_claims import (
 )
 from serendip.report.theory_panels import best_names
 from serendip.report.words import Note, with_error
-from serendip.study.resonant_answer import INPUTS
+from serendip.study.resonance.answer import INPUTS
 from serendip.wording import counted, noun
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
 from serendip.outliers.registry import SCORES
-from serendip.study.resonant_config import ResonantConfig
+from serendip.study.resonance.config import ResonantConfig
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import BoostConfig
 

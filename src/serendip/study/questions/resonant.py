@@ -1,4 +1,4 @@
-"""The score as an input of a search for a resonance, see :mod:`serendip.study.resonant`."""
+"""The score as an input of a search for a resonance, see :mod:`serendip.study.resonance`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from serendip.errors import InputError
 from serendip.study.context import Context
-from serendip.study.resonant import resonant_question
+from serendip.study.resonance.question import resonant_question
 from serendip.study.tasks import Task, sample_file
 from serendip.theories.sample_cache import read_samples
 
@@ -23,7 +23,7 @@ def stages(context: Context) -> Iterator[list[Task]]:
 
 
 def answer(context: Context, progress: Any) -> dict[str, Any]:
-    """Search for the resonance of the options in channel 3; the numbers of :class:`~serendip.study.resonant_answer.ResonantAnswer`.
+    """Search for the resonance of the options in channel 3; the numbers of :class:`~serendip.study.resonance.answer.ResonantAnswer`.
 
     Raises
     ------

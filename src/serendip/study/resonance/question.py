@@ -22,11 +22,11 @@ from serendip.search.compare import run_compare
 from serendip.search.compare_config import CompareConfig
 from serendip.search.engine import Progress, _Silent
 from serendip.search.rundir import write_json
-from serendip.study.resonant_answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
-from serendip.study.resonant_config import ResonantConfig
-from serendip.study.resonant_data import TABLE, fold_part, pseudo_data
-from serendip.study.resonant_looks import cut_entries, with_added_excess
-from serendip.study.resonant_table import FEATURES
+from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
+from serendip.study.resonance.config import ResonantConfig
+from serendip.study.resonance.data import TABLE, fold_part, pseudo_data
+from serendip.study.resonance.looks import cut_entries, with_added_excess
+from serendip.study.resonance.table import FEATURES
 from serendip.theories.mixture import MixtureClassifier, train_mixture
 from serendip.theories.training_sample import TheorySample
 

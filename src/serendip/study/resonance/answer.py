@@ -51,7 +51,7 @@ class ResonantRow:
         Repeats in which the largest SIC is above that of the plain features, of how many, and the ratio of the two; None where there is
         nothing to compare.
     z_expected
-        Asimov significance of the excess that the signal adds (:func:`~serendip.study.resonant_looks.added_excess`) over the background
+        Asimov significance of the excess that the signal adds (:func:`~serendip.study.resonance.looks.added_excess`) over the background
         that the fit predicts, with its error.
     z
         Local significance found in the pseudo-data.

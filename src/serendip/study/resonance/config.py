@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from serendip.study.resonant_table import MassName
+from serendip.study.resonance.table import MassName
 from serendip.theories.mixture import BoostConfig, MixtureConfig
 
 __all__ = ["ResonantConfig"]
@@ -26,7 +26,7 @@ class ResonantConfig(BaseModel):
     Attributes
     ----------
     mass, max_delta_eta
-        As in :func:`~serendip.study.resonant_table.resonant_table`.
+        As in :func:`~serendip.study.resonance.table.resonant_table`.
     window, window_share
         Signal region in GeV; None: the shortest interval with this share of the signal. The signal outside raises the expected background, the
         more the smaller the share is.
@@ -44,7 +44,7 @@ class ResonantConfig(BaseModel):
     without
         Families that are left out of the mixture beside that of the resonance.
     max_overweight
-        As in :func:`~serendip.study.resonant_table.unweight`.
+        As in :func:`~serendip.study.resonance.table.unweight`.
     min_events
         Fewest effective events of pseudo-data.
     injections

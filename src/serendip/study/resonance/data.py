@@ -14,8 +14,8 @@ from serendip.events.audit import distance_correlation
 from serendip.events.events import Events, Window
 from serendip.events.write import write
 from serendip.search.engine import Progress
-from serendip.study.resonant_config import ResonantConfig
-from serendip.study.resonant_table import (
+from serendip.study.resonance.config import ResonantConfig
+from serendip.study.resonance.table import (
     COUNTS,
     FEATURES,
     Flattening,
