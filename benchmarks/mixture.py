@@ -22,7 +22,7 @@ from serendip.search.task import peak_memory_gib
 from serendip.theories.merits import BackgroundScores
 from serendip.theories.mixture import PAPER, BoostConfig, MixtureConfig, TheorySample, train_mixture
 from serendip.theories.samples import read_channel_samples
-from serendip.theories.set_network import SetConfig, train_set_network
+from serendip.theories.sets import SetConfig, train_set_network
 
 SETTINGS = {"fast": BoostConfig(), "paper": PAPER}
 

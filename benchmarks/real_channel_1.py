@@ -26,11 +26,9 @@ from numpy.typing import NDArray
 
 from serendip import outliers
 from serendip.classify.build import build_classifier
-from serendip.theories.merit_samples import effective_number
-from serendip.theories.merit_tables import read_results, result_files
-from serendip.theories.merits import Merits, merits
+from serendip.theories.merits import Merits, ResultTable, clean, merits, read_results, result_files
+from serendip.theories.merits.samples import effective_number
 from serendip.theories.mixture import BoostConfig, MixtureConfig, TheorySample, train_mixture
-from serendip.theories.published import ResultTable, clean
 from serendip.theories.samples import ChannelSamples, read_channel_samples
 from serendip.theories.training import sample_name, select_events
 from serendip.validate.importance import permutation_importance

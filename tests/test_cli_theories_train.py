@@ -15,7 +15,7 @@ from serendip.events.darkmachines_write import write_events
 from serendip.events.objects import ObjectEvents, concatenate
 from serendip.events.objects_parquet import write_parquet
 from serendip.theories.evaluate import evaluate
-from serendip.theories.merit_tables import read_results
+from serendip.theories.merits import read_results
 from serendip.theories.mixture import BoostConfig, MixtureClassifier, MixtureConfig
 from serendip.theories.samples import read_channel_samples
 from serendip.theories.split import hash_fold

@@ -12,15 +12,10 @@ from scipy import optimize, stats
 from serendip.errors import InputError
 from serendip.events.objects import KINDS, ObjectEvents, concatenate
 from serendip.theories.harmonise import harmonise
-from serendip.theories.leak_features import event_features, rules
-from serendip.theories.leak_tests import (
-    fisher_log_p,
-    point_mass,
-    repeats,
-    significant_digits,
-    support_edge,
-)
-from serendip.theories.leaks import LeakReport, audit
+from serendip.theories.leaks import audit
+from serendip.theories.leaks.comparison import LeakReport
+from serendip.theories.leaks.features import event_features, rules
+from serendip.theories.leaks.tests import fisher_log_p, point_mass, repeats, significant_digits, support_edge
 
 SIGNALS = (
     "glgl1400_neutralino1100_chan1",

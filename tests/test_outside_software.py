@@ -21,7 +21,7 @@ from serendip.report.figures import score_distribution
 from serendip.report.load import Scores
 from serendip.theories.encoding import object_feature_names
 from serendip.theories.mixture import BoostConfig, MixtureConfig, TheorySample, train_mixture
-from serendip.theories.set_layers import build_network
+from serendip.theories.sets.layers import build_network
 
 
 def test_the_release_of_pythia_without_wheels_is_not_installed() -> None:

@@ -23,7 +23,7 @@ from serendip.report.theory_study_plots import draw_families, draw_kind_spreads,
 from serendip.report.theory_tables import auc_steps, combinations, false_claims, needed, tree
 from serendip.report.theory_words import model_table, summary_rows
 from serendip.search.rundir import write_json
-from serendip.theories.merit_summary import TotalImprovement
+from serendip.theories.merits import TotalImprovement
 
 pytest.importorskip("lightgbm")
 

@@ -13,10 +13,10 @@ from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
 from serendip.errors import InputError
-from serendip.theories import set_training
 from serendip.theories.encoding import object_feature_names
-from serendip.theories.set_layers import build_network, compact, pair_features
-from serendip.theories.set_network import SetClassifier, SetConfig, train_set_network
+from serendip.theories.sets import SetClassifier, SetConfig, train_set_network
+from serendip.theories.sets import training as set_training
+from serendip.theories.sets.layers import build_network, compact, pair_features
 from serendip.theories.training_sample import TheorySample, training_sample
 
 COUNTED = ("value", "is_a", "is_b")

@@ -240,7 +240,7 @@ class Trained:
 def test_test_events_and_events_of_the_ranks_train_nothing(kind, samples, prepared, monkeypatch):
     trained = Trained()
     monkeypatch.setattr(study_tasks, "train_mixture", trained)
-    monkeypatch.setattr("serendip.theories.set_network.train_set_network", trained)
+    monkeypatch.setattr("serendip.theories.sets.train_set_network", trained)
     monkeypatch.setattr(study_tasks, "make_score", lambda name, features: trained)
     known = ("glgl1000_neutralino1", "sqsq_sq1400_neut200")
     score = {"mixture": "", "network": "deepsets", "outlier": "isolation-forest"}[kind]

@@ -14,9 +14,8 @@ from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
 from serendip.statistics.pvalues import asimov_z, binomial_interval, count_p_value
-from serendip.theories.excess import combine_channels, excess
-from serendip.theories.excess_null import null_rates
-from serendip.theories.excess_regions import SimulationTail
+from serendip.theories.excess import combine_channels, excess, null_rates
+from serendip.theories.excess.regions import SimulationTail
 from serendip.theories.harmonise import harmonise
 from serendip.theories.split import hash_fold, held_out
 

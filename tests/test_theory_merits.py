@@ -12,10 +12,22 @@ from serendip.errors import InputError
 from serendip.methods.figures_of_merit import sic_at, sic_curve
 from serendip.report import figures, theory_plots
 from serendip.statistics.pvalues import binomial_interval
-from serendip.theories.merit_summary import best_per_signal, total_improvement
-from serendip.theories.merit_tables import read_improvements, read_results, result_files, secret_results
-from serendip.theories.merits import TARGETS, BackgroundScores, Merits, merits
-from serendip.theories.published import CHANNELS, challenge_improvements, clean, impossible_rows
+from serendip.theories.merits import (
+    TARGETS,
+    BackgroundScores,
+    Merits,
+    best_per_signal,
+    challenge_improvements,
+    clean,
+    impossible_rows,
+    merits,
+    read_improvements,
+    read_results,
+    result_files,
+    secret_results,
+    total_improvement,
+)
+from serendip.theories.merits.published import CHANNELS
 
 CONVENTIONS = ("strict", "interpolated", "challenge")
 

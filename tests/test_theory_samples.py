@@ -16,7 +16,7 @@ from serendip.events.objects_parquet import read_parquet, write_parquet
 from serendip.theories.encoding import encode_objects, feature_names, object_feature_names
 from serendip.theories.mixture import BoostConfig, MixtureConfig, train_mixture
 from serendip.theories.samples import read_channel_samples
-from serendip.theories.set_network import SetConfig, train_set_network
+from serendip.theories.sets import SetConfig, train_set_network
 
 
 def sample(

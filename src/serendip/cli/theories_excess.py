@@ -12,9 +12,8 @@ from serendip.errors import InputError
 from serendip.wording import counted, noun
 
 if TYPE_CHECKING:
-    from serendip.theories.excess import ChannelsExcess, ExcessResult, Normalise
-    from serendip.theories.excess_files import ChannelScores
-    from serendip.theories.excess_null import NullRates
+    from serendip.theories.excess import ChannelsExcess, ExcessResult, Normalise, NullRates
+    from serendip.theories.excess.files import ChannelScores
 
 __all__ = ["excess"]
 
@@ -69,10 +68,9 @@ def excess(
     """
     import numpy as np
 
-    from serendip.theories.excess import combine_channels
+    from serendip.theories.excess import combine_channels, null_rates
     from serendip.theories.excess import excess as measure
-    from serendip.theories.excess_files import channel_scores
-    from serendip.theories.excess_null import null_rates
+    from serendip.theories.excess.files import channel_scores
 
     if normalise not in ("data", "luminosity"):
         raise InputError(f"--normalise {normalise}: expected data or luminosity")

@@ -13,7 +13,7 @@ from serendip.wording import counted
 
 if TYPE_CHECKING:
     from serendip.theories.evaluate import Evaluation
-    from serendip.theories.merit_summary import TotalImprovement
+    from serendip.theories.merits import TotalImprovement
     from serendip.theories.mixture import MixtureClassifier
     from serendip.theories.training import TrainingRecord
 

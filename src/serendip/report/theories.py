@@ -23,9 +23,7 @@ from serendip.report.theory_words import Guard
 from serendip.study.config import QUESTIONS
 from serendip.study.resonance.answer import INPUTS
 from serendip.study.run import read_results
-from serendip.theories.merit_tables import read_improvements
-from serendip.theories.merits import MIN_BACKGROUND
-from serendip.theories.published import ModelImprovement
+from serendip.theories.merits import MIN_BACKGROUND, ModelImprovement, read_improvements
 
 __all__ = ["PAGE", "PUBLISHED", "is_study", "write_study_page"]
 

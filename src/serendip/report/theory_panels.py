@@ -16,8 +16,7 @@ from serendip.report import figures, plots, theory_interactive, theory_plots, th
 from serendip.report.panels import Group, Panel
 from serendip.report.theory_claims import ALL, GROUPS, best, of_kind, ti_of, titles_of
 from serendip.report.theory_plots import Saturation, SaturationCurve, saturation_curve
-from serendip.theories.merit_summary import SignalImprovement, TotalImprovement
-from serendip.theories.published import ModelImprovement
+from serendip.theories.merits import ModelImprovement, SignalImprovement, TotalImprovement
 
 __all__ = ["Board", "families", "improvement", "planes", "saturation", "signals"]
 
@@ -49,7 +48,7 @@ class Board:
 
 
 def improvement(content: Mapping[str, Any]) -> TotalImprovement:
-    """Undo :meth:`~serendip.theories.merit_summary.TotalImprovement.to_dict`.
+    """Undo :meth:`~serendip.theories.merits.improvement.TotalImprovement.to_dict`.
 
     Raises
     ------

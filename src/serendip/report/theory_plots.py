@@ -16,9 +16,13 @@ from serendip.errors import InputError
 from serendip.report import figures
 from serendip.report.compare_plots import _mathtext
 from serendip.report.figures import COLOURS
-from serendip.theories.merit_summary import TotalImprovement, best_per_signal
-from serendip.theories.merits import significance_improvement
-from serendip.theories.published import ModelImprovement, ResultTable
+from serendip.theories.merits import (
+    ModelImprovement,
+    ResultTable,
+    TotalImprovement,
+    best_per_signal,
+    significance_improvement,
+)
 
 __all__ = [
     "ImprovementPlane",
@@ -161,7 +165,7 @@ def improvement_plane(
     Parameters
     ----------
     published
-        As read by :func:`serendip.theories.merit_tables.read_improvements`.
+        As read by :func:`serendip.theories.merits.tables.read_improvements`.
     ours
         Models by name, with errors.
     kinds

@@ -13,8 +13,7 @@ from serendip.errors import InputError
 from serendip.study.config import StudyConfig
 from serendip.study.design import Design
 from serendip.study.tasks import Outcome, Scores, Task, load_outcome, load_scores
-from serendip.theories.merit_summary import TotalImprovement, total_improvement
-from serendip.theories.merits import Merits
+from serendip.theories.merits import Merits, TotalImprovement, total_improvement
 
 __all__ = ["Channelwise", "Context", "groups_of", "joined", "median_auc", "summary"]
 

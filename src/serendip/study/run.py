@@ -20,7 +20,7 @@ from serendip.study.context import Context
 from serendip.study.design import make_design
 from serendip.study.questions import load_question
 from serendip.study.tasks import Task, load_outcome, run_task, sample_file
-from serendip.theories.merit_samples import group_squares
+from serendip.theories.merits.samples import group_squares
 from serendip.theories.sample_cache import read_samples, write_samples
 from serendip.theories.samples import ChannelSamples, read_channel_samples, sample_files
 from serendip.wording import noun

@@ -288,7 +288,7 @@ def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
 
 
 def _network(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
-    from serendip.theories.set_network import SetConfig, train_set_network
+    from serendip.theories.sets import SetConfig, train_set_network
 
     rows, weight = _thinned(task, samples, train, config.network_background)
     chosen = _chosen(task, samples, config)

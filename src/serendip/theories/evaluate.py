@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.theories.merit_samples import effective_number
-from serendip.theories.merit_summary import TotalImprovement, total_improvement
-from serendip.theories.merits import MIN_BACKGROUND, TARGETS, BackgroundScores, Convention, Merits
+from serendip.theories.merits import (
+    MIN_BACKGROUND,
+    TARGETS,
+    BackgroundScores,
+    Convention,
+    Merits,
+    TotalImprovement,
+    total_improvement,
+)
+from serendip.theories.merits.samples import effective_number
 from serendip.theories.mixture import MixtureClassifier, TheorySample
 from serendip.theories.samples import read_channel_samples
 from serendip.theories.training import TrainingRecord, channel_files, family_of, sample_name, select_events
@@ -127,7 +134,7 @@ def evaluate(
     targets
         Background efficiencies.
     convention, min_background
-        As in :func:`~serendip.theories.merits.merits`.
+        As in :func:`~serendip.theories.merits.figures.merits`.
     min_events
         Signals with fewer events in a channel are left out there; at least 2.
 
@@ -217,7 +224,7 @@ def write_results(path: Path, evaluation: Evaluation, model: str) -> None:
     """Write a table of the challenge: ``Signal,Model,Chan,AUC,1e-2,1e-3,1e-4``, one row for each signal and channel.
 
     All points are written, reliable or not, since the form has no place for the difference; ``read_results`` of
-    :mod:`serendip.theories.merit_tables` reads it.
+    :mod:`serendip.theories.merits.tables` reads it.
 
     Parameters
     ----------

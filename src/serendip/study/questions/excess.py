@@ -1,6 +1,6 @@
 r"""The p-value of an excess behind a cut on the score: how often background alone gives one, and how large a signal must be.
 
-The p-value is that of :func:`serendip.theories.excess.excess`. Its rate is measured with pseudo-experiments from the simulation. A
+The p-value is that of :func:`serendip.theories.excess.measure.excess`. Its rate is measured with pseudo-experiments from the simulation. A
 signal is as large as needed when the median expected significance in the better of the regions,
 
 .. math:: Z = Z_A\left(S \varepsilon_S,\; B \varepsilon_B,\; \sqrt{\sigma_\mathrm{MC}^2 + (s B \varepsilon_B)^2}\right)
@@ -23,7 +23,7 @@ from serendip.statistics.pvalues import asimov_z
 from serendip.study.context import Context, groups_of
 from serendip.study.questions.combination import stages as trainings
 from serendip.study.tasks import Scores, Task
-from serendip.theories.excess_null import null_rates
+from serendip.theories.excess import null_rates
 from serendip.theories.merits import Merits
 
 __all__ = ["answer", "needed", "stages"]
@@ -42,7 +42,7 @@ def answer(context: Context, progress: Any) -> dict[str, Any]:
     Returns
     -------
     numbers
-        ``null``: for each channel the result of :func:`~serendip.theories.excess_null.null_rates`, or ``reason`` why there is none.
+        ``null``: for each channel the result of :func:`~serendip.theories.excess.null.null_rates`, or ``reason`` why there is none.
         ``needed``: for each channel, score and group of theories the median over the theories of the number of selected signal events
         for an expected significance of 5, and for the mixture that of ``each`` theory. ``background``: events in the channel.
     """

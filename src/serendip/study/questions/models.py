@@ -13,8 +13,8 @@ from serendip.outliers.registry import SCORES
 from serendip.study.context import Context, groups_of, summary, ti_value
 from serendip.study.design import random_orders
 from serendip.study.tasks import Task
-from serendip.theories.merit_summary import min_median_max
 from serendip.theories.merits import BackgroundScores, Merits
+from serendip.theories.merits.improvement import min_median_max
 
 __all__ = ["answer", "combined", "mini", "orders", "single", "stages"]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from serendip.errors import InputError
 from serendip.outliers.inputs import Standardiser
-from serendip.theories.set_layers import SetNetwork, compact, log_odds
+from serendip.theories.sets.layers import SetNetwork, compact, log_odds
 from serendip.theories.training_sample import TrainingSample
 
 __all__ = ["optimise", "standardise"]
@@ -70,7 +70,7 @@ def optimise(
     device
         Where to train.
     epochs, batch_size, learning_rate, weight_decay, patience
-        As in :class:`~serendip.theories.set_network.SetConfig`.
+        As in :class:`~serendip.theories.sets.network.SetConfig`.
     seed
         Of the order of the events.
 

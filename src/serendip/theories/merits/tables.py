@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from serendip.errors import InputError
-from serendip.theories.published import CHANNELS, ModelImprovement, ResultTable
+from serendip.theories.merits.published import CHANNELS, ModelImprovement, ResultTable
 
 __all__ = ["SecretResult", "read_improvements", "read_results", "result_files", "secret_results"]
 

@@ -70,7 +70,7 @@ class Feature:
 
 
 def event_features(events: ObjectEvents) -> dict[str, Feature]:
-    r"""Numbers that :func:`~serendip.theories.leaks.audit` scans.
+    r"""Numbers that :func:`~serendip.theories.leaks.comparison.audit` scans.
 
     These are MET, its azimuth, HT (jets of any eta), MET/HT, the numbers of objects, the components of each slot of the
     85-feature encoding, the transverse momenta of the four hardest jets, and for each group of kinds with equal requirements the smallest and the largest

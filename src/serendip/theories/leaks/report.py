@@ -41,7 +41,7 @@ class EdgeLeak:
         Significance improvement of the cut at this edge is at least this: :math:`\varepsilon_S/\sqrt{\varepsilon_B}`, both at
         their one-sided 95 % limits.
     log10_p, log10_p_global
-        Of the step (:func:`~serendip.theories.leak_tests.support_edge`), alone and among all tests of the audit.
+        Of the step (:func:`~serendip.theories.leaks.tests.support_edge`), alone and among all tests of the audit.
     also
         Other numbers that show an edge, but no longer once the events beyond this one are taken away.
     """
@@ -191,7 +191,7 @@ class Separation:
 
 @dataclass(frozen=True)
 class LeakReport:
-    """Result of :func:`~serendip.theories.leaks.audit`.
+    """Result of :func:`~serendip.theories.leaks.comparison.audit`.
 
     Attributes
     ----------

@@ -4,7 +4,7 @@ A supervised classifier that is trained on samples of different origin learns fi
 public Dark Machines files is an example: the signals have jets up to :math:`|\eta|` of about 4.9, the background stops at 2.8. The audit
 knows nothing of this. It tests every single number of an event for
 
-* an edge of the support that only one sample has (:func:`~serendip.theories.leak_tests.support_edge`),
+* an edge of the support that only one sample has (:func:`~serendip.theories.leaks.tests.support_edge`),
 * a value that only one sample repeats, other numbers of digits, and repeated values in general,
 * rules that only one sample obeys always or never: the order on the line, objects without mass.
 
@@ -26,9 +26,9 @@ from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.methods.figures_of_merit import max_sic, sic_curve
 from serendip.statistics.pvalues import binomial_interval
-from serendip.theories.leak_features import ALWAYS, Feature, event_features, object_values, rules
-from serendip.theories.leak_report import EdgeLeak, FormLeak, LeakReport, Sample, Separation
-from serendip.theories.leak_tests import (
+from serendip.theories.leaks.features import ALWAYS, Feature, event_features, object_values, rules
+from serendip.theories.leaks.report import EdgeLeak, FormLeak, LeakReport, Sample, Separation
+from serendip.theories.leaks.tests import (
     MAX_DIGITS,
     fisher_log_p,
     point_mass,

@@ -2,7 +2,7 @@ r"""A network on sets of objects as classifier between the Standard Model and a 
 
 The alternative to the boosted trees of :mod:`serendip.theories.mixture`, on the same weighted sample: an event is a list of objects
 of any length (:func:`~serendip.theories.encoding.encode_objects`) instead of 85 numbers. The loss is the weighted cross-entropy, so that
-the score tends to :math:`\ln p_S(x)/p_\mathrm{SM}(x)` as well. :mod:`serendip.theories.set_layers` has the networks.
+the score tends to :math:`\ln p_S(x)/p_\mathrm{SM}(x)` as well. :mod:`serendip.theories.sets.layers` has the networks.
 
 >>> samples = read_channel_samples(sm, bsm, "3", encoding="objects")                        # doctest: +SKIP
 >>> trained = train_set_network(samples.background.x, samples.theories, SetConfig(kind="transformer"),
@@ -26,8 +26,8 @@ from serendip.classify.storage import read_folder, write_folder
 from serendip.density.device import limited_threads, pick_device
 from serendip.errors import InputError
 from serendip.outliers.inputs import in_blocks
-from serendip.theories.set_layers import SetNetwork, build_network, compact, log_odds
-from serendip.theories.set_training import optimise, standardise
+from serendip.theories.sets.layers import SetNetwork, build_network, compact, log_odds
+from serendip.theories.sets.training import optimise, standardise
 from serendip.theories.training_sample import SampleConfig, TheorySample, training_sample
 
 __all__ = ["SetClassifier", "SetConfig", "train_set_network"]

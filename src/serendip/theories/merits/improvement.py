@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
-from serendip.theories.merits import Merits, WorkingPoint, significance_improvement
+from serendip.theories.merits.figures import Merits, WorkingPoint, significance_improvement
 
 __all__ = ["SignalImprovement", "TotalImprovement", "best_per_signal", "min_median_max", "total_improvement"]
 

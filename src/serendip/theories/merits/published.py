@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serendip.theories.merit_summary import best_per_signal, min_median_max
-from serendip.theories.merits import significance_improvement
+from serendip.theories.merits.figures import significance_improvement
+from serendip.theories.merits.improvement import best_per_signal, min_median_max
 
 __all__ = [
     "CHANNELS",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
 from serendip.statistics.pvalues import binomial_interval
-from serendip.theories.excess import Normalise, checked_simulation, excess
+from serendip.theories.excess.measure import Normalise, checked_simulation, excess
 from serendip.theories.merits import MIN_BACKGROUND
 
 __all__ = ["LEVELS", "NullRate", "NullRates", "null_rates"]
@@ -109,7 +109,7 @@ def null_rates(
     Parameters
     ----------
     scores, weights, groups
-        Simulation as in :func:`~serendip.theories.excess.excess`.
+        Simulation as in :func:`~serendip.theories.excess.measure.excess`.
     rng
         For everything random.
     experiments
@@ -117,7 +117,7 @@ def null_rates(
     n_data
         Mean number of pseudo-data events; default: the largest possible.
     eps_b, normalise, toys, min_background
-        As in :func:`~serendip.theories.excess.excess`; half of the simulation is behind each region.
+        As in :func:`~serendip.theories.excess.measure.excess`; half of the simulation is behind each region.
     levels
         p-values.
 

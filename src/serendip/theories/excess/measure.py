@@ -7,7 +7,7 @@ that of the on/off problem with numbers continued to real ones (Cousins, Linnema
 .. math:: p = I_{1/(1+\tau)}(n,\; m + 1), \qquad \tau = m / b,
 
 with the relative variance :math:`1/m = v + s^2` (:math:`+\,1/n_c` where the expectation is scaled to :math:`n_c` events of data), :math:`v` of the simulation
-(:meth:`~serendip.theories.excess_regions.RegionSums.variance`) and a relative systematic :math:`s`.
+(:meth:`~serendip.theories.excess.regions.RegionSums.variance`) and a relative systematic :math:`s`.
 
 The threshold is chosen on the simulation that gives the expectation, so that :math:`\varepsilon_B` is exact by construction and the
 *true* efficiency scatters. The ``+ 1`` takes care of it: for events of weight one, :math:`k` simulated events above the
@@ -29,7 +29,7 @@ from scipy.stats import rankdata
 
 from serendip.errors import InputError
 from serendip.statistics.pvalues import bonferroni, count_log_p_value, toy_p_value, z_value
-from serendip.theories.excess_regions import RegionSums, SimulationTail
+from serendip.theories.excess.regions import RegionSums, SimulationTail
 from serendip.theories.merits import MIN_BACKGROUND
 
 __all__ = [

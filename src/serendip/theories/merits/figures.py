@@ -6,7 +6,7 @@ background efficiencies :math:`\varepsilon_B = 10^{-2}, 10^{-3}, 10^{-4}`, and t
 
 .. math:: \mathrm{SI} = \varepsilon_S / \sqrt{\varepsilon_B}
 
-:func:`serendip.theories.merit_summary.total_improvement` joins signals and channels. Curves over all thresholds
+:func:`serendip.theories.merits.improvement.total_improvement` joins signals and channels. Curves over all thresholds
 are made by :mod:`serendip.methods.figures_of_merit`.
 
 Equal scores cannot be told apart by a cut. Where a block of equal background scores contains the target
@@ -36,7 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from serendip.classify.argos import kept_sums
 from serendip.errors import InputError
 from serendip.statistics.pvalues import binomial_interval
-from serendip.theories.merit_samples import (
+from serendip.theories.merits.samples import (
     LEVEL,
     SortedScores,
     effective_number,
