@@ -19,9 +19,9 @@ from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.cwola import Cwola
-from serendip.report.compare import write_comparison
-from serendip.report.compare_data import pictures, read_comparison
-from serendip.report.compare_words import markdown
+from serendip.report.compare.data import pictures, read_comparison
+from serendip.report.compare.page import write_comparison
+from serendip.report.compare.words import markdown
 from serendip.search.compare import run_compare
 from serendip.search.compare_config import CompareConfig, LeftOut, choose_methods, method_names
 from serendip.search.compare_summary import five_sigma, summary

@@ -19,7 +19,7 @@ from serendip.methods.background import train_background
 from serendip.methods.gbi import Background, half_samples, learn_signals, log_ratio, sideband_transform
 from serendip.methods.ranode import RanodeConfig
 from serendip.methods.signal.family import FamilyConfig, SignalFamily, parameter_grid
-from serendip.report.infer import summary, write_infer_report
+from serendip.report.infer.page import summary, write_infer_report
 from serendip.search import infer, infer_session
 from serendip.search.config import parse_settings
 from serendip.search.engine import read_events

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from serendip.errors import InputError
 from serendip.methods.figures_of_merit import sic_at, sic_curve
-from serendip.report import figures, theory_plots
+from serendip.report import figures
+from serendip.report.theories import plots as theory_plots
 from serendip.statistics.pvalues import binomial_interval
 from serendip.theories.merits import (
     TARGETS,

@@ -24,8 +24,8 @@ from serendip.cli.validate import validate
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.report import write_report
-from serendip.report.validation import headline, lights, write_validation_page
-from serendip.report.validation_plots import draw, interactive
+from serendip.report.validation.page import headline, lights, write_validation_page
+from serendip.report.validation.plots import draw, interactive
 from serendip.statistics.compound import CompoundTail
 from serendip.statistics.pvalues import asimov_z
 from serendip.validate import closure, control, registry, sculpting

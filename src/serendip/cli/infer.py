@@ -92,7 +92,7 @@ def infer(
     """
     flags = locals()
     from serendip.cli.progress import TerminalProgress
-    from serendip.report.infer import summary, write_infer_report
+    from serendip.report.infer.page import summary, write_infer_report
     from serendip.search.config import parse_settings
     from serendip.search.infer import run_infer
     from serendip.search.infer_config import InferConfig

@@ -230,7 +230,7 @@ def _ladders(
     points: list[Any], search: dict[str, Any], assignments: list[str], jobs: int | None
 ) -> list[Path]:
     from serendip.cli.progress import TerminalProgress
-    from serendip.report.compare import write_comparison
+    from serendip.report.compare.page import write_comparison
     from serendip.search.compare import run_compare
     from serendip.search.compare_config import CompareConfig
     from serendip.search.config import parse_settings

@@ -31,7 +31,7 @@ def report(
     """Draw the figures and the self-contained page of a finished search (report.html), monitor (monitor.html) or study of theories (theories.html) again."""
     from serendip.report import write_report
     from serendip.report.monitor import is_monitor, write_monitor_page
-    from serendip.report.theories import is_study, write_study_page
+    from serendip.report.theories.page import is_study, write_study_page
 
     if is_study(run):
         page = write_study_page(run, published)

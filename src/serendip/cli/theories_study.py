@@ -51,7 +51,7 @@ def study(
     """
     from serendip.cli.parsing import is_settings
     from serendip.cli.progress import TerminalProgress
-    from serendip.report.theories import write_study_page
+    from serendip.report.theories.page import write_study_page
     from serendip.search.config import load_config, parse_settings
     from serendip.study.config import StudyConfig
     from serendip.study.run import run_study

@@ -96,7 +96,7 @@ def validate(
     """
     flags = locals()
     from serendip.cli.progress import TerminalProgress
-    from serendip.report.validation import write_validation_page
+    from serendip.report.validation.page import write_validation_page
     from serendip.validate.config import ValidateConfig, parse_validation
     from serendip.validate.engine import run_validations
     from serendip.validate.registry import KINDS, kind_names, load_kind

@@ -11,10 +11,11 @@ from plotly.offline import get_plotlyjs
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.report import panels, weighted_panels, words
+from serendip.report import panels, words
 from serendip.report.held import held_sentence
 from serendip.report.load import read_run
 from serendip.report.panels import Page
+from serendip.report.weighted import panels as weighted_panels
 
 __all__ = ["write_report"]
 
@@ -60,7 +61,7 @@ def _maths(text: str) -> Markup:
 
 def _render(page: Page) -> str:
     # the page of a validation uses this module
-    from serendip.report.validation import lights
+    from serendip.report.validation.page import lights
 
     run = page.run
     spectra, more_spectra = panels.spectra(page)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from serendip.errors import InputError
 from serendip.report import figures
-from serendip.report.compare_data import read_comparison
+from serendip.report.compare.data import read_comparison
 from serendip.report.figures import COLOURS, save
 from serendip.search.injection_limits import InjectionLimit, injection_limits
 from serendip.search.rundir import write_json

@@ -17,7 +17,7 @@ from serendip.events.files import atomic_write
 from serendip.report import figures, plots, words
 from serendip.report.html import _maths
 from serendip.report.panels import Panel
-from serendip.report.validation_plots import draw, interactive
+from serendip.report.validation.plots import draw, interactive
 from serendip.validate.base import Check, Validation, read_validations
 from serendip.validate.engine import read_state
 from serendip.validate.pictures import Picture

@@ -12,10 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from serendip.report import figures, plots, theory_interactive, theory_plots, theory_study_plots
+from serendip.report import figures, plots
 from serendip.report.panels import Group, Panel
-from serendip.report.theory_claims import ALL, GROUPS, best, of_kind, ti_of, titles_of
-from serendip.report.theory_plots import Saturation, SaturationCurve, saturation_curve
+from serendip.report.theories import interactive as theory_interactive
+from serendip.report.theories import plots as theory_plots
+from serendip.report.theories import study_plots as theory_study_plots
+from serendip.report.theories.claims import ALL, GROUPS, best, of_kind, ti_of, titles_of
+from serendip.report.theories.plots import Saturation, SaturationCurve, saturation_curve
 from serendip.theories.merits import ModelImprovement, SignalImprovement, TotalImprovement
 
 __all__ = ["Board", "families", "improvement", "planes", "saturation", "signals"]

@@ -10,9 +10,9 @@ import numpy as np
 
 from serendip.outliers.combine import RULES
 from serendip.outliers.registry import SCORES
-from serendip.report.theory_claims import ALL, GROUPS, best, compare, of_kind, verdict_of
-from serendip.report.theory_panels import band
-from serendip.report.theory_words import WEIGHTS, Row, mean_row, models_of
+from serendip.report.theories.claims import ALL, GROUPS, best, compare, of_kind, verdict_of
+from serendip.report.theories.panels import band
+from serendip.report.theories.words import WEIGHTS, Row, mean_row, models_of
 from serendip.report.words import number, p_text, percent
 
 __all__ = ["auc_steps", "combinations", "false_claims", "hardest", "needed", "tree", "weights_rows"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serendip.errors import InputError
 from serendip.report import figures
-from serendip.report.compare_plots import _mathtext
+from serendip.report.compare.plots import _mathtext
 from serendip.report.figures import COLOURS
 from serendip.theories.merits import (
     ModelImprovement,

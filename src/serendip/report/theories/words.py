@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serendip.report import words
-from serendip.report.theory_claims import (
+from serendip.report.theories.claims import (
     GROUPS,
     NEEDED,
     WHICH,
@@ -23,7 +23,7 @@ from serendip.report.theory_claims import (
     titles_of,
     verdict_of,
 )
-from serendip.report.theory_panels import best_names
+from serendip.report.theories.panels import best_names
 from serendip.report.words import Note, with_error
 from serendip.study.resonance.answer import INPUTS
 from serendip.wording import counted, noun

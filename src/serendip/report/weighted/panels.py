@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from serendip.events.files import atomic_write
-from serendip.report import weighted_figures, weighted_plots, words
-from serendip.report.evidence import evidence
+from serendip.report import words
 from serendip.report.load import Look, Weighted
 from serendip.report.panels import Page, Panel, slug
+from serendip.report.weighted import figures as weighted_figures
+from serendip.report.weighted import plots as weighted_plots
+from serendip.report.weighted.evidence import evidence
 
 __all__ = ["Heaviest", "WeightedLook", "weighted"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from serendip.report import plots
-from serendip.report.compare_plots import _SYMBOLS, _html
+from serendip.report.compare.plots import _SYMBOLS, _html
 from serendip.report.figures import COLOURS
-from serendip.report.theory_plots import ImprovementPlane, ModelPoint, Saturation
-from serendip.report.theory_study_plots import WAYS, FamilyTest, KindSpreads
+from serendip.report.theories.plots import ImprovementPlane, ModelPoint, Saturation
+from serendip.report.theories.study_plots import WAYS, FamilyTest, KindSpreads
 from serendip.report.words import with_error
 
 __all__ = ["FLOOR", "families", "family_scatter", "kind_spreads", "plane", "saturation"]

@@ -16,7 +16,7 @@ from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.report import figures, plots, words
 from serendip.report.html import _maths
-from serendip.report.infer_plots import (
+from serendip.report.infer.plots import (
     Lines,
     Map,
     corner,

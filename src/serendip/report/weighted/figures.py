@@ -5,9 +5,9 @@ from __future__ import annotations
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from serendip.report.evidence import Evidence
 from serendip.report.figures import COLOURS, DATA, FIT, styled_figure
 from serendip.report.load import Weights
+from serendip.report.weighted.evidence import Evidence
 
 __all__ = ["evidence_by_fold", "shade", "weight_curves"]
 

@@ -15,8 +15,10 @@ from plotly.offline import get_plotlyjs
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.report import compare_plots, compare_words, figures, plots, words
-from serendip.report.compare_data import Comparison, Costs, Picture, pictures, read_comparison
+from serendip.report import figures, plots, words
+from serendip.report.compare import plots as compare_plots
+from serendip.report.compare import words as compare_words
+from serendip.report.compare.data import Comparison, Costs, Picture, pictures, read_comparison
 from serendip.report.html import _maths
 from serendip.report.panels import Panel
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from serendip.report import figures, plots
-from serendip.report.compare_plots import _html, _mathtext
+from serendip.report.compare.plots import _html, _mathtext
 from serendip.report.figures import COLOURS
 from serendip.validate.pictures import Picture, Series
 

@@ -15,11 +15,14 @@ from plotly.offline import get_plotlyjs
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.report import theory_panels, theory_tables, theory_words, words
+from serendip.report import words
 from serendip.report.html import _maths
-from serendip.report.theory_claims import GROUPS, claims
-from serendip.report.theory_panels import Board
-from serendip.report.theory_words import Guard
+from serendip.report.theories import panels as theory_panels
+from serendip.report.theories import tables as theory_tables
+from serendip.report.theories import words as theory_words
+from serendip.report.theories.claims import GROUPS, claims
+from serendip.report.theories.panels import Board
+from serendip.report.theories.words import Guard
 from serendip.study.config import QUESTIONS
 from serendip.study.resonance.answer import INPUTS
 from serendip.study.run import read_results

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from serendip.report import plots
-from serendip.report.evidence import Evidence
 from serendip.report.figures import COLOURS, DATA, FIT
 from serendip.report.load import Weights
-from serendip.report.weighted_figures import shade
+from serendip.report.weighted.evidence import Evidence
+from serendip.report.weighted.figures import shade
 
 __all__ = ["evidence_by_fold", "weight_curves"]
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from serendip.errors import InputError
 from serendip.report import figures
 from serendip.report.figures import COLOURS
-from serendip.report.theory_plots import _log_above_zero
+from serendip.report.theories.plots import _log_above_zero
 
 __all__ = [
     "WAYS",

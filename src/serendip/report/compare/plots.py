@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from serendip.report import figures, plots
-from serendip.report.compare_data import Band, Costs, Picture
+from serendip.report.compare.data import Band, Costs, Picture
 from serendip.report.figures import COLOURS
 
 __all__ = ["draw", "draw_costs", "interactive", "interactive_costs"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serendip.report.compare_data import Comparison, FiveSigma, Spread, SummaryRow
+from serendip.report.compare.data import Comparison, FiveSigma, Spread, SummaryRow
 from serendip.report.words import VISIBLE_CLOSURE, Note, interval, number, percent
 
 __all__ = ["CLAIMS", "cautions", "claims", "injected", "markdown", "stressed", "table", "winners"]

@@ -1,0 +1,1 @@
+"""The page of a study of mixtures of theories: claims, tables, pictures and words."""
