@@ -26,8 +26,7 @@ from serendip.cli.parsing import assign_option
 from serendip.events.events import Events, Window
 from serendip.events.read import read
 from serendip.search.config import parse_settings
-from serendip.search.infer import run_infer
-from serendip.search.infer_config import InferConfig
+from serendip.search.infer import InferConfig, run_infer
 from serendip.search.injection import inject
 from serendip.statistics.pvalues import binomial_interval
 

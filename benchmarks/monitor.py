@@ -24,8 +24,7 @@ from weighted_search import CASES, RANGE, WINDOW, Score, falling
 
 from serendip.search.config import parse_config, parse_settings
 from serendip.search.engine import run_search
-from serendip.search.monitor import run_monitor
-from serendip.search.monitor_config import MonitorConfig
+from serendip.search.monitor import MonitorConfig, run_monitor
 from serendip.statistics.eprocess import HORIZONS, anytime_log_p, average_log_e, densities, period_evidence
 from serendip.statistics.fit import fit_spectrum
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges

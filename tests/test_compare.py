@@ -22,9 +22,9 @@ from serendip.methods.cwola import Cwola
 from serendip.report.compare.data import pictures, read_comparison
 from serendip.report.compare.page import write_comparison
 from serendip.report.compare.words import markdown
-from serendip.search.compare import run_compare
-from serendip.search.compare_config import CompareConfig, LeftOut, choose_methods, method_names
-from serendip.search.compare_summary import five_sigma, summary
+from serendip.search.compare import CompareConfig, LeftOut, choose_methods, method_names, run_compare
+from serendip.search.compare.stress import stress
+from serendip.search.compare.summary import five_sigma, summary
 from serendip.search.config import parse_settings
 from serendip.search.injection import inject, look_at
 from serendip.search.merits import (
@@ -36,7 +36,6 @@ from serendip.search.merits import (
     template_auc,
 )
 from serendip.search.rundir import TaskResult
-from serendip.search.stress import stress
 
 WINDOW = Window(3300.0, 3700.0)
 METHODS = ("cwola", "cathode", "lacathode", "supervised")
@@ -571,7 +570,7 @@ def test_a_measurement_that_fails_leaves_the_others(
             raise InputError("the fit does not converge")
         return merits(config, events, result, **options)
 
-    monkeypatch.setattr("serendip.search.compare.merits", fail_once)
+    monkeypatch.setattr("serendip.search.compare.run.merits", fail_once)
     settings = config(table, method=["cwola", "supervised"], injections=[120])
     found = run_compare(settings, tmp_path / "run", jobs=1, progress=Steps())
     assert [(e["method"], e["repeat"]) for e in found["entries"]] == [
@@ -593,7 +592,7 @@ def test_a_measurement_that_fails_leaves_the_others(
     def fail(*args: Any, **options: Any) -> dict[str, Any]:
         raise InputError("the fit does not converge")
 
-    monkeypatch.setattr("serendip.search.compare.merits", fail)
+    monkeypatch.setattr("serendip.search.compare.run.merits", fail)
     alone = config(table, method=["cwola"], injections=[120], working_points=[0.1])
     with pytest.raises(InputError, match="no method can be compared: repeat 1 cannot be measured: the fit"):
         run_compare(alone, tmp_path / "run", jobs=1, progress=Steps())

@@ -20,13 +20,13 @@ from serendip.methods.gbi import Background, half_samples, learn_signals, log_ra
 from serendip.methods.ranode import RanodeConfig
 from serendip.methods.signal.family import FamilyConfig, SignalFamily, parameter_grid
 from serendip.report.infer.page import summary, write_infer_report
-from serendip.search import infer, infer_session
 from serendip.search.config import parse_settings
 from serendip.search.engine import read_events
 from serendip.search.folds import event_folds
-from serendip.search.infer import run_infer
-from serendip.search.infer_config import InferConfig
-from serendip.search.infer_results import retrained, scanned
+from serendip.search.infer import InferConfig, run_infer
+from serendip.search.infer import run as infer
+from serendip.search.infer import session as infer_session
+from serendip.search.infer.results import retrained, scanned
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import fit_inclusive
 from serendip.statistics.mixture import MixtureLikelihood

@@ -22,9 +22,8 @@ from serendip.report.monitor import evidence_text, write_monitor_page
 from serendip.search.config import parse_settings
 from serendip.search.folds import tie_breaker
 from serendip.search.measure import prepare_window
-from serendip.search.monitor import run_monitor
-from serendip.search.monitor_config import MonitorConfig
-from serendip.search.periods import read_period, stored_periods, training_sets
+from serendip.search.monitor import MonitorConfig, run_monitor
+from serendip.search.monitor.periods import read_period, stored_periods, training_sets
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.eprocess import HORIZONS, densities, make_transfer, period_evidence
 from serendip.statistics.weighting import score_ranks
@@ -125,7 +124,7 @@ def test_evidence_is_the_product_over_periods_of_models_of_the_past(whole: Path,
 
 def test_a_period_is_scored_by_models_that_saw_only_the_past(files: list[Path]) -> None:
     periods = [read_period(config(file), str(file)) for file in files[:2]]
-    from serendip.search.periods import together
+    from serendip.search.monitor.periods import together
 
     events = together(periods)
     start = len(periods[0].events)

@@ -24,7 +24,7 @@ from serendip.report.exports.hepdata import export_hepdata
 from serendip.report.exports.likelihood import look_models
 from serendip.report.html import write_report
 from serendip.report.load import read_run
-from serendip.search.compare_summary import _quantities
+from serendip.search.compare.summary import _quantities
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.folds import event_folds

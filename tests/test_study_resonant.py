@@ -10,7 +10,7 @@ from scipy.stats import norm, poisson, spearmanr
 from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
-from serendip.search.compare_config import CompareConfig
+from serendip.search.compare import CompareConfig
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
 from serendip.study.resonance.looks import added_excess, cut_entries
 from serendip.study.resonance.question import ResonantConfig, resonant_question

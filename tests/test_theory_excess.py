@@ -331,7 +331,7 @@ def trained(tmp_path_factory) -> Path:
 def command(capsys, *arguments) -> str:
     import typer
 
-    from serendip.cli.theories_excess import excess as function
+    from serendip.cli.theories.excess import excess as function
 
     app = typer.Typer()
     app.command()(function)

@@ -100,8 +100,7 @@ def compare(
     flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare.page import print_table, write_comparison
-    from serendip.search.compare import run_compare
-    from serendip.search.compare_config import CompareConfig, choose_methods, method_names
+    from serendip.search.compare import CompareConfig, choose_methods, method_names, run_compare
     from serendip.search.config import parse_settings
 
     settings = gather_settings(file, flags | {"method": methods, "correlate": None}, CompareConfig, set_)

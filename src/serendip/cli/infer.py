@@ -94,8 +94,7 @@ def infer(
     from serendip.cli.progress import TerminalProgress
     from serendip.report.infer.page import summary, write_infer_report
     from serendip.search.config import parse_settings
-    from serendip.search.infer import run_infer
-    from serendip.search.infer_config import InferConfig
+    from serendip.search.infer import InferConfig, run_infer
 
     settings = gather_settings(file, flags, InferConfig, set_)
     config = parse_settings(InferConfig, settings, settings_name(file, "infer"))

@@ -231,8 +231,7 @@ def _ladders(
 ) -> list[Path]:
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare.page import write_comparison
-    from serendip.search.compare import run_compare
-    from serendip.search.compare_config import CompareConfig
+    from serendip.search.compare import CompareConfig, run_compare
     from serendip.search.config import parse_settings
     from serendip.search.signal_points import ID, LABEL, MASS
 

@@ -74,7 +74,7 @@ def _register() -> None:
     from serendip.cli.score import score
     from serendip.cli.search import search
     from serendip.cli.simulate import app as simulate
-    from serendip.cli.theories import app as theories
+    from serendip.cli.theories.app import app as theories
     from serendip.cli.tune import tune
     from serendip.cli.validate import validate
 

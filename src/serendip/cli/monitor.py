@@ -89,8 +89,7 @@ def monitor(
     from serendip.cli.progress import TerminalProgress
     from serendip.report.monitor import summary, write_monitor_page
     from serendip.search.config import parse_settings
-    from serendip.search.monitor import run_monitor
-    from serendip.search.monitor_config import MonitorConfig
+    from serendip.search.monitor import MonitorConfig, run_monitor
 
     settings = gather_settings(file, flags, MonitorConfig, set_)
     config = parse_settings(MonitorConfig, settings, settings_name(file, "monitor"))

@@ -1,6 +1,6 @@
 r"""More and more signal is injected, and what is found is compared with it.
 
-The ladder is a comparison of one configuration (:func:`serendip.search.compare.run_compare`): labelled background with a
+The ladder is a comparison of one configuration (:func:`serendip.search.compare.run.run_compare`): labelled background with a
 random part of the labelled signal, several repeats each, trained anew every time. Two curves come out of it.
 
 * Significance out against significance in, :math:`S/\sqrt{B}` of the window before any cut.
@@ -22,8 +22,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from scipy import stats
 
 from serendip.errors import InputError
-from serendip.search.compare import run_compare
-from serendip.search.compare_config import CompareConfig
+from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress
 from serendip.statistics.pvalues import asimov_z

@@ -60,7 +60,7 @@ class Spread(_Record):
 
 
 class SummaryRow(_Record):
-    """One method at one injection; the names of the values are those of :func:`serendip.search.compare_summary.summary`."""
+    """One method at one injection; the names of the values are those of :func:`serendip.search.compare.summary.summary`."""
 
     method: str
     injection: int

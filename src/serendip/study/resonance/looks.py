@@ -14,7 +14,7 @@ from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
 from serendip.methods.figures_of_merit import SicPoint, max_sic, sic_at, sic_curve
 from serendip.methods.registry import get_method
-from serendip.search.compare_config import CompareConfig
+from serendip.search.compare import CompareConfig
 from serendip.search.engine import read_events
 from serendip.search.folds import background_efficiency, event_folds, tie_breaker
 from serendip.search.injection import inject

@@ -18,8 +18,7 @@ import numpy as np
 
 import serendip
 from serendip.errors import InputError
-from serendip.search.compare import run_compare
-from serendip.search.compare_config import CompareConfig
+from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.engine import Progress, _Silent
 from serendip.search.rundir import write_json
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows

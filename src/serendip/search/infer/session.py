@@ -19,7 +19,7 @@ from serendip.methods.gbi import Background, SignalModel, half_samples, log_rati
 from serendip.methods.ranode import Ranode
 from serendip.search.engine import Progress
 from serendip.search.folds import event_folds
-from serendip.search.infer_config import InferConfig
+from serendip.search.infer.config import InferConfig
 from serendip.search.measure import WindowFit
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.functions import get_family

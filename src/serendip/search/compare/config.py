@@ -36,7 +36,7 @@ class CompareConfig(SearchConfig):
     min_background
         Background events in the window that a quoted SIC leaves at least; the default is more than 25.
     correlate
-        Features to which the mass is added, with the coefficient of each (:func:`serendip.search.stress.stress`).
+        Features to which the mass is added, with the coefficient of each (:func:`serendip.search.compare.stress.stress`).
     noise
         Number of noise features to add.
     """

@@ -1,4 +1,4 @@
-"""``serendip theories``: mixtures of theories on samples in the Dark Machines format."""
+"""``serendip theories audit``: what separates two samples by construction."""
 
 from __future__ import annotations
 
@@ -8,27 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.theories_excess import excess
-from serendip.cli.theories_study import study
-from serendip.cli.theories_train import evaluate, simulate, train
 from serendip.errors import CheckFailedError
 
-__all__ = ["app"]
-
-app = typer.Typer(no_args_is_help=True)
-app.command()(simulate)
-app.command()(train)
-app.command()(evaluate)
-app.command()(study)
-app.command()(excess)
+__all__ = ["audit"]
 
 
-@app.callback()
-def _root() -> None:
-    """Samples of many theories against the Standard Model, in the Dark Machines format."""
-
-
-@app.command()
 def audit(
     background: Annotated[
         Path, typer.Argument(help="Background: CSV of the Dark Machines format, or Parquet.")

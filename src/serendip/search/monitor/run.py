@@ -24,8 +24,8 @@ from serendip.search.engine import Progress, _Silent, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
 from serendip.search.folds import tie_breaker
 from serendip.search.measure import WindowFit, prepare_window
-from serendip.search.monitor_config import MonitorConfig
-from serendip.search.periods import (
+from serendip.search.monitor.config import MonitorConfig
+from serendip.search.monitor.periods import (
     Period,
     PeriodTask,
     check_new,

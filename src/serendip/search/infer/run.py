@@ -27,9 +27,9 @@ from serendip.methods.signal.family import SignalFamily, parameter_grid
 from serendip.search.engine import Progress, _Silent, read_events
 from serendip.search.executor import available_cores
 from serendip.search.folds import cross_training_plan
-from serendip.search.infer_config import InferConfig
-from serendip.search.infer_results import Arrays, family_results, retrained, scanned, strength, toy_summary
-from serendip.search.infer_session import DRAWN, Session
+from serendip.search.infer.config import InferConfig
+from serendip.search.infer.results import Arrays, family_results, retrained, scanned, strength, toy_summary
+from serendip.search.infer.session import DRAWN, Session
 from serendip.search.measure import prepare_window
 from serendip.search.models import fingerprints
 from serendip.search.rundir import RunDirectory, write_json

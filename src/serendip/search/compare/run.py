@@ -26,8 +26,9 @@ from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.methods.registry import get_method
-from serendip.search.compare_config import CompareConfig, LeftOut, check_folder, open_folder
-from serendip.search.compare_summary import five_sigma, summary
+from serendip.search.compare.config import CompareConfig, LeftOut, check_folder, open_folder
+from serendip.search.compare.stress import stress
+from serendip.search.compare.summary import five_sigma, summary
 from serendip.search.config import SearchConfig
 from serendip.search.engine import Progress, _Silent, plan_training, read_events, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
@@ -37,7 +38,6 @@ from serendip.search.measure import prepare_window
 from serendip.search.merits import merits
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.sight import dead_looks, warn_of_dead_looks
-from serendip.search.stress import stress
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
 __all__ = ["run_compare"]

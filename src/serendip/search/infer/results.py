@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.stats import chi2
 
-from serendip.search.infer_config import InferConfig
+from serendip.search.infer.config import InferConfig
 from serendip.statistics.mixture import MixtureLikelihood, upper_limit
 from serendip.statistics.mixture_toys import BANDS, Templates, global_p, neyman
 from serendip.statistics.pvalues import binomial_interval, toy_p_value, z_value

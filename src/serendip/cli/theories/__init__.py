@@ -1,0 +1,1 @@
+"""``serendip theories``: mixtures of theories on samples in the Dark Machines format."""

@@ -1,0 +1,25 @@
+"""The commands of ``serendip theories``."""
+
+from __future__ import annotations
+
+import typer
+
+from serendip.cli.theories.audit import audit
+from serendip.cli.theories.excess import excess
+from serendip.cli.theories.study import study
+from serendip.cli.theories.train import evaluate, simulate, train
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+app.command()(simulate)
+app.command()(train)
+app.command()(evaluate)
+app.command()(study)
+app.command()(excess)
+app.command()(audit)
+
+
+@app.callback()
+def _root() -> None:
+    """Samples of many theories against the Standard Model, in the Dark Machines format."""
