@@ -35,8 +35,9 @@ from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.executor import available_cores
-from serendip.search.folds import assign_folds, background_efficiency, cross_training_plan, tie_breaker
+from serendip.search.folds import assign_folds, cross_training_plan, tie_breaker
 from serendip.search.task import two_sample_auc
+from serendip.statistics.ranks import cut_efficiency
 
 WINDOW = Window(3300.0, 3700.0)
 PAPER = {
@@ -98,7 +99,7 @@ def one_window(table: Path, kind: str, options: dict[str, Any], seed: int, folds
 
     clock("scoring", score_all)
     ties = tie_breaker(events.ids, seed)
-    efficiency = background_efficiency(scores, fold, outside, events.weights, ties)
+    efficiency = cut_efficiency(scores, fold, outside, events.weights, ties)
     inside = ~outside
     curve = sic_curve(events.labels[inside], -efficiency[inside])
     best, loose = max_sic(curve), sic_at(curve, 1e-2)

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip import Events, Window, read
-from serendip.methods.figures_of_merit import background_efficiency, max_sic, sic_at, sic_curve
+from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
 from serendip.methods.registry import get_method
+from serendip.statistics.ranks import fraction_kept
 
 WINDOW = Window(3300.0, 3700.0)
 STRIPS = Window(3100.0, 3900.0)
@@ -51,7 +52,7 @@ def held_out(fitted: Any, events: Events, fold: NDArray[np.int64]) -> dict[str, 
         rows = inside & (fold == k)
         raw[rows] = fitted.score(events.select(rows), k)
         background = raw[rows & ~truth]
-        pooled[rows] = -np.log(background_efficiency(raw[rows], background))
+        pooled[rows] = -np.log(fraction_kept(raw[rows], background))
         threshold = np.quantile(fitted.score(events.select(strips & (fold == k)), k), 0.99)
         passed, expected = passed + int((background >= threshold).sum()), expected + 0.01 * len(background)
     figures = {"passed / expected": passed / expected}

@@ -24,8 +24,9 @@ from serendip.events.events import Window
 from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.looks import LookResult, analyse_look, fit_inclusive, make_edges
 from serendip.statistics.orders import combine_orders, fold_positions
+from serendip.statistics.ranks import leave_one_out_rank
 from serendip.statistics.trials import global_p_value
-from serendip.statistics.weighting import ratio_weights, score_ranks, signal_scale
+from serendip.statistics.weighting import ratio_weights, signal_scale
 
 FOLDS, EVENTS, POINTS = 5, 15_000, (0.03, 0.01)
 LOW, HIGH, POWER = 2200.0, 9000.0, 6.0
@@ -55,7 +56,7 @@ def weighted_experiment(toys: int, seed: int) -> tuple[float, float, float]:
             orders = []
             for place in places:
                 score = np.sqrt(0.5) * shared + np.sqrt(0.5) * rng.standard_normal(n)
-                rank = score_ranks(score, fold, side, np.ones(n), ties)
+                rank = leave_one_out_rank(score, fold, side, np.ones(n), ties)
                 ranked = np.where(used, ratio_weights(rank, place[fold], FOLDS, a), 0.0)
                 orders.append(
                     analyse_look(

@@ -29,7 +29,8 @@ from serendip.statistics.eprocess import HORIZONS, anytime_log_p, average_log_e,
 from serendip.statistics.fit import fit_spectrum
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
 from serendip.statistics.pvalues import binomial_interval, z_value
-from serendip.statistics.weighting import ratio_weights, score_ranks, signal_scale
+from serendip.statistics.ranks import leave_one_out_rank
+from serendip.statistics.weighting import ratio_weights, signal_scale
 
 LEVELS = (0.05, 0.01, 0.001)
 FOLDS = 10
@@ -72,7 +73,7 @@ class Stream:
             ratio = inclusive.expected[inclusive.mask].sum() / n_side
             ones = np.ones(len(m))
             ties = self.rng.integers(0, 2**63, len(m)).astype(np.uint64)
-            rank = score_ranks(score, np.zeros(len(m), dtype=int), beside, ones, ties)
+            rank = leave_one_out_rank(score, np.zeros(len(m), dtype=int), beside, ones, ties)
             rho = densities(rank, self.side, self.first, n_side, ratio)
             found = period_evidence(m, ones, None, rho, WINDOW, inclusive, self.lack)
             self.lack = found.lack if self.lack is None else self.lack + found.lack
@@ -92,7 +93,7 @@ class Stream:
         ones, side = np.ones(len(m)), ~WINDOW.contains(m)
         inclusive = fit_inclusive(m, WINDOW, EDGES, self.given.function)
         ties = self.rng.integers(0, 2**63, len(m)).astype(np.uint64)
-        rank = score_ranks(np.where(fold > 0, score, np.nan), fold, side, ones, ties)
+        rank = leave_one_out_rank(np.where(fold > 0, score, np.nan), fold, side, ones, ties)
         scale = signal_scale(inclusive.expected[inclusive.mask].sum(), FOLDS, side.sum() / FOLDS)
         ranked = ratio_weights(rank, fold, FOLDS, scale)
         look = analyse_look(

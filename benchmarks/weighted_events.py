@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.search.folds import assign_folds, background_efficiency, tie_breaker
+from serendip.search.folds import assign_folds, tie_breaker
 from serendip.statistics.bump import bump_hunt
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import analyse_look, fit_inclusive, fit_range, make_edges
+from serendip.statistics.ranks import cut_efficiency
 
 Array = NDArray[np.float64]
 
@@ -112,7 +113,7 @@ def experiment(case: Case, statistic: str, rng: np.random.Generator) -> tuple[fl
     m, score, fold, ids = m[use], score[use], fold[use], ids[use]
     w = np.ones(len(m)) if weights is None else weights[use]
     own = None if groups is None else groups[use]
-    efficiency = background_efficiency(score, fold, ~WINDOW.contains(m), w, tie_breaker(ids, seed), own)
+    efficiency = cut_efficiency(score, fold, ~WINDOW.contains(m), w, tie_breaker(ids, seed), own)
     look = analyse_look(
         m, fold, efficiency <= 0.01, WINDOW, edges, inclusive, n_folds=5, weights=None if weights is None else w, groups=own
     )  # fmt: skip

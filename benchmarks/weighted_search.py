@@ -25,7 +25,8 @@ from serendip.search.injection_limits import selected_limit
 from serendip.statistics.compound import CompoundTail
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
 from serendip.statistics.pvalues import binomial_interval, z_value
-from serendip.statistics.weighting import LOOSEST_RANK, ratio_weights, score_ranks, signal_scale
+from serendip.statistics.ranks import leave_one_out_rank
+from serendip.statistics.weighting import LOOSEST_RANK, ratio_weights, signal_scale
 
 WINDOW, RANGE = Window(3300.0, 3700.0), (2640.0, 5920.0)
 LEVELS = (0.05, 0.01, 0.003, 1e-3, 1e-4)
@@ -93,7 +94,7 @@ def one(
     inclusive = fit_inclusive(m, WINDOW, edges, function, weights=weights)
     value = np.where(position > 0, score(rng, m, position), np.nan)
     side = ~WINDOW.contains(m)
-    rank = score_ranks(value, position, side, w, rng.integers(0, 2**63, len(m)).astype(np.uint64))
+    rank = leave_one_out_rank(value, position, side, w, rng.integers(0, 2**63, len(m)).astype(np.uint64))
     bins = inclusive.window(*np.searchsorted(edges, [WINDOW.low, WINDOW.high]))[0]
     effective = w[side].sum() ** 2 / (w[side] ** 2).sum()
     scale = signal_scale(bins * w[side].sum() / (w[side] ** 2).sum(), folds, effective / folds)

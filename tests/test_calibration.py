@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from serendip.events.events import Window
-from serendip.search.folds import background_efficiency, tie_breaker
+from serendip.search.folds import tie_breaker
 from serendip.statistics.functions import efficiency_family, get_family
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges, window_bins
 from serendip.statistics.many import fit_many
 from serendip.statistics.pvalues import count_p_value
+from serendip.statistics.ranks import cut_efficiency
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ def chain(point, dependence, weighted, n_toys, seed, n_events=30_000):
         score = rng.normal(size=len(mass)) + dependence(np.log(mass / 3500.0), fold)
         weights = rng.exponential(size=len(mass)) if weighted else np.ones(len(mass))
         ties = tie_breaker(np.arange(len(mass)), seed)
-        selected = background_efficiency(score, fold, ~WINDOW.contains(mass), weights, ties) <= point
+        selected = cut_efficiency(score, fold, ~WINDOW.contains(mass), weights, ties) <= point
         inclusive = fit_inclusive(mass, WINDOW, EDGES, "dijet", weights=weights)
         for name, values in p.items():
             look = analyse_look(

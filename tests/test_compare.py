@@ -32,10 +32,10 @@ from serendip.search.merits import (
     best_trained,
     mass_shape,
     merits,
-    pooled_efficiency,
     template_auc,
 )
 from serendip.search.rundir import TaskResult
+from serendip.statistics.ranks import pooled_efficiency
 
 WINDOW = Window(3300.0, 3700.0)
 METHODS = ("cwola", "cathode", "lacathode", "supervised")

@@ -20,7 +20,7 @@ from serendip.statistics.eprocess import (
 )
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.looks import fit_inclusive, make_edges
-from serendip.statistics.weighting import score_ranks
+from serendip.statistics.ranks import leave_one_out_rank
 
 WINDOW, RANGE = Window(3300.0, 3700.0), (2640.0, 5920.0)
 
@@ -45,7 +45,7 @@ def period(rng, n, efficiency=None, signal=0):
     score[len(m) - signal :] += 2.0
     side = ~WINDOW.contains(m)
     ties = rng.integers(0, 2**63, len(m)).astype(np.uint64)
-    return m, score_ranks(score, np.zeros(len(m), dtype=int), side, np.ones(len(m)), ties)
+    return m, leave_one_out_rank(score, np.zeros(len(m), dtype=int), side, np.ones(len(m)), ties)
 
 
 def evidence(m, density, inclusive, weights=None, groups=None, lack=None):

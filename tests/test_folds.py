@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serendip.search.folds import assign_folds, background_efficiency, cross_training_plan, tie_breaker
+from serendip.search.folds import assign_folds, cross_training_plan, tie_breaker
+from serendip.statistics.ranks import cut_efficiency
 
 
 def test_folds_are_a_hash_of_id_and_seed() -> None:
@@ -59,7 +60,7 @@ def test_the_cut_keeps_the_same_fraction_of_sideband_and_window(weighting: str) 
             "exponential": rng.exponential(size=n),
             "a few heavy": np.where(rng.random(n) < 0.05, 10.0, 1.0),
         }[weighting]
-        efficiency = background_efficiency(score, np.zeros(n, int), sideband, weights, TIES[:n])
+        efficiency = cut_efficiency(score, np.zeros(n, int), sideband, weights, TIES[:n])
         selected = efficiency <= 0.00401
         inside.append(weights[selected & ~sideband].sum())
         outside.append(weights[selected & sideband].sum())
@@ -74,11 +75,11 @@ def test_efficiency_is_taken_within_the_fold_and_with_weights() -> None:
     fold = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])
     sideband = np.array([1, 1, 1, 0, 1, 1, 1, 0, 1], bool)
     weights = np.array([1, 1, 2, 1, 1, 1, 2, 1, 1.0])
-    efficiency = background_efficiency(score, fold, sideband, weights, TIES[:9])
+    efficiency = cut_efficiency(score, fold, sideband, weights, TIES[:9])
     assert efficiency[:4] == pytest.approx([1.0, 0.75, 0.25, 0.75])
     assert efficiency[4:8] == pytest.approx(efficiency[:4])
     assert np.isnan(efficiency[8])
-    without = background_efficiency(score, fold, sideband, weights * (fold != 1), TIES[:9])
+    without = cut_efficiency(score, fold, sideband, weights * (fold != 1), TIES[:9])
     assert np.isnan(without[4:8]).all()
 
 
@@ -86,15 +87,13 @@ def test_tied_scores_are_cut_at_the_working_point_and_alike_on_both_sides() -> N
     n = 4000
     score = np.random.default_rng(3).integers(0, 3, n).astype(float)
     sideband = np.arange(n) % 2 == 0
-    efficiency = background_efficiency(score, np.zeros(n, int), sideband, np.ones(n), TIES)
+    efficiency = cut_efficiency(score, np.zeros(n, int), sideband, np.ones(n), TIES)
     selected = efficiency <= 0.0501
     assert selected[sideband].sum() == 100
     assert abs(selected[~sideband].sum() - 100) < 4 * np.sqrt(200)
     assert np.all(score[selected] == 2)
     shuffled = np.random.default_rng(4).permutation(n)
-    again = background_efficiency(
-        score[shuffled], np.zeros(n, int), sideband[shuffled], np.ones(n), TIES[shuffled]
-    )
+    again = cut_efficiency(score[shuffled], np.zeros(n, int), sideband[shuffled], np.ones(n), TIES[shuffled])
     assert np.array_equal(again, efficiency[shuffled])
     assert not np.array_equal(tie_breaker(np.arange(n), seed=2), TIES)
 
@@ -109,7 +108,7 @@ def test_groups_keep_the_same_fraction_of_sideband_and_window(smearing: float) -
         sideband = np.repeat(rng.random(600) < 0.5, 4)
         score = rng.normal(size=600)[groups] + smearing * rng.normal(size=2400)
         ties = rng.integers(0, 1 << 62, 2400).astype(np.uint64)
-        efficiency = background_efficiency(
+        efficiency = cut_efficiency(
             score, np.zeros(2400, dtype=np.int64), sideband, np.ones(2400), ties, groups
         )
         chosen = efficiency <= 0.035
@@ -128,8 +127,8 @@ def test_groups_of_one_change_nothing() -> None:
     rng = np.random.default_rng(12)
     score, fold, sideband = rng.normal(size=500), rng.integers(0, 3, 500), rng.random(500) < 0.6
     weights, ties = rng.exponential(size=500), rng.integers(0, 1 << 62, 500).astype(np.uint64)
-    alone = background_efficiency(score, fold, sideband, weights, ties)
-    grouped = background_efficiency(score, fold, sideband, weights, ties, rng.permutation(500))
+    alone = cut_efficiency(score, fold, sideband, weights, ties)
+    grouped = cut_efficiency(score, fold, sideband, weights, ties, rng.permutation(500))
     assert grouped == pytest.approx(alone, rel=1e-12, nan_ok=True)
 
 

@@ -15,7 +15,6 @@ from serendip.methods import registry
 from serendip.methods.base import Method, MethodConfig
 from serendip.methods.cwola import Cwola, CwolaConfig
 from serendip.methods.figures_of_merit import (
-    background_efficiency,
     max_sic,
     sic_at,
     sic_curve,
@@ -25,6 +24,7 @@ from serendip.methods.idealised import Idealised, IdealisedConfig
 from serendip.methods.registry import available, get_method
 from serendip.methods.supervised import Supervised, SupervisedConfig
 from serendip.statistics.pvalues import asimov_z
+from serendip.statistics.ranks import fraction_kept
 
 WINDOW = Window(3300.0, 3700.0)
 
@@ -420,7 +420,7 @@ def test_sic_refuses_what_it_cannot_use():
 
 
 def test_background_efficiency_counts_the_reference_above():
-    np.testing.assert_allclose(background_efficiency([0.5, 2.0, 9.0], [1, 2, 3]), [1.0, 3 / 4, 1 / 4])
+    np.testing.assert_allclose(fraction_kept([0.5, 2.0, 9.0], [1, 2, 3]), [1.0, 3 / 4, 1 / 4])
 
 
 def test_a_method_without_a_score_cannot_be_made():

@@ -26,7 +26,7 @@ from serendip.search.monitor import MonitorConfig, run_monitor
 from serendip.search.monitor.periods import read_period, stored_periods, training_sets
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.eprocess import HORIZONS, densities, make_transfer, period_evidence
-from serendip.statistics.weighting import score_ranks
+from serendip.statistics.ranks import leave_one_out_rank
 
 SIZE = 3000
 
@@ -93,7 +93,7 @@ def test_evidence_is_the_product_over_periods_of_models_of_the_past(whole: Path,
         if t:
             score = RunDirectory(whole).read_task(keys[t - 1]["key"]).scores
             assert len(score) == len(events)
-            rank = score_ranks(
+            rank = leave_one_out_rank(
                 score,
                 np.zeros(len(events), int),
                 side,

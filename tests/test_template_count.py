@@ -23,12 +23,12 @@ from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.looks import LookResult, fit_inclusive, make_edges
 from serendip.statistics.pvalues import count_p_value
+from serendip.statistics.ranks import randomised_efficiency
 from serendip.statistics.template_count import (
     GRID,
     TemplateCurves,
     count_look,
     selected_fraction,
-    template_efficiency,
     template_errors,
 )
 from serendip.statistics.trials import draw_looks, global_p_value
@@ -138,15 +138,15 @@ def flat_spectrum(seed: int = 1) -> tuple[np.ndarray, SpectrumFit]:
 def test_template_efficiency_is_uniform_for_the_template():
     rng = np.random.default_rng(1)
     template, events = np.round(rng.normal(size=(2, 20_000)), 1)
-    efficiency = template_efficiency(events, rng.random(20_000), template[:5000])
+    efficiency = randomised_efficiency(events, rng.random(20_000), template[:5000])
     assert stats.kstest(efficiency, "uniform").pvalue > 1e-3
     # few drawn events: 30 of them, thousands of templates
     passed = [
-        np.mean(template_efficiency(rng.normal(size=50), rng.random(50), rng.normal(size=30)) <= 0.05)
+        np.mean(randomised_efficiency(rng.normal(size=50), rng.random(50), rng.normal(size=30)) <= 0.05)
         for _ in range(2000)
     ]
     assert np.mean(passed) == pytest.approx(0.05, abs=4 * np.std(passed) / np.sqrt(2000))
-    assert template_efficiency(
+    assert randomised_efficiency(
         np.array([2.0, -1.0]), np.array([1.0, 1.0]), np.array([0.0, 1.0])
     ).tolist() == [
         0.0,
@@ -159,7 +159,7 @@ def test_selected_fraction_is_the_mean_over_ranks():
     score, template = np.round(rng.normal(0.5, 1, 400), 1), np.round(rng.normal(size=300), 1)
     weights = rng.random(400)
     order = (np.arange(300) + 0.5) / 300
-    efficiency = template_efficiency(np.repeat(score, 300), np.tile(order, 400), template)
+    efficiency = randomised_efficiency(np.repeat(score, 300), np.tile(order, 400), template)
     for i in (0, 5, 13, 20):
         expected = np.average(efficiency <= GRID[i], weights=np.repeat(weights, 300))
         assert selected_fraction(score, template, weights)[i] == pytest.approx(expected, abs=2e-3)

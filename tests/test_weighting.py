@@ -12,7 +12,8 @@ from serendip.search.folds import cross_training_plan
 from serendip.statistics.combination import cauchy_log_p
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
 from serendip.statistics.orders import combine_orders, fold_positions
-from serendip.statistics.weighting import law_in_window, ratio_weights, score_ranks, signal_scale
+from serendip.statistics.ranks import leave_one_out_rank
+from serendip.statistics.weighting import law_in_window, ratio_weights, signal_scale
 
 WINDOW, RANGE = Window(3300.0, 3700.0), (2640.0, 5920.0)
 FOLDS = 10
@@ -30,7 +31,7 @@ def ties(n: int, rng: np.random.Generator) -> np.ndarray:
 def ranks(score, fold, side, weights=None, groups=None, rng=None):
     rng = np.random.default_rng(0) if rng is None else rng
     w = np.ones(len(score)) if weights is None else weights
-    return score_ranks(score, fold, side, w, ties(len(score), rng), groups)
+    return leave_one_out_rank(score, fold, side, w, ties(len(score), rng), groups)
 
 
 def test_ranks_leave_the_event_out():

@@ -24,7 +24,6 @@ __all__ = [
     "SicCurve",
     "SicPoint",
     "argos",
-    "background_efficiency",
     "max_sic",
     "sic_at",
     "sic_curve",
@@ -188,17 +187,6 @@ def smallest_strength(
         strength = asimov_signal(z, behind) * weight / (curve.eps_s * np.sqrt(total))
     best = int(np.argmin(strength))
     return float(strength[best]), _point(curve, best)
-
-
-def background_efficiency(scores: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
-    """Return the fraction of reference scores at or above each score, shape ``(n,)``.
-
-    Scores of models that were trained on different splits can be pooled after this: ``-log`` of it is higher
-    for more signal-like events. The event itself is counted, so the value is never 0.
-    """
-    ordered = np.sort(np.asarray(reference, dtype=np.float64))
-    above = len(ordered) - np.searchsorted(ordered, np.asarray(scores, dtype=np.float64), side="left")
-    return np.asarray((above + 1) / (len(ordered) + 1))
 
 
 def _point(curve: SicCurve, row: int) -> SicPoint:

@@ -30,6 +30,7 @@ from sklearn.base import clone
 
 from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
 from serendip.outliers.inputs import DataError, require_at_least, require_choice, require_finite
+from serendip.statistics.ranks import share_below
 
 __all__ = ["RULES", "CombinedScore", "RankMap", "combine_ranks", "flow_and_svdd"]
 
@@ -47,15 +48,14 @@ class RankMap:
     ----------
     values
         The different background scores, rising, shape ``(k,)``.
-    below, at
-        Part of the background weight below and at each of them, shape ``(k,)``.
+    at
+        Part of the background weight at each of them, shape ``(k,)``.
     events
         Effective number of background events, :math:`(\sum w)^2 / \sum w^2`. Ranks are not finer than its inverse: events
         above all of the background have rank 1 together.
     """
 
     values: Array
-    below: Array
     at: Array
     events: float
 
@@ -83,7 +83,7 @@ class RankMap:
             )
         values, place = np.unique(s[w > 0], return_inverse=True)
         at = np.bincount(place, weights=w[w > 0]) / w.sum()
-        return cls(values, np.cumsum(at) - at, at, float(w.sum() ** 2 / np.sum(w**2)))
+        return cls(values, at, float(w.sum() ** 2 / np.sum(w**2)))
 
     def __call__(self, scores: ArrayLike) -> Array:
         """Anomaly ranks in [0, 1], shape ``(n,)``.
@@ -94,11 +94,7 @@ class RankMap:
             If a score is not finite.
         """
         s = _scores(scores, empty=True)
-        right = np.searchsorted(self.values, s, side="right")
-        last = np.maximum(right - 1, 0)
-        tied = (right > 0) & (self.values[last] == s)
-        rank = np.where(right > 0, self.below[last] + np.where(tied, 0.5, 1.0) * self.at[last], 0.0)
-        return np.clip(rank, 0.0, 1.0)
+        return share_below(s, self.values, self.at)
 
 
 def combine_ranks(ranks: ArrayLike, rule: Rule) -> Array:
@@ -196,12 +192,12 @@ class CombinedScore(OutlierScore):
     def _state(self) -> tuple[Facts, Arrays]:
         arrays: Arrays = {}
         for i, ranks in enumerate(self.rank_maps_):
-            arrays |= {f"{i}.values": ranks.values, f"{i}.below": ranks.below, f"{i}.at": ranks.at}
+            arrays |= {f"{i}.values": ranks.values, f"{i}.at": ranks.at}
         return {"events": [ranks.events for ranks in self.rank_maps_]}, arrays
 
     def _restore(self, facts: Facts, arrays: Arrays) -> None:
         self.rank_maps_ = [
-            RankMap(arrays[f"{i}.values"], arrays[f"{i}.below"], arrays[f"{i}.at"], float(events))
+            RankMap(arrays[f"{i}.values"], arrays[f"{i}.at"], float(events))
             for i, events in enumerate(facts["events"])
         ]
 

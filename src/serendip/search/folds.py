@@ -15,7 +15,6 @@ from serendip.statistics.combination import SINGLE, in_order
 __all__ = [
     "Plan",
     "assign_folds",
-    "background_efficiency",
     "cross_training_plan",
     "event_folds",
     "tie_breaker",
@@ -159,67 +158,3 @@ def cross_training_plan(
         splits = np.array(list(models))[:, fold]
         return Plan(splits, scores[0], tuple(scores[1:]))
     return Plan(np.stack([fold != f for f in range(n_folds)]), tuple((f, f) for f in range(n_folds)))
-
-
-def background_efficiency(
-    score: NDArray[np.float64],
-    fold: NDArray[np.int64],
-    sideband: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    ties: NDArray[np.uint64],
-    groups: NDArray[np.int64] | None = None,
-) -> NDArray[np.float64]:
-    r"""Background efficiency of a cut at each event's score, from the sideband events of its own fold.
-
-    .. math:: \varepsilon(s) = \frac{\min_{SB} w + \sum_{i \in SB, s_i > s} w_i}{\sum_{i \in SB} w_i}
-
-    Selecting :math:`\varepsilon \le \varepsilon_B` keeps all events at or above the k-th highest sideband score,
-    :math:`k = \lfloor \varepsilon_B N \rfloor`. The k-th event itself must be inside the cut: its expected efficiency in
-    the signal region is then k/(N+1); cutting just above the (k+1)-th instead would select (k+1)/(N+1) there for k in
-    the sideband, a bias of 1/k towards excesses. For the same reason the smallest weight stands for the event
-    at the threshold, and not its own: whether an event is inside may depend only on the events above it.
-
-    Parameters
-    ----------
-    score
-        Anomaly score, shape ``(n,)``; NaN where the fold is not tested.
-    fold, sideband, weights
-        Fold, membership of the sidebands that define the efficiency, event weight; shape ``(n,)``.
-    ties
-        Decides between equal scores (:func:`tie_breaker`), shape ``(n,)``. Trees trained on few events give whole
-        blocks of equal scores, much larger than a tight working point.
-    groups
-        Numbers of groups of events that depend on each other, shape ``(n,)``. Members above an event do not count for those of
-        their own group, and the smallest sum of a group stands for the event at the threshold.
-
-    Returns
-    -------
-    Shape ``(n,)``; 1 at most; NaN where the score is NaN or the fold has no sideband.
-    """
-    efficiency = np.full(len(score), np.nan)
-    for f in np.unique(fold):
-        here = np.flatnonzero((fold == f) & ~np.isnan(score))
-        descending = here[np.lexsort((ties[here], score[here]))][::-1]
-        w = np.where(sideband[descending], weights[descending], 0.0)
-        if not np.any(w > 0):
-            continue
-        above = np.cumsum(w) - w
-        least = w[w > 0].min()
-        if groups is not None:
-            own, sums = _within_groups(w, groups[descending])
-            above, least = above - own, sums[sums > 0].min()
-        efficiency[descending] = np.minimum((above + least) / w.sum(), 1.0)
-    return efficiency
-
-
-def _within_groups(
-    weights: NDArray[np.float64], groups: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum of the weights of earlier members of each event's group, and the sum of each group."""
-    group = np.unique(groups, return_inverse=True)[1]
-    order = np.argsort(group, kind="stable")
-    running = np.cumsum(weights[order])
-    sums = np.bincount(group, weights).astype(float)
-    before = np.empty(len(weights))
-    before[order] = running - weights[order] - (np.cumsum(sums) - sums)[group[order]]
-    return np.maximum(before, 0.0), sums

@@ -24,6 +24,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method
 from serendip.search.folds import cross_training_plan
+from serendip.statistics.ranks import fraction_kept
 
 __all__ = ["Judgement", "judge"]
 
@@ -98,7 +99,11 @@ def judge(
             if sample is not None and score is not None and len(score):
                 weights = sample.weights if norm is None else sample.weights * (norm / sample.weights.sum())
                 parts.append(
-                    (_template_rank(score, reference, w), weights, np.full(len(score), kind, dtype=np.int64))
+                    (
+                        -np.log(fraction_kept(score, reference, w)),
+                        weights,
+                        np.full(len(score), kind, dtype=np.int64),
+                    )
                 )
     rank, weights, kinds = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     in_window = kinds <= 1
@@ -123,14 +128,3 @@ def judge(
 
 def _total(events: Events | None) -> float | None:
     return None if events is None else float(events.weights.sum())
-
-
-def _template_rank(
-    scores: NDArray[np.float64], reference: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """``-ln`` of the template efficiency at each score: comparable between models; shape ``(n,)``."""
-    order = np.argsort(reference)
-    below = np.concatenate([[0.0], np.cumsum(weights[order])])
-    smallest = weights[weights > 0].min()
-    kept = below[-1] - below[np.searchsorted(reference[order], scores, side="left")]
-    return np.asarray(-np.log((np.maximum(kept, 0.0) + smallest) / (below[-1] + smallest)))

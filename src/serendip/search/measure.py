@@ -14,7 +14,7 @@ from serendip.events.events import Events, Window
 from serendip.methods.registry import get_method
 from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
-from serendip.search.folds import background_efficiency, tie_breaker
+from serendip.search.folds import tie_breaker
 from serendip.search.rundir import TaskResult
 from serendip.statistics.compound import group_sums
 from serendip.statistics.event_toys import LookEvents
@@ -33,9 +33,10 @@ from serendip.statistics.looks import (
 from serendip.statistics.orders import combine_orders
 from serendip.statistics.pvalues import significance
 from serendip.statistics.ranges import FitRange, given_range, window_range
+from serendip.statistics.ranks import cut_efficiency, leave_one_out_rank
 from serendip.statistics.template_count import count_look
 from serendip.statistics.trials import GlobalResult, global_p_value
-from serendip.statistics.weighting import FEWEST_RANKED, ratio_weights, score_ranks, signal_scale
+from serendip.statistics.weighting import FEWEST_RANKED, ratio_weights, signal_scale
 
 __all__ = ["Look", "Measurement", "WindowFit", "measure", "prepare_window", "weight_scale"]
 
@@ -214,7 +215,7 @@ def measure(
     Looks that are ``dead``, for the reason that is given (:func:`serendip.search.sight.dead_looks`), have no count and no p-value.
 
     The threshold of a fold comes from its own sideband events, never from its signal region (see
-    :func:`~serendip.search.folds.background_efficiency`).
+    :func:`~serendip.statistics.ranks.cut_efficiency`).
     """
     mass, weights, groups = events.m, events.weights, events.groups
     ties = tie_breaker(events.ids, config.seed)
@@ -235,9 +236,7 @@ def measure(
             elif points == (1.0,):
                 efficiency = np.ones(len(mass))
             else:
-                efficiency = background_efficiency(
-                    score, counted, window_fit.sideband(mass), weights, ties, groups
-                )
+                efficiency = cut_efficiency(score, counted, window_fit.sideband(mass), weights, ties, groups)
             efficiencies[method, window] = efficiency
             used = window_fit.in_range(mass)
             weighted = config.weighted(method)
@@ -329,7 +328,7 @@ def _ranked(
     scale, _ = weight_scale(config, events, window_fit)
     out = []
     for place, score in zip(config.positions, task.all_scores, strict=True):
-        rank = score_ranks(score, fold, side, weights, ties, events.groups)
+        rank = leave_one_out_rank(score, fold, side, weights, ties, events.groups)
         out.append(ratio_weights(rank, place[fold], config.folds, scale))
     return np.array(out)
 

@@ -34,8 +34,9 @@ from serendip.search.rundir import TaskResult
 from serendip.search.sight import dead_looks
 from serendip.statistics.combination import in_order
 from serendip.statistics.compound import effective_number, group_sums
+from serendip.statistics.ranks import pooled_efficiency
 
-__all__ = ["best_trained", "mass_shape", "merits", "pooled_efficiency", "template_auc"]
+__all__ = ["best_trained", "mass_shape", "merits", "template_auc"]
 
 _CURVE_POINTS = 120
 _CORRELATION_EVENTS = 2000
@@ -147,33 +148,6 @@ def best_trained(
     place = config.positions[:, fold]
     last = place.argmax(axis=0)
     return np.stack(result.all_scores)[last, np.arange(len(fold))], place.max(axis=0) / config.folds
-
-
-def pooled_efficiency(
-    scores: NDArray[np.float64],
-    fold: NDArray[np.int64],
-    sideband: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    r"""Fraction of the sideband events of its own fold that score at least as high as an event, shape ``(n,)``.
-
-    .. math:: \varepsilon(s) = \frac{\min_{SB} w + \sum_{i \in SB, s_i \ge s} w_i}{\min_{SB} w + \sum_{i \in SB} w_i}
-
-    Unlike the efficiency that a search cuts on, equal scores stay equal: what a method cannot tell apart must not be
-    told apart by chance before a maximum is taken. NaN where the score is NaN or the fold has no sideband.
-    """
-    efficiency = np.full(len(scores), np.nan)
-    for f in np.unique(fold):
-        here = np.flatnonzero((fold == f) & ~np.isnan(scores))
-        beside = here[sideband[here] & (weights[here] > 0)]
-        if len(beside) == 0:
-            continue
-        order = beside[np.argsort(scores[beside])]
-        below = np.concatenate([[0.0], np.cumsum(weights[order])])
-        least = weights[beside].min()
-        above = below[-1] - below[np.searchsorted(scores[order], scores[here], side="left")]
-        efficiency[here] = (above + least) / (below[-1] + least)
-    return efficiency
 
 
 def mass_shape(

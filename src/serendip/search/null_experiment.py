@@ -15,13 +15,14 @@ from serendip.events.events import Events
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.engine import plan_training
-from serendip.search.folds import background_efficiency, event_folds, tie_breaker
+from serendip.search.folds import event_folds, tie_breaker
 from serendip.search.measure import WindowFit, measure, prepare_window
 from serendip.search.pseudo_data import ModelBackground, SampledBackground
 from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.task import run_background, run_task
 from serendip.statistics.looks import SINGLE, LookResult, analyse_look
 from serendip.statistics.pvalues import z_value
+from serendip.statistics.ranks import cut_efficiency
 
 __all__ = ["SAME_DATA", "NullExperiment", "cross_trained", "run_null_experiment"]
 
@@ -153,7 +154,7 @@ def _same_data(
             looks += _same_data_weighted(config, name, events, window_fit, score)
         if set(combinations) == {"weighted"} and cls.working_points is None:
             continue
-        efficiency = background_efficiency(
+        efficiency = cut_efficiency(
             score, fold, window_fit.sideband(events.m), events.weights, ties, events.groups
         )
         looks += [

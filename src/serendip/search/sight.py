@@ -1,6 +1,6 @@
 r"""What the looks of a search can see: sideband events that a cut needs, and settings chosen from the size of a sample.
 
-The cut of a fold is placed with the sideband events of that fold (:func:`serendip.search.folds.background_efficiency`). With fewer
+The cut of a fold is placed with the sideband events of that fold (:func:`serendip.statistics.ranks.cut_efficiency`). With fewer
 than :math:`1/\varepsilon_B` of them it keeps none, nor any event of the window, however large its score: the look is *dead*.
 """
 

@@ -21,11 +21,11 @@ from serendip.methods.base import Method
 from serendip.methods.template_method import TemplateMethod
 from serendip.search.folds import Plan, tie_breaker
 from serendip.statistics.looks import fit_inclusive, make_edges
+from serendip.statistics.ranks import randomised_efficiency
 from serendip.statistics.template_count import (
     GRID,
     TemplateCurves,
     selected_fraction,
-    template_efficiency,
 )
 
 __all__ = ["REPLICAS", "can_count", "template_curves"]
@@ -76,7 +76,7 @@ def template_curves(
     Returns
     -------
     efficiency
-        :func:`~serendip.statistics.template_count.template_efficiency`, shape ``(n,)``; NaN for events without score.
+        :func:`~serendip.statistics.ranks.randomised_efficiency`, shape ``(n,)``; NaN for events without score.
     curves
         For the tested folds.
 
@@ -112,7 +112,7 @@ def template_curves(
         beside = _draw_at(method, model, samples[i], draws, rng)
         reference = np.sort(_score(method, model, drawn))
         tested = fold == f
-        efficiency[tested] = template_efficiency(scores[tested], order[tested], reference)
+        efficiency[tested] = randomised_efficiency(scores[tested], order[tested], reference)
         rows = np.flatnonzero(tested & near)
         w, passed = events.weights[rows], efficiency[rows, None] <= GRID
         held_out[i], squared[i], total[i] = w @ passed, _squares(w, passed, events.groups, rows), w.sum()

@@ -6,7 +6,7 @@ An *e-value* is a number :math:`E \ge 0` whose mean under background alone is at
 depends on the data (Ramdas et al., arXiv:2210.01948). Means of e-values are e-values, whatever their dependence.
 
 **One period.** Each event of a fold bets with :math:`g \ge 0`, a function of the past and of the rank of its score among the sideband
-events of its own fold (:func:`~serendip.statistics.weighting.score_ranks`). With events of the window :math:`W` and of the sidebands :math:`S`
+events of its own fold (:func:`~serendip.statistics.ranks.leave_one_out_rank`). With events of the window :math:`W` and of the sidebands :math:`S`
 
 .. math:: \ln E = \sum_{i \in W} \ln(1 + g_i) + \sum_{j \in S} \ln\bigl(1 - \kappa(m_j) g_j\bigr) - \tfrac12 B^2 \delta^2 - \eta B,
 
@@ -140,7 +140,7 @@ def densities(rank: Array, past: float, first: float, sideband: float, ratio: fl
     Parameters
     ----------
     rank
-        :func:`~serendip.statistics.weighting.score_ranks` of the fold, shape ``(n,)``.
+        :func:`~serendip.statistics.ranks.leave_one_out_rank` of the fold, shape ``(n,)``.
     past, first
         (Effective) sideband events that the model was trained beside, and those before the first test.
     sideband

@@ -39,6 +39,7 @@ from serendip.statistics.look_result import (
     look_jumps,
 )
 from serendip.statistics.looks import SUMMED_WARNING, event_weights, fold_sums, tested_folds
+from serendip.statistics.ranks import above_and_equal
 
 __all__ = [
     "COUNT_WARNING",
@@ -46,7 +47,6 @@ __all__ = [
     "TemplateCurves",
     "count_look",
     "selected_fraction",
-    "template_efficiency",
     "template_errors",
 ]
 
@@ -108,38 +108,8 @@ class TemplateCurves:
         return cls(**{**arrays, "folds": arrays["folds"].astype(np.int64), "draws": (real, other)})  # type: ignore[arg-type]
 
 
-def template_efficiency(score: Array, order: Array, template: Array) -> Array:
-    r"""Fraction of the template above each score, with a random rank among equals.
-
-    .. math:: \varepsilon = \frac{\#\{t > s\} + (1 - u)\,(\#\{t = s\} + 1)}{k + 1}
-
-    is exactly uniform for an event from the template, however few events were drawn from it.
-
-    Parameters
-    ----------
-    score
-        Scores of events, shape ``(n,)``.
-    order
-        Uniform numbers u between 0 and 1, shape ``(n,)``.
-    template
-        Scores t of the template, shape ``(k,)``.
-
-    Returns
-    -------
-    Shape ``(n,)``.
-    """
-    above, equal = _ranks(score, np.sort(template))
-    return np.asarray((above + (1.0 - order) * (equal + 1)) / (len(template) + 1))
-
-
-def _ranks(score: Array, template: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number of scores of the sorted template above and at each score."""
-    right = np.searchsorted(template, score, side="right")
-    return len(template) - right, right - np.searchsorted(template, score, side="left")
-
-
 def selected_fraction(score: Array, template: Array, weights: Array | None = None) -> Array:
-    """Fraction of events with :func:`template_efficiency` at most :data:`GRID`, averaged over the random ranks.
+    """Fraction of events with :func:`~serendip.statistics.ranks.randomised_efficiency` at most :data:`GRID`, averaged over the random ranks.
 
     Parameters
     ----------
@@ -153,7 +123,7 @@ def selected_fraction(score: Array, template: Array, weights: Array | None = Non
     Shape ``(G,)``.
     """
     w = np.ones(len(score)) if weights is None else weights
-    above, equal = _ranks(score, np.sort(template))
+    above, equal = above_and_equal(score, np.sort(template))
     # events that differ in nothing are one
     places, place = np.unique(np.stack([above, equal]), axis=1, return_inverse=True)
     total = np.bincount(place.ravel(), w, minlength=places.shape[1])
@@ -271,7 +241,7 @@ def count_look(
     mass, fold
         Mass in GeV and fold of every event, shape ``(n_events,)``.
     efficiency
-        :func:`template_efficiency` of its score in the template of its fold, shape ``(n_events,)``; NaN if not tested.
+        :func:`~serendip.statistics.ranks.randomised_efficiency` of its score in the template of its fold, shape ``(n_events,)``; NaN if not tested.
     window
         The signal region.
     inclusive

@@ -27,7 +27,7 @@ from scipy import optimize
 from serendip.errors import InputError
 from serendip.statistics.compound import CompoundTail, group_sums
 
-__all__ = ["FEWEST_RANKED", "LOOSEST_RANK", "law_in_window", "ratio_weights", "score_ranks", "signal_scale"]
+__all__ = ["FEWEST_RANKED", "LOOSEST_RANK", "law_in_window", "ratio_weights", "signal_scale"]
 
 Array = NDArray[np.float64]
 
@@ -42,68 +42,6 @@ _POINTS = 400
 # Smallest effective part of the sideband events that stand for those of the window.
 _KEPT = 0.25
 _EVEN = 1e-9
-
-
-def score_ranks(
-    score: Array,
-    fold: NDArray[np.int64],
-    sideband: NDArray[np.bool_],
-    weights: Array,
-    ties: NDArray[np.uint64],
-    groups: NDArray[np.int64] | None = None,
-) -> Array:
-    r"""Rank of each event's score among the sideband events of its own fold, itself and its group left out.
-
-    .. math:: \varepsilon_i = \frac{\bar w + \sum_{j \in SB \setminus i, s_j > s_i} w_j}{\bar w + \sum_{j \in SB \setminus i} w_j}
-
-    with the mean weight :math:`\bar w` of a sideband event (or group) in place of the event itself. Events of the window and of the sidebands
-    are treated alike, so that under background alone their ranks have one distribution. A sideband event that were compared with a
-    sample that holds itself would lie one rank lower than an event of the window, just where the weights are largest.
-
-    Parameters
-    ----------
-    score
-        Anomaly score, shape ``(n,)``; NaN where the fold is not tested.
-    fold, sideband, weights
-        Fold, membership of the sidebands, event weight; shape ``(n,)``.
-    ties
-        Decides between equal scores, shape ``(n,)``.
-    groups
-        Numbers of groups of events that depend on each other, shape ``(n,)``.
-
-    Returns
-    -------
-    Shape ``(n,)``, above 0 and at most 1; NaN where the score is NaN or the fold has no sideband.
-    """
-    rank = np.full(len(score), np.nan)
-    for f in np.unique(fold):
-        here = np.flatnonzero((fold == f) & ~np.isnan(score))
-        descending = here[np.lexsort((ties[here], score[here]))][::-1]
-        w = np.where(sideband[descending], weights[descending], 0.0)
-        total = float(w.sum())
-        if not total > 0:
-            continue
-        above = np.cumsum(w) - w
-        if groups is None:
-            own, own_above, n = w, np.zeros(len(w)), np.count_nonzero(w)
-        else:
-            group = np.unique(groups[descending], return_inverse=True)[1]
-            sums = np.bincount(group, w).astype(float)
-            own, own_above, n = sums[group], _earlier(w, group, sums), np.count_nonzero(sums)
-        mean = total / n
-        rank[descending] = np.minimum(
-            (np.maximum(above - own_above, 0.0) + mean) / (np.maximum(total - own, 0.0) + mean), 1.0
-        )
-    return rank
-
-
-def _earlier(weights: Array, group: NDArray[np.int64], sums: Array) -> Array:
-    """Sum of the weights of earlier members of each event's group."""
-    order = np.argsort(group, kind="stable")
-    before = np.cumsum(weights[order]) - weights[order] - (np.cumsum(sums) - sums)[group[order]]
-    out = np.empty(len(weights))
-    out[order] = np.maximum(before, 0.0)
-    return out
 
 
 def signal_scale(background: float, n_folds: int, sideband: float) -> float:
@@ -149,7 +87,7 @@ def ratio_weights(rank: Array, position: NDArray[Any], n_folds: int, scale: floa
     Parameters
     ----------
     rank
-        :func:`score_ranks`, shape ``(n,)``.
+        :func:`~serendip.statistics.ranks.leave_one_out_rank`, shape ``(n,)``.
     position
         Place of each event's fold in the order, shape ``(n,)``: 0 for the one that is never tested.
     n_folds

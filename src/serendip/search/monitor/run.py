@@ -48,7 +48,8 @@ from serendip.statistics.eprocess import (
     period_evidence,
 )
 from serendip.statistics.pvalues import significance
-from serendip.statistics.weighting import FEWEST_RANKED, score_ranks
+from serendip.statistics.ranks import leave_one_out_rank
+from serendip.statistics.weighting import FEWEST_RANKED
 
 __all__ = ["MonitorResult", "run_monitor"]
 
@@ -320,7 +321,9 @@ def _look(
         until = sample.events.select(np.arange(sample.starts[t + 1]))
         fold = training_sets(until, int(sample.starts[t]), config.folds, config.seed)[0][sample.starts[t] :]
         side = fit.sideband(part.m)
-        rank = score_ranks(score, fold, side, part.weights, tie_breaker(part.ids, config.seed), part.groups)
+        rank = leave_one_out_rank(
+            score, fold, side, part.weights, tie_breaker(part.ids, config.seed), part.groups
+        )
         ratio = make_transfer(fit.inclusive, 0).ratio
         density = np.zeros((len(HORIZONS), len(part)))
         for f in range(config.folds):

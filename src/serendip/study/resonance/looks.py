@@ -16,12 +16,13 @@ from serendip.methods.figures_of_merit import SicPoint, max_sic, sic_at, sic_cur
 from serendip.methods.registry import get_method
 from serendip.search.compare import CompareConfig
 from serendip.search.engine import read_events
-from serendip.search.folds import background_efficiency, event_folds, tie_breaker
+from serendip.search.folds import event_folds, tie_breaker
 from serendip.search.injection import inject
 from serendip.search.measure import prepare_window
 from serendip.search.merits import mass_shape
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.looks import SINGLE, LookResult, analyse_look
+from serendip.statistics.ranks import cut_efficiency
 
 __all__ = ["added_excess", "cut_entries", "with_added_excess"]
 
@@ -151,7 +152,7 @@ def _looks(
         efficiency = np.ones(len(mass))
     else:
         ties = tie_breaker(events.ids, config.seed)
-        efficiency = background_efficiency(scores, fold, fit.sideband(mass), weights, ties, events.groups)
+        efficiency = cut_efficiency(scores, fold, fit.sideband(mass), weights, ties, events.groups)
     looks = [
         analyse_look(
             mass[used],

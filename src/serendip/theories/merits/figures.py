@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from serendip.classify.argos import kept_sums
 from serendip.errors import InputError
 from serendip.statistics.pvalues import binomial_interval
+from serendip.statistics.ranks import share_below
 from serendip.theories.merits.samples import (
     LEVEL,
     SortedScores,
@@ -44,7 +45,6 @@ from serendip.theories.merits.samples import (
     fraction_interval,
     group_squares,
     sample,
-    share_below,
     variance_of_mean,
 )
 

@@ -17,7 +17,6 @@ __all__ = [
     "fraction_interval",
     "group_squares",
     "sample",
-    "share_below",
     "variance_of_mean",
 ]
 
@@ -98,13 +97,6 @@ def fraction_interval(eps: float, n: float) -> tuple[float, float]:
     low = 0.0 if eps <= 0 else float(stats.beta.ppf(tail, k, n - k + 1))
     high = 1.0 if eps >= 1 else float(stats.beta.isf(tail, k + 1, n - k))
     return low, high
-
-
-def share_below(scores: Array, ordered: Array, weights: Array) -> Array:
-    """Share of the weight of the ``ordered`` sample below each score; equal scores count half."""
-    sums = np.concatenate([[0.0], np.cumsum(weights)])
-    first, last = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
-    return np.asarray(0.5 * (sums[first] + sums[last]) / sums[-1])
 
 
 def group_squares(groups: NDArray[np.int64], weights: Array) -> Array:
