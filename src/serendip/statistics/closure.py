@@ -143,13 +143,12 @@ def with_turn_on(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
 def with_rough(fit: SpectrumFit, low: int, high: int, family: BackgroundFamily) -> SpectrumFit:
     r"""The fit with what ``auto`` with more degrees (:func:`~serendip.statistics.functions.rougher`) says of the bins ``low <= i < high``.
 
-    Where its AIC is smaller by more than 2, and its prediction :math:`b'` differs by more than half of the errors, there is a structure
+    Whatever functions were fitted. Where its AIC is smaller by more than 2, and its prediction :math:`b'` differs by more than half of the errors, there is a structure
     that bends faster than ``auto`` may, such as a broad hump whose top is in the window; ``rough_spread`` is then :math:`|b' - b| / b`. It may
     as well be a peak wider than the window, so it is a warning and no error.
     """
-    other = rougher(family)
-    if other is None:
-        return fit
+    other = rougher(family) or rougher(get_family("auto", gaps=family.gaps))
+    assert other is not None
     try:
         rough = fit_spectrum(
             fit.counts, fit.edges, other, mask=fit.mask, scale=fit.scale, alpha=fit.alpha, choice="average"

@@ -134,7 +134,7 @@ def fit_inclusive(
     if fit.averaged:
         fit = with_kinks(fit, low, high)
     fit = with_closure(fit, low, high)
-    return with_rough(with_turn_on(fit, low, high), low, high, family) if family.alternatives else fit
+    return with_rough(with_turn_on(fit, low, high), low, high, family)
 
 
 def fold_expectations(
