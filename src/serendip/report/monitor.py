@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
-from plotly.offline import get_plotlyjs
 from pydantic import BaseModel, ConfigDict
 
-from serendip.errors import InputError
-from serendip.events.files import atomic_write
 from serendip.report import figures, plots, words
 from serendip.report.figures import COLOURS, styled_figure
-from serendip.report.html import _maths
-from serendip.report.panels import Panel
+from serendip.report.page import Page, read_record
 from serendip.report.words.numbers import NBSP, SUPERSCRIPTS
 from serendip.wording import counted
 
@@ -45,23 +38,8 @@ def is_monitor(folder: Path) -> bool:
 
 
 def read_monitor(folder: Path) -> dict[str, Any]:
-    """Content of ``monitor.json``.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    path = folder / "monitor.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != 1:
-            raise ValueError(f"schema {found['schema']} is not known")
-    except FileNotFoundError:
-        raise InputError(f"{folder}: holds no monitor (monitor.json is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    return found  # type: ignore[no-any-return]
+    """Content of ``monitor.json``; InputError if it is missing or damaged."""
+    return read_record(folder / "monitor.json", "monitor")
 
 
 def write_monitor_page(folder: Path | str) -> Path:
@@ -76,16 +54,10 @@ def write_monitor_page(folder: Path | str) -> Path:
     InputError
         If ``monitor.json`` is missing or damaged, or the folder cannot be written.
     """
-    folder = Path(folder)
-    found = read_monitor(folder)
-    try:
-        (folder / "figures").mkdir(exist_ok=True)
-        page = _render(found, folder)
-        with atomic_write(folder / "monitor.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: the report cannot be written ({error.strerror or error})") from None
-    return folder / "monitor.html"
+    page = Page(Path(folder))
+    found = read_monitor(page.path)
+    with page.writing():
+        return page.write("monitor.html", _render(page, found))
 
 
 def evidence_text(log_w: float | None) -> str:
@@ -206,30 +178,21 @@ def _interactive(lines: list[_Line]) -> plots.Spec:
     return {"data": data, "layout": layout}
 
 
-def _render(found: dict[str, Any], folder: Path) -> str:
-    specs: dict[str, plots.Spec] = {}
+def _render(page: Page, found: dict[str, Any]) -> str:
     panel = None
     if not found["blinded"] and found["global"]:
         lines = _lines(found)
-        specs["plot-1"] = _interactive(lines)
-        figures.save(_draw(lines), lines, folder / "figures" / "evidence")
-        panel = Panel(
-            "plot-1",
+        panel = page.panel(
+            _interactive(lines),
             "Evidence against background alone",
             "Dotted: where p falls below 0.05, 3 σ and 5 σ. Under background alone a line ever reaches 1/p with a probability of at most p.",
-            tuple(f"figures/evidence.{suffix}" for suffix in ("pdf", "png", "json")),
+            page.static("evidence", lines, lambda: _draw(lines)),
         )
-    environment = Environment(
-        loader=PackageLoader("serendip.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["maths"] = _maths
-    environment.globals.update(w=words, evidence=evidence_text, name=_name)
-    return environment.get_template("monitor.html.j2").render(
-        title=folder.resolve().name,
+    return page.render(
+        "monitor.html.j2",
+        helpers={"evidence": evidence_text, "name": _name},
+        title=page.path.resolve().name,
         found=found,
         summary=summary(found),
         panel=panel,
-        specs=specs,
-        plotlyjs=Markup(get_plotlyjs()),
     )

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-from matplotlib.figure import Figure
-from pydantic import BaseModel
 
 from serendip.report import figures, plots, words
 from serendip.report.load import Closure, Look, Results, Roc, Run, Scores, Selected, Spectrum
+from serendip.report.page import Group, Page, Panel
 from serendip.statistics.weighting import LOOSEST_RANK
 
-__all__ = ["Group", "Page", "Panel", "closure", "scan", "scores", "selected", "slug", "spectra", "truth"]
+__all__ = ["RunPage", "closure", "scan", "scores", "selected", "slug", "spectra", "truth"]
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One interactive plot: where it goes, what to look for, and the files of its printed version."""
+class RunPage(Page):
+    """The page of a finished search."""
 
-    id: str
-    title: str
-    caption: str
-    files: tuple[str, ...] = ()
-
-
-Group = tuple[str, list[Panel], tuple[str, ...]]  # title, one panel per feature, files
-
-
-@dataclass(frozen=True)
-class Page:
-    """Collects the plots of the page and writes the static figures beside it."""
-
-    run: Run
-    specs: dict[str, plots.Spec] = field(default_factory=dict)
-
-    def panel(self, spec: plots.Spec, title: str, caption: str, files: tuple[str, ...] = ()) -> Panel:
-        """Add an interactive plot to the page."""
-        name = f"plot-{len(self.specs) + 1}"
-        self.specs[name] = spec
-        return Panel(name, title, caption, files)
-
-    def static(
-        self, name: str, numbers: BaseModel | Sequence[BaseModel], draw: Callable[[], Figure]
-    ) -> tuple[str, ...]:
-        """Write a static figure; returns its files relative to the run directory."""
-        stem = self.run.path / "figures" / name
-        figures.save(draw(), numbers, stem)
-        return tuple(f"figures/{name}.{suffix}" for suffix in ("pdf", "png", "json"))
+    run: Run = field(kw_only=True)
 
 
 def slug(text: str) -> str:
@@ -60,7 +29,7 @@ def _same(record: Scores | Closure | Selected | Roc, look: Look) -> bool:
     return record.method == look.method and record.window == look.window
 
 
-def _spectrum_panels(page: Page, look: Look, index: int, seen: list[Spectrum] | None) -> list[Panel]:
+def _spectrum_panels(page: RunPage, look: Look, index: int, seen: list[Spectrum] | None) -> list[Panel]:
     pictures = page.run.diagnostics
     mass, unit = pictures.mass_name, pictures.unit
     where = f"{look.method}, {words.interval(look.window, unit)}"
@@ -112,7 +81,7 @@ def _gof(record: Spectrum) -> str:
     return f" Goodness of fit p = {words.p_text(record.fit.gof_p)}."
 
 
-def spectra(page: Page) -> tuple[list[Panel], list[tuple[str, list[Panel]]]]:
+def spectra(page: RunPage) -> tuple[list[Panel], list[tuple[str, list[Panel]]]]:
     """Spectra of the first look of each method, and the rest by method."""
     results = page.run.results
     first, rest = [], []
@@ -132,7 +101,7 @@ def spectra(page: Page) -> tuple[list[Panel], list[tuple[str, list[Panel]]]]:
     return first, rest
 
 
-def scan(page: Page) -> Panel | None:
+def scan(page: RunPage) -> Panel | None:
     """Local p-values against the window; nothing to draw for one window or while blinded."""
     results, unit = page.run.results, page.run.diagnostics.unit
     if results.best is None or len(results.windows) < 2:
@@ -148,7 +117,7 @@ def scan(page: Page) -> Panel | None:
     )
 
 
-def scores(page: Page) -> tuple[list[Panel], list[Panel]]:
+def scores(page: RunPage) -> tuple[list[Panel], list[Panel]]:
     """Score distributions: those of the first look of each method, and the rest."""
     results, pictures = page.run.results, page.run.diagnostics
     first: list[Panel] = []
@@ -183,7 +152,7 @@ def _marks(results: Results, record: Scores) -> tuple[list[tuple[float, str]], s
     return [(point, words.percent(point)) for point in points if point], "beyond the dotted lines of the cuts"
 
 
-def closure(page: Page) -> tuple[list[Group], list[Group]]:
+def closure(page: RunPage) -> tuple[list[Group], list[Group]]:
     """Closure of the template: the first look of each method, and the rest."""
     results, pictures = page.run.results, page.run.diagnostics
     first: list[Group] = []
@@ -214,7 +183,7 @@ def closure(page: Page) -> tuple[list[Group], list[Group]]:
     return first, rest
 
 
-def selected(page: Page) -> tuple[list[Group], list[Group]]:
+def selected(page: RunPage) -> tuple[list[Group], list[Group]]:
     """Features of the selected events: the first look of each method, and the rest."""
     results, pictures = page.run.results, page.run.diagnostics
     first: list[Group] = []
@@ -251,7 +220,7 @@ def selected(page: Page) -> tuple[list[Group], list[Group]]:
     return first, rest
 
 
-def truth(page: Page) -> Panel | None:
+def truth(page: RunPage) -> Panel | None:
     """Significance improvement in the window of the first look of each method, if there are labels."""
     known, unit = page.run.diagnostics.truth, page.run.diagnostics.unit
     if known is None or not known.roc:

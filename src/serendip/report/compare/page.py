@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from matplotlib.figure import Figure
-from plotly.offline import get_plotlyjs
-
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
-from serendip.report import figures, plots, words
+from serendip.report import words
 from serendip.report.compare import plots as compare_plots
 from serendip.report.compare import words as compare_words
-from serendip.report.compare.data import Comparison, Costs, Picture, pictures, read_comparison
-from serendip.report.html import _maths
-from serendip.report.panels import Panel
+from serendip.report.compare.data import Comparison, Picture, pictures, read_comparison
+from serendip.report.page import Page, Panel
 
 __all__ = ["print_table", "write_comparison"]
 
@@ -54,21 +46,14 @@ def write_comparison(folder: Path | str) -> Path:
     InputError
         If ``compare.json`` is missing or damaged, or the folder cannot be written.
     """
-    folder = Path(folder)
-    found = read_comparison(folder)
-    try:
-        (folder / "figures").mkdir(exist_ok=True)
-        page, drawn = _render(found, folder)
-        for path in (folder / "figures").iterdir():
-            # of injections and working points that this comparison no longer has
-            if path.stem not in drawn and path.stem.startswith(("sic-", "sigma-min", "max-sic", "z-")):
-                path.unlink()
-        for name, text in (("compare.html", page), ("compare.md", compare_words.markdown(found))):
-            with atomic_write(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: the comparison cannot be written ({error.strerror or error})") from None
-    return folder / "compare.html"
+    page = Page(Path(folder))
+    found = read_comparison(page.path)
+    with page.writing("comparison"):
+        text = _render(page, found)
+        # of injections and working points that this comparison no longer has
+        page.clear(("sic-", "sigma-min", "max-sic", "z-"))
+        page.write("compare.md", compare_words.markdown(found))
+        return page.write("compare.html", text)
 
 
 def print_table(folder: Path | str) -> None:
@@ -108,52 +93,31 @@ def print_table(folder: Path | str) -> None:
         console.print(f"left out: {entry.method}{where}: {entry.reason}", highlight=False, markup=False)
 
 
-def _render(found: Comparison, folder: Path) -> tuple[str, set[str]]:
-    """The page, after writing the figures; also their names."""
-    specs: dict[str, plots.Spec] = {}
-    drawn: set[str] = set()
+def _render(page: Page, found: Comparison) -> str:
     order = {method.name: i for i, method in enumerate(found.methods)}
 
-    def panel(record: Picture | Costs, spec: plots.Spec, draw: Callable[[], Figure], caption: str) -> Panel:
-        name = f"plot-{len(specs) + 1}"
-        specs[name] = spec
-        drawn.add(record.name)
-        figures.save(draw(), record, folder / "figures" / record.name)
-        files = tuple(f"figures/{record.name}.{suffix}" for suffix in ("pdf", "png", "json"))
-        return Panel(name, record.title, caption, files)
-
     def bands(record: Picture, caption: str) -> Panel:
-        return panel(
-            record,
-            compare_plots.interactive(record, order),
-            lambda: compare_plots.draw(record, order),
-            caption,
-        )
+        files = page.static(record.name, record, lambda: compare_plots.draw(record, order))
+        return page.panel(compare_plots.interactive(record, order), record.title, caption, files)
 
     curves, largest, achieved, costs = pictures(found)
     note = f" {achieved[0].note}." if achieved and achieved[0].note else ""
     groups: dict[str, list[Panel]] = {}
     for record in curves:
         groups.setdefault(record.title, []).append(bands(record, "The factor by which a cut improves S/√B."))
-    environment = Environment(
-        loader=PackageLoader("serendip.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(w=words, c=compare_words)
-    environment.filters["maths"] = _maths
     header, blocks = compare_words.table(found)
-    content: dict[str, Any] = {
-        "name": folder.resolve().name,
-        "found": found,
-        "manifest": _manifest(folder),
-        "header": header,
-        "blocks": blocks,
-        "claims": compare_words.claims(found),
-        "groups": list(groups.items()),
-        "largest": [
+    return page.render(
+        "compare.html.j2",
+        glossary={word: words.GLOSSARY[word] for word in _WORDS},
+        helpers={"c": compare_words},
+        name=page.path.resolve().name,
+        found=found,
+        manifest=_manifest(page.path),
+        header=header,
+        blocks=blocks,
+        claims=compare_words.claims(found),
+        groups=list(groups.items()),
+        largest=[
             bands(
                 record,
                 "Line: median of the repeats; band: smallest to largest. Dashed: references that know the truth."
@@ -161,22 +125,18 @@ def _render(found: Comparison, folder: Path) -> tuple[str, set[str]]:
             )
             for record in largest
         ],
-        "achieved": [
+        achieved=[
             bands(record, f"Dotted: Z = S/√B, what a count without any cut could give at best.{note}")
             for record in achieved
         ],
-        "costs": panel(
-            costs,
+        costs=page.panel(
             compare_plots.interactive_costs(costs),
-            lambda: compare_plots.draw_costs(costs),
+            costs.title,
             "Medians, on one thread. A density of background is trained once for all methods that ask for the same one.",
+            page.static(costs.name, costs, lambda: compare_plots.draw_costs(costs)),
         ),
-        "memory": costs.costs,
-        "glossary": {word: words.GLOSSARY[word] for word in _WORDS},
-        "specs": specs,
-        "plotlyjs": Markup(get_plotlyjs()),
-    }
-    return environment.get_template("compare.html.j2").render(**content), drawn
+        memory=costs.costs,
+    )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from matplotlib.figure import Figure
-from plotly.offline import get_plotlyjs
-
-from serendip.errors import InputError
-from serendip.events.files import atomic_write
-from serendip.report import figures, plots, words
-from serendip.report.html import _maths
+from serendip.report import words
 from serendip.report.infer.plots import (
     Lines,
     Map,
@@ -29,7 +19,7 @@ from serendip.report.infer.plots import (
     shapes,
     toys,
 )  # fmt: skip
-from serendip.report.panels import Panel
+from serendip.report.page import Page, Panel, read_record
 
 __all__ = ["read_infer", "summary", "write_infer_report"]
 
@@ -37,23 +27,8 @@ _FEW_SIGMA = 5.0
 
 
 def read_infer(folder: Path) -> dict[str, Any]:
-    """Content of ``infer.json``.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    path = folder / "infer.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != 1:
-            raise ValueError(f"schema {found['schema']} is not known")
-    except FileNotFoundError:
-        raise InputError(f"{folder}: holds no finished measurement (infer.json is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    return found  # type: ignore[no-any-return]
+    """Content of ``infer.json``; InputError if it is missing or damaged."""
+    return read_record(folder / "infer.json", "finished measurement")
 
 
 def write_infer_report(folder: Path | str) -> Path:
@@ -68,16 +43,10 @@ def write_infer_report(folder: Path | str) -> Path:
     InputError
         If ``infer.json`` is missing or damaged, or the folder cannot be written.
     """
-    folder = Path(folder)
-    found = read_infer(folder)
-    try:
-        (folder / "figures").mkdir(exist_ok=True)
-        page = _render(found, folder)
-        with atomic_write(folder / "infer.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: the report cannot be written ({error.strerror or error})") from None
-    return folder / "infer.html"
+    page = Page(Path(folder))
+    found = read_infer(page.path)
+    with page.writing():
+        return page.write("infer.html", _render(page, found))
 
 
 def summary(found: dict[str, Any]) -> list[str]:
@@ -143,39 +112,24 @@ def cautions(found: dict[str, Any]) -> list[str]:
     return out
 
 
-def _render(found: dict[str, Any], folder: Path) -> str:
-    specs: dict[str, plots.Spec] = {}
-
-    def add(record: Lines | Map, spec: plots.Spec, draw: Callable[[], Figure]) -> Panel:
-        name = f"plot-{len(specs) + 1}"
-        specs[name] = spec
-        figures.save(draw(), record, folder / "figures" / record.name)
-        files = tuple(f"figures/{record.name}.{suffix}" for suffix in ("pdf", "png", "json"))
-        return Panel(name, record.title, record.caption, files)
-
+def _render(page: Page, found: dict[str, Any]) -> str:
     def lines(record: Lines) -> Panel:
-        return add(record, interactive_lines(record), lambda: draw_lines(record))
+        files = page.static(record.name, record, lambda: draw_lines(record))
+        return page.panel(interactive_lines(record), record.title, record.caption, files)
 
     def heat(record: Map) -> Panel:
-        return add(record, interactive_map(record), lambda: draw_map(record))
+        files = page.static(record.name, record, lambda: draw_map(record))
+        return page.panel(interactive_map(record), record.title, record.caption, files)
 
     main = [] if found["blinded"] else [lines(likelihood(found)), lines(log_ratio(found)), lines(toys(found))]
     flat, maps = corner(found)
-    environment = Environment(
-        loader=PackageLoader("serendip.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["maths"] = _maths
-    environment.globals.update(w=words)
-    content: dict[str, Any] = {
-        "name": folder.resolve().name,
-        "found": found,
-        "summary": summary(found),
-        "cautions": cautions(found),
-        "main": main,
-        "corner": [lines(record) for record in flat] + [heat(record) for record in maps],
-        "shapes": [lines(record) for record in shapes(found)],
-        "specs": specs,
-        "plotlyjs": Markup(get_plotlyjs()),
-    }
-    return environment.get_template("infer.html.j2").render(**content)
+    return page.render(
+        "infer.html.j2",
+        name=page.path.resolve().name,
+        found=found,
+        summary=summary(found),
+        cautions=cautions(found),
+        main=main,
+        corner=[lines(record) for record in flat] + [heat(record) for record in maps],
+        shapes=[lines(record) for record in shapes(found)],
+    )

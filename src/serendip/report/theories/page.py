@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from jinja2 import UndefinedError
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.report import words
-from serendip.report.html import _maths
+from serendip.report.page import Page
 from serendip.report.theories import panels as theory_panels
 from serendip.report.theories import tables as theory_tables
 from serendip.report.theories import words as theory_words
 from serendip.report.theories.claims import GROUPS, claims
-from serendip.report.theories.panels import Board
 from serendip.report.theories.words import Guard
 from serendip.study.config import QUESTIONS
 from serendip.study.resonance.answer import INPUTS
@@ -71,25 +67,17 @@ def write_study_page(out: Path, published: Path | None = None) -> Path:
     results = read_results(out)
     if not results["answers"]:
         raise InputError(f"{out}: no question has an answer yet; run 'serendip theories study' again")
+    page = Page(out)
     try:
-        (out / "figures").mkdir(exist_ok=True)
-        table = _published(out, published)
-        page, drawn = _render(out, results, table)
-        for path in (out / "figures").iterdir():
+        with page.writing("page"):
+            text = _render(page, results, _published(out, published))
             # of groups and questions that this study no longer has
-            if path.stem not in drawn and path.stem.startswith(
-                ("ti-plane", "saturation-", "signals-", "families")
-            ):
-                path.unlink()
-        with atomic_write(out / PAGE) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: the page cannot be written ({error.strerror or error})") from None
+            page.clear(("ti-plane", "saturation-", "signals-", "families"))
+            return page.write(PAGE, text)
     except (KeyError, TypeError, IndexError, UndefinedError) as error:
         raise InputError(
             f"{out / 'results.json'}: an answer is not what this version writes ({type(error).__name__}: {error}); run the study again"
         ) from error
-    return out / PAGE
 
 
 def _published(out: Path, given: Path | None) -> tuple[ModelImprovement, ...]:
@@ -143,37 +131,27 @@ def _sizes(results: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _render(
-    out: Path, results: dict[str, Any], published: tuple[ModelImprovement, ...]
-) -> tuple[str, set[str]]:
-    """The page, after writing the figures; also their names."""
-    answers, board = results["answers"], Board(out)
+def _render(page: Page, results: dict[str, Any], published: tuple[ModelImprovement, ...]) -> str:
+    answers = results["answers"]
     models = (answers.get("models") or {}).get("models") or []
     families_of = results["families"]
     top, rest, dropped = (
-        theory_panels.saturation(board, answers["saturation"], models)
+        theory_panels.saturation(page, answers["saturation"], models)
         if "saturation" in answers
         else ([], [], 0)
     )
     scatter, lines = (
-        theory_panels.families(board, answers["families"], families_of)
+        theory_panels.families(page, answers["families"], families_of)
         if "families" in answers
         else (None, None)
     )
     judged = claims(answers)
-    guards = _guards(out, results)
+    guards = _guards(page.path, results)
     channels = list(results["channels"])
-    environment = Environment(
-        loader=PackageLoader("serendip.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(w=words, t=theory_words, tables=theory_tables)
-    environment.filters["maths"] = _maths
-    page = environment.get_template("theories.html.j2").render(
-        name=out.resolve().name,
+    return page.render(
+        "theories.html.j2",
+        helpers={"t": theory_words, "tables": theory_tables},
+        name=page.path.resolve().name,
         results=results,
         config=results["config"],
         answers={name: answers.get(name) for name in QUESTIONS},
@@ -187,10 +165,10 @@ def _render(
         claims=judged,
         notes=theory_words.notes(results, guards, dropped),
         published=len(published),
-        planes=theory_panels.planes(board, models, published) if models else [],
+        planes=theory_panels.planes(page, models, published) if models else [],
         saturation=top,
         more_saturation=rest,
-        signals=theory_panels.signals(board, models, families_of) if models else [],
+        signals=theory_panels.signals(page, models, families_of) if models else [],
         scatter=scatter,
         lines=lines,
         inputs=INPUTS,
@@ -201,7 +179,4 @@ def _render(
             if name in answers and not all(key in answers[name] for key in keys)
         },
         glossary=theory_words.GLOSSARY,
-        specs=board.specs,
-        plotlyjs=Markup(get_plotlyjs()),
     )
-    return page, board.drawn

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from pydantic import BaseModel
 
-from serendip.report import figures, plots
-from serendip.report.panels import Group, Panel
+from serendip.report.page import Group, Page, Panel
 from serendip.report.theories import interactive as theory_interactive
 from serendip.report.theories import plots as theory_plots
 from serendip.report.theories import study_plots as theory_study_plots
@@ -21,33 +16,10 @@ from serendip.report.theories.claims import ALL, GROUPS, best, of_kind, ti_of, t
 from serendip.report.theories.plots import Saturation, SaturationCurve, saturation_curve
 from serendip.theories.merits import ModelImprovement, SignalImprovement, TotalImprovement
 
-__all__ = ["Board", "families", "improvement", "planes", "saturation", "signals"]
+__all__ = ["families", "improvement", "planes", "saturation", "signals"]
 
 _TITLES = {"theories": "single theories are added", "families": "whole families are added"}
 _QUANTITIES = {"auc": "median AUC", "si": "median of the largest SI"}
-
-
-@dataclass(frozen=True)
-class Board:
-    """Collects the plots of the page and writes the printed figures."""
-
-    path: Path
-    specs: dict[str, plots.Spec] = field(default_factory=dict)
-    drawn: set[str] = field(default_factory=set)
-
-    def panel(self, spec: plots.Spec, title: str, caption: str, files: tuple[str, ...] = ()) -> Panel:
-        """Add an interactive plot to the page."""
-        name = f"plot-{len(self.specs) + 1}"
-        self.specs[name] = spec
-        return Panel(name, title, caption, files)
-
-    def static(
-        self, name: str, numbers: BaseModel | Sequence[BaseModel], draw: Callable[[], Figure]
-    ) -> tuple[str, ...]:
-        """Write a printed figure; returns its files relative to the folder of the study."""
-        figures.save(draw(), numbers, self.path / "figures" / name)
-        self.drawn.add(name)
-        return tuple(f"figures/{name}.{suffix}" for suffix in ("pdf", "png", "json"))
 
 
 def improvement(content: Mapping[str, Any]) -> TotalImprovement:
@@ -65,7 +37,7 @@ def improvement(content: Mapping[str, Any]) -> TotalImprovement:
 
 
 def planes(
-    board: Board, models: Sequence[Mapping[str, Any]], published: Iterable[ModelImprovement]
+    page: Page, models: Sequence[Mapping[str, Any]], published: Iterable[ModelImprovement]
 ) -> list[Group]:
     """For each group of theories: minimum and maximum against median TI of all models."""
     table = tuple(published)
@@ -87,11 +59,9 @@ def planes(
             {name: improvement(ours[name][1]) for name in order},
             {name: kinds[ours[name][0]] for name in order},
         )
-        files = board.static(
-            f"ti-plane-{group}", record, partial(theory_plots.draw_improvement_plane, record)
-        )
+        files = page.static(f"ti-plane-{group}", record, partial(theory_plots.draw_improvement_plane, record))
         panels = [
-            board.panel(
+            page.panel(
                 theory_interactive.plane(record, side),
                 f"{side} against median TI, {title}",
                 f"One point for each model; good ones are at the top right. TI below {theory_interactive.FLOOR:g} are drawn there.{remark}",
@@ -149,7 +119,7 @@ def _record(
 
 
 def saturation(
-    board: Board, answer: Mapping[str, Any], models: Sequence[Mapping[str, Any]]
+    page: Page, answer: Mapping[str, Any], models: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Group], list[Group], int]:
     """Curves over the channels, curves of each channel, and the number of steps that have no number."""
     top: list[Group] = []
@@ -170,9 +140,9 @@ def saturation(
     def keep(records: list[Saturation], name: str, title: str, caption: str, into: list[Group]) -> None:
         if not records:
             return
-        files = board.static(name, records, partial(theory_plots.draw_saturations, records))
+        files = page.static(name, records, partial(theory_plots.draw_saturations, records))
         panels = [
-            board.panel(theory_interactive.saturation(record), record.title, caption) for record in records
+            page.panel(theory_interactive.saturation(record), record.title, caption) for record in records
         ]
         into.append((title, panels, files))
 
@@ -225,23 +195,21 @@ def saturation(
     return top, rest, dropped
 
 
-def signals(board: Board, models: Sequence[Mapping[str, Any]], families_of: Mapping[str, str]) -> list[Panel]:
+def signals(page: Page, models: Sequence[Mapping[str, Any]], families_of: Mapping[str, str]) -> list[Panel]:
     """For each group of theories the spread of the models of each kind, theory by theory."""
     found = []
     for group, title in GROUPS.items():
         record = theory_study_plots.kind_spreads(group, models, titles_of(models), families_of)
         if not record.signals:
             continue
-        files = board.static(
-            f"signals-{group}", record, partial(theory_study_plots.draw_kind_spreads, record)
-        )
+        files = page.static(f"signals-{group}", record, partial(theory_study_plots.draw_kind_spreads, record))
         caption = "Every model is a point; a box is its kind from 25 to 75 %, with the median. SSA has the chosen best combinations too."
-        found.append(board.panel(theory_interactive.kind_spreads(record), title.capitalize(), caption, files))
+        found.append(page.panel(theory_interactive.kind_spreads(record), title.capitalize(), caption, files))
     return found
 
 
 def families(
-    board: Board, answer: Mapping[str, Any], families_of: Mapping[str, str]
+    page: Page, answer: Mapping[str, Any], families_of: Mapping[str, str]
 ) -> tuple[Panel | None, Panel | None]:
     """TI with the family left out against TI with the point left out; and all three, theory by theory."""
     record = theory_study_plots.family_test(answer["ti"], families_of)
@@ -249,17 +217,17 @@ def families(
         return None, None
     scatter = None
     if any(row.ratio is not None for row in record.theories):
-        files = board.static(
+        files = page.static(
             "families-scatter", record, partial(theory_study_plots.draw_family_scatter, record)
         )
-        scatter = board.panel(
+        scatter = page.panel(
             theory_interactive.family_scatter(record),
             "What a theory loses with its family",
             "Points on the dotted line lose nothing: siblings in the mixture do not help. Points far below are found by interpolation only.",
             files,
         )
-    files = board.static("families", record, partial(theory_study_plots.draw_families, record))
-    lines = board.panel(
+    files = page.static("families", record, partial(theory_study_plots.draw_families, record))
+    lines = page.panel(
         theory_interactive.families(record),
         "All theories with siblings",
         "In the mixture (other events of the same theory), with its point left out, and with its whole family left out. Those "

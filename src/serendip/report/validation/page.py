@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 from pydantic import ValidationError
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
-from serendip.report import figures, plots, words
-from serendip.report.html import _maths
-from serendip.report.panels import Panel
+from serendip.report import words
+from serendip.report.page import Page, Panel
 from serendip.report.validation.plots import draw, interactive
 from serendip.validate.base import Check, Validation, read_validations
 from serendip.validate.engine import read_state
@@ -79,18 +74,12 @@ def write_validation_page(folder: Path | str) -> Path:
     InputError
         If nothing was validated, a file is damaged, or the folder cannot be written.
     """
-    folder = Path(folder)
-    state, found = read_state(folder), _ordered(folder)
+    page = Page(Path(folder), "validation/figures")
+    state, found = read_state(page.path), _ordered(page.path)
     if not found and not state.get("left_out"):
         raise InputError(f"{folder}: holds no validation; run 'serendip validate'")
-    try:
-        (folder / "validation" / "figures").mkdir(parents=True, exist_ok=True)
-        page = _render(folder, state, found)
-        with atomic_write(folder / PAGE) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: the page cannot be written ({error.strerror or error})") from None
-    return folder / PAGE
+    with page.writing("page"):
+        return page.write(PAGE, _render(page, state, found))
 
 
 def headline(found: list[Validation]) -> str:
@@ -123,26 +112,23 @@ def _sorted_checks(found: Validation) -> list[Check]:
     return sorted(found.checks, key=lambda check: {False: 0, None: 1, True: 2}[check.passed])
 
 
-def _panels(folder: Path, found: Validation, specs: dict[str, plots.Spec]) -> list[Panel]:
+def _panels(page: Page, found: Validation) -> list[Panel]:
     panels = []
     for content in found.facts.get("figures") or []:
         try:
             picture = Picture.model_validate(content)
         except ValidationError as error:
             raise InputError(
-                f"{folder / 'validation' / found.kind}.json: a figure is damaged ({error.errors()[0]['msg']}); delete the file "
+                f"{page.path / 'validation' / found.kind}.json: a figure is damaged ({error.errors()[0]['msg']}); delete the file "
                 "and run again"
             ) from None
         if not picture.series:
             continue
-        name = f"plot-{len(specs) + 1}"
-        specs[name] = interactive(picture)
         stem = re.sub(r"[^A-Za-z0-9.-]+", "-", picture.name).strip("-.")
         if not stem.startswith(found.kind):
             stem = f"{found.kind}-{stem}"
-        figures.save(draw(picture), picture, folder / "validation" / "figures" / stem)
-        files = tuple(f"validation/figures/{stem}.{suffix}" for suffix in ("pdf", "png", "json"))
-        panels.append(Panel(name, picture.title, picture.caption, files))
+        files = page.static(stem, picture, lambda picture=picture: draw(picture))  # type: ignore[misc]
+        panels.append(page.panel(interactive(picture), picture.title, picture.caption, files))
     return panels
 
 
@@ -150,27 +136,16 @@ def _value(check: Check) -> str:
     return words.with_error(check.value, check.error)
 
 
-def _render(folder: Path, state: dict[str, Any], found: list[Validation]) -> str:
-    specs: dict[str, plots.Spec] = {}
-    sections = [(one, _lights(one), _sorted_checks(one), _panels(folder, one, specs)) for one in found]
-    environment = Environment(
-        loader=PackageLoader("serendip.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(w=words, value=_value, colours=COLOURS)
-    environment.filters["maths"] = _maths
-    return environment.get_template("validation.html.j2").render(
-        name=folder.resolve().name,
+def _render(page: Page, state: dict[str, Any], found: list[Validation]) -> str:
+    return page.render(
+        "validation.html.j2",
+        glossary={word: words.GLOSSARY[word] for word in _WORDS},
+        helpers={"value": _value, "colours": COLOURS},
+        name=page.path.resolve().name,
         state=state,
         config=state["config"],
         headline=headline(found),
-        sections=sections,
+        sections=[(one, _lights(one), _sorted_checks(one), _panels(page, one)) for one in found],
         left_out=state.get("left_out") or {},
-        has_report=(folder / "report.html").exists(),
-        glossary={word: words.GLOSSARY[word] for word in _WORDS if word in words.GLOSSARY},
-        specs=specs,
-        plotlyjs=Markup(get_plotlyjs()),
+        has_report=(page.path / "report.html").exists(),
     )

@@ -9,7 +9,8 @@ from typing import Any
 from serendip.events.files import atomic_write
 from serendip.report import words
 from serendip.report.load import Look, Weighted
-from serendip.report.panels import Page, Panel, slug
+from serendip.report.page import Panel
+from serendip.report.panels import RunPage, slug
 from serendip.report.weighted import figures as weighted_figures
 from serendip.report.weighted import plots as weighted_plots
 from serendip.report.weighted.evidence import evidence
@@ -38,7 +39,7 @@ class WeightedLook:
     heaviest: Heaviest | None
 
 
-def weighted(page: Page) -> tuple[list[WeightedLook], list[WeightedLook]]:
+def weighted(page: RunPage) -> tuple[list[WeightedLook], list[WeightedLook]]:
     """The weighted looks: the first of each method, and the rest."""
     results = page.run.results
     first: list[WeightedLook] = []
@@ -50,7 +51,7 @@ def weighted(page: Page) -> tuple[list[WeightedLook], list[WeightedLook]]:
     return first, rest
 
 
-def _weighted_look(page: Page, record: Weighted, look: Look, *, shown: bool) -> WeightedLook:
+def _weighted_look(page: RunPage, record: Weighted, look: Look, *, shown: bool) -> WeightedLook:
     name, found = slug(look.method), evidence(record)
     panels = []
     if shown:
@@ -92,7 +93,7 @@ def _weighted_look(page: Page, record: Weighted, look: Look, *, shown: bool) -> 
     )
 
 
-def _heaviest(page: Page, record: Weighted, file: str | None) -> Heaviest | None:
+def _heaviest(page: RunPage, record: Weighted, file: str | None) -> Heaviest | None:
     if not record.heaviest:
         return None
     pictures = page.run.diagnostics
@@ -114,7 +115,7 @@ def _heaviest(page: Page, record: Weighted, file: str | None) -> Heaviest | None
     if file is not None:
         files = (f"figures/{file}.csv",)
         with (
-            atomic_write(page.run.path / files[0]) as temporary,
+            atomic_write(page.path / files[0]) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,
         ):
             csv.writer(stream).writerows([columns, *(cells(event, repr) for event in record.heaviest)])

@@ -1,0 +1,153 @@
+"""What every page is made of: interactive plots, their printed versions, a template, one file that loads nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs
+from pydantic import BaseModel
+
+from serendip.errors import InputError
+from serendip.events.files import atomic_write
+from serendip.report import figures, plots, words
+
+__all__ = ["Group", "Page", "Panel", "read_record"]
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One interactive plot: where it goes, what to look for, and the files of its printed version."""
+
+    id: str
+    title: str
+    caption: str
+    files: tuple[str, ...] = ()
+
+
+Group = tuple[str, list[Panel], tuple[str, ...]]  # title, one panel per feature, files
+
+
+@dataclass(frozen=True)
+class Page:
+    """Collects the plots of a page and writes the printed figures beside it.
+
+    Attributes
+    ----------
+    path
+        Folder of the page.
+    figures
+        Folder of the printed figures in it.
+    specs
+        Interactive plots by the id of their place.
+    drawn
+        Names of the figures that were written.
+    """
+
+    path: Path
+    figures: str = "figures"
+    specs: dict[str, plots.Spec] = field(default_factory=dict)
+    drawn: set[str] = field(default_factory=set)
+
+    def panel(self, spec: plots.Spec, title: str, caption: str, files: tuple[str, ...] = ()) -> Panel:
+        """Add an interactive plot to the page."""
+        name = f"plot-{len(self.specs) + 1}"
+        self.specs[name] = spec
+        return Panel(name, title, caption, files)
+
+    def static(
+        self, name: str, numbers: BaseModel | Sequence[BaseModel], draw: Callable[[], Figure]
+    ) -> tuple[str, ...]:
+        """Write a printed figure and its numbers; returns the files, relative to the folder of the page."""
+        figures.save(draw(), numbers, self.path / self.figures / name)
+        self.drawn.add(name)
+        return tuple(f"{self.figures}/{name}.{suffix}" for suffix in ("pdf", "png", "json"))
+
+    @contextmanager
+    def writing(self, what: str = "report") -> Iterator[None]:
+        """Make the folder of the figures; InputError if a file cannot be written."""
+        try:
+            (self.path / self.figures).mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: the {what} cannot be written ({error.strerror or error})"
+            ) from None
+
+    def clear(self, starts: tuple[str, ...]) -> None:
+        """Remove figures whose names start so and that this page no longer has."""
+        for path in (self.path / self.figures).iterdir():
+            if path.stem not in self.drawn and path.stem.startswith(starts):
+                path.unlink()
+
+    def render(self, template: str, *, helpers: dict[str, Any] | None = None, **content: Any) -> str:
+        """Fill a template with the plots and more content.
+
+        Parameters
+        ----------
+        template
+            File in ``serendip/report/templates``.
+        helpers
+            Functions and modules that the template calls; ``w`` is :mod:`serendip.report.words`.
+        content
+            What it shows.
+        """
+        environment = Environment(
+            loader=PackageLoader("serendip.report"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["maths"] = _maths
+        environment.globals.update(w=words, **(helpers or {}))
+        return environment.get_template(template).render(
+            specs=self.specs, plotlyjs=Markup(get_plotlyjs()), **content
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the page; returns its path."""
+        with atomic_write(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return self.path / name
+
+
+def read_record(path: Path, what: str) -> dict[str, Any]:
+    """Content of the results file of a program.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What a folder without it lacks, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged or of another version.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] != _SCHEMA:
+            raise ValueError(f"schema {found['schema']} is not known")
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: holds no {what} ({path.name} is missing)") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return found  # type: ignore[no-any-return]
+
+
+def _maths(text: str) -> Markup:
+    shown = re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", str(escape(text)))
+    return Markup(shown.replace("σ_min", "σ<sub>min</sub>"))
