@@ -35,16 +35,16 @@ from serendip.validate.importance import permutation_importance
 from serendip.validate.twosample import bootstrap_error, cross_validate, null_error
 
 TESTED = (
-    "gluino pair",
-    "squark pair",
-    "stop pair",
+    "glgl",
+    "sqsq",
+    "stop",
     "dark matter, vector mediator",
     "dark matter, scalar mediator",
 )
 """Families of the public signals: gluino, squark and stop pairs, and dark matter with a jet."""
 RELATED = (
-    "gluino squark", "sbottom pair", "gauge mediation", "RPV gluino, lambda'", "RPV gluino, lambda''", "RPV stop, lambda'",
-    "RPV stop, lambda''", "RPV stop, lambda", "RPV squark, lambda'", "large extra dimensions, monojet", "dark matter, mono-Higgs",
+    "glsq", "stopjets", "sbottom", "gmsb_glgl", "gmsb_neutneut", "gllp", "gllpp", "RPV gluino, lambda''", "stlp", "stlpp",
+    "RPV stop, lambda", "RPV squark, lambda'", "large extra dimensions, monojet", "dark matter, mono-Higgs",
 )  # fmt: skip
 """Families with nearly the same particles in the detector."""
 SINGLE = (

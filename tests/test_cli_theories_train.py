@@ -70,7 +70,7 @@ def samples(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def model(samples, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "mot"
-    trained, record = train_channel([samples[0]], [samples[1]], "1", FAST, without=["squark pair"])
+    trained, record = train_channel([samples[0]], [samples[1]], "1", FAST, without=["sqsq"])
     trained.save(out)
     record.save(out)
     return out
@@ -86,7 +86,7 @@ def test_the_record_counts_the_events_that_trained(samples, model):
     gluinos = events(600, 3)
     trained = int(np.sum(hash_fold(gluinos.event_id, gluinos.process, FAST.seed) >= 0.3))
     assert record.theories["glgl1600_neutralino800"] == trained < 500
-    assert record.families["glgl1600_neutralino800"] == "gluino pair"
+    assert record.families["glgl1600_neutralino800"] == "glgl"
     assert set(record.theories) == {"glgl1600_neutralino800", "glgl1000_neutralino1"}
     assert record.left_out == {
         "sqsq_sq1400_neut200": "left out as asked",
@@ -209,7 +209,7 @@ def test_channels_are_joined_and_written_as_a_table(samples, model, tmp_path, ca
     sm, bsm = map(str, samples)
     common = ["--background", sm, "--theories", bsm, "--events-per-theory", "200"]
     arguments = ["theories", "train", *common, "--channel", "3", "--out", str(tmp_path / "m3")]
-    assert run([*arguments, "--theory", "gluino pair", "--seed", "5", "--rotate", "--json"]) == 0
+    assert run([*arguments, "--theory", "glgl", "--seed", "5", "--rotate", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["rotate"]
     assert "met_phi" not in record["gains"]
@@ -286,11 +286,11 @@ def test_files_of_one_channel_serve_that_channel(samples, model, tmp_path):
 def test_theories_are_chosen_by_name_and_family():
     files = [Path(f"{name}.parquet") for name in ("glgl1600_neutralino800", "sqsq_sq1400_neut200", "mine")]
     assert choose_theories(files, [], [])[1] == {}
-    chosen, left_out = choose_theories(files, ["gluino pair", "mine"], ["mine"])
+    chosen, left_out = choose_theories(files, ["glgl", "mine"], ["mine"])
     assert [path.stem for path in chosen] == ["glgl1600_neutralino800"]
     assert left_out == {"sqsq_sq1400_neut200": "not asked for", "mine": "left out as asked"}
-    with pytest.raises(InputError, match=r"called stop pair; there are glgl1600_neutralino800, gluino pair"):
-        choose_theories(files, [], ["stop pair"])
+    with pytest.raises(InputError, match=r"called stop; there are glgl, glgl1600_neutralino800"):
+        choose_theories(files, [], ["stop"])
     with pytest.raises(InputError, match="no theory is left"):
         choose_theories(files, ["mine"], ["mine"])
 
@@ -332,7 +332,7 @@ def test_wrong_options_and_damaged_models_are_explained(samples, model, tmp_path
         (["train", *common, "--channel", "2a"], "no background event is in channel 2a"),
         (["train", *common, "--channel", "1", "--theory", "nothing"], "called nothing"),
         (
-            ["train", *common, "--channel", "1", "--theory", "slepton pair"],
+            ["train", *common, "--channel", "1", "--theory", "slsl"],
             "60 events in the channel, too few",
         ),
         (["evaluate", bsm, "--background", sm, "--signals", bsm], "training.json: missing"),

@@ -104,7 +104,7 @@ def channel(
     Each process is cut into files by decay and by pT of the hard process, whose weights add up. An interrupted
     run is continued by the same command, and one with more events extends it.
     """
-    from serendip.simulate.catalogue.points import known_samples
+    from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_renamed
     from serendip.simulate.processes import samples_named
 
     if show:
@@ -119,7 +119,9 @@ def channel(
     chosen = tuple(CHANNELS) if channels == "all" else tuple(part.strip() for part in channels.split(","))
     selection = ChannelSelection(chosen)
     known = known_samples()
-    samples = samples_named(_names(process, known), known, chosen)
+    names = _names(process, {*known, *RENAMED})
+    refuse_renamed(names)
+    samples = samples_named(names, known, chosen)
     config = SimulateConfig(events, seed, max_generated, mpi=mpi, met=cast("Any", met), card=card)
     with _Bars() as bars:
         results = simulate_samples(out, samples, selection, config, jobs=jobs, progress=bars.update)
@@ -151,6 +153,7 @@ def _names(text: str, known: Container[str]) -> list[str]:
 
 
 def _listing() -> str:
+    from serendip.simulate.catalogue.papers import SIGNALS
     from serendip.simulate.catalogue.points import CATALOGUE, FAMILIES
     from serendip.simulate.processes import NOT_IN_PYTHIA, PROCESSES
 
@@ -162,10 +165,23 @@ def _listing() -> str:
         ]
     lines.append("  not in Pythia:")
     lines += [f"    {name}: {why}" for name, why in NOT_IN_PYTHIA.items()]
-    lines.append(f"New physics, {len(CATALOGUE)} points in {len(FAMILIES)} families (a family, or a point)")
+    lines += [
+        f"New physics, {len(CATALOGUE)} points in {len(FAMILIES)} families (a family, or a point)",
+        "  published: a signal of arXiv:2207.07631 or arXiv:2105.14027; substitute: for one that Pythia lacks",
+    ]
+    width = max(map(len, CATALOGUE))
     for family, points in FAMILIES.items():
         lines.append(f"  {family}")
-        lines += [f"    {point.name}  (channels {', '.join(point.channels)})" for point in points]
+        for point in points:
+            channels = (
+                f"(channels {', '.join(point.channels)})" if point.channels else "(too rare in all channels)"
+            )
+            lines.append(f"    {point.name:{width}}  {point.origin:10}  {channels}")
+    lines.append("Published signals that are not made under their name:")
+    for signal in SIGNALS:
+        if not signal.made:
+            instead = f" (instead: {', '.join(signal.substitutes)})" if signal.substitutes else ""
+            lines.append(f"  {signal.name}: {signal.remark}{instead}")
     return "\n".join(lines)
 
 

@@ -53,10 +53,14 @@ Decays = Mapping[str, Sequence[tuple[float, Sequence[int]]]]
 _WIDTH = 0.1
 
 _R = 1.0 / math.sqrt(2.0)
-# Rows: mass eigenstates; columns: bino, neutral wino and the two neutral higgsinos.
+# Columns: bino, neutral wino and the two neutral higgsinos.
+_BINO, _WINO, _HIGGSINOS = (1.0, 0, 0, 0), (0, 1.0, 0, 0), ((0, 0, _R, -_R), (0, 0, _R, _R))
+# Rows: mass eigenstates.
 _NEUTRALINOS = {
-    "wino": ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, _R, -_R), (0, 0, _R, _R)),
-    "higgsino": ((0, 0, _R, -_R), (0, 0, _R, _R), (1.0, 0, 0, 0), (0, 1.0, 0, 0)),
+    "wino": (_BINO, _WINO, *_HIGGSINOS),
+    "wino N3": (_BINO, _HIGGSINOS[0], _WINO, _HIGGSINOS[1]),
+    "wino N4": (_BINO, *_HIGGSINOS, _WINO),
+    "higgsino": (*_HIGGSINOS, _BINO, _WINO),
 }
 _CHARGINOS = {"wino": ((1.0, 0), (0, 1.0)), "higgsino": ((0, 1.0), (1.0, 0))}
 
@@ -72,7 +76,8 @@ def slha_text(masses: Mapping[str, float], decays: Decays, *, electroweakinos: s
         Branching ratio and products (Particle Data Group codes) of each decay of each unstable particle. Light particles
         without decays are stable.
     electroweakinos
-        ``wino``: N1 is a bino, N2 and C1 winos. ``higgsino``: N1, N2 and C1 are higgsinos.
+        ``wino``: N1 is a bino, N2 and C1 winos; ``wino N3`` and ``wino N4``: that neutralino is the wino instead of N2.
+        ``higgsino``: N1, N2 and C1 are higgsinos.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def slha_text(masses: Mapping[str, float], decays: Decays, *, electroweakinos: s
         if not (mass > 0 or (mass == 0 and name == "gravitino")) or not math.isfinite(mass):
             raise InputError(f"mass of {name} is {mass:g} GeV; expected a positive number")
     if electroweakinos not in _NEUTRALINOS:
-        raise InputError(f"electroweakinos '{electroweakinos}'; expected {' or '.join(_NEUTRALINOS)}")
+        raise InputError(f"electroweakinos '{electroweakinos}'; expected {', '.join(_NEUTRALINOS)}")
     by_code = {code: masses.get(name, HEAVY) for name, code in SPARTICLES.items()}
     lines = [
         "BLOCK MODSEL",
@@ -100,8 +105,8 @@ def slha_text(masses: Mapping[str, float], decays: Decays, *, electroweakinos: s
         "   25   1.25000000E+02",
         *(f"   {code}   {mass:.8E}" for code, mass in {35: HEAVY, 36: HEAVY, 37: HEAVY, **by_code}.items()),
         *_matrix("NMIX", _NEUTRALINOS[electroweakinos]),
-        *_matrix("UMIX", _CHARGINOS[electroweakinos]),
-        *_matrix("VMIX", _CHARGINOS[electroweakinos]),
+        *_matrix("UMIX", _CHARGINOS[electroweakinos.split(maxsplit=1)[0]]),
+        *_matrix("VMIX", _CHARGINOS[electroweakinos.split(maxsplit=1)[0]]),
         *(line for name in ("STOPMIX", "SBOTMIX", "STAUMIX") for line in _matrix(name, ((1.0, 0), (0, 1.0)))),
         "BLOCK ALPHA",
         "   -1.0E-01",

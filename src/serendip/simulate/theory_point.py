@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from serendip.simulate.processes import Sample
 
-__all__ = ["MIN_ACCEPTANCE", "TheoryPoint"]
+__all__ = ["MIN_ACCEPTANCE", "Origin", "TheoryPoint"]
+
+Origin = Literal["published", "substitute", "ours"]
 
 MIN_ACCEPTANCE = 0.01
 
@@ -22,15 +24,16 @@ class TheoryPoint:
     name
         Process ID of its events and name of its file.
     family
-        Points that share production and decay.
-    paper_name
-        What arXiv:2207.07631 or arXiv:2105.14027 call the family; None if they lack it.
+        Points that share production and decay; where arXiv:2207.07631 has the family, its name there.
     masses
         Masses of the new particles in GeV.
     settings
         Lines for Pythia.
     slha
         Text of a SUSY Les Houches file, or None.
+    origin
+        ``published``: a signal of arXiv:2207.07631 or arXiv:2105.14027 under its published name. ``substitute``: what comes nearest to one
+        that Pythia lacks, or that has no events in its channel as Pythia makes it. ``ours``: any other.
     acceptance
         Fraction of generated events in each channel of arXiv:2105.14027, as measured with the default detector (see
         :mod:`serendip.simulate.catalogue.acceptance`).
@@ -38,10 +41,10 @@ class TheoryPoint:
 
     name: str
     family: str
-    paper_name: str | None
     masses: Mapping[str, float]
     settings: tuple[str, ...]
-    slha: str | None
+    slha: str | None = None
+    origin: Origin = "ours"
     acceptance: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -14,7 +14,7 @@ from serendip.errors import InputError
 from serendip.events.darkmachines import read_events
 from serendip.events.objects import KINDS, ObjectEvents
 from serendip.events.objects_parquet import read_parquet
-from serendip.simulate.catalogue.points import CATALOGUE
+from serendip.simulate.catalogue.points import current_name, family_of
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import select
 from serendip.theories.encoding import FlatEncoding, ObjectEncoding, encode, encode_objects
@@ -137,7 +137,7 @@ def read_channel_samples(
             encoded = encode_objects(shown, _OBJECTS if max_objects is None else max_objects, rotate=rotate)
             x = encoded.values
         truncated[path.stem] = encoded.truncated_events
-        family = CATALOGUE[path.stem].family if path.stem in CATALOGUE else path.stem
+        family = family_of(path.stem)
         sample = TheorySample(
             path.stem,
             family,
@@ -152,6 +152,9 @@ def read_channel_samples(
     names = [path.stem for group in files for path in group]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"samples are there twice: {', '.join(twice)}")
+    if old := [name for name in names if name != current_name(name) in names]:
+        both = ", ".join(f"{name} and {current_name(name)}" for name in old)
+        raise InputError(f"samples are there under an earlier and today's name: {both}; take one of the two")
     standard: list[tuple[NDArray[np.str_], TheorySample]] = []
     columns: tuple[str, ...] = ()
     for number, path in enumerate(files[0]):

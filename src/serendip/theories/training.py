@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.simulate.catalogue.points import CATALOGUE
+from serendip.simulate.catalogue import points
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import MixtureClassifier, MixtureConfig, TheorySample, train_mixture
@@ -202,6 +202,7 @@ def choose_theories(
     called = {path: {path.stem, sample_name(path.stem)[0], family_of(path.stem)} for path in files}
     known = set().union(*called.values())
     if unknown := [name for name in (*only, *without) if name not in known]:
+        points.refuse_renamed(unknown)
         raise InputError(
             f"no theory and no family of the given files is called {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         )
@@ -220,8 +221,7 @@ def choose_theories(
 
 def family_of(stem: str) -> str:
     """Family of a theory in the catalogue, or its name."""
-    name = sample_name(stem)[0]
-    return CATALOGUE[name].family if name in CATALOGUE else name
+    return points.family_of(sample_name(stem)[0])
 
 
 def train_channel(

@@ -51,7 +51,7 @@ def simulate(
     All of it takes hours. An interrupted run is continued by the same command, and one with more events extends it.
     """
     from serendip.cli.simulate import _names, channel
-    from serendip.simulate.catalogue.points import known_samples
+    from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_renamed
     from serendip.simulate.processes import PROCESSES
 
     standard = {
@@ -60,7 +60,8 @@ def simulate(
         *(sample.name for entry in PROCESSES.values() for sample in entry.samples()),
     }
     known = known_samples()
-    names = _names(process, standard | known.keys())
+    names = _names(process, standard | known.keys() | RENAMED.keys())
+    refuse_renamed(names)
     for folder, wanted, number in (
         ("SM", [name for name in names if name in standard], background_events),
         ("BSM", [name for name in names if name not in standard], events),
@@ -275,9 +276,9 @@ def _split(text: str | None) -> list[str]:
     if text is None:
         return []
     from serendip.cli.simulate import _names
-    from serendip.simulate.catalogue.points import known_samples
+    from serendip.simulate.catalogue.points import RENAMED, known_samples
 
-    return _names(text, known_samples())
+    return _names(text, {*known_samples(), *RENAMED})
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -23,7 +23,6 @@ def _z_prime() -> list[TheoryPoint]:
             TheoryPoint(
                 f"zprime{m:g}_{label}",
                 f"Z' to {label}",
-                None,
                 {"Z'": m},
                 (
                     "NewGaugeBoson:ffbar2gmZZprime = on",
@@ -31,7 +30,6 @@ def _z_prime() -> list[TheoryPoint]:
                     *mass(32, m),
                     *only(32, decay),
                 ),
-                None,
             )
         )
     for m in (1500.0,):
@@ -39,7 +37,6 @@ def _z_prime() -> list[TheoryPoint]:
             TheoryPoint(
                 f"zprime{m:g}_WW",
                 "Z' to WW",
-                None,
                 {"Z'": m},
                 (
                     "NewGaugeBoson:ffbar2gmZZprime = on",
@@ -48,7 +45,6 @@ def _z_prime() -> list[TheoryPoint]:
                     *mass(32, m),
                     *only(32, "24"),
                 ),
-                None,
             )
         )
     return out
@@ -68,7 +64,6 @@ def _w_prime() -> list[TheoryPoint]:
             TheoryPoint(
                 f"wprime{m:g}_{label}",
                 f"W' to {label}",
-                "wprime{A,V}{m}",
                 {"W'": m},
                 (
                     "NewGaugeBoson:ffbar2Wprime = on",
@@ -76,7 +71,6 @@ def _w_prime() -> list[TheoryPoint]:
                     *mass(34, m),
                     *only_pair(34, decays),
                 ),
-                None,
             )
         )
     return out
@@ -91,7 +85,6 @@ def _left_right() -> list[TheoryPoint]:
             TheoryPoint(
                 f"lr_wr{w_r:g}_n{n_r:g}",
                 "left-right W_R",
-                "LReff_mW_mZ",
                 masses,
                 (
                     "LeftRightSymmmetry:ffbar2WR = on",
@@ -100,7 +93,6 @@ def _left_right() -> list[TheoryPoint]:
                     "9900016:m0 = 20000.",
                     *only(9900024, "9900012 9900014"),
                 ),
-                None,
             )
         )
     masses = {"Z_R": 2500.0, "N_R": 700.0, "W_R": 2200.0}
@@ -108,7 +100,6 @@ def _left_right() -> list[TheoryPoint]:
         TheoryPoint(
             "lr_zr2500_n700",
             "left-right Z_R",
-            "LReff_mW_mZ",
             masses,
             (
                 "LeftRightSymmmetry:ffbar2ZR = on",
@@ -119,7 +110,6 @@ def _left_right() -> list[TheoryPoint]:
                 "9900016:m0 = 20000.",
                 *only(9900023, "9900012 9900014"),
             ),
-            None,
         )
     )
     for m, products, label in (
@@ -131,21 +121,19 @@ def _left_right() -> list[TheoryPoint]:
         out.append(
             TheoryPoint(
                 f"hpp{m:g}_{label}",
-                "doubly charged Higgs",
-                "type2seesaw_mH_mS",
+                "type2seesaw",
                 {"H++": m},
                 (
                     "LeftRightSymmmetry:ffbar2HLHL = on",
                     *mass(9900041, m),
                     *only_pair(9900041, products),
                 ),
-                None,
             )
         )
     return out
 
 
-def _large_tan_beta(code: int) -> tuple[str, ...]:
+def large_tan_beta(code: int) -> tuple[str, ...]:
     """Couplings of a heavy Higgs boson of type II, aligned, with tan beta = 30."""
     name = {35: "HiggsH2", 36: "HiggsA3"}[code]
     couplings = {"coup2d": 30.0, "coup2l": 30.0, "coup2u": 1 / 30, "coup2W": 0.0, "coup2Z": 0.0}
@@ -157,46 +145,40 @@ def _higgs() -> list[TheoryPoint]:
     h2, a3, hc = 35, 36, 37
     use = "Higgs:useBSM = on"
     tan = "HiggsHchg:tanBeta = 30."
-    single: Sequence[tuple[str, str, str | None, dict[str, float], tuple[str, ...]]] = (
+    single: Sequence[tuple[str, str, dict[str, float], tuple[str, ...]]] = (
         (
             "hc300_taunu",
             "charged Higgs with top",
-            None,
             {"H+": 300.0},
             ("HiggsBSM:bg2H+-t = on", tan, *mass(hc, 300.0), *only(hc, "15")),
         ),
         (
             "hc600_tb",
             "charged Higgs with top",
-            None,
             {"H+": 600.0},
             ("HiggsBSM:bg2H+-t = on", tan, *mass(hc, 600.0), *only(hc, "6")),
         ),
         (
             "hchc250_taunu",
-            "charged Higgs pair",
-            None,
+            "HH",
             {"H+": 250.0},
             ("HiggsBSM:ffbar2H+H- = on", tan, *mass(hc, 250.0), *only(hc, "15")),
         ),
         (
-            "hh_h400_WW",
+            "h400_WW",
             "heavy Higgs to WW, ZZ",
-            "HH_",
             {"H": 400.0},
             ("HiggsBSM:gg2H2 = on", *mass(h2, 400.0), *only(h2, "24")),
         ),
         (
-            "hh_h800_ZZ",
+            "h800_ZZ",
             "heavy Higgs to WW, ZZ",
-            "HH_",
             {"H": 800.0},
             ("HiggsBSM:gg2H2 = on", *mass(h2, 800.0), *only_pair(h2, "23 23")),
         ),
         (
-            "hh_h900_hh",
+            "h900_hh",
             "heavy Higgs to hh",
-            "hh_",
             {"H": 900.0},
             (
                 "HiggsBSM:gg2H2 = on",
@@ -206,35 +188,31 @@ def _higgs() -> list[TheoryPoint]:
             ),
         ),
         (
-            "aa_a400_tt",
+            "a400_tt",
             "heavy pseudoscalar",
-            "AA_",
             {"A": 400.0},
             ("HiggsBSM:gg2A3 = on", *mass(a3, 400.0), *only(a3, "6")),
         ),
         (
-            "aa_a500_Zh",
+            "a500_Zh",
             "heavy pseudoscalar",
-            "AA_",
             {"A": 500.0},
             ("HiggsBSM:gg2A3 = on", *mass(a3, 500.0), *only_pair(a3, "23 25")),
         ),
         (
             "bbh800_tautau",
             "heavy Higgs with b quarks",
-            None,
             {"H": 800.0},
-            ("HiggsBSM:gg2H2bbbar = on", *_large_tan_beta(h2), *mass(h2, 800.0), *only(h2, "15")),
+            ("HiggsBSM:gg2H2bbbar = on", *large_tan_beta(h2), *mass(h2, 800.0), *only(h2, "15")),
         ),
         (
             "ha_h300_a300_tautau",
             "heavy Higgs pair",
-            None,
             {"H": 300.0, "A": 300.0},
             (
                 "HiggsBSM:ffbar2A3H2 = on",
-                *_large_tan_beta(h2),
-                *_large_tan_beta(a3),
+                *large_tan_beta(h2),
+                *large_tan_beta(a3),
                 *mass(h2, 300.0),
                 *mass(a3, 300.0),
                 *only(h2, "15"),
@@ -242,8 +220,8 @@ def _higgs() -> list[TheoryPoint]:
             ),
         ),
     )
-    for name, family, paper, masses, lines in single:
-        out.append(TheoryPoint(name, family, paper, masses, (use, *lines), None))
+    for name, family, masses, lines in single:
+        out.append(TheoryPoint(name, family, masses, (use, *lines)))
     return out
 
 

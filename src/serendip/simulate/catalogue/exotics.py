@@ -23,7 +23,6 @@ def _leptoquarks() -> list[TheoryPoint]:
             TheoryPoint(
                 f"lqlq{m:g}_{label}",
                 "leptoquark pair",
-                None,
                 {"LQ": m},
                 (
                     "LeptoQuark:gg2LQLQbar = on",
@@ -31,7 +30,6 @@ def _leptoquarks() -> list[TheoryPoint]:
                     *mass(42, m),
                     f"42:0:products = {products}",
                 ),
-                None,
             )
         )
     return out
@@ -49,7 +47,6 @@ def _excited() -> list[TheoryPoint]:
             TheoryPoint(
                 f"qstar{m:g}_{label}",
                 "excited quark",
-                None,
                 {"q*": m},
                 (
                     "ExcitedFermion:dg2dStar = on",
@@ -60,7 +57,6 @@ def _excited() -> list[TheoryPoint]:
                     *only(4000001, products),
                     *only(4000002, products),
                 ),
-                None,
             )
         )
     for m, process, code, products, label in (
@@ -73,7 +69,6 @@ def _excited() -> list[TheoryPoint]:
             TheoryPoint(
                 f"lstar{m:g}_{label}",
                 "excited lepton",
-                None,
                 {"l*": m},
                 (
                     f"ExcitedFermion:{process} = on",
@@ -82,7 +77,6 @@ def _excited() -> list[TheoryPoint]:
                     *mass(code, m),
                     *only(code, products),
                 ),
-                None,
             )
         )
     return out
@@ -100,7 +94,6 @@ def _dimensions() -> list[TheoryPoint]:
             TheoryPoint(
                 f"add_monojet_n{n}_md{md:g}",
                 "large extra dimensions, monojet",
-                None,
                 {"M_D": md},
                 (
                     *monojet,
@@ -113,14 +106,12 @@ def _dimensions() -> list[TheoryPoint]:
                     "5000039:mMax = 10000.",
                     "PhaseSpace:pTHatMin = 250.",
                 ),
-                None,
             )
         )
     out.append(
         TheoryPoint(
             "add_monoz_n3_md2000",
             "large extra dimensions, mono-Z",
-            None,
             {"M_D": 2000.0},
             (
                 "ExtraDimensionsLED:ffbar2GZ = on",
@@ -134,7 +125,6 @@ def _dimensions() -> list[TheoryPoint]:
                 "PhaseSpace:pTHatMin = 50.",
                 *only(23, _LIGHT_LEPTONS),
             ),
-            None,
         )
     )
     for m, products, label in (
@@ -146,7 +136,6 @@ def _dimensions() -> list[TheoryPoint]:
             TheoryPoint(
                 f"rsg{m:g}_{label}",
                 "warped dimension, graviton",
-                None,
                 {"G*": m},
                 (
                     "ExtraDimensionsG*:gg2G* = on",
@@ -154,14 +143,12 @@ def _dimensions() -> list[TheoryPoint]:
                     *mass(5100039, m),
                     *only_pair(5100039, products),
                 ),
-                None,
             )
         )
     out.append(
         TheoryPoint(
             "kkgluon2000_tt",
             "warped dimension, gluon",
-            None,
             {"g*": 2000.0},
             (
                 "ExtraDimensionsG*:qqbar2KKgluon* = on",
@@ -169,7 +156,6 @@ def _dimensions() -> list[TheoryPoint]:
                 *mass(5100021, 2000.0),
                 *only(5100021, "6"),
             ),
-            None,
         )
     )
     return out
@@ -182,27 +168,22 @@ def _dark_matter() -> list[TheoryPoint]:
             TheoryPoint(
                 f"monojet_Zp{m:g}_DM{dm:g}",
                 "dark matter, vector mediator",
-                "mDM500",
                 {"Z'": m, "DM": dm},
                 ("DM:ffbar2Zp2XX = on", *mass(55, m), f"52:m0 = {dm:g}", *only(55, "52")),
-                None,
             )
         )
     out.append(
         TheoryPoint(
             "monojet_S500_DM1",
             "dark matter, scalar mediator",
-            None,
             {"S": 500.0, "DM": 1.0},
             ("DM:gg2S2XX = on", *mass(54, 500.0), "52:m0 = 1.", *only(54, "52")),
-            None,
         )
     )
     out.append(
         TheoryPoint(
             "monoh_Zp1000_DM1",
             "dark matter, mono-Higgs",
-            None,
             {"Z'": 1000.0, "DM": 1.0},
             (
                 "DM:ffbar2ZpH = on",
@@ -211,7 +192,6 @@ def _dark_matter() -> list[TheoryPoint]:
                 *only(55, "52"),
                 "PhaseSpace:pTHatMin = 200.",
             ),
-            None,
         )
     )
     return out
@@ -240,7 +220,6 @@ def _hidden_valley() -> list[TheoryPoint]:
             TheoryPoint(
                 f"hv_zv{m:g}",
                 "hidden valley, Z_v",
-                None,
                 {"Zv": m, "piv": 20.0},
                 (
                     "HiddenValley:ffbar2Zv = on",
@@ -249,7 +228,6 @@ def _hidden_valley() -> list[TheoryPoint]:
                     *mass(4900023, m),
                     *only(4900023, "4900101"),
                 ),
-                None,
             )
         )
     for partner, code, label, m in (
@@ -261,7 +239,6 @@ def _hidden_valley() -> list[TheoryPoint]:
             TheoryPoint(
                 f"hv_{label}{m:g}",
                 "hidden valley, coloured partner",
-                None,
                 {partner: m},
                 (
                     f"HiddenValley:gg2{partner}{partner}bar = on",
@@ -269,17 +246,14 @@ def _hidden_valley() -> list[TheoryPoint]:
                     f"{code}:m0 = {m:g}",
                     "4900101:m0 = 100.",
                 ),
-                None,
             )
         )
     out.append(
         TheoryPoint(
             "hv_mu500",
             "hidden valley, charged partner",
-            None,
             {"MUv": 500.0},
             ("HiddenValley:ffbar2MUvMUvbar = on", "4900013:m0 = 500.", "4900101:m0 = 50."),
-            None,
         )
     )
     return out
@@ -297,7 +271,6 @@ def _heavy_quarks() -> list[TheoryPoint]:
             TheoryPoint(
                 f"{quark[0]}prime{m:g}_{label}",
                 "heavy quark pair",
-                None,
                 {quark: m},
                 (
                     f"{group}:gg2{pair}bar = on",
@@ -307,7 +280,6 @@ def _heavy_quarks() -> list[TheoryPoint]:
                     f"{15 - code}:m0 = 10000.",
                     *only(code, product),
                 ),
-                None,
             )
         )
     return out
