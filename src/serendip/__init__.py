@@ -1,4 +1,20 @@
-"""Model-agnostic searches for new physics at particle colliders."""
+"""Model-agnostic searches for new physics at particle colliders.
+
+========================  ===============================================================================
+:func:`read`              a table of events, from files or memory; :func:`write` stores it
+:func:`inspect`           is a table fit for a search?
+:func:`run_search`        search for a resonance; a :class:`Run` has the answer, :func:`open_run` opens it again
+:func:`run_monitor`       the same after every period of data taking
+:func:`run_validate`      is the search right on these data?
+:func:`run_compare`       which method sees most, on labelled events
+:func:`run_infer`         the strength of a signal in a window
+:func:`bump`, :func:`fit`  one spectrum without any classifier
+:func:`simulate_dijet`    events from Pythia 8
+========================  ===============================================================================
+
+Everything loads at first use. ``serendip.search``, ``serendip.validate`` and ``serendip.simulate`` are packages, so the programs have ``run_`` in their
+names.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +22,73 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from serendip.api.programs import (
+        Outcome,
+        run_compare,
+        run_infer,
+        run_monitor,
+        run_search,
+        run_validate,
+    )
+    from serendip.api.run import Run, open_run
+    from serendip.api.spectra import bump, fit
+    from serendip.errors import InputError, SerendipError
+    from serendip.events.audit import audit as inspect
     from serendip.events.events import Events, Window, concatenate
     from serendip.events.read import read
     from serendip.events.write import write
+    from serendip.simulate.dijet import simulate_dijet
 
 __version__ = "0.2.0"
 
-__all__ = ["Events", "Window", "__version__", "concatenate", "read", "write"]
+__all__ = [
+    "Events",
+    "InputError",
+    "Outcome",
+    "Run",
+    "SerendipError",
+    "Window",
+    "__version__",
+    "bump",
+    "concatenate",
+    "fit",
+    "inspect",
+    "open_run",
+    "read",
+    "run_compare",
+    "run_infer",
+    "run_monitor",
+    "run_search",
+    "run_validate",
+    "simulate_dijet",
+    "write",
+]
 
 _HOMES = {
-    "Events": "serendip.events.events",
-    "Window": "serendip.events.events",
-    "concatenate": "serendip.events.events",
-    "read": "serendip.events.read",
-    "write": "serendip.events.write",
+    "serendip.api.programs": (
+        "Outcome",
+        "run_compare",
+        "run_infer",
+        "run_monitor",
+        "run_search",
+        "run_validate",
+    ),
+    "serendip.api.run": ("Run", "open_run"),
+    "serendip.api.spectra": ("bump", "fit"),
+    "serendip.errors": ("InputError", "SerendipError"),
+    "serendip.events.audit": ("inspect",),
+    "serendip.events.events": ("Events", "Window", "concatenate"),
+    "serendip.events.read": ("read",),
+    "serendip.events.write": ("write",),
+    "serendip.simulate.dijet": ("simulate_dijet",),
 }
+_OWN_NAMES = {"inspect": "audit"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), _OWN_NAMES.get(name, name))
     raise AttributeError(f"module 'serendip' has no attribute '{name}'")
 
 

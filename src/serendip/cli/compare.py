@@ -100,18 +100,14 @@ def compare(
     flags = locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare.page import print_table, write_comparison
-    from serendip.search.compare import CompareConfig, choose_methods, method_names, run_compare
-    from serendip.search.config import parse_settings
+    from serendip.search.compare import CompareConfig, parse_comparison, run_compare
 
     settings = gather_settings(file, flags | {"method": methods, "correlate": None}, CompareConfig, set_)
     if correlate:
         settings["correlate"] = dict(_coefficient(text) for text in correlate)
-    names = method_names(settings.get("method"))
-    chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
-    settings["method"] = chosen
-    config = parse_settings(CompareConfig, settings, settings_name(file, "compare"))
+    config, left_out, strict = parse_comparison(settings, settings_name(file, "compare"))
     with TerminalProgress() as progress:
-        run_compare(config, out, left_out=left_out, strict="all" not in names, jobs=jobs, progress=progress)
+        run_compare(config, out, left_out=left_out, strict=strict, jobs=jobs, progress=progress)
         progress.start("report", 1)
         page = write_comparison(out)
         progress.advance("report")

@@ -11,7 +11,7 @@ from serendip.errors import InputError
 from serendip.events.formats.sources import SUFFIXES, Source, checked_format, find, format_of
 from serendip.events.formats.table import Table
 
-__all__ = ["SUFFIXES", "Source", "format_of", "open_table", "shown"]
+__all__ = ["SUFFIXES", "Source", "format_of", "is_path", "open_table", "shown"]
 
 
 def open_table(source: Source | Any, tree: str | None = None, id: str | Sequence[str] | None = None) -> Table:
@@ -33,7 +33,7 @@ def open_table(source: Source | Any, tree: str | None = None, id: str | Sequence
     InputError
         If it is missing, empty, broken, not what its suffix says, or has several tables and ``tree`` is None.
     """
-    if not _is_path(source):
+    if not is_path(source):
         from serendip.events.formats.memory import memory_table
 
         if tree is not None:
@@ -55,7 +55,8 @@ def shown(source: Source | None) -> str:
     return ", ".join(os.fspath(path) for path in paths)
 
 
-def _is_path(source: Any) -> bool:
+def is_path(source: Any) -> bool:
+    """Whether a source is a path or a list of paths, and no table in memory."""
     if isinstance(source, str | os.PathLike):
         return True
     return (

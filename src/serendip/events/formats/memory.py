@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.formats.arrays import Position, beside, extract
 from serendip.events.formats.table import Table
+from serendip.events.jagged import Jagged
 
-__all__ = ["memory_table"]
+__all__ = ["memory_table", "write_parquet"]
 
 EXPECTED = (
     "expected a file, a list of files, a dictionary of arrays, a structured array, a data frame "
@@ -41,6 +42,30 @@ def memory_table(source: Any) -> Table:
     if kind == "awkward.Array":
         return _awkward(source, kind)
     return _arrow(source, kind)
+
+
+def write_parquet(source: Any, path: Path) -> None:
+    """Write the columns of a table in memory that can be used, and no roles.
+
+    Raises
+    ------
+    InputError
+        If it is no table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = memory_table(source)
+    columns = table.load([*table.types, *table.jagged])
+    pq.write_table(pa.table({name: _as_arrow(values) for name, values in columns.items()}), path)
+
+
+def _as_arrow(values: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(values, Jagged):
+        return pa.LargeListArray.from_arrays(pa.array(values.offsets), _as_arrow(values.content))
+    return pa.array(values)
 
 
 def _arrow(source: Any, kind: str) -> Table:

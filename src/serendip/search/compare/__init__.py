@@ -6,7 +6,13 @@
 * :mod:`~serendip.search.compare.summary` - medians over repeats, and the signal at 5 sigma
 """
 
-from serendip.search.compare.config import CompareConfig, LeftOut, choose_methods, method_names
+from serendip.search.compare.config import (
+    CompareConfig,
+    LeftOut,
+    choose_methods,
+    method_names,
+    parse_comparison,
+)
 from serendip.search.compare.run import run_compare
 
-__all__ = ["CompareConfig", "LeftOut", "choose_methods", "method_names", "run_compare"]
+__all__ = ["CompareConfig", "LeftOut", "choose_methods", "method_names", "parse_comparison", "run_compare"]

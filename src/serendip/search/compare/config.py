@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +13,17 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.methods.registry import available, get_method
-from serendip.search.config import Combination, SearchConfig
+from serendip.search.config import Combination, SearchConfig, parse_settings
 
-__all__ = ["CompareConfig", "LeftOut", "check_folder", "choose_methods", "method_names", "open_folder"]
+__all__ = [
+    "CompareConfig",
+    "LeftOut",
+    "check_folder",
+    "choose_methods",
+    "method_names",
+    "open_folder",
+    "parse_comparison",
+]
 
 # what may change between two calls for one folder: finished trainings are found by their content
 _MAY_CHANGE = (
@@ -125,6 +133,26 @@ def choose_methods(wanted: Sequence[str], *, simulation: bool) -> tuple[tuple[st
         else:
             names.append(name)
     return tuple(names), tuple(left_out)
+
+
+def parse_comparison(
+    settings: Mapping[str, Any], source: str
+) -> tuple[CompareConfig, tuple[LeftOut, ...], bool]:
+    """Settings of a comparison, whose methods are a list, text with commas, ``all`` or nothing.
+
+    Returns
+    -------
+    The configuration, the methods that ``all`` does not bring, and whether one that cannot train stops the comparison.
+
+    Raises
+    ------
+    InputError
+        Naming the key, what was given and what is allowed.
+    """
+    names = method_names(settings.get("method"))
+    chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
+    config = parse_settings(CompareConfig, {**settings, "method": chosen}, source)
+    return config, left_out, "all" not in names
 
 
 def check_folder(path: Path, config: CompareConfig) -> None:

@@ -1,0 +1,347 @@
+"""Programs as functions: any table of events in, a folder of results out. Keywords are the settings of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serendip.api.run import Run
+from serendip.errors import InputError
+from serendip.events.events import Events, Window
+from serendip.events.formats import is_path
+from serendip.events.formats.memory import write_parquet
+from serendip.events.identity import ALONE
+from serendip.events.write import write
+from serendip.search.config import load_config, parse_config, parse_settings
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from serendip.search.engine import Progress
+
+__all__ = ["Outcome", "run_compare", "run_infer", "run_monitor", "run_search", "run_validate"]
+
+# hidden, because a folder with other files is not taken for a run
+_TABLE, _NEW = ".events.parquet", ".events-new.parquet"
+_WINDOWS = ("window", "scan")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program leaves behind.
+
+    Attributes
+    ----------
+    path
+        Its folder, which the same call continues or finds finished.
+    page
+        The report, an HTML file that loads nothing.
+    results
+        Content of its JSON file; of a validation, the list of :class:`~serendip.validate.base.Validation`.
+    """
+
+    path: Path
+    page: Path
+    results: Any
+
+    def _repr_html_(self) -> str:
+        return f'<a href="{escape(str(self.page))}">{escape(str(self.page))}</a>'
+
+
+def run_search(
+    source: Any,
+    *,
+    out: Path | str,
+    unblind: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Search a table of events for a resonance; the same as ``serendip search``.
+
+    Parameters
+    ----------
+    source
+        A file, a list of files, a folder or a pattern; a table in memory (pandas, polars, Arrow, awkward, a dictionary of arrays), which is
+        kept in the folder; :class:`~serendip.Events`; or a YAML file with settings.
+    out
+        Run directory: new, or one to continue.
+    unblind
+        Show and write observed counts in the windows. Is recorded and cannot be taken back.
+    jobs
+        Worker processes; default: one for each core.
+    executor
+        Runs the trainings instead of local processes.
+    progress
+        Receives what is being done; default: the log.
+    **settings
+        Keys of :class:`~serendip.search.config.SearchConfig`: ``mass``, ``features``, ``window`` or ``scan``, ``method``, ``options``, ... They
+        win over those of a YAML file.
+
+    Returns
+    -------
+    Run
+        With ``report.html`` written.
+
+    Raises
+    ------
+    InputError
+        If the input, a setting or the folder cannot be used; nothing is trained in that case.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> run = run_search(
+    ...     {"m": 2000 + 1000 * rng.exponential(size=5000), "x": rng.normal(size=5000)},
+    ...     mass="m",
+    ...     features=["x"],
+    ...     window=(3000, 3300),
+    ...     method="bump-hunt",
+    ...     toys=100,
+    ...     unblind=True,
+    ...     out=folder / "run",
+    ... )
+    >>> run.looks[0].method, run.looks[0].window
+    ('bump-hunt', (3000.0, 3300.0))
+    >>> 0.001 < run.looks[0].p_local < 0.999
+    True
+    """
+    from serendip.report import write_report
+    from serendip.search.engine import run_search as search
+
+    config = parse_config(_settings(source, out, settings), "run_search")
+    result = search(config, out, unblind=unblind, jobs=jobs, executor=executor, progress=progress)
+    write_report(result.path)
+    return Run(result.path)
+
+
+def run_compare(
+    source: Any,
+    *,
+    out: Path | str,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Compare methods on labelled events with more and more injected signal; the same as ``serendip compare``.
+
+    Parameters
+    ----------
+    source, out, jobs, executor, progress
+        As for :func:`run_search`.
+    **settings
+        Keys of :class:`~serendip.search.compare.config.CompareConfig`, ``label`` and ``window`` among them; ``method``: a list of names, default all
+        that can run.
+
+    Raises
+    ------
+    InputError
+        If the input, a setting or the folder cannot be used.
+
+    Examples
+    --------
+    >>> found = run_compare("events.parquet", mass="mjj", features=["mj1"], label="truth", window=(3300, 3700),
+    ...                     method=["cwola"], injections=[0, 250], out="comparison")     # doctest: +SKIP
+    >>> found.results["summary"]                                                         # doctest: +SKIP
+    """
+    from serendip.report.compare.page import write_comparison
+    from serendip.search.compare import run_compare as compare
+    from serendip.search.compare.config import parse_comparison
+
+    config, left_out, strict = parse_comparison(_settings(source, out, settings), "run_compare")
+    results = compare(
+        config, out, left_out=left_out, strict=strict, jobs=jobs, executor=executor, progress=progress
+    )
+    return Outcome(Path(out), write_comparison(out), results)
+
+
+def run_infer(
+    source: Any,
+    *,
+    out: Path | str,
+    unblind: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Measure the strength of a signal in one window with learnt densities; the same as ``serendip infer``.
+
+    Parameters
+    ----------
+    source, out, unblind, progress
+        As for :func:`run_search`.
+    threads
+        Of each training; default: one for each core.
+    **settings
+        Keys of :class:`~serendip.search.infer.config.InferConfig`.
+
+    Raises
+    ------
+    InputError
+        If the input, a setting or the folder cannot be used.
+
+    Examples
+    --------
+    >>> found = run_infer("events.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700), unblind=True,
+    ...                   out="mu")                                                      # doctest: +SKIP
+    >>> found.results["total"]["fit"]["count"]                                           # doctest: +SKIP
+    """
+    from serendip.report.infer.page import write_infer_report
+    from serendip.search.infer import InferConfig
+    from serendip.search.infer import run_infer as infer
+
+    config = parse_settings(InferConfig, _settings(source, out, settings), "run_infer")
+    result = infer(config, out, unblind=unblind, threads=threads, progress=progress)
+    return Outcome(result.path, write_infer_report(result.path), result.results)
+
+
+def run_monitor(
+    source: Any,
+    *,
+    out: Path | str,
+    append: Sequence[str | os.PathLike[str]] = (),
+    unblind: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Search after every period of data taking, with evidence that is valid whenever one looks; as ``serendip monitor``.
+
+    Parameters
+    ----------
+    source
+        The first period; as for :func:`run_search`.
+    append
+        Files of new periods, in their order.
+    out, unblind, jobs, executor, progress
+        As for :func:`run_search`.
+    **settings
+        Keys of :class:`~serendip.search.monitor.config.MonitorConfig`.
+
+    Raises
+    ------
+    InputError
+        If the input, a setting or the folder cannot be used.
+
+    Examples
+    --------
+    >>> found = run_monitor("2024.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700), append=["2025.parquet"],
+    ...                     unblind=True, out="watch")                                   # doctest: +SKIP
+    >>> found.results["global"][-1]["p"]                                                 # doctest: +SKIP
+    """
+    from serendip.report.monitor import write_monitor_page
+    from serendip.search.monitor import MonitorConfig
+    from serendip.search.monitor import run_monitor as monitor
+
+    config = parse_settings(MonitorConfig, _settings(source, out, settings), "run_monitor")
+    result = monitor(
+        config,
+        out,
+        append=[os.fspath(file) for file in append],
+        unblind=unblind,
+        jobs=jobs,
+        executor=executor,
+        progress=progress,
+        page=write_monitor_page,
+    )
+    return Outcome(result.path, result.path / "monitor.html", result.results)
+
+
+def run_validate(
+    source: Any,
+    kinds: str | Sequence[str],
+    *,
+    out: Path | str,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Test a search on its own data, without its signal region; the same as ``serendip validate``.
+
+    Parameters
+    ----------
+    source, out, jobs, progress
+        As for :func:`run_search`.
+    kinds
+        Names of validations (:data:`serendip.validate.registry.KINDS`).
+    **settings
+        Those of the search, and ``validate={KIND: {OPTION: VALUE}}``.
+
+    Raises
+    ------
+    InputError
+        If the input, a setting or the folder cannot be used.
+
+    Examples
+    --------
+    >>> found = run_validate("events.parquet", ["closure", "null"], mass="mjj", features=["mj1", "tau21"], window=(3300, 3700),
+    ...                      out="validation")                                           # doctest: +SKIP
+    >>> [check.name for validation in found.results for check in validation.failed]      # doctest: +SKIP
+    """
+    from serendip.report.validation.page import write_validation_page
+    from serendip.validate.config import parse_validation
+    from serendip.validate.engine import run_validations
+    from serendip.validate.registry import kind_names
+
+    names = kind_names(kinds if isinstance(kinds, str) else ",".join(kinds))
+    config, options = parse_validation(_settings(source, out, settings), names, "run_validate")
+    found = run_validations(config, options, out, jobs=jobs, progress=progress)
+    return Outcome(Path(out), write_validation_page(out), found)
+
+
+def _settings(source: Any, out: Path | str, settings: dict[str, Any]) -> dict[str, Any]:
+    """All settings: those of a YAML file below those that are given, and the file of the events."""
+    given = {
+        key: (value.low, value.high) if key in _WINDOWS and isinstance(value, Window) else value
+        for key, value in settings.items()
+    }
+    if "file" in given:
+        raise InputError("the events are the first argument, not file=")
+    if isinstance(source, Events):
+        given = _roles(source) | given
+    if not is_path(source):
+        return given | {"file": str(_kept(source, Path(out)))}
+    paths = [os.fspath(p) for p in ([source] if isinstance(source, str | os.PathLike) else source)]
+    if len(paths) == 1 and Path(paths[0]).suffix.lower() in {".yaml", ".yml"}:
+        return load_config(Path(paths[0])) | given
+    return given | {"file": paths}
+
+
+def _roles(events: Events) -> dict[str, Any]:
+    alone = ALONE if events.provenance.get("group") == ALONE else None
+    roles: dict[str, Any] = {
+        "mass": events.mass, "features": list(events.features), "weight": events.weight, "label": events.label, "id": events.id,
+        "group": events.group or alone,
+    }  # fmt: skip
+    return {name: value for name, value in roles.items() if value is not None}
+
+
+def _kept(source: Any, out: Path) -> Path:
+    """The Parquet file in the folder that holds a table in memory, so that a run can be continued and repeated."""
+    path = out / _TABLE
+    if (out / "config.yaml").exists() and not path.exists():
+        raise InputError(f"{out}: holds a run that was started from a file; choose another folder")
+    if out.is_file():
+        raise InputError(f"{out}: is a file, a folder is needed")
+    new = out / _NEW
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, Events):
+            write(source, new)
+        else:
+            write_parquet(source, new)
+        if path.exists() and path.read_bytes() != new.read_bytes():
+            raise InputError(f"{out}: was started on other events; choose another folder")
+        new.replace(path)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
+    finally:
+        new.unlink(missing_ok=True)
+    return path
