@@ -29,8 +29,8 @@ from serendip.classify.build import build_classifier
 from serendip.theories.merits import Merits, ResultTable, clean, merits, read_results, result_files
 from serendip.theories.merits.samples import effective_number
 from serendip.theories.mixture import BoostConfig, MixtureConfig, TheorySample, train_mixture
-from serendip.theories.samples import ChannelSamples, read_channel_samples
-from serendip.theories.training import sample_name, select_events
+from serendip.theories.samples import ChannelSamples, read_channel_samples, sample_name
+from serendip.theories.training import select_events
 from serendip.validate.importance import permutation_importance
 from serendip.validate.twosample import bootstrap_error, cross_validate, null_error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from serendip.simulate.catalogue.acceptance import ACCEPTANCE
 from serendip.simulate.catalogue.papers import CHALLENGE, MIXTURES, SIGNALS
 from serendip.simulate.catalogue.points import CATALOGUE, FAMILIES, RENAMED, family_of, known_samples
 from serendip.simulate.catalogue.table import catalogue_table, usable
+from serendip.theories.sample_cache import read_samples, write_samples
+from serendip.theories.samples import family_of as sample_family
 from serendip.theories.samples import read_channel_samples
 from serendip.theories.training import choose_theories
 
@@ -94,6 +97,18 @@ def test_channels_2a_and_2b_have_as_many_points_as_the_paper():
     assert all(point.origin == "published" for point in silent)
 
 
+def test_the_single_signals_of_the_paper_are_usable_where_it_trains_on_them(shared_data):
+    path = shared_data / "darkmachines" / "paper_single_signals.csv"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    by_name = {signal.name: signal for signal in MIXED}
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert len(rows) == 28
+    stand_ins = {row["name"]: usable(by_name[row["name"]], row["channel"]) for row in rows}
+    assert [name for name, points in stand_ins.items() if not points] == []
+    assert {name for name, points in stand_ins.items() if points[0] != name} == {"LReff_100_100"}
+
+
 def test_axial_and_vector_couplings_differ():
     def couplings(name: str) -> dict[str, float]:
         lines = re.findall(r"Wprime:(\w\w) = (\S+)", "\n".join(CATALOGUE[name].settings))
@@ -160,8 +175,20 @@ def test_samples_under_earlier_names_keep_their_physics(tmp_path):
     ]
     assert family_of("neut3neut3lep_neut3_616") == "neutineutilep"
     assert choose_theories([old, public], ["stop"], [])[0] == [public]
+    assert sample_family(public.stem) == "stop"
     with pytest.raises(InputError, match="'stop pair' is called 'stop' now"):
         choose_theories([old, public], [], ["stop pair"])
+    write_samples(found, tmp_path / "cache.parquet")
+    assert [theory.family for theory in read_samples(tmp_path / "cache.parquet").theories] == [
+        "RPV neutralino, lambda",
+        "heavy Higgs to WW, ZZ",
+    ]
+    before = replace(found, theories=(replace(found.theories[0], family="RPV neutralino"), found.theories[1]))
+    write_samples(before, tmp_path / "cache.parquet")
+    with pytest.raises(
+        InputError, match=r"was of the family 'RPV neutralino' .* is of 'RPV neutralino, lambda' now"
+    ):
+        read_samples(tmp_path / "cache.parquet")
     twice = sample(tmp_path, "neutneut_lle_neut500")
     with pytest.raises(
         InputError, match="neut1neut1lep_neut1_500 and neutneut_lle_neut500; take one of the two"

@@ -17,13 +17,12 @@ from serendip.events.objects_parquet import write_parquet
 from serendip.theories.evaluate import evaluate
 from serendip.theories.merits import read_results
 from serendip.theories.mixture import BoostConfig, MixtureClassifier, MixtureConfig
-from serendip.theories.samples import read_channel_samples
+from serendip.theories.samples import read_channel_samples, sample_name
 from serendip.theories.split import hash_fold
 from serendip.theories.training import (
     TrainingRecord,
     channel_files,
     choose_theories,
-    sample_name,
     train_channel,
 )
 

@@ -24,8 +24,8 @@ from serendip.theories.merits import (
 )
 from serendip.theories.merits.samples import effective_number
 from serendip.theories.mixture import MixtureClassifier, TheorySample
-from serendip.theories.samples import read_channel_samples
-from serendip.theories.training import TrainingRecord, channel_files, family_of, sample_name, select_events
+from serendip.theories.samples import family_of, read_channel_samples, sample_name
+from serendip.theories.training import TrainingRecord, channel_files, select_events
 
 __all__ = ["ChannelEvents", "Evaluation", "evaluate", "write_results"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.theories.mixture import TheorySample
-from serendip.theories.samples import ChannelSamples
+from serendip.theories.samples import ChannelSamples, family_of
 
 __all__ = ["read_samples", "write_samples"]
 
@@ -71,7 +71,7 @@ def read_samples(path: Path) -> ChannelSamples:
     Raises
     ------
     InputError
-        If the file is missing, damaged or another one.
+        If the file is missing, damaged or another one, or the families of its theories have changed since.
     """
     try:
         table = pq.read_table(path)
@@ -84,6 +84,12 @@ def read_samples(path: Path) -> ChannelSamples:
         process = np.asarray(table["process"].to_numpy(), dtype=np.str_)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a file of samples ({error}); delete it to make it again") from None
+    for name, family, _ in listed[1:]:
+        if family != (today := family_of(name)):
+            raise InputError(
+                f"{path}: '{name}' was of the family '{family}' when this was made and is of '{today}' now; begin the study in another "
+                "folder"
+            )
     found, start = [], 0
     for name, family, size in listed:
         rows = slice(start, start + size)

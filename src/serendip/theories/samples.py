@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from serendip.errors import InputError
 from serendip.events.darkmachines import read_events
 from serendip.events.objects import KINDS, ObjectEvents
 from serendip.events.objects_parquet import read_parquet
-from serendip.simulate.catalogue.points import current_name, family_of
+from serendip.simulate.catalogue import points
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import select
 from serendip.theories.encoding import FlatEncoding, ObjectEncoding, encode, encode_objects
@@ -22,9 +23,10 @@ from serendip.theories.harmonise import harmonise
 from serendip.theories.split import hash_fold
 from serendip.theories.training_sample import TheorySample
 
-__all__ = ["ChannelSamples", "read_channel_samples", "sample_files"]
+__all__ = ["ChannelSamples", "family_of", "read_channel_samples", "sample_files", "sample_name"]
 
 _PARQUET = (".parquet", ".pq")
+_CHANNEL = re.compile(r"_chan(1|2a|2b|3)(?=_|$)")
 _OBJECTS = 20
 
 
@@ -152,8 +154,8 @@ def read_channel_samples(
     names = [path.stem for group in files for path in group]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"samples are there twice: {', '.join(twice)}")
-    if old := [name for name in names if name != current_name(name) in names]:
-        both = ", ".join(f"{name} and {current_name(name)}" for name in old)
+    if old := [name for name in names if name != points.current_name(name) in names]:
+        both = ", ".join(f"{name} and {points.current_name(name)}" for name in old)
         raise InputError(f"samples are there under an earlier and today's name: {both}; take one of the two")
     standard: list[tuple[NDArray[np.str_], TheorySample]] = []
     columns: tuple[str, ...] = ()
@@ -186,6 +188,23 @@ def read_channel_samples(
         left_out=left_out,
         truncated=truncated,
     )
+
+
+def sample_name(stem: str) -> tuple[str, str | None]:
+    """Name of a sample and, where the file name has it, its channel.
+
+    Examples
+    --------
+    >>> sample_name("glgl1400_neutralino1100_chan1"), sample_name("sbottom600_neutralino100")
+    (('glgl1400_neutralino1100', '1'), ('sbottom600_neutralino100', None))
+    """
+    found = _CHANNEL.search(stem)
+    return (stem[: found.start()], found.group(1)) if found else (stem, None)
+
+
+def family_of(stem: str) -> str:
+    """Family in the catalogue of the theory of a file, also under an earlier name; else the name of the theory."""
+    return points.family_of(sample_name(stem)[0])
 
 
 def sample_files(paths: Sequence[Path]) -> list[Path]:

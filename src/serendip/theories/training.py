@@ -7,7 +7,6 @@ model names the files, so that evaluation and searches use only events that did 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,26 +18,23 @@ from numpy.typing import NDArray
 import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.simulate.catalogue import points
+from serendip.simulate.catalogue.points import refuse_renamed
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import MixtureClassifier, MixtureConfig, TheorySample, train_mixture
-from serendip.theories.samples import read_channel_samples
+from serendip.theories.samples import family_of, read_channel_samples, sample_name
 from serendip.wording import counted
 
 __all__ = [
     "TrainingRecord",
     "channel_files",
     "choose_theories",
-    "family_of",
-    "sample_name",
     "select_events",
     "train_channel",
 ]
 
 _RECORD = "training.json"
 _FEWEST = 20
-_CHANNEL = re.compile(r"_chan(1|2a|2b|3)(?=_|$)")
 
 
 @dataclass(frozen=True)
@@ -138,18 +134,6 @@ class TrainingRecord:
         return record
 
 
-def sample_name(stem: str) -> tuple[str, str | None]:
-    """Name of a sample and, where the file name has it, its channel.
-
-    Examples
-    --------
-    >>> sample_name("glgl1400_neutralino1100_chan1"), sample_name("sbottom600_neutralino100")
-    (('glgl1400_neutralino1100', '1'), ('sbottom600_neutralino100', None))
-    """
-    found = _CHANNEL.search(stem)
-    return (stem[: found.start()], found.group(1)) if found else (stem, None)
-
-
 def channel_files(paths: Sequence[Path], channel: str) -> tuple[list[Path], list[Path]]:
     """Files of folders and single files that belong to a channel.
 
@@ -202,7 +186,7 @@ def choose_theories(
     called = {path: {path.stem, sample_name(path.stem)[0], family_of(path.stem)} for path in files}
     known = set().union(*called.values())
     if unknown := [name for name in (*only, *without) if name not in known]:
-        points.refuse_renamed(unknown)
+        refuse_renamed(unknown)
         raise InputError(
             f"no theory and no family of the given files is called {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         )
@@ -217,11 +201,6 @@ def choose_theories(
     if not chosen:
         raise InputError("no theory is left to train on; give more files or leave out fewer")
     return chosen, left_out
-
-
-def family_of(stem: str) -> str:
-    """Family of a theory in the catalogue, or its name."""
-    return points.family_of(sample_name(stem)[0])
 
 
 def train_channel(
@@ -280,10 +259,7 @@ def train_channel(
     ends = np.cumsum([found.kept[path.stem][1] for path in standard])
     for path, part in zip(standard, np.split(keep, ends[:-1]), strict=True):
         trained_background[path.stem] = int(np.count_nonzero(part))
-    mixed = [
-        replace(select_events(sample, _trains(sample, test_fraction)), family=family_of(sample.name))
-        for sample in found.theories
-    ]
+    mixed = [select_events(sample, _trains(sample, test_fraction)) for sample in found.theories]
     for sample in mixed:
         if len(sample.x) < _FEWEST:
             left_out[sample.name] = f"{counted(len(sample.x), 'event')} left to train, too few"
