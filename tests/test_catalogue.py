@@ -335,6 +335,28 @@ def test_every_point_has_the_masses_of_its_name():
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "wino"),
+    [
+        ("neut2neut2_neut2_712", 2),
+        ("neut3neut3lep_neut3_616", 3),
+        ("neut4neut4_neut4_923", 4),
+        ("chaneut_cha867", 2),
+        ("chaneut3lep_cha363", 3),
+        ("chaneutlep_cha_900", 3),
+    ],
+)
+def test_the_neutralino_that_is_produced_is_the_wino(name, wino):
+    """It couples to light squarks and to the chargino that is a wino too."""
+    block = CATALOGUE[name].slha.partition("BLOCK NMIX")[2].partition("BLOCK UMIX")[0]
+    mixing = np.zeros((4, 4))
+    for row, column, value in (line.split() for line in block.strip().splitlines()):
+        mixing[int(row) - 1, int(column) - 1] = float(value)
+    np.testing.assert_allclose(mixing @ mixing.T, np.eye(4), atol=1e-7)
+    assert mixing[wino - 1].tolist() == [0, 1, 0, 0]
+    assert mixing[0].tolist() == [1, 0, 0, 0]
+
+
 def test_sparticles_that_are_not_named_are_out_of_reach():
     pythia = started(CATALOGUE["stop500_t_neutralino50"])
     data = pythia.particleData
