@@ -1,28 +1,30 @@
 r"""DREAM, density ratio estimation for automatic monitoring: what a classifier between two samples knows about them.
 
-Its cross-validated AUC says how well one sample describes the other (0.5: cannot be told apart), its log-odds are the
-logarithm of the ratio of densities :math:`\ln p_1(x)/p_0(x)`, its derivatives and the permutation importance rank the
-features by how badly they are described, and the ratio itself says where in phase space. Only shapes are compared: both
-samples get the same total weight.
+Its AUC says how well one sample describes the other (0.5: cannot be told apart); it is cross-validated, and extrapolated to
+unlimited training events (:mod:`serendip.validate.learning_curve`). Its log-odds are the logarithm of the ratio of densities
+:math:`\ln p_1(x)/p_0(x)`, its derivatives and the permutation importance rank the features by how badly they are described, and
+the ratio itself says where in phase space. Only shapes are compared: both samples get the same total weight.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from serendip.classify.build import ClassifierName, build_classifier
+from serendip.classify.build import build_classifier
+from serendip.classify.stacked import StackedClassifier
 from serendip.errors import InputError
 from serendip.validate.config import KindOptions
 from serendip.validate.importance import Ranking, input_derivatives, permutation_importance
+from serendip.validate.learning_curve import LearningCurve, extrapolate
 from serendip.validate.ratio_map import Profile, Region, find_regions, ratio_profiles
 from serendip.validate.twosample import (
     PermutationTest,
     TwoSample,
-    bootstrap_error,
     cross_validate,
     permutation_test,
 )
@@ -30,6 +32,7 @@ from serendip.validate.twosample import (
 __all__ = ["Dream", "DreamOptions", "compare_samples"]
 
 _SHARED = 0.5
+_NETWORKS = 2
 
 
 class DreamOptions(KindOptions):
@@ -38,15 +41,16 @@ class DreamOptions(KindOptions):
     Attributes
     ----------
     classifier
-        ``"trees"`` or ``"network"``.
+        ``"stacked"`` (logistic regressions and trees, :class:`~serendip.classify.stacked.StackedClassifier`), ``"trees"``
+        or ``"network"``.
     members
-        Classifiers that are averaged.
+        Classifiers that are averaged; at least 2 for ``"stacked"``.
     folds
         Folds of the cross-validation.
     permutations
         Permutations of the null, each with its own trainings; the smallest p-value is one over this plus one.
     bootstraps
-        Bootstraps of the AUC.
+        Bootstraps of the AUC, for its error.
     repeats
         Draws for the importance of each feature in each fold.
     derivatives
@@ -55,8 +59,8 @@ class DreamOptions(KindOptions):
         Events of each sample that are used at most, drawn at random.
     """
 
-    classifier: ClassifierName = "trees"
-    members: PositiveInt = 2
+    classifier: Literal["stacked", "trees", "network"] = "stacked"
+    members: PositiveInt = 4
     folds: int = Field(default=5, ge=2, le=20)
     permutations: int = Field(default=100, ge=9)
     bootstraps: int = Field(default=200, ge=20)
@@ -73,8 +77,8 @@ class Dream:
     ----------
     sample
         Both samples and the scores.
-    error
-        Standard error of the AUC: of the bootstrap, or the spread of the permutations if that is larger.
+    curve
+        The AUC with all and with half of the training events.
     null
         Permutation test of the AUC.
     derivatives, importance
@@ -86,12 +90,22 @@ class Dream:
     """
 
     sample: TwoSample
-    error: float
+    curve: LearningCurve
     null: PermutationTest
     derivatives: Ranking | None
     importance: Ranking
     profiles: tuple[Profile, ...]
     regions: tuple[Region, ...]
+
+    @property
+    def auc(self) -> float:
+        """AUC of the best possible classifier: the measured one, extrapolated to unlimited training events."""
+        return self.curve.limit
+
+    @property
+    def error(self) -> float:
+        """Standard error of :attr:`auc`, which contains what the extrapolation may have missed."""
+        return self.curve.error
 
 
 def compare_samples(
@@ -137,26 +151,36 @@ def compare_samples(
     x, w = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
     y = np.repeat([True, False], [len(part[0]) for part in parts])
     _check(x, y, names)
-    estimator = build_classifier(options.classifier, members=options.members, seed=seed)
+    estimator = _estimator(options, seed)
     sample = cross_validate(x, y, w, estimator, options.folds, rng)
     null = permutation_test(sample, estimator, options.permutations, rng, jobs=jobs)
-    error = max(bootstrap_error(sample, options.bootstraps, rng), null.deviation)
+    curve = extrapolate(sample, estimator, options.bootstraps, rng)
     derivatives = None
     if options.derivatives:
         networks = sample
         if options.classifier != "network":
-            network = build_classifier("network", members=options.members, seed=seed)
+            network = build_classifier("network", members=_NETWORKS, seed=seed)
             networks = cross_validate(x, y, w, network, options.folds, rng)
         derivatives = input_derivatives(networks, names)
     return Dream(
         sample,
-        error,
+        curve,
         null,
         derivatives,
         permutation_importance(sample, names, options.repeats, rng),
         ratio_profiles(sample, names),
         find_regions(sample, names, estimator, rng),
     )
+
+
+def _estimator(options: DreamOptions, seed: int) -> Any:
+    if options.classifier != "stacked":
+        return build_classifier(options.classifier, members=options.members, seed=seed)
+    if options.members < 2:
+        raise InputError(
+            "a stacked classifier with one member has no events to weigh its parts on: use 2 members or more"
+        )
+    return StackedClassifier(options.members, random_state=seed)
 
 
 def _check(x: NDArray[np.float32], y: NDArray[np.bool_], names: tuple[str, ...]) -> None:

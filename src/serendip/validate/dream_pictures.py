@@ -47,8 +47,8 @@ def dream_pictures(dream: Dream, names: tuple[str, ...]) -> list[Picture]:
         Picture(
             name="simulation-null",
             title="AUC of permuted samples",
-            caption=f"AUC if chance decides who belongs to which sample. Observed: {dream.sample.auc:.4f} ± {dream.error:.4f}, "
-            f"p = {dream.null.p:.2g}.",
+            caption=f"AUC if chance decides who belongs to which sample. Observed: {dream.sample.auc:.4f}, p = {dream.null.p:.2g}; "
+            f"with unlimited training events {dream.auc:.4f} ± {dream.error:.4f}.",
             x_label="AUC",
             y_label="permutations",
             series=(

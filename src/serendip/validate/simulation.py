@@ -102,8 +102,10 @@ def run(
             "reference": shown(config.simulation),
             "closed": [[window.low, window.high] for window in closed],
             "n_events": [int(np.count_nonzero(dream.sample.y)), int(np.count_nonzero(~dream.sample.y))],
-            "auc": dream.sample.auc,
+            "auc": dream.auc,
             "auc_error": dream.error,
+            "auc_measured": dream.curve.auc,
+            "auc_half_of_training": dream.curve.half,
             "p": dream.null.p,
             "p_interval_68": list(dream.null.p_interval_68),
             "permutations": dream.null.n,
@@ -129,7 +131,7 @@ def _table(
 
 
 def _auc_check(dream: Dream, options: Options) -> Check:
-    auc, p = dream.sample.auc, dream.null.p
+    auc, p = dream.auc, dream.null.p
     passed: bool | None = True
     note = "Nothing is seen."
     if p < options.min_p:
