@@ -95,8 +95,6 @@ DECAYS = {
     r"AA_\d+": {36: ((5, 5), (15, 15)), 35: ((36, 36),)},
     r"ggAg5": {36: STABLE},
     r"ggAg\d0": {36: ((5, 5),)},
-    r"ggHg5": {35: STABLE},
-    r"ggHg\d0": {35: ((5, 5),)},
     r"wz?prime.*_lep": {**W_LEPTONS, **Z_LEPTONS},
     r"wprime\d+_jet": {24: (*LEPTON_NEUTRINO, *UP_DOWN)},
     r"glgl\d+_neut.*": {**TO_GLUINO, N1: STABLE},
