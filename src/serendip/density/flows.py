@@ -72,7 +72,7 @@ class _Flow(NeuralDensity):
 
         def batch_loss() -> Tensor:
             z, u, _, _ = next(batches)
-            return -network.log_prob(z, _condition(u)).mean(1)
+            return -network.log_prob(z, condition(u)).mean(1)
 
         def validation_loss() -> Tensor:
             values = []
@@ -80,7 +80,7 @@ class _Flow(NeuralDensity):
                 index = torch.as_tensor(rows, device=self.device)
                 w = torch.as_tensor(weight, dtype=torch.float32, device=self.device)
                 log_p = [
-                    network.log_prob(data.z[i][None], _condition(data.u[i])[None], slice(k, k + 1))[0]
+                    network.log_prob(data.z[i][None], condition(data.u[i])[None], slice(k, k + 1))[0]
                     for i in torch.split(index, _ROWS)
                 ]
                 values.append(-(torch.cat(log_p) * w).sum() / w.sum())
@@ -107,7 +107,7 @@ class _Flow(NeuralDensity):
                     rows, mass = (
                         torch.as_tensor(a[low : low + _ROWS], dtype=dtype, device=self.device) for a in (z, u)
                     )
-                    found = getattr(network, what)(rows[None], _condition(mass)[None], only)
+                    found = getattr(network, what)(rows[None], condition(mass)[None], only)
                     out.append((found[0] if what == "to_noise" else found)[0].double().cpu().numpy())
         finally:
             network.to(torch.float32)
@@ -159,5 +159,6 @@ class CouplingFlow(SplineFlow):
     _passes: ClassVar[int | None] = 2
 
 
-def _condition(u: Tensor) -> Tensor:
+def condition(u: Tensor) -> Tensor:
+    """What the flow sees of the mapped mass u, shape ``(..., 3)``."""
     return torch.stack([u, torch.sin(u), torch.cos(u)], dim=-1)

@@ -29,7 +29,7 @@ from torch import Tensor
 from serendip.density.base import ConditionalDensity, TransformedDensity
 from serendip.density.batched import BatchedFlow
 from serendip.density.device import pick_device
-from serendip.density.flows import _condition as condition
+from serendip.density.flows import condition
 from serendip.density.preprocessing import Preprocessing
 from serendip.density.samples import SplitSamples
 from serendip.density.sinkhorn import sinkhorn_divergence

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from serendip.events.files import atomic_write
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
+from serendip.report.notation import no_mathtext
 from serendip.report.words import global_label, interval, percent
 
 __all__ = [
@@ -64,15 +65,11 @@ STYLE: Any = {
 }
 
 
-def _styled() -> AbstractContextManager[None]:
+def in_style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 
 
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # a column name is not mathtext
-
-
-def _figure(
+def new_figure(
     rows: int = 1,
     columns: int = 1,
     *,
@@ -100,8 +97,8 @@ def _figure(
 @contextmanager
 def styled_figure(rows: int = 1, columns: int = 1, **options: Any) -> Iterator[tuple[Figure, Any]]:
     """Figure and axes in the style of all figures, which holds while they are drawn."""
-    with _styled():
-        yield _figure(rows, columns, **options)
+    with in_style():
+        yield new_figure(rows, columns, **options)
 
 
 def bin_label(edges: Sequence[float], unit: str, what: str = "Events") -> str:
@@ -125,10 +122,10 @@ def _selection(method: str | None, working_point: float | None) -> str:
     if method is None:
         return "all events"
     if working_point is None:
-        return _plain(f"{method}, weighted")
+        return no_mathtext(f"{method}, weighted")
     if working_point == 1:
-        return _plain(f"{method}, no cut")
-    return _plain(f"{method}, ") + r"$\varepsilon_B$" + f" = {percent(working_point)}"
+        return no_mathtext(f"{method}, no cut")
+    return no_mathtext(f"{method}, ") + r"$\varepsilon_B$" + f" = {percent(working_point)}"
 
 
 def spectrum(
@@ -146,8 +143,8 @@ def spectrum(
     observed = np.array(record.observed, dtype=float)
     expected, error = np.asarray(record.expected), np.asarray(record.expected_error)
     centres = 0.5 * (edges[1:] + edges[:-1])
-    with _styled():
-        figure, (top, bottom) = _figure(2, gap=0.12, sharex=True, height_ratios=(3, 1))
+    with in_style():
+        figure, (top, bottom) = new_figure(2, gap=0.12, sharex=True, height_ratios=(3, 1))
         blinded = bool(np.isnan(observed).any())
         _window_band(top, record.window, "window (blinded)" if blinded else "window")
         _window_band(bottom, record.window)
@@ -166,7 +163,7 @@ def spectrum(
             top.stairs(beside, side.edges, color=LEFT_OUT, lw=1.2, label=None if i else "left out of the fit")
         lower = np.maximum(expected - error, 1e-9)
         top.stairs(expected + error, edges, baseline=lower, fill=True, color=FIT, alpha=0.3, lw=0)
-        label = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
+        label = "background fit" if record.fit is None else f"fit: {no_mathtext(record.fit.name)}"
         top.stairs(expected, edges, color=FIT, lw=1.8, label=label, baseline=None)
         seen = observed > 0  # a log axis has no place for an empty bin; the lower panel shows it
         top.errorbar(
@@ -193,7 +190,7 @@ def spectrum(
         reach = max(3.5, 1.15 * float(np.abs(pulls).max()))
         bottom.set_ylim(-reach, reach)
         bottom.set_ylabel("pull [σ]", loc="center", fontsize=12)
-        bottom.set_xlabel(_plain(f"{mass_name} [{unit}]"))
+        bottom.set_xlabel(no_mathtext(f"{mass_name} [{unit}]"))
         bottom.set_xlim(*drawn_masses(record))
     return figure
 
@@ -227,8 +224,8 @@ def drawn_masses(record: Spectrum) -> tuple[float, float]:
 
 def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
     """Local p-values against the window, with lines at whole numbers of σ and at the global p-value."""
-    with _styled():
-        figure, axes = _figure()
+    with in_style():
+        figure, axes = new_figure()
         smallest = 0.5
         series = results.series
         for i, (method, cut) in enumerate(series):
@@ -276,8 +273,8 @@ def p_value_scan(results: Results, unit: str = "GeV") -> Figure:
 def score_distribution(record: Scores, marks: Sequence[tuple[float, str]] = ()) -> Figure:
     """Anomaly score of sideband, window and (with labels) signal events; dotted lines at background efficiencies with their names."""
     edges = np.asarray(record.edges)
-    with _styled():
-        figure, axes = _figure()
+    with in_style():
+        figure, axes = new_figure()
         mplhep.histplot(
             record.sideband,
             edges,
@@ -323,9 +320,9 @@ def score_distribution(record: Scores, marks: Sequence[tuple[float, str]] = ()) 
         axes.set_yscale("log")
         axes.set_ylim(0.3 * float(values[values > 0].min(initial=1.0)), 8)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel("anomaly score" + (f" ({_plain(record.scale)})" if record.scale else ""))
+        axes.set_xlabel("anomaly score" + (f" ({no_mathtext(record.scale)})" if record.scale else ""))
         axes.set_ylabel("fraction of events / bin")
-        axes.legend(title=_plain(f"{record.method}, {interval(record.window)}"))
+        axes.legend(title=no_mathtext(f"{record.method}, {interval(record.window)}"))
     return figure
 
 
@@ -337,8 +334,8 @@ def _grid(n: int) -> tuple[int, int]:
 def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
     """Held-out sideband events (points) against the template's prediction (line), one panel per feature."""
     rows, columns = _grid(len(record.features))
-    with _styled():
-        figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
+    with in_style():
+        figure, grid = new_figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
         for axes in grid.flat:
             axes.minorticks_off()
         for axes in grid.flat[len(record.features) :]:
@@ -365,15 +362,15 @@ def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
 
 
 def _axis(name: str, mass_name: str, unit: str) -> str:
-    return _plain(f"{name} [{unit}]" if name == mass_name and unit else name)
+    return no_mathtext(f"{name} [{unit}]" if name == mass_name and unit else name)
 
 
 def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Figure:
     """Features of the events that passed the cut, or of all with their weights (points), against the template (filled), as fractions."""
     rows, columns = _grid(len(record.features))
     worth = record.effective or max(record.n, 1)
-    with _styled():
-        figure, grid = _figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
+    with in_style():
+        figure, grid = new_figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
         for axes in grid.flat:
             axes.minorticks_off()
         for axes in grid.flat[len(record.features) :]:
@@ -410,8 +407,8 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
 
 def significance_improvement(truth: Truth) -> Figure:
     """SIC = ε_S/√ε_B against ε_B, where at least the stated number of background events is left."""
-    with _styled():
-        figure, axes = _figure()
+    with in_style():
+        figure, axes = new_figure()
         for i, roc in enumerate(truth.roc):
             axes.plot(
                 np.array(roc.eps_b, dtype=float),
@@ -419,7 +416,7 @@ def significance_improvement(truth: Truth) -> Figure:
                 lw=1.8,
                 ls=("-", "--", "-.", ":")[i // len(COLOURS) % 4],
                 color=COLOURS[i % len(COLOURS)],
-                label=_plain(f"{roc.method}, {interval(roc.window)}"),
+                label=no_mathtext(f"{roc.method}, {interval(roc.window)}"),
             )
         axes.axhline(1, color="#666666", ls=":", lw=1)
         axes.set_xscale("log")
@@ -437,7 +434,7 @@ def save(figure: Figure, numbers: BaseModel | Sequence[BaseModel], stem: Path) -
     content = [row.model_dump(mode="json", by_alias=True) for row in rows]
     text = json.dumps(content[0] if isinstance(numbers, BaseModel) else content, indent=1, ensure_ascii=False)
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        with _styled(), atomic_write(stem.with_name(stem.name + suffix)) as temporary:
+        with in_style(), atomic_write(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, format=suffix[1:], dpi=130, metadata=metadata)
     with atomic_write(stem.with_name(stem.name + ".json")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

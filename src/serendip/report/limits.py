@@ -16,6 +16,7 @@ from serendip.errors import InputError
 from serendip.report import figures
 from serendip.report.compare.data import read_comparison
 from serendip.report.figures import COLOURS, save
+from serendip.report.notation import no_mathtext
 from serendip.search.injection_limits import InjectionLimit, injection_limits
 from serendip.search.rundir import write_json
 from serendip.statistics.limits import BANDS
@@ -147,13 +148,13 @@ def _number(value: float | None, factor: float) -> str:
 
 def _label(entry: InjectionLimit) -> str:
     cut = look_name(entry.working_point).replace("ε_B", r"$\varepsilon_B$")
-    return f"{figures._plain(entry.method)}, {cut}"
+    return f"{no_mathtext(entry.method)}, {cut}"
 
 
 def _ladder(entries: Sequence[InjectionLimit]) -> Figure:
     """Limit that each trained selection sets against the yield that it was trained with."""
-    with figures._styled():
-        figure, axes = figures._figure()
+    with figures.in_style():
+        figure, axes = figures.new_figure()
         reach = [rung.injected for rung in entries[0].rungs]
         axes.plot(reach, reach, color="#666666", ls=":", lw=1.2, label="limit = injected")
         for i, entry in enumerate(entries):
@@ -193,8 +194,8 @@ def _brazil(found: Sequence[InjectionLimit], per_event: float | None) -> Figure:
 
     searched = [key for key in looks if key[0] != _INCLUSIVE]
     best = min(searched, key=total, default=None)
-    with figures._styled():
-        figure, axes = figures._figure()
+    with figures.in_style():
+        figure, axes = figures.new_figure()
         for i, (key, entries) in enumerate(curves.items()):
             x = np.array([0.5 * sum(e.window) / 1000 for e in entries])
             half = np.array([0.5 * (e.window[1] - e.window[0]) / 1000 for e in entries])

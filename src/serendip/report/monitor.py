@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict
 
-from serendip.report import figures, plots, words
+from serendip.report import plots, words
 from serendip.report.figures import COLOURS, styled_figure
+from serendip.report.notation import no_html, no_mathtext
 from serendip.report.page import Page, read_record
 from serendip.report.words.numbers import NBSP, SUPERSCRIPTS
 from serendip.wording import counted
@@ -130,7 +131,7 @@ def _draw(lines: list[_Line]) -> Figure:
     with styled_figure() as (figure, axes):
         for i, line in enumerate(lines):
             colour, width = _style(i)
-            label = figures._plain(line.label) if i < len(COLOURS) else None
+            label = no_mathtext(line.label) if i < len(COLOURS) else None
             axes.plot(line.period, line.log10_w, "o-", ms=4, color=colour, lw=width, label=label)
         for level, text in _LEVELS:
             axes.axhline(math.log10(level), color="#666666", ls=":", lw=1, zorder=0)
@@ -158,18 +159,18 @@ def _interactive(lines: list[_Line]) -> plots.Spec:
     for i, line in enumerate(lines):
         colour, width = _style(i)
         data.append({
-            "type": "scatter", "mode": "lines+markers", "name": plots._plain(line.label), "x": list(line.period),
-            "y": plots._numbers(line.log10_w), "line": {"color": colour, "width": width}, "marker": {"size": 6},
+            "type": "scatter", "mode": "lines+markers", "name": no_html(line.label), "x": list(line.period),
+            "y": plots.number_list(line.log10_w), "line": {"color": colour, "width": width}, "marker": {"size": 6},
             "hovertemplate": "period %{x}: 10<sup>%{y:.2f}</sup><extra>%{fullData.name}</extra>",
         })  # fmt: skip
-    y_axis = plots._axis("log<sub>10</sub> of the evidence W", range=[low, high])
+    y_axis = plots.axis_spec("log<sub>10</sub> of the evidence W", range=[low, high])
     notes = [
         {"xref": "paper", "x": 1, "y": math.log10(level), "text": text, "showarrow": False, "xanchor": "right", "yanchor": "bottom"}
         for level, text in _LEVELS
     ]  # fmt: skip
-    shapes = [plots._level(math.log10(level), plots.GREY, "dot", 1) for level, _ in _LEVELS]
-    layout = plots._layout(
-        plots._axis("periods", dtick=max(1, lines[0].period[-1] // 10)),
+    shapes = [plots.level_line(math.log10(level), plots.GREY, "dot", 1) for level, _ in _LEVELS]
+    layout = plots.layout_spec(
+        plots.axis_spec("periods", dtick=max(1, lines[0].period[-1] // 10)),
         y_axis,
         shapes=shapes,
         annotations=notes,

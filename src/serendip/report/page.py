@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pydantic import BaseModel
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.report import figures, plots, words
+from serendip.report.notation import subscripts
 
 __all__ = ["Group", "Page", "Panel", "read_record"]
 
@@ -109,7 +109,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters["maths"] = _maths
+        environment.filters["maths"] = lambda text: Markup(subscripts(str(escape(text))))
         environment.globals.update(w=words, **(helpers or {}))
         return environment.get_template(template).render(
             specs=self.specs, plotlyjs=Markup(get_plotlyjs()), **content
@@ -146,8 +146,3 @@ def read_record(path: Path, what: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     return found  # type: ignore[no-any-return]
-
-
-def _maths(text: str) -> Markup:
-    shown = re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", str(escape(text)))
-    return Markup(shown.replace("σ_min", "σ<sub>min</sub>"))

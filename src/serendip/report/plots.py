@@ -24,6 +24,7 @@ from serendip.report.figures import (
     spectrum_label,
 )
 from serendip.report.load import ClosureFeature, Results, Scores, Selected, SelectedFeature, Spectrum, Truth
+from serendip.report.notation import no_html
 from serendip.report.words import global_label, interval, p_text, percent, z_text
 
 __all__ = ["closure_feature", "p_value_scan", "score_distribution", "selected_feature", "sic", "spectrum"]
@@ -34,17 +35,12 @@ EPS_B = "ε<sub>B</sub>"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
 
 
-def _plain(text: str) -> str:
-    # plotly reads a subset of HTML in its texts
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
-
-
-def _numbers(values: Iterable[float | None]) -> list[float | None]:
+def number_list(values: Iterable[float | None]) -> list[float | None]:
     """JSON-safe numbers of six digits; None for what is hidden or not finite."""
     return [None if v is None or not math.isfinite(v) else float(f"{v:.6g}") for v in values]
 
 
-def _axis(title: str, **more: Any) -> Spec:
+def axis_spec(title: str, **more: Any) -> Spec:
     return {
         "title": {"text": title, "standoff": 8},
         "ticks": "outside",
@@ -58,8 +54,8 @@ def _axis(title: str, **more: Any) -> Spec:
     }
 
 
-def _log_axis(title: str, low: float, high: float, **more: Any) -> Spec:
-    return _axis(
+def log_axis_spec(title: str, low: float, high: float, **more: Any) -> Spec:
+    return axis_spec(
         title,
         type="log",
         range=[math.log10(low), math.log10(high)],
@@ -70,7 +66,7 @@ def _log_axis(title: str, low: float, high: float, **more: Any) -> Spec:
     )
 
 
-def _layout(x: Spec, y: Spec, *, height: int = 430, **more: Any) -> Spec:
+def layout_spec(x: Spec, y: Spec, *, height: int = 430, **more: Any) -> Spec:
     return {
         "xaxis": x,
         "yaxis": y,
@@ -89,7 +85,7 @@ def _layout(x: Spec, y: Spec, *, height: int = 430, **more: Any) -> Spec:
 
 def _steps(edges: Sequence[float], values: Sequence[float]) -> tuple[list[float | None], list[float | None]]:
     """Turn a histogram into a line: x and y of its corners."""
-    return _numbers(np.repeat(edges, 2)[1:-1]), _numbers(np.repeat(values, 2))
+    return number_list(np.repeat(edges, 2)[1:-1]), number_list(np.repeat(values, 2))
 
 
 def _band(window: tuple[float, float], colour: str = WINDOW, yref: str = "paper") -> Spec:
@@ -114,13 +110,13 @@ def _points(edges: Sequence[float], values: Sequence[float], errors: Any, name: 
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": _numbers(centres),
-        "y": _numbers(values),
+        "x": number_list(centres),
+        "y": number_list(values),
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": _numbers(errors[1]),
-            "arrayminus": _numbers(errors[0]),
+            "array": number_list(errors[1]),
+            "arrayminus": number_list(errors[0]),
             "thickness": 1.2,
             "width": 0,
         },
@@ -147,7 +143,7 @@ def spectrum(
     x, upper = _steps(edges, (expected + error).tolist())
     _, lower = _steps(edges, np.maximum(expected - error, 1e-9).tolist())
     lowest, highest = drawn_range(record)
-    name = "background fit" if record.fit is None else f"fit: {_plain(record.fit.name)}"
+    name = "background fit" if record.fit is None else f"fit: {no_html(record.fit.name)}"
     blinded = bool(np.isnan(observed).any())
     significance = np.where(masked(record), 0.0, bin_significance(observed, expected, record.scale))
     sides = () if record.left_out is None else record.left_out.sides
@@ -188,9 +184,9 @@ def spectrum(
         _points(edges, observed.tolist(), poisson_errors(observed, record.scale), "data"),
         {
             "type": "bar",
-            "x": _numbers(0.5 * (np.asarray(edges)[1:] + np.asarray(edges)[:-1])),
-            "y": _numbers(significance),
-            "width": _numbers(np.diff(edges)),
+            "x": number_list(0.5 * (np.asarray(edges)[1:] + np.asarray(edges)[:-1])),
+            "y": number_list(significance),
+            "width": number_list(np.diff(edges)),
             "yaxis": "y2",
             "marker": {"color": FIT},
             "name": "pull",
@@ -210,13 +206,13 @@ def spectrum(
     }
     return {
         "data": data,
-        "layout": _layout(
-            _axis(
-                _plain(f"{mass_name} [{unit}]"), anchor="y2", range=list(drawn_masses(record)), mirror="all"
+        "layout": layout_spec(
+            axis_spec(
+                no_html(f"{mass_name} [{unit}]"), anchor="y2", range=list(drawn_masses(record)), mirror="all"
             ),
-            _log_axis(spectrum_label(record, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
+            log_axis_spec(spectrum_label(record, unit), 0.4 * lowest, 3 * highest, domain=[0.31, 1]),
             height=480,
-            yaxis2=_axis("pull [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
+            yaxis2=axis_spec("pull [σ]", domain=[0, 0.25], range=[-reach, reach], nticks=5, zeroline=True),
             shapes=[
                 _band(record.window),
                 *(_band(place, SIGNAL) for place in excesses),
@@ -242,12 +238,12 @@ def p_value_scan(results: Results, unit: str) -> Spec:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": _plain(method) + _series_end(cut),
-                "x": _numbers(0.5 * (look.window[0] + look.window[1]) for look in looks),
-                "y": _numbers(p_values),
+                "name": no_html(method) + _series_end(cut),
+                "x": number_list(0.5 * (look.window[0] + look.window[1]) for look in looks),
+                "y": number_list(p_values),
                 "error_x": {
                     "type": "data",
-                    "array": _numbers(0.5 * (look.window[1] - look.window[0]) for look in looks),
+                    "array": number_list(0.5 * (look.window[1] - look.window[0]) for look in looks),
                     "thickness": 1.2,
                     "width": 0,
                 },
@@ -265,7 +261,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
     if results.overall is not None:
         p = results.overall.p
         values.append(p)
-        shapes.append(_level(p, SIGNAL, "dashdot", 2))
+        shapes.append(level_line(p, SIGNAL, "dashdot", 2))
         annotations.append(
             {
                 "xref": "paper",
@@ -280,7 +276,7 @@ def p_value_scan(results: Results, unit: str) -> Spec:
         )
     low = min(values) / 10
     for z in sigma_levels(low):
-        shapes.append(_level(p_of_sigma(z), GREY, "dot", 1))
+        shapes.append(level_line(p_of_sigma(z), GREY, "dot", 1))
         annotations.append(
             {
                 "xref": "paper",
@@ -292,9 +288,9 @@ def p_value_scan(results: Results, unit: str) -> Spec:
                 "font": {"size": 12, "color": GREY},
             }
         )
-    layout = _layout(
-        _axis(f"window [{unit}]"),
-        _log_axis("local p-value", low, 2),
+    layout = layout_spec(
+        axis_spec(f"window [{unit}]"),
+        log_axis_spec("local p-value", low, 2),
         height=460,
         shapes=shapes,
         annotations=annotations,
@@ -310,7 +306,7 @@ def _series_end(cut: float | None) -> str:
     return ", weighted" if cut is None else f", {EPS_B} = {percent(cut)}"
 
 
-def _level(y: float, colour: str, dash: str, width: float) -> Spec:
+def level_line(y: float, colour: str, dash: str, width: float) -> Spec:
     line = {"color": colour, "dash": dash, "width": width}
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": y, "y1": y, "line": line}
 
@@ -351,9 +347,9 @@ def score_distribution(record: Scores, marks: Sequence[tuple[float, str]]) -> Sp
         )
     return {
         "data": data,
-        "layout": _layout(
-            _axis("anomaly score", range=[record.edges[0], record.edges[-1]]),
-            _log_axis("fraction of events / bin", 0.4 * min(positive, default=1e-4), 2),
+        "layout": layout_spec(
+            axis_spec("anomaly score", range=[record.edges[0], record.edges[-1]]),
+            log_axis_spec("fraction of events / bin", 0.4 * min(positive, default=1e-4), 2),
             shapes=shapes,
             annotations=annotations,
             showlegend=True,
@@ -362,7 +358,7 @@ def score_distribution(record: Scores, marks: Sequence[tuple[float, str]]) -> Sp
 
 
 def _feature_axis(name: str, edges: Sequence[float], mass_name: str, unit: str) -> Spec:
-    return _axis(_plain(f"{name} [{unit}]" if name == mass_name else name), range=[edges[0], edges[-1]])
+    return axis_spec(no_html(f"{name} [{unit}]" if name == mass_name else name), range=[edges[0], edges[-1]])
 
 
 def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
@@ -376,9 +372,9 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
         _points(record.edges, record.observed, poisson_errors(observed), "held-out sideband"),
         {
             "type": "bar",
-            "x": _numbers(0.5 * (edges[1:] + edges[:-1])),
-            "y": _numbers(z),
-            "width": _numbers(np.diff(edges)),
+            "x": number_list(0.5 * (edges[1:] + edges[:-1])),
+            "y": number_list(z),
+            "width": number_list(np.diff(edges)),
             "yaxis": "y2",
             "marker": {"color": FIT},
             "name": "pull",
@@ -388,11 +384,11 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
     ]
     return {
         "data": data,
-        "layout": _layout(
+        "layout": layout_spec(
             {**_feature_axis(record.name, record.edges, mass_name, unit), "anchor": "y2", "mirror": "all"},
-            _axis("events / bin", rangemode="tozero", domain=[0.36, 1], nticks=6),
+            axis_spec("events / bin", rangemode="tozero", domain=[0.36, 1], nticks=6),
             height=330,
-            yaxis2=_axis("pull [σ]", domain=[0, 0.26], range=[-reach, reach], nticks=4, zeroline=True),
+            yaxis2=axis_spec("pull [σ]", domain=[0, 0.26], range=[-reach, reach], nticks=4, zeroline=True),
         ),
     }
 
@@ -423,9 +419,9 @@ def selected_feature(record: SelectedFeature, group: Selected, mass_name: str, u
     data.append(_points(record.edges, shown.tolist(), errors, f"{name} ({group.n})"))
     return {
         "data": data,
-        "layout": _layout(
+        "layout": layout_spec(
             _feature_axis(record.name, record.edges, mass_name, unit),
-            _axis("fraction / bin", rangemode="tozero", nticks=6),
+            axis_spec("fraction / bin", rangemode="tozero", nticks=6),
             height=300,
         ),
     }
@@ -441,12 +437,12 @@ def sic(truth: Truth, unit: str) -> Spec:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": _plain(f"{roc.method}, {interval(roc.window, unit)}"),
-                "x": _numbers(roc.eps_b),
-                "y": _numbers(roc.sic),
+                "name": no_html(f"{roc.method}, {interval(roc.window, unit)}"),
+                "x": number_list(roc.eps_b),
+                "y": number_list(roc.sic),
                 "line": {"color": colour, "width": 2, "dash": dash},
             }
         )
-    x = _axis(f"background efficiency {EPS_B}", type="log", dtick=1, exponentformat="power")
-    y = _axis(f"SIC = ε<sub>S</sub> / √{EPS_B}", rangemode="tozero")
-    return {"data": data, "layout": _layout(x, y, showlegend=True)}
+    x = axis_spec(f"background efficiency {EPS_B}", type="log", dtick=1, exponentformat="power")
+    y = axis_spec(f"SIC = ε<sub>S</sub> / √{EPS_B}", rangemode="tozero")
+    return {"data": data, "layout": layout_spec(x, y, showlegend=True)}

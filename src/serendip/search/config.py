@@ -34,6 +34,7 @@ __all__ = [
     "WINDOW_REACH",
     "Combination",
     "SearchConfig",
+    "explain",
     "load_config",
     "parse_config",
     "parse_settings",
@@ -355,7 +356,7 @@ class SearchConfig(BaseModel):
             return get_method(name).Config(**self.options.get(name, {}))
         except ValidationError as error:
             raise InputError(
-                f"options of method '{name}': {_explain(error, get_method(name).Config)}"
+                f"options of method '{name}': {explain(error, get_method(name).Config)}"
             ) from None
 
     def tuning_clash(self) -> str | None:
@@ -418,7 +419,7 @@ def parse_settings(model: type[Config], settings: dict[str, Any], source: str) -
     try:
         return model(**settings)
     except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error, model)}") from None
+        raise InputError(f"{source}: {explain(error, model)}") from None
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -444,7 +445,8 @@ def _shown(value: object) -> str:
     return "none" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say which keys of a configuration are wrong, and what was meant or is known."""
     texts = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])

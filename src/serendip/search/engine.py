@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,33 +31,24 @@ from serendip.search.diagnostics import diagnostics
 from serendip.search.executor import as_finished, available_cores, local_executor
 from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.second_signals import second_signals
 from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 from serendip.statistics.combination import in_order
 
-__all__ = ["Progress", "SearchResult", "TrainingPlan", "plan_training", "run_search"]
+__all__ = [
+    "SearchResult",
+    "TrainingPlan",
+    "plan_training",
+    "read_events",
+    "read_simulation",
+    "run_search",
+    "train",
+]
 
 log = logging.getLogger(__name__)
-
-
-class Progress(Protocol):
-    """Receives what a search is doing."""
-
-    def start(self, stage: str, total: int) -> None:
-        """Announce a stage of ``total`` steps."""
-
-    def advance(self, done: str) -> None:
-        """Report one finished step."""
-
-
-class _Silent:
-    def start(self, stage: str, total: int) -> None:
-        log.info("%s (%d)", stage, total)
-
-    def advance(self, done: str) -> None:
-        log.info("done: %s", done)
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ def run_search(
         If the input, the configuration or the folder cannot be used. Nothing is trained in that case.
     """
     clock = time.perf_counter()
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     run = RunDirectory(Path(out))
     config = run.continued(config)
     run.check(config)
@@ -140,7 +131,7 @@ def run_search(
         for task in plan.tasks
     ]
     write_json(run.path / "manifest.json", manifest)
-    tasks = _train(plan, run, events, simulation, executor, jobs, progress)
+    tasks = train(plan, run, events, simulation, executor, jobs, progress)
     trained = time.perf_counter()
 
     progress.start("fits, p-values and toys", 1)
@@ -321,7 +312,7 @@ def plan_training(
     return TrainingPlan(tuple(tasks), {where: backgrounds[request] for where, request in wanted.items()})
 
 
-def _train(
+def train(
     plan: TrainingPlan,
     run: RunDirectory,
     events: Events,

@@ -33,9 +33,10 @@ from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress, read_events, read_simulation
+from serendip.search.engine import read_events, read_simulation
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.judge import judge
+from serendip.search.progress import Progress
 from serendip.search.rundir import write_json
 from serendip.search.tuned import Tuned, TuneOn
 from serendip.statistics.combination import in_order

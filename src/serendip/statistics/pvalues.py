@@ -119,7 +119,7 @@ def count_p_value(observed: ArrayLike, expected: ArrayLike, sigma: ArrayLike = 0
     >>> round(float(count_p_value(10, 3.0)), 6)
     0.001102
     >>> round(float(count_p_value(10, 3.0, 1.0)), 6)
-    0.009616
+    0.008903
     """
     return np.asarray(np.exp(count_log_p_value(observed, expected, sigma)))
 

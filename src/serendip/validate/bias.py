@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress
+from serendip.search.progress import Progress
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
 from serendip.statistics.many import fit_many

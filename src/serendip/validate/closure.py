@@ -30,8 +30,8 @@ from serendip.events.groups import one_of_each
 from serendip.methods.background import background_density
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress
 from serendip.search.measure import Look
+from serendip.search.progress import Progress
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.combination import in_order
 from serendip.statistics.compound import CompoundTail

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.search.config import SearchConfig, _explain, parse_settings
+from serendip.search.config import SearchConfig, explain, parse_settings
 from serendip.validate.registry import KINDS, check_kind, load_kind
 
 __all__ = ["KindOptions", "Sample", "ValidateConfig", "listed", "parse_validation"]
@@ -106,7 +106,7 @@ def parse_validation(
         try:
             options[kind] = module.Options(**(given.get(kind) or {}))
         except ValidationError as error:
-            raise InputError(f"{source}: validate.{kind}: {_explain(error, module.Options)}") from None
+            raise InputError(f"{source}: validate.{kind}: {explain(error, module.Options)}") from None
         if KINDS[kind].needs_window and not config.windows:
             raise InputError(
                 f"{source}: '{kind}' needs a window (LO:HI) or a scan: the signal region of the search"

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress
+from serendip.search.progress import Progress
 from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.config import KindOptions, Sample
 from serendip.validate.pictures import Picture, Series

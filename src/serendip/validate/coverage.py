@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt, field_validator
 from scipy import stats
 
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress
+from serendip.search.progress import Progress
 from serendip.statistics.inference import likelihood_ratio
 from serendip.statistics.limits import cls_asymptotic
 from serendip.statistics.many import fit_many

@@ -18,7 +18,8 @@ import serendip
 from serendip.errors import InputError
 from serendip.events.formats import shown
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress, _Silent, read_events, read_simulation
+from serendip.search.engine import read_events, read_simulation
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import write_json
 from serendip.validate.base import Validation, read_validations, write_validation
 from serendip.validate.registry import KINDS, load_kind
@@ -77,7 +78,7 @@ def run_validations(
     InputError
         If the input, the settings or the folder cannot be used, or nothing could be run.
     """
-    out, progress = Path(out), progress or _Silent()
+    out, progress = Path(out), progress or LogProgress()
     state = _open(out, config)
     inputs = _inputs(config)
     known = state.get("input") or inputs

@@ -24,7 +24,7 @@ from scipy import stats
 from serendip.errors import InputError
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress
+from serendip.search.progress import Progress
 from serendip.statistics.pvalues import asimov_z
 from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.config import KindOptions, listed

@@ -26,11 +26,12 @@ from serendip.methods.background import BackgroundConfig
 from serendip.methods.registry import get_method
 from serendip.search.calibration import Calibration, Curve, search_settings
 from serendip.search.config import Combination, SearchConfig
-from serendip.search.engine import Progress, _Silent, read_events, read_simulation
+from serendip.search.engine import read_events, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
 from serendip.search.folds import event_folds
 from serendip.search.measure import prepare_window
 from serendip.search.null_experiment import NullExperiment, run_null_experiment
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.pseudo_data import (
     ModelBackground,
     SampledBackground,
@@ -120,7 +121,7 @@ def run(
         If no such samples can be made of the input, or a method cannot be trained on one.
     """
     clock = time.perf_counter()
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     for name in config.method:
         if get_method(name).uses_labels:
             raise InputError(

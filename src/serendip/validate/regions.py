@@ -14,17 +14,10 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
-from serendip.search.engine import (
-    Progress,
-    TrainingPlan,
-    _Silent,
-    _train,
-    plan_training,
-    read_events,
-    read_simulation,
-)
+from serendip.search.engine import TrainingPlan, plan_training, read_events, read_simulation, train
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Measurement, measure, prepare_window
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.sight import dead_looks, warn_of_dead_looks
 from serendip.validate.config import Sample
@@ -289,7 +282,7 @@ def search_region(
     run, config = RunDirectory(out), region.config
     fold = event_folds(region.events, config.folds, config.seed)
     plan = plan_training(config, run, region.events, region.simulation, 1)
-    tasks = _train(plan, run, region.events, region.simulation, None, jobs, progress or _Silent())
+    tasks = train(plan, run, region.events, region.simulation, None, jobs, progress or LogProgress())
     windows = [prepare_window(region.events, window, config) for window in config.windows]
     warn_of_dead_looks(dead_looks(config, region.events, fold, windows), config.n_looks)
     measurement = measure(config, region.events, fold, windows, tasks, blinded=blinded, trials=trials)

@@ -19,9 +19,9 @@ from scipy.stats import norm
 
 from serendip.events.audit import distance_correlation
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress
 from serendip.search.measure import Look
 from serendip.search.merits import mass_shape
+from serendip.search.progress import Progress
 from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.closure import pull
 from serendip.validate.config import KindOptions, Sample

@@ -17,7 +17,8 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.formats import shown
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress, _Silent, read_events, read_simulation
+from serendip.search.engine import read_events, read_simulation
+from serendip.search.progress import LogProgress, Progress
 from serendip.validate.base import Check, Validation
 from serendip.validate.dream import Dream, DreamOptions, compare_samples
 from serendip.validate.dream_pictures import dream_pictures
@@ -77,7 +78,7 @@ def run(
     InputError
         If there is no simulation, or the samples cannot be compared.
     """
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     simulation = read_simulation(config)
     if simulation is None:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,30 +10,11 @@ from matplotlib.figure import Figure
 from serendip.report import figures, plots
 from serendip.report.compare.data import Band, Costs, Picture
 from serendip.report.figures import COLOURS
+from serendip.report.notation import MARKERS, SYMBOLS, hypertext, mathtext, no_html, no_mathtext
 
 __all__ = ["draw", "draw_costs", "interactive", "interactive_costs"]
 
-_MARKERS = "os^Dv<>P*X"
-_SYMBOLS = (
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "triangle-down",
-    "triangle-left",
-    "triangle-right",
-    "cross",
-)
 _OWN, _SHARED = COLOURS[0], "#9ecae1"
-
-
-def _mathtext(text: str) -> str:
-    text = re.sub(r"ε_([BS])", r"$\\varepsilon_\1$", figures._plain(text))
-    return text.replace("σ_min", r"$\sigma_\mathrm{min}$")
-
-
-def _html(text: str) -> str:
-    return re.sub(r"ε_([BS])", r"ε<sub>\1</sub>", plots._plain(text)).replace("σ_min", "σ<sub>min</sub>")
 
 
 def _dashed(i: int, band: Band) -> str:
@@ -53,8 +33,8 @@ def _top(picture: Picture) -> float:
 
 def draw(picture: Picture, order: dict[str, int]) -> Figure:
     """Median as a line, range over the repeats as a band; ``order`` gives each method its colour everywhere."""
-    with figures._styled():
-        figure, axes = figures._figure()
+    with figures.in_style():
+        figure, axes = figures.new_figure()
         for band in picture.bands:
             i = order[band.method]
             colour, x = COLOURS[i % len(COLOURS)], np.asarray(band.x)
@@ -65,9 +45,9 @@ def draw(picture: Picture, order: dict[str, int]) -> Figure:
                 ls=_dashed(i, band),
                 lw=1.8,
                 color=colour,
-                marker=_MARKERS[i % len(_MARKERS)] if picture.points else None,
+                marker=MARKERS[i % len(MARKERS)] if picture.points else None,
                 ms=6,
-                label=figures._plain(band.method),
+                label=no_mathtext(band.method),
             )
         if picture.level is not None:
             axes.axhline(picture.level, color="#666666", ls=":", lw=1, zorder=0)
@@ -79,9 +59,9 @@ def draw(picture: Picture, order: dict[str, int]) -> Figure:
         else:
             axes.set_xlim(0, None)
         axes.set_ylim(0, _top(picture) * 1.25)  # room for the legend
-        axes.set_xlabel(_mathtext(picture.x_label))
-        axes.set_ylabel(_mathtext(picture.y_label))
-        title = "\n".join(_mathtext(text) for text in (picture.title, picture.note) if text)
+        axes.set_xlabel(mathtext(picture.x_label))
+        axes.set_ylabel(mathtext(picture.y_label))
+        title = "\n".join(mathtext(text) for text in (picture.title, picture.note) if text)
         axes.legend(
             fontsize=10,
             title=title,
@@ -95,8 +75,8 @@ def draw(picture: Picture, order: dict[str, int]) -> Figure:
 def draw_costs(costs: Costs) -> Figure:
     """Seconds of each method: its own, and those of the density of background that it shares."""
     rows = costs.costs
-    with figures._styled():
-        figure, axes = figures._figure(size=(7.0, 1.6 + 0.42 * len(rows)))
+    with figures.in_style():
+        figure, axes = figures.new_figure(size=(7.0, 1.6 + 0.42 * len(rows)))
         figure.subplots_adjust(left=0.22)
         y = np.arange(len(rows))
         own = np.array([row.own_s for row in rows])
@@ -104,7 +84,7 @@ def draw_costs(costs: Costs) -> Figure:
         axes.barh(
             y, [row.background_s for row in rows], left=own, color=_SHARED, label="shared background density"
         )
-        axes.set_yticks(y, [figures._plain(row.method) for row in rows])
+        axes.set_yticks(y, [no_mathtext(row.method) for row in rows])
         axes.minorticks_off()
         axes.invert_yaxis()
         axes.set_xlim(0, None)
@@ -123,27 +103,27 @@ def interactive(picture: Picture, order: dict[str, int]) -> plots.Spec:
         edge = {
             "type": "scatter",
             "mode": "lines",
-            "x": plots._numbers(band.x),
+            "x": plots.number_list(band.x),
             "line": {"width": 0, "color": colour},
             "hoverinfo": "skip",
             "showlegend": False,
             "legendgroup": band.method,
         }
         data += [
-            edge | {"y": plots._numbers(band.low)},
+            edge | {"y": plots.number_list(band.low)},
             edge
             | {
-                "y": plots._numbers(band.high),
+                "y": plots.number_list(band.high),
                 "fill": "tonexty",
                 "fillcolor": f"rgba({red},{green},{blue},0.13)",
             },
             {
                 "type": "scatter",
                 "mode": "lines+markers" if picture.points else "lines",
-                "name": plots._plain(band.method),
+                "name": no_html(band.method),
                 "legendgroup": band.method,
-                "x": plots._numbers(band.x),
-                "y": plots._numbers(band.median),
+                "x": plots.number_list(band.x),
+                "y": plots.number_list(band.median),
                 "text": [
                     "" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"
                     for low, high in zip(band.low, band.high, strict=True)
@@ -154,12 +134,12 @@ def interactive(picture: Picture, order: dict[str, int]) -> plots.Spec:
                     "width": 2,
                     "dash": {"-": "solid", "--": "dash", "-.": "dashdot"}[_dashed(i, band)],
                 },
-                "marker": {"symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 8},
+                "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
             },
         ]
     shapes = []
     if picture.level is not None:
-        shapes.append(plots._level(picture.level, plots.GREY, "dot", 1))
+        shapes.append(plots.level_line(picture.level, plots.GREY, "dot", 1))
     if picture.diagonal:
         reach = max((x for band in picture.bands for x in band.x), default=1.0)
         line = {"color": plots.GREY, "dash": "dot", "width": 1}
@@ -167,12 +147,12 @@ def interactive(picture: Picture, order: dict[str, int]) -> plots.Spec:
             {"type": "line", "x0": 0, "x1": reach, "y0": 0, "y1": reach, "line": line, "layer": "below"}
         )
     x = (
-        plots._axis(_html(picture.x_label), type="log", dtick=1, exponentformat="power")
+        plots.axis_spec(hypertext(picture.x_label), type="log", dtick=1, exponentformat="power")
         if picture.x_log
-        else plots._axis(_html(picture.x_label), rangemode="tozero")
+        else plots.axis_spec(hypertext(picture.x_label), rangemode="tozero")
     )
-    y = plots._axis(_html(picture.y_label), range=[0, _top(picture)])
-    return {"data": data, "layout": plots._layout(x, y, height=420, shapes=shapes, showlegend=True)}
+    y = plots.axis_spec(hypertext(picture.y_label), range=[0, _top(picture)])
+    return {"data": data, "layout": plots.layout_spec(x, y, height=420, shapes=shapes, showlegend=True)}
 
 
 def interactive_costs(costs: Costs) -> plots.Spec:
@@ -183,8 +163,8 @@ def interactive_costs(costs: Costs) -> plots.Spec:
             "type": "bar",
             "orientation": "h",
             "name": name,
-            "y": [plots._plain(row.method) for row in rows],
-            "x": plots._numbers(values),
+            "y": [no_html(row.method) for row in rows],
+            "x": plots.number_list(values),
             "marker": {"color": colour},
             "hovertemplate": "%{x:.3g} s<extra>%{fullData.name}</extra>",
         }
@@ -193,9 +173,9 @@ def interactive_costs(costs: Costs) -> plots.Spec:
             ("shared background density", _SHARED, [row.background_s for row in rows]),
         )
     ]
-    layout = plots._layout(
-        plots._axis("seconds", rangemode="tozero"),
-        plots._axis(""),
+    layout = plots.layout_spec(
+        plots.axis_spec("seconds", rangemode="tozero"),
+        plots.axis_spec(""),
         height=150 + 30 * len(rows),
         barmode="stack",
         showlegend=True,

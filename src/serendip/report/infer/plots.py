@@ -14,6 +14,7 @@ from scipy.stats import chi2
 
 from serendip.report import figures, plots
 from serendip.report.figures import COLOURS, DATA
+from serendip.report.notation import mathtext, no_html
 
 __all__ = [
     "Line", "Lines", "Map", "corner", "draw_lines", "draw_map", "interactive_lines", "interactive_map", "likelihood",
@@ -199,23 +200,19 @@ def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _mathtext(text: str) -> str:
-    return re.sub(r"p_([BS])", r"$p_\1$", figures._plain(text))
-
-
 def draw_lines(record: Lines) -> Figure:
     """The picture for print."""
-    with figures._styled():
-        figure, axes = figures._figure()
+    with figures.in_style():
+        figure, axes = figures.new_figure()
         for i, line in enumerate(record.lines):
             y = np.array(line.y, dtype=float)
             colour = DATA if line.points else _colour(i)
             if line.points:
-                axes.plot(line.x, y, "o", ms=4, color=colour, label=_mathtext(line.label))
+                axes.plot(line.x, y, "o", ms=4, color=colour, label=mathtext(line.label))
             elif len(line.x) == len(y) + 1:
-                axes.stairs(y, line.x, color=colour, lw=1.8, label=_mathtext(line.label), baseline=None)
+                axes.stairs(y, line.x, color=colour, lw=1.8, label=mathtext(line.label), baseline=None)
             else:
-                axes.plot(line.x, y, color=colour, lw=1.8, label=_mathtext(line.label))
+                axes.plot(line.x, y, color=colour, lw=1.8, label=mathtext(line.label))
         for level in record.levels:
             axes.axhline(level, color="#666666", ls=":", lw=1, zorder=0)
         if record.log:
@@ -226,8 +223,8 @@ def draw_lines(record: Lines) -> Figure:
             axes.set_ylim(0, record.top)
         ends = [line.x for line in record.lines if not line.points] or [record.lines[0].x]
         axes.set_xlim(min(x[0] for x in ends), max(x[-1] for x in ends))
-        axes.set_xlabel(_mathtext(record.x_label))
-        axes.set_ylabel(_mathtext(record.y_label))
+        axes.set_xlabel(mathtext(record.x_label))
+        axes.set_ylabel(mathtext(record.y_label))
         axes.legend(fontsize=11)
     return figure
 
@@ -235,8 +232,8 @@ def draw_lines(record: Lines) -> Figure:
 def draw_map(record: Map) -> Figure:
     """The picture for print."""
     z = np.array(record.z, dtype=float)
-    with figures._styled():
-        figure, axes = figures._figure(size=(7.8, 5.4))
+    with figures.in_style():
+        figure, axes = figures.new_figure(size=(7.8, 5.4))
         mesh = axes.pcolormesh(
             record.x, record.y, np.minimum(z, _HIGHEST), cmap="viridis_r", shading="nearest"
         )
@@ -245,8 +242,8 @@ def draw_map(record: Map) -> Figure:
         axes.contour(record.x, record.y, filled, levels=_AREAS, colors="white", linewidths=1.5)
         axes.plot(*record.best, marker="+", ms=12, mew=2, color="white")
         figure.colorbar(mesh, ax=axes, label="−2 Δ ln L")
-        axes.set_xlabel(_mathtext(record.x_label))
-        axes.set_ylabel(_mathtext(record.y_label))
+        axes.set_xlabel(mathtext(record.x_label))
+        axes.set_ylabel(mathtext(record.y_label))
     return figure
 
 
@@ -258,25 +255,25 @@ def interactive_lines(record: Lines) -> plots.Spec:
         if len(x) == len(y) + 1:
             x, y = np.repeat(x, 2)[1:-1].tolist(), [v for v in y for _ in (0, 1)]
         data.append({
-            "type": "scatter", "mode": "markers" if line.points else "lines", "name": plots._plain(line.label),
-            "x": plots._numbers(x), "y": plots._numbers(y), "line": {"color": _colour(i), "width": 2},
+            "type": "scatter", "mode": "markers" if line.points else "lines", "name": no_html(line.label),
+            "x": plots.number_list(x), "y": plots.number_list(y), "line": {"color": _colour(i), "width": 2},
             "marker": {"color": DATA, "size": 6}, "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
         })  # fmt: skip
     ends = [line.x for line in record.lines if not line.points] or [record.lines[0].x]
-    x_axis = plots._axis(
-        plots._plain(record.x_label), range=[min(x[0] for x in ends), max(x[-1] for x in ends)]
+    x_axis = plots.axis_spec(
+        no_html(record.x_label), range=[min(x[0] for x in ends), max(x[-1] for x in ends)]
     )
     if record.log:
         highest = max(v for line in record.lines for v in line.y if v is not None)
-        y_axis = plots._log_axis(plots._plain(record.y_label), 0.3, 5 * max(highest, 1.0))
+        y_axis = plots.log_axis_spec(no_html(record.y_label), 0.3, 5 * max(highest, 1.0))
     elif record.top is None:
-        y_axis = plots._axis(plots._plain(record.y_label), rangemode="tozero")
+        y_axis = plots.axis_spec(no_html(record.y_label), rangemode="tozero")
     else:
-        y_axis = plots._axis(plots._plain(record.y_label), range=[0, record.top])
-    shapes_ = [plots._level(level, plots.GREY, "dot", 1) for level in record.levels]
+        y_axis = plots.axis_spec(no_html(record.y_label), range=[0, record.top])
+    shapes_ = [plots.level_line(level, plots.GREY, "dot", 1) for level in record.levels]
     return {
         "data": data,
-        "layout": plots._layout(x_axis, y_axis, height=380, shapes=shapes_, showlegend=True),
+        "layout": plots.layout_spec(x_axis, y_axis, height=380, shapes=shapes_, showlegend=True),
     }
 
 
@@ -284,8 +281,8 @@ def interactive_map(record: Map) -> plots.Spec:
     """Draw :func:`draw_map` for the page."""
     data = [
         {
-            "type": "heatmap", "x": plots._numbers(record.x), "y": plots._numbers(record.y),
-            "z": [plots._numbers(row) for row in record.z], "zmin": 0, "zmax": _HIGHEST, "colorscale": "Viridis",
+            "type": "heatmap", "x": plots.number_list(record.x), "y": plots.number_list(record.y),
+            "z": [plots.number_list(row) for row in record.z], "zmin": 0, "zmax": _HIGHEST, "colorscale": "Viridis",
             "reversescale": True, "colorbar": {"title": {"text": "−2 Δ ln L"}},
             "hovertemplate": "%{x:.4g}, %{y:.4g}: %{z:.3g}<extra></extra>",
         },
@@ -294,7 +291,7 @@ def interactive_map(record: Map) -> plots.Spec:
             "marker": {"symbol": "cross-thin", "size": 12, "line": {"width": 2, "color": "#ffffff"}},
         },
     ]  # fmt: skip
-    layout = plots._layout(
-        plots._axis(plots._plain(record.x_label)), plots._axis(plots._plain(record.y_label)), height=400
+    layout = plots.layout_spec(
+        plots.axis_spec(no_html(record.x_label)), plots.axis_spec(no_html(record.y_label)), height=400
     )
     return {"data": data, "layout": layout}

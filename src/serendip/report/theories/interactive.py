@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from serendip.report import plots
-from serendip.report.compare.plots import _SYMBOLS, _html
 from serendip.report.figures import COLOURS
+from serendip.report.notation import SYMBOLS, hypertext, no_html
 from serendip.report.theories.plots import ImprovementPlane, ModelPoint, Saturation
 from serendip.report.theories.study_plots import WAYS, FamilyTest, KindSpreads
 from serendip.report.words import with_error
@@ -20,13 +20,13 @@ _DASHES = ("dash", "dot", "dashdot")
 
 
 def _above(values: Iterable[float]) -> list[float | None]:
-    return plots._numbers(max(value, FLOOR) for value in values)
+    return plots.number_list(max(value, FLOOR) for value in values)
 
 
 def _ti_axis(title: str, values: Iterable[float]) -> plots.Spec:
     found = [max(value, FLOOR) for value in values]
     low, high = min(found, default=FLOOR) / 1.25, 1.6 * max(found, default=1.0)
-    axis = plots._log_axis(title, low, high)
+    axis = plots.log_axis_spec(title, low, high)
     # less than about two decades have room for 1, 2, 5
     return axis | {"dtick": "D2"} if high < 80 * low else axis
 
@@ -36,7 +36,7 @@ def _ours(point: ModelPoint) -> str:
         f"{name} {with_error(getattr(point, name), getattr(point, f'{name}_error'))}"
         for name in ("minimum", "median", "maximum")
     )
-    return f"{plots._plain(point.model)}<br>{'<br>'.join(three)}"
+    return f"{no_html(point.model)}<br>{'<br>'.join(three)}"
 
 
 def plane(record: ImprovementPlane, side: str) -> plots.Spec:
@@ -50,7 +50,7 @@ def plane(record: ImprovementPlane, side: str) -> plots.Spec:
                 "name": f"published models of the challenge ({len(record.published)})",
                 "x": _above(point.median for point in record.published),
                 "y": _above(getattr(point, side) for point in record.published),
-                "text": [f"{_ours(point)}<br>{plots._plain(point.family)}" for point in record.published],
+                "text": [f"{_ours(point)}<br>{no_html(point.family)}" for point in record.published],
                 "hovertemplate": "%{text}<extra>published</extra>",
                 "marker": {"size": 5, "color": "#9aa7b0", "symbol": "circle-open"},
             }
@@ -60,7 +60,7 @@ def plane(record: ImprovementPlane, side: str) -> plots.Spec:
         entry: plots.Spec = {
             "type": "scatter",
             "mode": "markers",
-            "name": plots._plain(f"{kind} ({len(points)})"),
+            "name": no_html(f"{kind} ({len(points)})"),
             "x": _above(point.median for point in points),
             "y": _above(getattr(point, side) for point in points),
             "text": [_ours(point) for point in points],
@@ -68,20 +68,20 @@ def plane(record: ImprovementPlane, side: str) -> plots.Spec:
             "marker": {
                 "size": 10,
                 "color": COLOURS[(i + 1) % (len(COLOURS) - 1)],
-                "symbol": _SYMBOLS[i % len(_SYMBOLS)],
+                "symbol": SYMBOLS[i % len(SYMBOLS)],
                 "line": {"color": "#000000", "width": 1},
             },
         }
         for axis, name in (("error_x", "median"), ("error_y", side)):
             errors = [getattr(point, f"{name}_error") or 0.0 for point in points]
-            entry[axis] = {"type": "data", "array": plots._numbers(errors), "thickness": 1, "width": 0}
+            entry[axis] = {"type": "data", "array": plots.number_list(errors), "thickness": 1, "width": 0}
         data.append(entry)
     everything = (*record.published, *record.ours)
     x = _ti_axis("median TI", (point.median for point in everything))
     y = _ti_axis(f"{side} TI", (getattr(point, side) for point in everything))
     return {
         "data": data,
-        "layout": plots._layout(x, y, height=440, showlegend=True),
+        "layout": plots.layout_spec(x, y, height=440, showlegend=True),
     }
 
 
@@ -94,7 +94,7 @@ def saturation(record: Saturation) -> plots.Spec:
         edge = {
             "type": "scatter",
             "mode": "lines",
-            "x": plots._numbers(curve.x),
+            "x": plots.number_list(curve.x),
             "line": {"width": 0, "color": colour},
             "hoverinfo": "skip",
             "showlegend": False,
@@ -102,19 +102,19 @@ def saturation(record: Saturation) -> plots.Spec:
         }
         fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},0.18)"}
         data += [
-            edge | {"y": plots._numbers(curve.low)},
-            edge | {"y": plots._numbers(curve.high)} | fill,
+            edge | {"y": plots.number_list(curve.low)},
+            edge | {"y": plots.number_list(curve.high)} | fill,
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": plots._plain(curve.name),
+                "name": no_html(curve.name),
                 "legendgroup": curve.name,
-                "x": plots._numbers(curve.x),
-                "y": plots._numbers(curve.median),
+                "x": plots.number_list(curve.x),
+                "y": plots.number_list(curve.median),
                 "text": [f"[{low:.3g}, {high:.3g}]" for low, high in zip(curve.low, curve.high, strict=True)],
                 "hovertemplate": "%{x:g}: %{y:.3g} %{text}<extra>%{fullData.name}</extra>",
                 "line": {"color": colour, "width": 2},
-                "marker": {"symbol": _SYMBOLS[i % len(_SYMBOLS)], "size": 8},
+                "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
             },
         ]
     places = sorted({x for curve in record.curves for x in curve.x})
@@ -125,28 +125,34 @@ def saturation(record: Saturation) -> plots.Spec:
         # the colour says to which curve a level belongs, so that the legend needs one entry for each dash
         short = name.rsplit(", ", 1)[0] if curve_of is not None else name
         entry = {"type": "scatter", "mode": "lines", "legendgroup": short}
-        ends = plots._numbers([places[0], places[-1]])
+        ends = plots.number_list([places[0], places[-1]])
         if short not in shown:
             line = {"color": plots.GREY, "width": 1.5, "dash": dash}
-            data.append(entry | {"name": plots._plain(short), "x": [None], "y": [None], "line": line})
+            data.append(entry | {"name": no_html(short), "x": [None], "y": [None], "line": line})
             shown.add(short)
         data.append(
             entry
             | {
-                "name": plots._plain(name),
+                "name": no_html(name),
                 "showlegend": False,
                 "x": ends,
-                "y": plots._numbers([level, level]),
+                "y": plots.number_list([level, level]),
                 "hovertemplate": "%{y:.3g}<extra>%{fullData.name}</extra>",
                 "line": {"color": colour, "width": 1.5, "dash": dash},
             }
         )
     more: plots.Spec = {"type": "log"} if record.x_log else {}
-    ticks = {"tickmode": "array", "tickvals": plots._numbers(places), "ticktext": [f"{x:g}" for x in places]}
-    x_axis = plots._axis(_html(record.x_label), **ticks, **more)
+    ticks = {
+        "tickmode": "array",
+        "tickvals": plots.number_list(places),
+        "ticktext": [f"{x:g}" for x in places],
+    }
+    x_axis = plots.axis_spec(hypertext(record.x_label), **ticks, **more)
     return {
         "data": data,
-        "layout": plots._layout(x_axis, plots._axis(_html(record.y_label)), height=420, showlegend=True),
+        "layout": plots.layout_spec(
+            x_axis, plots.axis_spec(hypertext(record.y_label)), height=420, showlegend=True
+        ),
     }
 
 
@@ -165,12 +171,10 @@ def kind_spreads(record: KindSpreads) -> plots.Spec:
             {
                 "type": "box",
                 "orientation": "h",
-                "name": plots._plain(kind),
+                "name": no_html(kind),
                 "x": _above(value for _, _, value, _ in found),
-                "y": [plots._plain(signal) for signal, *_ in found],
-                "text": [
-                    f"{plots._plain(model)}: {with_error(value, error)}" for _, model, value, error in found
-                ],
+                "y": [no_html(signal) for signal, *_ in found],
+                "text": [f"{no_html(model)}: {with_error(value, error)}" for _, model, value, error in found],
                 "hovertemplate": "%{text}<extra>%{y}</extra>",
                 "hoveron": "points",
                 "boxpoints": "all",
@@ -181,8 +185,8 @@ def kind_spreads(record: KindSpreads) -> plots.Spec:
             }
         )
     drawn = [value for row in record.signals for spread in row.kinds for value in spread.values]
-    names = [plots._plain(row.signal) for row in record.signals]
-    layout = plots._layout(
+    names = [no_html(row.signal) for row in record.signals]
+    layout = plots.layout_spec(
         _ti_axis("total improvement (TI)", drawn),
         _names_axis(names),
         height=130 + len(names) * (18 + 13 * len(record.kinds)),
@@ -195,7 +199,7 @@ def kind_spreads(record: KindSpreads) -> plots.Spec:
 def _names_axis(names: Sequence[str]) -> plots.Spec:
     # the first name at the top
     more: dict[str, Any] = {"categoryorder": "array", "categoryarray": list(names), "autorange": "reversed"}
-    return plots._axis("", type="category", tickfont={"size": 11}, dtick=1, **more)
+    return plots.axis_spec("", type="category", tickfont={"size": 11}, dtick=1, **more)
 
 
 def families(record: FamilyTest) -> plots.Spec:
@@ -204,7 +208,7 @@ def families(record: FamilyTest) -> plots.Spec:
     lines: dict[str, list[Any]] = {"x": [], "y": []}
     for row in rows:
         lines["x"] += [*_above((min(row.ti.values()), max(row.ti.values()))), None]
-        lines["y"] += [plots._plain(row.theory)] * 2 + [None]
+        lines["y"] += [no_html(row.theory)] * 2 + [None]
     data: list[plots.Spec] = [
         {
             "type": "scatter",
@@ -223,17 +227,17 @@ def families(record: FamilyTest) -> plots.Spec:
                 "mode": "markers",
                 "name": title,
                 "x": _above(row.ti[way] for row in found),
-                "y": [plots._plain(row.theory) for row in found],
+                "y": [no_html(row.theory) for row in found],
                 "text": [
-                    f"{plots._plain(row.family)}: {with_error(row.ti[way], row.error[way])}" for row in found
+                    f"{no_html(row.family)}: {with_error(row.ti[way], row.error[way])}" for row in found
                 ],
                 "hovertemplate": "%{text}<extra>%{y}</extra>",
-                "marker": {"color": COLOURS[i], "size": 8, "symbol": _SYMBOLS[i]},
+                "marker": {"color": COLOURS[i], "size": 8, "symbol": SYMBOLS[i]},
             }
         )
     drawn = [value for row in rows for value in row.ti.values()]
-    axis = _names_axis([plots._plain(row.theory) for row in rows])
-    layout = plots._layout(_ti_axis("total improvement (TI)", drawn), axis, height=130 + 19 * len(rows))
+    axis = _names_axis([no_html(row.theory) for row in rows])
+    layout = plots.layout_spec(_ti_axis("total improvement (TI)", drawn), axis, height=130 + 19 * len(rows))
     return {"data": data, "layout": layout | {"showlegend": True}}
 
 
@@ -253,7 +257,7 @@ def family_scatter(record: FamilyTest) -> plots.Spec:
         "x": _above(row.ti["point"] for row in rows),
         "y": _above(row.ti["family"] for row in rows),
         "text": [
-            f"{plots._plain(row.theory)}<br>{plots._plain(row.family)}"
+            f"{no_html(row.theory)}<br>{no_html(row.family)}"
             f"<br>point left out {with_error(row.ti['point'], row.error['point'])}"
             f"<br>family left out {with_error(row.ti['family'], row.error['family'])}"
             for row in rows
@@ -262,8 +266,8 @@ def family_scatter(record: FamilyTest) -> plots.Spec:
         "marker": {"color": COLOURS[0], "size": 8},
     }
     for axis, way in (("error_x", "point"), ("error_y", "family")):
-        errors = plots._numbers(row.error[way] for row in rows)
+        errors = plots.number_list(row.error[way] for row in rows)
         entry[axis] = {"type": "data", "array": errors, "thickness": 1, "width": 0}
     data.append(entry)
     x, y = (_ti_axis(f"TI, its {way} left out", drawn) for way in ("point", "family"))
-    return {"data": data, "layout": plots._layout(x, y, height=560, showlegend=True)}
+    return {"data": data, "layout": plots.layout_spec(x, y, height=560, showlegend=True)}

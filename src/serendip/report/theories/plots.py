@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from serendip.errors import InputError
 from serendip.report import figures
-from serendip.report.compare.plots import _mathtext
 from serendip.report.figures import COLOURS
+from serendip.report.notation import mathtext, no_mathtext
 from serendip.theories.merits import (
     ModelImprovement,
     ResultTable,
@@ -301,8 +301,8 @@ def draw_improvement_plane(plane: ImprovementPlane) -> Figure:
     """Draw minimum and maximum TI against the median; the axes are linear below 0.1, so that zero has a place."""
     if not plane.published and not plane.ours:
         raise InputError("there is no model to draw")
-    with figures._styled():
-        figure, panels = figures._figure(1, 2, size=(12.4, 7.0))
+    with figures.in_style():
+        figure, panels = figures.new_figure(1, 2, size=(12.4, 7.0))
         figure.subplots_adjust(bottom=0.28)
         names = dict.fromkeys(family for _, family in (*_FAMILIES, ("", "other")))
         present = [name for name in names if any(point.family == name for point in plane.published)]
@@ -333,12 +333,12 @@ def draw_improvement_plane(plane: ImprovementPlane) -> Figure:
                     color="black",
                     mfc=COLOURS[(i + 1) % (len(COLOURS) - 1)],
                     mew=0.8,
-                    label=figures._plain(kind if len(ours) == 1 else f"{kind} ({len(ours)})"),
+                    label=no_mathtext(kind if len(ours) == 1 else f"{kind} ({len(ours)})"),
                     zorder=5,
                 )
             for axis, name in (("x", "median"), ("y", side)):
                 values = [getattr(point, name) for point in (*plane.published, *plane.ours)]
-                _log_above_zero(axes, axis, max(values))
+                log_above_zero(axes, axis, max(values))
             axes.set_xlabel("median TI")
             axes.set_ylabel(f"{side} TI")
         figure.legend(
@@ -350,9 +350,9 @@ def draw_improvement_plane(plane: ImprovementPlane) -> Figure:
 def draw_signal_boxes(boxes: SignalBoxes) -> Figure:
     """Draw a box (25 to 75 %) with whiskers (5 to 95 %) per signal, the best model as a bar, and the marked models."""
     rows = boxes.signals
-    with figures._styled():
+    with figures.in_style():
         height = 1.9 + 0.42 * len(rows)
-        figure, axes = figures._figure(size=(9.0, height))
+        figure, axes = figures.new_figure(size=(9.0, height))
         figure.subplots_adjust(left=0.34, right=0.97, top=1 - 0.95 / height, bottom=0.75 / height)
         for y, row in enumerate(rows):
             q05, q25, q50, q75, q95 = row.quantiles
@@ -378,12 +378,12 @@ def draw_signal_boxes(boxes: SignalBoxes) -> Figure:
                 ms=6,
                 lw=1.2,
                 color=COLOURS[(i + 1) % len(COLOURS)],
-                label=figures._plain(model),
+                label=no_mathtext(model),
                 zorder=4,
             )
         highest = max([row.best for row in rows] + [mark.value for row in rows for mark in row.marked])
-        _log_above_zero(axes, "x", highest)
-        axes.set_yticks(range(len(rows)), [figures._plain(row.signal) for row in rows], fontsize=11)
+        log_above_zero(axes, "x", highest)
+        axes.set_yticks(range(len(rows)), [no_mathtext(row.signal) for row in rows], fontsize=11)
         axes.tick_params(axis="y", which="minor", left=False, right=False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel("total improvement" if boxes.channel is None else f"max SI, channel {boxes.channel}")
@@ -402,8 +402,8 @@ def draw_saturation(record: Saturation) -> Figure:
     """Draw the curves with their bands."""
     if not record.curves:
         raise InputError("there is no saturation curve to draw")
-    with figures._styled():
-        figure, axes = figures._figure()
+    with figures.in_style():
+        figure, axes = figures.new_figure()
         _add_saturation(axes, record)
         axes.legend(fontsize=10.5, loc="best", title=_orders([record]), title_fontsize=10.5)
     return figure
@@ -414,14 +414,14 @@ def draw_saturations(records: Sequence[Saturation]) -> Figure:
     if not records:
         raise InputError("there is no saturation curve to draw")
     rows = -(-len(records) // 2)
-    with figures._styled():
+    with figures.in_style():
         height = 4.6 * rows + 1.7
-        figure, panels = figures._figure(rows, 2, size=(12.4, height), gap=1.2, squeeze=False)
+        figure, panels = figures.new_figure(rows, 2, size=(12.4, height), gap=1.2, squeeze=False)
         figure.subplots_adjust(top=1 - 0.5 / height, bottom=2.0 / height)
         entries: dict[str, Any] = {}
         for axes, record in zip(panels.flat, records, strict=False):
             _add_saturation(axes, record)
-            axes.set_title(_mathtext(record.title), fontsize=14, loc="left")
+            axes.set_title(mathtext(record.title), fontsize=14, loc="left")
             entries |= {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         for axes in panels.flat[len(records) :]:
             axes.set_axis_off()
@@ -454,7 +454,7 @@ def _add_saturation(axes: Axes, record: Saturation) -> None:
             ms=5,
             lw=1.8,
             color=colour,
-            label=figures._plain(curve.name),
+            label=no_mathtext(curve.name),
         )
     for name, level, curve_of, place in record.placed_levels():
         axes.axhline(
@@ -462,15 +462,15 @@ def _add_saturation(axes: Axes, record: Saturation) -> None:
             color="#444444" if curve_of is None else COLOURS[curve_of % len(COLOURS)],
             ls=("--", ":", "-.")[place % 3],
             lw=1.4,
-            label=figures._plain(name),
+            label=no_mathtext(name),
             zorder=1,
         )
     drawn = [v for curve in record.curves for v in (*curve.low, *curve.high)] + list(record.levels.values())
     low, high = min(drawn), max(drawn)
     reach = max(high - low, 1e-3)
     axes.set_ylim(low - 0.1 * reach, high + 0.1 * reach)
-    axes.set_xlabel(_mathtext(record.x_label))
-    axes.set_ylabel(_mathtext(record.y_label))
+    axes.set_xlabel(mathtext(record.x_label))
+    axes.set_ylabel(mathtext(record.y_label))
     if record.x_log:
         axes.set_xscale("log")
         places = sorted({x for curve in record.curves for x in curve.x})
@@ -478,7 +478,7 @@ def _add_saturation(axes: Axes, record: Saturation) -> None:
         axes.minorticks_off()
 
 
-def _log_above_zero(axes: Axes, axis: str, highest: float, lowest: float = 0.0) -> None:
+def log_above_zero(axes: Axes, axis: str, highest: float, lowest: float = 0.0) -> None:
     """Logarithms; linear below 0.1 where a value is there."""
     scale: Any = {"linthresh": _LINEAR, "linscale": 0.4}
     limits = (-0.01, max(1.0, 1.6 * highest))

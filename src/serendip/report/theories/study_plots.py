@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from serendip.errors import InputError
 from serendip.report import figures
 from serendip.report.figures import COLOURS
-from serendip.report.theories.plots import _log_above_zero
+from serendip.report.notation import no_mathtext
+from serendip.report.theories.plots import log_above_zero
 
 __all__ = [
     "WAYS",
@@ -151,9 +152,9 @@ def draw_kind_spreads(record: KindSpreads) -> Figure:
     rows, n = record.signals, len(record.kinds)
     if not rows:
         raise InputError("there is no signal to draw")
-    with figures._styled():
+    with figures.in_style():
         height = 1.6 + 0.17 * (n + 1) * len(rows)
-        figure, axes = figures._figure(size=(9.0, height))
+        figure, axes = figures.new_figure(size=(9.0, height))
         figure.subplots_adjust(left=0.34, right=0.97, top=1 - 0.75 / height, bottom=0.75 / height)
         step = 0.8 / n
         for y, row in enumerate(rows):
@@ -174,10 +175,10 @@ def draw_kind_spreads(record: KindSpreads) -> Figure:
                 axes.axhline(y - 0.5, color="#dddddd", lw=0.6, zorder=0)
         for i, kind in enumerate(record.kinds):
             most = max(len(s.values) for row in rows for s in row.kinds if s.kind == kind)
-            axes.barh([0], [0], color=COLOURS[i % len(COLOURS)], label=figures._plain(f"{kind} ({most})"))
+            axes.barh([0], [0], color=COLOURS[i % len(COLOURS)], label=no_mathtext(f"{kind} ({most})"))
         drawn = [value for row in rows for spread in row.kinds for value in spread.values]
-        _log_above_zero(axes, "x", max(drawn), min(drawn))
-        axes.set_yticks(range(len(rows)), [figures._plain(row.signal) for row in rows], fontsize=10.5)
+        log_above_zero(axes, "x", max(drawn), min(drawn))
+        axes.set_yticks(range(len(rows)), [no_mathtext(row.signal) for row in rows], fontsize=10.5)
         axes.tick_params(axis="y", which="minor", left=False, right=False)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_xlabel("total improvement (TI)")
@@ -190,9 +191,9 @@ def draw_families(record: FamilyTest) -> Figure:
     rows = record.theories
     if not rows:
         raise InputError("there is no theory to draw")
-    with figures._styled():
+    with figures.in_style():
         height = 1.6 + 0.27 * len(rows)
-        figure, axes = figures._figure(size=(9.0, height))
+        figure, axes = figures.new_figure(size=(9.0, height))
         figure.subplots_adjust(left=0.34, right=0.97, top=1 - 0.75 / height, bottom=0.75 / height)
         for y, row in enumerate(rows):
             axes.plot([min(row.ti.values()), max(row.ti.values())], [y, y], color="#bbbbbb", lw=1.5, zorder=1)
@@ -210,8 +211,8 @@ def draw_families(record: FamilyTest) -> Figure:
                 zorder=2 + i,
             )
         drawn = [value for row in rows for value in row.ti.values()]
-        _log_above_zero(axes, "x", max(drawn), min(drawn))
-        axes.set_yticks(range(len(rows)), [figures._plain(row.theory) for row in rows], fontsize=10)
+        log_above_zero(axes, "x", max(drawn), min(drawn))
+        axes.set_yticks(range(len(rows)), [no_mathtext(row.theory) for row in rows], fontsize=10)
         axes.tick_params(axis="y", which="minor", left=False, right=False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel("total improvement (TI)")
@@ -224,8 +225,8 @@ def draw_family_scatter(record: FamilyTest) -> Figure:
     rows: Sequence[LeftOut] = [row for row in record.theories if row.ratio is not None]
     if not rows:
         raise InputError("no theory was tested in both ways")
-    with figures._styled():
-        figure, axes = figures._figure(size=(7.0, 6.4))
+    with figures.in_style():
+        figure, axes = figures.new_figure(size=(7.0, 6.4))
         axes.errorbar(
             [row.ti["point"] for row in rows],
             [row.ti["family"] for row in rows],
@@ -239,7 +240,7 @@ def draw_family_scatter(record: FamilyTest) -> Figure:
         )
         drawn = [row.ti[way] for row in rows for way in ("point", "family")]
         for axis in ("x", "y"):
-            _log_above_zero(axes, axis, max(drawn), min(drawn))
+            log_above_zero(axes, axis, max(drawn), min(drawn))
         line = np.geomspace(1e-3, 2 * max(drawn), 100)
         axes.plot(line, line, color="#666666", ls=":", lw=1.2, label="no loss", zorder=0)
         axes.set_xlabel("TI, its point left out")

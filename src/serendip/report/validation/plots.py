@@ -9,23 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from serendip.report import figures, plots
-from serendip.report.compare.plots import _html, _mathtext
 from serendip.report.figures import COLOURS
+from serendip.report.notation import MARKERS, SYMBOLS, hypertext, mathtext, no_html, no_mathtext
 from serendip.validate.pictures import Picture, Series
 
 __all__ = ["draw", "interactive"]
 
-_MARKERS = "os^Dv<>P*X"
-_SYMBOLS = (
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "triangle-down",
-    "triangle-left",
-    "triangle-right",
-    "cross",
-)
 _LONGEST_NAME = 14
 
 
@@ -49,10 +38,10 @@ def _tilted(picture: Picture) -> bool:
 
 def draw(picture: Picture) -> Figure:
     """Draw a picture for print."""
-    with figures._styled():
-        figure, axes = figures._figure()
+    with figures.in_style():
+        figure, axes = figures.new_figure()
         for i, series in enumerate(picture.series):
-            _add(axes, series, COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)], _shift(picture, i))
+            _add(axes, series, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], _shift(picture, i))
         if picture.level is not None:
             axes.axhline(picture.level, color="#666666", ls=":", lw=1, zorder=0)
         if picture.x_log:
@@ -64,15 +53,15 @@ def draw(picture: Picture) -> Figure:
             axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
         if picture.categories:
             axes.minorticks_off()
-            names = [figures._plain(_short(name)) for name in picture.categories]
+            names = [no_mathtext(_short(name)) for name in picture.categories]
             tilt = {"rotation": 35, "ha": "right"} if _tilted(picture) else {}
             axes.set_xticks(range(len(names)), names, fontsize=11, **tilt)
             axes.set_xlim(-0.6, len(names) - 0.4)
             if tilt:
                 figure.subplots_adjust(bottom=0.25)
-        axes.set_xlabel(_mathtext(picture.x_label))
-        axes.set_ylabel(_mathtext(picture.y_label))
-        axes.legend(fontsize=10, title=_mathtext(_short(picture.title, 60)), title_fontsize=10, ncols=2)
+        axes.set_xlabel(mathtext(picture.x_label))
+        axes.set_ylabel(mathtext(picture.y_label))
+        axes.legend(fontsize=10, title=mathtext(_short(picture.title, 60)), title_fontsize=10, ncols=2)
     return figure
 
 
@@ -82,7 +71,7 @@ def _short(name: str, longest: int = _LONGEST_NAME) -> str:
 
 def _add(axes: Any, series: Series, colour: str, marker: str, shift: float) -> None:
     x, y = _array(series.x), _array(series.y)
-    label = _mathtext(series.name)
+    label = mathtext(series.name)
     if series.style == "steps":
         axes.stairs(np.nan_to_num(y), x, color=colour, lw=1.8, label=label)
     elif series.style == "line":
@@ -97,35 +86,40 @@ def interactive(picture: Picture) -> plots.Spec:
     data: list[plots.Spec] = []
     for i, series in enumerate(picture.series):
         colour = COLOURS[i % len(COLOURS)]
-        common = {"type": "scatter", "name": _html(series.name), "hovertemplate": "%{x}: %{y:.4g}"}
+        common = {"type": "scatter", "name": hypertext(series.name), "hovertemplate": "%{x}: %{y:.4g}"}
         if series.style == "steps":
             x = np.repeat(_array(series.x), 2)[1:-1]
             y = np.repeat(_array(series.y), 2)
             line = {"color": colour, "width": 2}
             data.append(
-                common | {"mode": "lines", "x": plots._numbers(x), "y": plots._numbers(y), "line": line}
+                common | {"mode": "lines", "x": plots.number_list(x), "y": plots.number_list(y), "line": line}
             )
             continue
-        places = plots._numbers(_array(series.x) + (_shift(picture, i) if series.style == "points" else 0.0))
-        entry: plots.Spec = common | {"x": places, "y": plots._numbers(series.y)}
+        places = plots.number_list(
+            _array(series.x) + (_shift(picture, i) if series.style == "points" else 0.0)
+        )
+        entry: plots.Spec = common | {"x": places, "y": plots.number_list(series.y)}
         if series.style == "line":
             data.append(entry | {"mode": "lines", "line": {"color": colour, "width": 2}})
             continue
-        marker = {"color": colour, "size": 8, "symbol": _SYMBOLS[i % len(_SYMBOLS)]}
+        marker = {"color": colour, "size": 8, "symbol": SYMBOLS[i % len(SYMBOLS)]}
         if series.error is not None:
             entry["error_y"] = {
                 "type": "data",
-                "array": plots._numbers(series.error),
+                "array": plots.number_list(series.error),
                 "thickness": 1.2,
                 "width": 0,
             }
         data.append(entry | {"mode": "markers", "marker": marker})
     more: plots.Spec = {}
     if picture.categories:
-        texts = [plots._plain(name) for name in picture.categories]
+        texts = [no_html(name) for name in picture.categories]
         more = {"tickmode": "array", "tickvals": list(range(len(texts))), "ticktext": texts}
     log = {"type": "log", "exponentformat": "power"}
-    x_axis = plots._axis(_html(picture.x_label), **more, **(log if picture.x_log else {}))
-    y_axis = plots._axis(_html(picture.y_label), **(log if picture.y_log else {}))
-    shapes = [] if picture.level is None else [plots._level(picture.level, plots.GREY, "dot", 1)]
-    return {"data": data, "layout": plots._layout(x_axis, y_axis, height=400, shapes=shapes, showlegend=True)}
+    x_axis = plots.axis_spec(hypertext(picture.x_label), **more, **(log if picture.x_log else {}))
+    y_axis = plots.axis_spec(hypertext(picture.y_label), **(log if picture.y_log else {}))
+    shapes = [] if picture.level is None else [plots.level_line(picture.level, plots.GREY, "dot", 1)]
+    return {
+        "data": data,
+        "layout": plots.layout_spec(x_axis, y_axis, height=400, shapes=shapes, showlegend=True),
+    }

@@ -18,30 +18,35 @@ def weight_curves(record: Weights) -> plots.Spec:
             "type": "scatter",
             "mode": "lines",
             "name": f"place {curve.place} of {record.n_folds - 1}",
-            "x": plots._numbers((*record.rank, record.loosest_rank, 1.0)),
-            "y": plots._numbers((*curve.weight, 0.0, 0.0)),
+            "x": plots.number_list((*record.rank, record.loosest_rank, 1.0)),
+            "y": plots.number_list((*curve.weight, 0.0, 0.0)),
             "line": {"color": shade(i, len(record.curves)), "width": 2},
         }
         for i, curve in enumerate(record.curves)
     ]
-    x = plots._axis("rank of the score", type="log", dtick=1, exponentformat="power")
+    x = plots.axis_spec("rank of the score", type="log", dtick=1, exponentformat="power")
     return {
         "data": data,
-        "layout": plots._layout(x, plots._axis("weight", rangemode="tozero"), showlegend=True),
+        "layout": plots.layout_spec(x, plots.axis_spec("weight", rangemode="tozero"), showlegend=True),
     }
 
 
 def evidence_by_fold(found: Evidence) -> plots.Spec:
     """Observed minus expected sum of weights by place of the fold, and below it the significance in each order and its mean."""
-    place = plots._numbers(found.place)
+    place = plots.number_list(found.place)
     data = [
         {
             "type": "scatter",
             "mode": "markers",
             "name": "observed − expected",
             "x": place,
-            "y": plots._numbers(found.excess),
-            "error_y": {"type": "data", "array": plots._numbers(found.error), "thickness": 1.2, "width": 0},
+            "y": plots.number_list(found.excess),
+            "error_y": {
+                "type": "data",
+                "array": plots.number_list(found.error),
+                "thickness": 1.2,
+                "width": 0,
+            },
             "marker": {"color": DATA, "size": 6},
         },
         *(
@@ -51,7 +56,7 @@ def evidence_by_fold(found: Evidence) -> plots.Spec:
                 "name": "Z of single orders",
                 "showlegend": k == 0,
                 "x": place,
-                "y": plots._numbers(z),
+                "y": plots.number_list(z),
                 "yaxis": "y2",
                 "marker": {"color": COLOURS[5], "size": 5},
             }
@@ -62,19 +67,19 @@ def evidence_by_fold(found: Evidence) -> plots.Spec:
             "mode": "lines",
             "name": "mean Z",
             "x": place,
-            "y": plots._numbers(found.mean_z),
+            "y": plots.number_list(found.mean_z),
             "yaxis": "y2",
             "line": {"color": FIT, "width": 2},
         },
     ]
-    x = plots._axis("place of the fold in the order", anchor="y2", mirror="all", dtick=1)
+    x = plots.axis_spec("place of the fold in the order", anchor="y2", mirror="all", dtick=1)
     return {
         "data": data,
-        "layout": plots._layout(
+        "layout": plots.layout_spec(
             x,
-            plots._axis("sum of weights", domain=[0.45, 1], zeroline=True),
+            plots.axis_spec("sum of weights", domain=[0.45, 1], zeroline=True),
             height=460,
-            yaxis2=plots._axis("Z [σ]", domain=[0, 0.38], nticks=5, zeroline=True),
+            yaxis2=plots.axis_spec("Z [σ]", domain=[0, 0.38], nticks=5, zeroline=True),
             showlegend=True,
         ),
     }

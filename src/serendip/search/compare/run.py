@@ -30,12 +30,13 @@ from serendip.search.compare.config import CompareConfig, LeftOut, check_folder,
 from serendip.search.compare.stress import stress
 from serendip.search.compare.summary import five_sigma, summary
 from serendip.search.config import SearchConfig
-from serendip.search.engine import Progress, _Silent, plan_training, read_events, read_simulation
+from serendip.search.engine import plan_training, read_events, read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.injection import Sample, check_injections, inject, look_at
 from serendip.search.measure import prepare_window
 from serendip.search.merits import merits
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.sight import dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
@@ -113,7 +114,7 @@ def run_compare(
         is left that could be compared.
     """
     clock = time.perf_counter()
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     run = RunDirectory(Path(out))
     check_folder(run.path, config)
     events, simulation = read_events(config), read_simulation(config)

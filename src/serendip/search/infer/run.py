@@ -24,7 +24,7 @@ from serendip.events.events import Events, Window
 from serendip.events.read import read
 from serendip.methods.gbi import LearnedSignals, learn_signals
 from serendip.methods.signal.family import SignalFamily, parameter_grid
-from serendip.search.engine import Progress, _Silent, read_events
+from serendip.search.engine import read_events
 from serendip.search.executor import available_cores
 from serendip.search.folds import cross_training_plan
 from serendip.search.infer.config import InferConfig
@@ -32,6 +32,7 @@ from serendip.search.infer.results import Arrays, family_results, retrained, sca
 from serendip.search.infer.session import DRAWN, Session
 from serendip.search.measure import prepare_window
 from serendip.search.models import fingerprints
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import RunDirectory, write_json
 
 __all__ = ["InferResult", "read_signal", "run_infer"]
@@ -85,7 +86,7 @@ def run_infer(
         If the input, the configuration or the folder cannot be used, or a training diverges.
     """
     clock = time.perf_counter()
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     run = RunDirectory(Path(out))
     run.check(config)
     unblind = unblind or run.unblinded

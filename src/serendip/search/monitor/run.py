@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.registry import get_method
-from serendip.search.engine import Progress, _Silent, read_simulation
+from serendip.search.engine import read_simulation
 from serendip.search.executor import as_finished, available_cores, local_executor
 from serendip.search.folds import tie_breaker
 from serendip.search.measure import WindowFit, prepare_window
@@ -36,6 +36,7 @@ from serendip.search.monitor.periods import (
     training_sets,
     write_period,
 )
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import RunDirectory, write_json
 from serendip.statistics.compound import effective_number
 from serendip.statistics.eprocess import (
@@ -120,7 +121,7 @@ def run_monitor(
     InputError
         If the input, the configuration or the folder cannot be used, or a period was appended before. The folder is then as it was.
     """
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     run = RunDirectory(Path(out))
     run.check(config)
     folder = run.path / "periods"

@@ -19,7 +19,7 @@ import numpy as np
 import serendip
 from serendip.errors import InputError
 from serendip.search.compare import CompareConfig, run_compare
-from serendip.search.engine import Progress, _Silent
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import write_json
 from serendip.simulate.catalogue.points import refuse_renamed
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
@@ -88,7 +88,7 @@ def resonant_question(
         If samples lack weights or numbers, no theory is left, there are too few events, or the folder holds another study.
     """
     config = config or ResonantConfig()
-    progress = progress or _Silent()
+    progress = progress or LogProgress()
     mixed = _mixed(theories, resonance, config)
     _check(background, resonance)
     _open(out, _digest(background, mixed, resonance, features, config))
