@@ -146,6 +146,10 @@ def test_names_of_earlier_versions_are_refused_with_those_of_today(tmp_path, cap
             arguments = [*command.split(), "--process", f"ttbar,{old}", "--out", str(tmp_path / "out")]
             assert run(arguments) == 2
             assert f"'{old}' is called '{RENAMED[old]}' now" in " ".join(capsys.readouterr().err.split())
+        assert run([*command.split(), "--process", "btzpLoopA50", "--out", str(tmp_path / "out")]) == 2
+        shown = " ".join(capsys.readouterr().err.split())
+        assert "'btzpLoopA50' of arXiv:2207.07631 is not made: the loop gg -> g Z' is not in Pythia" in shown
+        assert shown.endswith("take ggAg50")
     assert not (tmp_path / "out").exists()
 
 

@@ -104,7 +104,7 @@ def channel(
     Each process is cut into files by decay and by pT of the hard process, whose weights add up. An interrupted
     run is continued by the same command, and one with more events extends it.
     """
-    from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_renamed
+    from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_other_names
     from serendip.simulate.processes import samples_named
 
     if show:
@@ -120,7 +120,7 @@ def channel(
     selection = ChannelSelection(chosen)
     known = known_samples()
     names = _names(process, {*known, *RENAMED})
-    refuse_renamed(names)
+    refuse_other_names(names)
     samples = samples_named(names, known, chosen)
     config = SimulateConfig(events, seed, max_generated, mpi=mpi, met=cast("Any", met), card=card)
     with _Bars() as bars:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
-from serendip.simulate.catalogue.points import refuse_renamed
+from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import MixtureClassifier, MixtureConfig, TheorySample, train_mixture
@@ -186,7 +186,7 @@ def choose_theories(
     called = {path: {path.stem, sample_name(path.stem)[0], family_of(path.stem)} for path in files}
     known = set().union(*called.values())
     if unknown := [name for name in (*only, *without) if name not in known]:
-        refuse_renamed(unknown)
+        refuse_other_names(unknown)
         raise InputError(
             f"no theory and no family of the given files is called {', '.join(unknown)}; there are {', '.join(sorted(known))}"
         )

@@ -51,7 +51,7 @@ def simulate(
     All of it takes hours. An interrupted run is continued by the same command, and one with more events extends it.
     """
     from serendip.cli.simulate import _names, channel
-    from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_renamed
+    from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_other_names
     from serendip.simulate.processes import PROCESSES
 
     standard = {
@@ -61,7 +61,7 @@ def simulate(
     }
     known = known_samples()
     names = _names(process, standard | known.keys() | RENAMED.keys())
-    refuse_renamed(names)
+    refuse_other_names(names)
     for folder, wanted, number in (
         ("SM", [name for name in names if name in standard], background_events),
         ("BSM", [name for name in names if name not in standard], events),

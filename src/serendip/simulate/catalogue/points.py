@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -20,7 +20,7 @@ __all__ = [
     "current_name",
     "family_of",
     "known_samples",
-    "refuse_renamed",
+    "refuse_other_names",
 ]
 
 _ORIGIN: dict[str, Origin] = {name: "substitute" for signal in SIGNALS for name in signal.substitutes}
@@ -96,14 +96,18 @@ def family_of(name: str) -> str:
     return point.family if point else name
 
 
-def refuse_renamed(names: Iterable[str]) -> None:
-    """Refuse names of points and families that are called otherwise now.
+def refuse_other_names(names: Collection[str]) -> None:
+    """Refuse names of points and families that are called otherwise now, and published names that are not made.
 
     Raises
     ------
     InputError
-        With the names of today.
+        With the names of today, or the reason and the substitutes.
     """
+    for signal in SIGNALS:
+        if signal.name in names and not signal.made and signal.name not in FAMILIES:
+            instead = f"; take {' or '.join(signal.substitutes)}" if signal.substitutes else ""
+            raise InputError(f"'{signal.name}' of arXiv:{signal.paper} is not made: {signal.remark}{instead}")
     if found := [f"'{name}' is called '{RENAMED[name]}'" for name in names if name in RENAMED]:
         raise InputError(f"{', '.join(found)} now, after the families and signals of arXiv:{MIXTURES}")
 

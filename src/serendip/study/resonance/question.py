@@ -21,7 +21,7 @@ from serendip.errors import InputError
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import write_json
-from serendip.simulate.catalogue.points import refuse_renamed
+from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
 from serendip.study.resonance.config import ResonantConfig
 from serendip.study.resonance.data import TABLE, fold_part, pseudo_data
@@ -147,7 +147,7 @@ def _mixed(
 ) -> list[TheorySample]:
     families = {sample.family for sample in theories} | {resonance.family}
     if unknown := sorted(set(config.without) - families):
-        refuse_renamed(unknown)
+        refuse_other_names(unknown)
         raise InputError(
             f"there is no family '{unknown[0]}' to leave out; there are {', '.join(sorted(families))}"
         )
