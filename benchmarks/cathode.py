@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from lhco import FEATURES, inject
 
-from serendip.classify import TreeEnsemble, fit_splits
+from serendip.classify.separation import two_sample_auc
 from serendip.density import make_density
 from serendip.density.device import limited_threads
 from serendip.events.events import Window
@@ -36,7 +36,6 @@ from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.executor import available_cores
 from serendip.search.folds import assign_folds, cross_training_plan, tie_breaker
-from serendip.search.task import two_sample_auc
 from serendip.statistics.ranks import cut_efficiency
 
 WINDOW = Window(3300.0, 3700.0)
@@ -107,7 +106,7 @@ def one_window(table: Path, kind: str, options: dict[str, Any], seed: int, folds
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(method.template(folds - 1).x)[: len(background)]
     auc, error = two_sample_auc(
-        background, drawn, np.ones(len(background)), TreeEnsemble(members=3, random_state=0), fit_splits, rng
+        background, np.ones(len(background)), drawn, np.ones(len(drawn)), rng, members=3
     )
     wall = sum(seconds[0] for seconds in clock.seconds.values())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

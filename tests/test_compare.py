@@ -15,6 +15,7 @@ import pytest
 import yaml
 from samples import FEATURES, make_columns, write_table
 
+from serendip.classify.separation import two_sample_auc
 from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -32,7 +33,6 @@ from serendip.search.merits import (
     best_trained,
     mass_shape,
     merits,
-    template_auc,
 )
 from serendip.search.rundir import TaskResult
 from serendip.statistics.ranks import pooled_efficiency
@@ -241,20 +241,20 @@ def test_the_mass_shape_of_a_blind_cut_is_a_chi2_and_that_of_a_mass_cut_is_not()
     assert mass_shape(m, np.ones(3000, bool), edges, np.ones(3000)) is None
 
 
-def test_template_auc_sees_a_shift_and_honours_weights() -> None:
+def test_two_sample_auc_sees_a_shift_and_honours_weights() -> None:
     rng = np.random.default_rng(2)
     same, other = rng.normal(size=(2, 3000, 2)).astype(np.float32)
     ones = np.ones(3000)
-    auc, error = template_auc(same, ones, other, ones, rng)
+    auc, error = two_sample_auc(other, ones, same, ones, rng)
     assert error == pytest.approx(np.sqrt(6001 / (12 * 3000**2)))
     assert abs(auc - 0.5) < 4 * error
-    shifted, _ = template_auc(same + np.float32(0.7), ones, other, ones, rng)
+    shifted, _ = two_sample_auc(other, ones, same + np.float32(0.7), ones, rng)
     assert shifted > 0.65
     # weights that undo the shift of a wider sample
     wide = rng.uniform(-4, 4, size=(12_000, 1)).astype(np.float32)
     normal = np.exp(-0.5 * wide[:, 0].astype(np.float64) ** 2)
-    assert template_auc(wide, np.ones(12_000), other[:, :1], ones, rng)[0] > 0.65
-    auc, error = template_auc(wide, normal, other[:, :1], ones, rng)
+    assert two_sample_auc(other[:, :1], ones, wide, np.ones(12_000), rng)[0] > 0.65
+    auc, error = two_sample_auc(other[:, :1], ones, wide, normal, rng)
     assert abs(auc - 0.5) < 4 * error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from serendip.classify import TreeEnsemble, fit_splits
+from serendip.classify.separation import two_sample_auc
 from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
@@ -36,7 +36,7 @@ from serendip.statistics.combination import in_order
 from serendip.statistics.compound import effective_number, group_sums
 from serendip.statistics.ranks import pooled_efficiency
 
-__all__ = ["best_trained", "mass_shape", "merits", "template_auc"]
+__all__ = ["best_trained", "mass_shape", "merits"]
 
 _CURVE_POINTS = 120
 _CORRELATION_EVENTS = 2000
@@ -200,35 +200,6 @@ def mass_shape(
     return {"chi2": value, "ndf": ndf, "p": float(chi2.sf(value, ndf))}
 
 
-def template_auc(
-    template: NDArray[np.float32],
-    template_weights: NDArray[np.float64],
-    background: NDArray[np.float32],
-    background_weights: NDArray[np.float64],
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    r"""Cross-validated AUC of boosted trees between a template and true background; 0.5 = cannot be told apart.
-
-    Each half is scored by trees trained on the other half, both classes with the same total weight. The error is that of
-    the Mann-Whitney statistic without separation, :math:`\sqrt{(n_1 + n_2 + 1) / (12\, n_1 n_2)}`, with effective
-    numbers of events.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    samples = ((background, background_weights), (template, template_weights))
-    x = np.concatenate([part for part, _ in samples])
-    y = np.repeat([1, 0], [len(part) for part, _ in samples])
-    w = np.concatenate([values * (len(x) / 2 / values.sum()) for _, values in samples])
-    half = rng.integers(0, 2, len(x)).astype(bool)
-    fitted = fit_splits(TreeEnsemble(members=1, random_state=0), x, y, w, np.stack([half, ~half]))
-    auc = 0.5 * sum(
-        float(roc_auc_score(y[part], fitted.score(x[part], k), sample_weight=w[part]))
-        for k, part in enumerate((~half, half))
-    )
-    n1, n2 = (values.sum() ** 2 / (values**2).sum() for _, values in samples)
-    return auc, float(np.sqrt((n1 + n2 + 1) / (12 * n1 * n2)))
-
-
 def _roc(
     truth: NDArray[np.bool_],
     score: NDArray[np.float64],
@@ -350,7 +321,7 @@ def _template(
         rows = np.isin(np.arange(len(events)), chosen)
     used = result.template_weights > 0
     if min(np.count_nonzero(rows), np.count_nonzero(used)) >= 50:
-        found["truth_auc"], found["truth_error"] = template_auc(
-            result.template[used], result.template_weights[used], events.x[rows], events.weights[rows], rng
+        found["truth_auc"], found["truth_error"] = two_sample_auc(
+            events.x[rows], events.weights[rows], result.template[used], result.template_weights[used], rng
         )
     return found

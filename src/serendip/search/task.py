@@ -267,12 +267,10 @@ def _closure(
     predicted = method.predict_background(np.tile(events.m[rows], _CLOSURE_COPIES), model, rng)
     if predicted is None:
         return None
-    from serendip.classify import TreeEnsemble, fit_splits
+    from serendip.classify.separation import two_sample_auc
 
     observed, w = events.x[rows], events.weights[rows]
-    auc, error = two_sample_auc(
-        observed, predicted[: len(rows)], w, TreeEnsemble(members=1, random_state=0), fit_splits, rng
-    )
+    auc, error = two_sample_auc(observed, w, predicted[: len(rows)], w, rng)
     copies = np.tile(w, _CLOSURE_COPIES) / _CLOSURE_COPIES
     features = []
     for i, name in enumerate(events.features):
@@ -287,32 +285,3 @@ def _closure(
             }
         )
     return {"auc": auc, "auc_error": error, "n_events": len(rows), "features": features}
-
-
-def two_sample_auc(
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
-    weights: NDArray[np.float64],
-    estimator: Any,
-    fit_splits: Any,
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """Cross-validated AUC of a classifier between two samples, and its error; 0.5 = indistinguishable.
-
-    The error is that of the Mann-Whitney statistic without separation, ``sqrt((n1 + n2 + 1) / (12 n1 n2))``, with the
-    effective numbers ``(sum w)² / sum w²``.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    x = np.concatenate([first, second])
-    y = np.repeat([1, 0], [len(first), len(second)])
-    w = np.concatenate([weights, weights])
-    half = rng.integers(0, 2, len(x)).astype(bool)
-    fitted = fit_splits(estimator, x, y, w, np.stack([half, ~half]))
-    score = np.empty(len(x))
-    score[~half], score[half] = fitted.score(x[~half], 0), fitted.score(x[half], 1)
-    auc = 0.5 * sum(
-        float(roc_auc_score(y[part], score[part], sample_weight=w[part])) for part in (half, ~half)
-    )
-    n1 = n2 = weights.sum() ** 2 / (weights**2).sum()
-    return auc, float(np.sqrt((n1 + n2 + 1) / (12 * n1 * n2)))

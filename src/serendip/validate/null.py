@@ -40,7 +40,6 @@ from serendip.search.pseudo_data import (
 )
 from serendip.search.rundir import RunDirectory, write_json
 from serendip.search.sight import dead_looks
-from serendip.search.task import two_sample_auc
 from serendip.validate.base import Check, Validation, look_name
 from serendip.validate.config import KindOptions, listed
 from serendip.validate.curves import rate_pictures
@@ -279,16 +278,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _resemblance(events: Events, source: ModelBackground, config: SearchConfig, options: Options) -> Check:
     """Train a classifier to tell pseudo-data from data beside the window."""
-    from serendip.classify import TreeEnsemble, fit_splits
+    from serendip.classify.separation import two_sample_auc
 
     (window,) = config.windows
     rng = np.random.default_rng([config.seed, 0xA0C])
     samples = [without_window(sample, window, rng, _AUC_EVENTS) for sample in (events, source.draw(rng))]
     n = min(map(len, samples))
     data, drawn = (sample.select(rng.permutation(len(sample))[:n]) for sample in samples)
-    auc, error = two_sample_auc(
-        data.x, drawn.x, np.ones(n), TreeEnsemble(members=1, random_state=0), fit_splits, rng
-    )
+    auc, error = two_sample_auc(data.x, np.ones(n), drawn.x, np.ones(n), rng)
     return Check(
         f"pseudo-data resemble the data, beside {window}",
         auc - 2 * error < options.max_auc,
