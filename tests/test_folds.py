@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serendip.search.folds import assign_folds, cross_training_plan, tie_breaker
+from serendip.search.folds import assign_folds, cross_training_plan, distinct, tie_breaker
 from serendip.statistics.ranks import cut_efficiency
 
 
@@ -132,22 +132,24 @@ def test_groups_of_one_change_nothing() -> None:
     assert grouped == pytest.approx(alone, rel=1e-12, nan_ok=True)
 
 
-def test_a_density_beside_the_window_learns_from_all_folds_that_its_models_do_not_score() -> None:
-    fold = np.arange(50) % 5
+def test_events_beside_the_window_train_all_models_that_do_not_score_them() -> None:
+    fold, inside = np.arange(50) % 5, np.arange(50) % 3 == 0
     places = np.array([[0, 1, 2, 3, 4], [2, 3, 4, 0, 1]])
-    plan = cross_training_plan(fold, 5, "weighted", places)
-    masks, number = plan.beside(fold)
-    assert masks.shape == (5, 50)
-    assert number.shape == (len(plan.splits),) == (8,)
-    for pairs in plan.orders:
+    plan = cross_training_plan(fold, 5, "weighted", places, inside)
+    assert plan.splits.shape == (8, 50)
+    for place, pairs in zip(places, plan.orders, strict=True):
         for f, model in pairs:
-            np.testing.assert_array_equal(masks[number[model]], fold != f)
+            np.testing.assert_array_equal(plan.splits[model][inside], (place[fold] < place[f])[inside])
+            np.testing.assert_array_equal(plan.splits[model][~inside], (fold != f)[~inside])
+    # all orders share one density for each fold
+    masks, number = distinct(plan.splits & ~inside)
+    assert masks.shape == (5, 50)
+    np.testing.assert_array_equal(masks[number], plan.splits & ~inside)
     # a model that scores two folds sees neither, and k folds without an order are what they were
-    shared = cross_training_plan(fold, 5, "weighted", np.array([[0, 1, 2, 3, 4], [0, 2, 3, 4, 1]]))
-    masks, number = shared.beside(fold)
+    shared = cross_training_plan(fold, 5, "weighted", np.array([[0, 1, 2, 3, 4], [0, 2, 3, 4, 1]]), inside)
     scores = [f for pairs in shared.orders for f, model in pairs if model == 0]
     assert len(set(scores)) == 2
-    np.testing.assert_array_equal(masks[number[0]], ~np.isin(fold, scores))
+    np.testing.assert_array_equal(shared.splits[0][~inside], ~np.isin(fold, scores)[~inside])
     kfold = cross_training_plan(fold, 5, "kfold-bonferroni")
-    masks, number = kfold.beside(fold)
-    np.testing.assert_array_equal(masks[number], kfold.splits)
+    again = cross_training_plan(fold, 5, "kfold-bonferroni", inside=inside)
+    np.testing.assert_array_equal(again.splits, kfold.splits)

@@ -216,12 +216,12 @@ def _check_methods(
     config: SearchConfig, events: Events, fold: NDArray[np.int64], simulation: Events | None
 ) -> None:
     """Ask every method about every window, so that a scan does not stop after hours of training."""
-    plan = cross_training_plan(fold, config.folds, config.combination, config.positions)
-    for name in config.method:
-        method = get_method(name)(config.method_config(name), seed=config.seed, simulation=simulation)
-        seen = events if method.uses_labels else events.without_label()
-        for window in config.windows:
-            method.check(seen, window, plan.splits)
+    for window in config.windows:
+        inside = window.contains(events.m)
+        plan = cross_training_plan(fold, config.folds, config.combination, config.positions, inside)
+        for name in config.method:
+            method = get_method(name)(config.method_config(name), seed=config.seed, simulation=simulation)
+            method.check(events if method.uses_labels else events.without_label(), window, plan.splits)
 
 
 @dataclass(frozen=True)
@@ -261,9 +261,9 @@ def plan_training(
                 wanted[name, window] = request
     requests = list(dict.fromkeys(wanted.values()))
 
-    def learns(request: BackgroundRequest | None) -> list[str]:
-        """What an order of the folds says of its density: runs from when it learned from past folds alone are other ones."""
-        beside = request is not None and request.outside is not None and in_order(config.combination)
+    def learns(beside_window: bool) -> list[str]:
+        """What trains an order of the folds besides the past: runs from when nothing else did are other ones."""
+        beside = beside_window and in_order(config.combination)
         return ["beside the window: all folds that are not scored"] if beside else []
 
     # threads from all tasks, not from those that are left: sums over threads round differently, and a run that was
@@ -271,7 +271,9 @@ def plan_training(
     threads = max(1, cores // max(1, len(requests)))
     backgrounds = {
         request: BackgroundTask(
-            run.task_key(digest, "background", asdict(request), *common, *learns(request)),
+            run.task_key(
+                digest, "background", asdict(request), *common, *learns(request.outside is not None)
+            ),
             request,
             config.folds,
             config.combination,
@@ -292,7 +294,7 @@ def plan_training(
             simulated = get_method(name).uses_simulation(config.method_config(name))
             inputs = [digest, simulation_digest] if simulated else digest
             counted = [] if config.template_draws is None else ["template count", config.template_draws]
-            beside = learns(wanted.get((name, window)))
+            beside = learns(get_method(name).trains)
             key = run.task_key(inputs, name, options, region, *common, *counted, *beside)
             tasks.append(
                 Task(

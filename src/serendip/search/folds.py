@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 
 from serendip.events.events import Events
 from serendip.statistics.combination import SINGLE, in_order
+from serendip.statistics.ranks import cut_efficiency as background_efficiency
 
 __all__ = [
     "Plan",
     "assign_folds",
+    "background_efficiency",
     "cross_training_plan",
+    "distinct",
     "event_folds",
     "tie_breaker",
 ]
@@ -108,40 +112,24 @@ class Plan:
         """Pairs (fold, model) of all orders."""
         return (self.scores, *self.more_scores)
 
-    def beside(self, fold: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """What a density of the sidebands may learn from: every fold that its model does not score.
-
-        An order of the folds is needed where events of the window train. Those beside it say nothing about an excess, and a model that
-        ranks the sideband events of a fold must only not have seen these themselves. So all orders share as many densities as there
-        are folds, and the early folds have a density from as many events as the late ones.
-
-        Returns
-        -------
-        masks
-            Shape ``(n_densities, n_events)``.
-        number
-            Which of them belongs to each model, shape ``(n_models,)``.
-        """
-        scored: list[set[int]] = [set() for _ in self.splits]
-        for pairs in self.orders:
-            for f, model in pairs:
-                scored[model].add(f)
-        sets: dict[tuple[int, ...], int] = {}
-        number = [sets.setdefault(tuple(sorted(folds)), len(sets)) for folds in scored]
-        return np.array([~np.isin(fold, folds) for folds in sets]), np.array(number)
-
 
 def cross_training_plan(
-    fold: NDArray[np.int64], n_folds: int, combination: str, positions: NDArray[np.int64] | None = None
+    fold: NDArray[np.int64],
+    n_folds: int,
+    combination: str,
+    positions: NDArray[np.int64] | None = None,
+    inside: NDArray[np.bool_] | None = None,
 ) -> Plan:
     """Training sets of a combination rule.
 
     *Weighted* and *sequential*: fold ``f ≥ 1`` is scored by the model trained on folds ``0 … f - 1``; given the past, its count is
-    Poisson. *K-fold*: fold ``f`` is scored by the model trained on all other folds. *Single*: nothing is trained, one
+    Poisson. An order is needed where events of the window (``inside``) train. Those beside it say nothing about an excess, and a
+    model that ranks the sideband events of a fold must only not have seen these themselves: so they train every model but those
+    that score them, and the early folds have as many of them as the late ones. *K-fold*: fold ``f`` is scored by the model trained on all other folds. *Single*: nothing is trained, one
     model that sees no event scores all.
 
     ``positions`` are the places of the folds in one or more orders, shape ``(n_orders, n_folds)``; default: one order, as numbered.
-    Orders share the models of equal training sets.
+    Orders share the models of equal training sets. ``inside`` marks the events of the window, shape ``(n_events,)``; default: all.
     """
     if combination == SINGLE:
         return Plan(np.zeros((1, len(fold)), dtype=bool), ((0, 0),))
@@ -156,5 +144,17 @@ def cross_training_plan(
                 tuple((int(np.flatnonzero(place == f)[0]), numbers[f - 1]) for f in range(1, n_folds))
             )
         splits = np.array(list(models))[:, fold]
+        if inside is not None:
+            scored = np.zeros((len(models), n_folds), dtype=bool)
+            for f, model in chain.from_iterable(scores):
+                scored[model, f] = True
+            splits |= ~scored[:, fold] & ~inside
         return Plan(splits, scores[0], tuple(scores[1:]))
     return Plan(np.stack([fold != f for f in range(n_folds)]), tuple((f, f) for f in range(n_folds)))
+
+
+def distinct(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Masks without repetition, shape ``(n, n_events)``, and which of them each one was, shape ``(n_masks,)``."""
+    known: dict[bytes, int] = {}
+    number = np.array([known.setdefault(mask.tobytes(), len(known)) for mask in masks])
+    return masks[np.unique(number, return_index=True)[1]], number

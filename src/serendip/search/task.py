@@ -24,7 +24,7 @@ from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.methods.template_method import TemplateMethod
-from serendip.search.folds import cross_training_plan, event_folds
+from serendip.search.folds import cross_training_plan, distinct, event_folds
 from serendip.search.models import pack_model
 from serendip.search.rundir import TaskResult
 from serendip.search.template_curves import template_curves
@@ -77,17 +77,17 @@ def run_background(
 ) -> tuple[ConditionalDensity, dict[str, Any]]:
     """Train the density on the events without their labels; also returns facts about the training.
 
-    A density of the events outside one window learns from all folds that its model does not score
-    (:meth:`~serendip.search.folds.Plan.beside`), one of all events from what its model may see.
+    A density of the events outside one window learns from all folds that its model does not score, one of all events from what its
+    model may see. Orders share the densities of equal training sets.
     """
     forget_peak_memory()
     started, cpu = time.perf_counter(), time.process_time()
     threadpool_limits(task.threads)
     fold = event_folds(events, task.folds, task.seed)
-    plan = cross_training_plan(fold, task.folds, task.combination, _places(task))
-    splits, number = plan.splits, np.arange(len(plan.splits))
-    if task.request.outside is not None:
-        splits, number = plan.beside(fold)
+    window = task.request.outside
+    inside = None if window is None else window.contains(events.m)
+    plan = cross_training_plan(fold, task.folds, task.combination, _places(task), inside)
+    splits, number = distinct(plan.splits if inside is None else plan.splits & ~inside)
     density = train_background(
         task.request, events.without_label(), splits, seed=task.seed, threads=task.threads
     ).arranged(number)
@@ -118,7 +118,8 @@ def run_task(task: Task, events: Events, simulation: Events | None = None) -> Ta
     fold, combination = event_folds(events, task.folds, task.seed), task.combination
     if not method_class.trains:
         fold, combination = np.zeros_like(fold), SINGLE
-    plan = cross_training_plan(fold, task.folds, combination, _places(task))
+    inside = task.window.contains(events.m)
+    plan = cross_training_plan(fold, task.folds, combination, _places(task), inside)
     config = method_class.Config(**task.options)
     method = method_class(
         config,

@@ -232,7 +232,8 @@ def _region(config: SearchConfig, background: Background, window: Window) -> Reg
     )
     (window,) = own.windows
     prepare_window(events, window, own)
-    splits = cross_training_plan(event_folds(events, own.folds, own.seed), own.folds, own.combination).splits
+    fold, inside = event_folds(events, own.folds, own.seed), window.contains(events.m)
+    splits = cross_training_plan(fold, own.folds, own.combination, inside=inside).splits
     for name in own.method:
         get_method(name)(own.method_config(name), seed=own.seed, simulation=simulation).check(
             events, window, splits

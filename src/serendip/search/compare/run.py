@@ -205,7 +205,9 @@ def _cells(
                 prepared = prepare_window(part, window, config)
                 if injection == config.injections[0]:
                     warn_of_dead_looks(dead_looks(config, part, fold, [prepared]), config.n_looks)
-            splits = cross_training_plan(fold, config.folds, config.combination).splits
+            splits = cross_training_plan(
+                fold, config.folds, config.combination, inside=window.contains(part.m)
+            ).splits
             able = []
             for name in config.method:
                 cls, options = get_method(name), config.method_config(name)
