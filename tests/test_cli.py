@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from samples import FEATURES, make_columns, write_table
+from typer.testing import CliRunner
 
 from serendip.cli.main import run
+from serendip.cli.options import EVENTS, WINDOWS, File, with_flags
 
 _EVENTS = 12_000  # enough to train on one of three folds
 
@@ -215,3 +220,31 @@ def test_version_is_quick() -> None:
         times.append(time.monotonic() - started)
     assert output.stdout.startswith("serendip 0.")
     assert min(times) < 1.0
+
+
+def test_shared_flags_come_after_out_and_reach_the_command() -> None:
+    got: dict[str, Any] = {}
+    app = typer.Typer()
+
+    @app.command()
+    @with_flags(EVENTS, WINDOWS)
+    def command(
+        file: File,
+        out: Annotated[Path, typer.Option("--out")],
+        folds: Annotated[int | None, typer.Option()] = None,
+        **shared: Any,
+    ) -> None:
+        got.update(shared, folds=folds, file=file, out=out)
+
+    runner = CliRunner()
+    asked = runner.invoke(
+        app, ["a.root", "--mass", "m", "--out", "x", "--width", "0.1", "--folds", "3", "--id", "run,event"]
+    )
+    assert asked.exit_code == 0, asked.output
+    given = {name: value for name, value in got.items() if value is not None}
+    assert given == {
+        "mass": "m", "width": 0.1, "id": "run,event", "folds": 3, "file": [Path("a.root")], "out": Path("x"),
+    }  # fmt: skip
+    assert got.keys() == {*EVENTS, *WINDOWS, "folds", "file", "out"}
+    names = list(inspect.signature(command).parameters)
+    assert names == ["file", "out", *EVENTS, *WINDOWS, "folds"]

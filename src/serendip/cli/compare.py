@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from serendip.cli.options import (
-    Background,
-    Features,
+    BACKGROUND,
+    EVENTS,
+    SIMULATION,
     File,
-    Group,
-    Id,
     Jobs,
-    Mass,
-    MassRange,
-    Preset,
     Seed,
     SetOption,
-    Simulation,
-    SimulationWeight,
-    SimulationWhere,
-    SqrtS,
-    Tree,
-    Unit,
-    Weight,
-    Where,
     Window,
     WorkingPoints,
+    with_flags,
 )
 from serendip.cli.parsing import gather_settings, settings_name
 from serendip.errors import InputError
@@ -36,24 +25,13 @@ from serendip.errors import InputError
 __all__ = ["compare"]
 
 
+@with_flags(EVENTS, SIMULATION, BACKGROUND)
 def compare(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison: new, or one to continue.")],
-    mass: Mass = None,
-    features: Features = None,
-    where: Where = None,
-    weight: Weight = None,
     label: Annotated[
         str | None, typer.Option(help="Column with the truth, 1 = signal, 0 = background; needed.")
     ] = None,
-    id: Id = None,
-    group: Group = None,
-    tree: Tree = None,
-    preset: Preset = None,
-    simulation: Simulation = None,
-    simulation_weight: SimulationWeight = None,
-    simulation_where: SimulationWhere = None,
-    unit: Unit = None,
     window: Window = None,
     methods: Annotated[
         str | None,
@@ -85,19 +63,17 @@ def compare(
             help="weighted (default), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."
         ),
     ] = None,
-    background: Background = None,
-    range: MassRange = None,
-    sqrt_s: SqrtS = None,
     seed: Seed = None,
     set_: SetOption = None,
     jobs: Jobs = None,
+    **shared: Any,
 ) -> None:
     """Compare search methods on the same events with more and more injected signal.
 
     Numbers of signal events are those in the window. Repeating the command continues an interrupted comparison; methods,
     numbers and repeats can be added to a finished one, and only what is new is trained.
     """
-    flags = locals()
+    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.compare.page import print_table, write_comparison
     from serendip.search.compare import CompareConfig, parse_comparison, run_compare

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import (
-    Background,
-    Features,
-    File,
-    Group,
-    Id,
-    Mass,
-    MassRange,
-    Preset,
-    Seed,
-    SetOption,
-    SqrtS,
-    Tree,
-    Unit,
-    Weight,
-    Where,
-    Window,
-)  # fmt: skip
+from serendip.cli.options import BACKGROUND, EVENTS, File, Seed, SetOption, Window, with_flags
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["infer"]
 
 
+@with_flags(EVENTS, BACKGROUND)
 def infer(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
-    mass: Mass = None,
-    features: Features = None,
-    where: Where = None,
-    weight: Weight = None,
-    id: Id = None,
-    group: Group = None,
-    tree: Tree = None,
-    preset: Preset = None,
-    unit: Unit = None,
     window: Window = None,
     signal: Annotated[
         str | None,
@@ -76,21 +51,19 @@ def infer(
     retrain: Annotated[
         int | None, typer.Option(help="Pseudo-experiments that learn the signal anew; default 0.")
     ] = None,
-    background: Background = None,
-    range: MassRange = None,
-    sqrt_s: SqrtS = None,
     seed: Seed = None,
     set_: SetOption = None,
     unblind: Annotated[bool, typer.Option("--unblind", help="Look at the window; is recorded.")] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Threads of a training; default: all cores.")
     ] = None,
+    **shared: Any,
 ) -> None:
     """Measure how much signal there is in a window: generator-based inference with intervals, a limit and toys.
 
     Repeating the command continues an interrupted run.
     """
-    flags = locals()
+    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.infer.page import summary, write_infer_report
     from serendip.search.config import parse_settings

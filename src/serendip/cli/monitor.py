@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from serendip.cli.options import (
-    Background,
-    Features,
+    BACKGROUND,
+    EVENTS,
+    SIMULATION,
+    WINDOWS,
     File,
-    Group,
-    Id,
     Jobs,
     Mask,
-    Mass,
-    MassRange,
-    Preset,
-    Scan,
     Seed,
     SetOption,
     SignalWidth,
-    Simulation,
-    SimulationWeight,
-    SimulationWhere,
-    SqrtS,
     Step,
-    Tree,
-    Unit,
-    Weight,
-    Where,
-    Width,
-    Window,
+    with_flags,
 )
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["monitor"]
 
 
+@with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
 def monitor(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")],
@@ -48,44 +36,27 @@ def monitor(
             "--append", help="A new period: a file, a folder or a quoted pattern. May be repeated, in order."
         ),
     ] = None,
-    mass: Mass = None,
-    features: Features = None,
-    where: Where = None,
-    weight: Weight = None,
-    id: Id = None,
-    group: Group = None,
-    tree: Tree = None,
-    preset: Preset = None,
-    simulation: Simulation = None,
-    simulation_weight: SimulationWeight = None,
-    simulation_where: SimulationWhere = None,
-    unit: Unit = None,
-    window: Window = None,
-    scan: Scan = None,
-    width: Width = None,
     signal_width: SignalWidth = None,
     step: Step = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
     folds: Annotated[
         int | None, typer.Option(help="Parts of each period that are trained and tested in turn; default 1.")
     ] = None,
-    background: Background = None,
-    range: MassRange = None,
     mask: Mask = None,
-    sqrt_s: SqrtS = None,
     seed: Seed = None,
     set_: SetOption = None,
     jobs: Jobs = None,
     unblind: Annotated[
         bool, typer.Option("--unblind", help="Show and write the evidence; is recorded.")
     ] = False,
+    **shared: Any,
 ) -> None:
     """Search again after every period of data taking, with evidence that may be looked at at any time.
 
     FILE is the first period, on which only models are trained; every --append adds one. Its events are scored by models of all earlier
     periods. Blind by default. Repeating the command continues an interrupted run; without --append it shows the result again.
     """
-    flags = locals()
+    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.monitor import summary, write_monitor_page
     from serendip.search.config import parse_settings

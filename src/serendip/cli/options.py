@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 __all__ = [
-    "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mask", "Masks", "Mass", "MassRange", "Preset", "Scan", "Seed",
+    "BACKGROUND", "EVENTS", "SIMULATION", "WINDOWS", "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mask", "Masks", "Mass", "MassRange", "Preset", "Scan", "Seed",
     "SetOption", "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
-    "Where", "Width", "Window", "WorkingPoints",
+    "Where", "Width", "Window", "WorkingPoints", "with_flags",
 ]  # fmt: skip
 
 _TABLE = "Parquet, Arrow, CSV, HDF5, NumPy or ROOT; several files, a folder or a quoted pattern are one table"
@@ -100,3 +102,41 @@ SetOption = Annotated[
     typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")]
+
+EVENTS: Mapping[str, Any] = {
+    "mass": Mass, "features": Features, "where": Where, "weight": Weight, "id": Id, "group": Group, "tree": Tree, "preset": Preset,
+    "unit": Unit,
+}  # fmt: skip
+"""What is read from the table."""
+
+SIMULATION: Mapping[str, Any] = {
+    "simulation": Simulation, "simulation_weight": SimulationWeight, "simulation_where": SimulationWhere,
+}  # fmt: skip
+
+WINDOWS: Mapping[str, Any] = {"window": Window, "scan": Scan, "width": Width}
+
+BACKGROUND: Mapping[str, Any] = {"background": Background, "range": MassRange, "sqrt_s": SqrtS}
+"""The fit of the spectrum."""
+
+
+def with_flags(*groups: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command flags that others have too, after ``--out``; they arrive in its ``**shared``, None if not given."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=flag)
+            for group in groups
+            for name, flag in group.items()
+        ]
+        after = 1 + [p.name for p in own].index("out")
+        ordered = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own[:after], *shared, *own[after:])
+        ]
+        # typer reads both
+        vars(command)["__signature__"] = signature.replace(parameters=ordered)
+        command.__annotations__ = {p.name: p.annotation for p in ordered}
+        return command
+
+    return decorate

@@ -3,62 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from serendip.cli.options import (
-    Background,
-    Features,
+    BACKGROUND,
+    EVENTS,
+    SIMULATION,
+    WINDOWS,
     File,
-    Group,
-    Id,
     Jobs,
     Label,
     Mask,
-    Mass,
-    MassRange,
-    Preset,
-    Scan,
     Seed,
     SetOption,
     SignalWidth,
-    Simulation,
-    SimulationWeight,
-    SimulationWhere,
-    SqrtS,
     Step,
-    Tree,
-    Unit,
-    Weight,
-    Where,
-    Width,
-    Window,
+    with_flags,
 )
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["search"]
 
 
+@with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
 def search(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")],
-    mass: Mass = None,
-    features: Features = None,
-    where: Where = None,
-    weight: Weight = None,
     label: Label = None,
-    id: Id = None,
-    group: Group = None,
-    tree: Tree = None,
-    preset: Preset = None,
-    simulation: Simulation = None,
-    simulation_weight: SimulationWeight = None,
-    simulation_where: SimulationWhere = None,
-    unit: Unit = None,
-    window: Window = None,
-    scan: Scan = None,
-    width: Width = None,
     signal_width: SignalWidth = None,
     step: Step = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
@@ -92,10 +65,7 @@ def search(
             help="Full-chain calibration of kfold-summed: the calibration.json that serendip validate null writes."
         ),
     ] = None,
-    background: Background = None,
-    range: MassRange = None,
     mask: Mask = None,
-    sqrt_s: SqrtS = None,
     toys: Annotated[int | None, typer.Option(help="Toys for the global p-value; default 1000.")] = None,
     seed: Seed = None,
     set_: SetOption = None,
@@ -103,13 +73,14 @@ def search(
     unblind: Annotated[
         bool, typer.Option("--unblind", help="Show and write observed counts; is recorded.")
     ] = False,
+    **shared: Any,
 ) -> None:
     """Search for a resonance with weakly supervised methods and write a run directory with a report.
 
     Blind by default: expected counts and closure are shown, observed counts in the windows are not. Repeating the
     command continues an interrupted run; adding --unblind to it opens the box.
     """
-    flags = locals()
+    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report import write_report
     from serendip.search.config import SearchConfig, parse_config

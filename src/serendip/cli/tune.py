@@ -7,47 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import (
-    Features,
-    File,
-    Group,
-    Id,
-    Mass,
-    Preset,
-    Scan,
-    Simulation,
-    SimulationWeight,
-    SimulationWhere,
-    Tree,
-    Unit,
-    Weight,
-    Where,
-    Width,
-    Window,
-)
+from serendip.cli.options import EVENTS, SIMULATION, WINDOWS, File, with_flags
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["tune"]
 
 
+@with_flags(EVENTS, SIMULATION, WINDOWS)
 def tune(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
-    mass: Mass = None,
-    features: Features = None,
-    where: Where = None,
-    weight: Weight = None,
-    id: Id = None,
-    group: Group = None,
-    tree: Tree = None,
-    preset: Preset = None,
-    simulation: Simulation = None,
-    simulation_weight: SimulationWeight = None,
-    simulation_where: SimulationWhere = None,
-    unit: Unit = None,
-    window: Window = None,
-    scan: Scan = None,
-    width: Width = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds of the search; default 10.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search and the tuning; default 1.")] = None,
@@ -68,12 +37,13 @@ def tune(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Threads of a training; default: all cores.")
     ] = None,
+    **shared: Any,
 ) -> None:
     """Choose the options of a method by ARGOS, without labels, on events that the search never tests.
 
     Repeating the command continues it. Afterwards: serendip search OUT/best.yaml --out RUN.
     """
-    flags = locals()
+    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.errors import InputError
     from serendip.search.config import SearchConfig, parse_config

@@ -8,30 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from serendip.cli.options import (
-    Background,
-    Features,
+    BACKGROUND,
+    EVENTS,
+    SIMULATION,
+    WINDOWS,
     File,
-    Group,
-    Id,
     Jobs,
     Label,
-    Mass,
-    MassRange,
-    Preset,
-    Scan,
     Seed,
-    Simulation,
-    SimulationWeight,
-    SimulationWhere,
-    SqrtS,
     Step,
-    Tree,
-    Unit,
-    Weight,
-    Where,
-    Width,
-    Window,
     WorkingPoints,
+    with_flags,
 )
 from serendip.cli.parsing import assign_option, gather_settings, settings_name
 from serendip.errors import InputError
@@ -39,6 +26,7 @@ from serendip.errors import InputError
 __all__ = ["validate"]
 
 
+@with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
 def validate(
     kinds: Annotated[
         str,
@@ -51,22 +39,7 @@ def validate(
     out: Annotated[
         Path, typer.Option("--out", help="Folder: new, one to continue, or the run directory of a search.")
     ],
-    mass: Mass = None,
-    features: Features = None,
-    where: Where = None,
-    weight: Weight = None,
     label: Label = None,
-    id: Id = None,
-    group: Group = None,
-    tree: Tree = None,
-    preset: Preset = None,
-    simulation: Simulation = None,
-    simulation_weight: SimulationWeight = None,
-    simulation_where: SimulationWhere = None,
-    unit: Unit = None,
-    window: Window = None,
-    scan: Scan = None,
-    width: Width = None,
     step: Step = None,
     method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
     working_points: WorkingPoints = None,
@@ -77,9 +50,6 @@ def validate(
             help="weighted (default), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed."
         ),
     ] = None,
-    background: Background = None,
-    range: MassRange = None,
-    sqrt_s: SqrtS = None,
     toys: Annotated[int | None, typer.Option(help="Toys for a global p-value; default 1000.")] = None,
     seed: Seed = None,
     set_: Annotated[
@@ -89,12 +59,13 @@ def validate(
         ),
     ] = None,
     jobs: Jobs = None,
+    **shared: Any,
 ) -> None:
     """Validate a search on its own data, with pass or fail for each question and a page of traffic lights.
 
     The windows of the search stay closed. Exit code 1 if a check fails. Repeating the command skips what is finished.
     """
-    flags = locals()
+    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.validation.page import write_validation_page
     from serendip.validate.config import ValidateConfig, parse_validation
