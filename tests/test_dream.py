@@ -401,6 +401,12 @@ def test_samples_that_cannot_be_compared(change, message):
         )
 
 
+def test_a_stack_of_one_member_is_refused():
+    a, b = np.random.default_rng(1).normal(size=(2, 200, 2)).astype(np.float32)
+    with pytest.raises(InputError, match="use 2 members or more"):
+        compare_samples(a, b, ("a", "b"), options=DreamOptions(**FAST | {"members": 1}), jobs=1)
+
+
 def write(path: Path, seed: int, n: int, change=None, **more) -> Path:
     columns = make_columns(n, 0, seed)
     if change:

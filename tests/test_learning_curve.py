@@ -9,7 +9,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from serendip.classify.stacked import StackedClassifier
 from serendip.validate.learning_curve import LearningCurve, extrapolate
-from serendip.validate.twosample import FoldedAuc, cross_validate
+from serendip.validate.twosample import FoldedAuc, cross_validate, null_error
 
 
 def shifted(n: int, d: int, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -87,6 +87,18 @@ def test_halves_are_halves_and_score_what_they_did_not_see(monkeypatch):
             scores[h, here] = x[here] @ direction
     expected = np.mean([FoldedAuc(y, score, sample.fold)(np.ones(180)) for score in scores])
     assert curve.half == pytest.approx(expected, abs=1e-12)
+
+
+def test_sampling_error_knows_the_weights_and_the_noise_of_the_extrapolation():
+    rng = np.random.default_rng(4)
+    found = []
+    for _ in range(30):
+        x, y = shifted(200, 3, 0.0, rng)
+        w = rng.exponential(size=400) ** 2
+        sample = cross_validate(x, y, w, Mean(), 2, rng)
+        found.append(extrapolate(sample, Mean(), 30, rng).sampling_error / null_error(y, sample.weights))
+    # of 2 A - (B + C) / 2, where A shares half of its events with B and half with C: sqrt(4 + 1/2 - 4 / sqrt 2)
+    assert np.mean(found) == pytest.approx(1.29, abs=0.13)
 
 
 @pytest.mark.parametrize(("shift", "tolerance"), [(0.2, 0.006), (0.5, 0.003)], ids=["AUC 0.556", "AUC 0.638"])

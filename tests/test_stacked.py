@@ -85,6 +85,13 @@ def test_weights_are_as_good_as_events(make, loss, part):
     assert roc_auc_score(y, best) - roc_auc_score(y, model.decision_function(x)) < loss
 
 
+def test_scores_of_a_model_are_those_of_its_weighted_events():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(4000, 1))
+    model = StackedClassifier(random_state=0).fit(x, np.repeat([1, 0], 2000), np.exp(0.8 * x[:, 0]))
+    assert model.normal_(np.array([[0.8]]))[0, 0] == pytest.approx(0, abs=0.1)
+
+
 def test_noise_gets_no_weight():
     # judged on the events that they learned from, 65 coefficients and the trees would seem to know something
     rng = np.random.default_rng(3)

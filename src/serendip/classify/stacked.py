@@ -98,7 +98,7 @@ class StackedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         :math:`a_0` and the :math:`a_k` of the linear regression, the quadratic one and the trees, shape ``(4,)``.
     """
 
-    def __init__(self, members: int = 4, *, random_state: Any = None) -> None:
+    def __init__(self, members: int = 3, *, random_state: Any = None) -> None:
         self.members = members
         self.random_state = random_state
 
@@ -136,13 +136,14 @@ class StackedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with threadpool_limits(limits=1):
             for m in range(self.members):
                 back = part == m
+                own, own_targets, own_weights = basis[~back], targets[~back], weights[~back]
                 for k, columns in enumerate((d + 1, basis.shape[1])):
-                    coefficients[m, k] = _regression(basis[~back], columns, targets[~back], weights[~back])
+                    coefficients[m, k] = _regression(own, columns, own_targets, own_weights)
                 trees = HistGradientBoostingClassifier(**_TREES, random_state=int(rng.integers(2**31)))
                 trees.fit(
                     codes[~back],
-                    targets[~back],
-                    weights[~back],
+                    own_targets,
+                    own_weights,
                     X_val=codes[back],
                     y_val=targets[back],
                     sample_weight_val=weights[back],

@@ -60,7 +60,7 @@ class DreamOptions(KindOptions):
     """
 
     classifier: Literal["stacked", "trees", "network"] = "stacked"
-    members: PositiveInt = 4
+    members: PositiveInt = 3
     folds: int = Field(default=5, ge=2, le=20)
     permutations: int = Field(default=100, ge=9)
     bootstraps: int = Field(default=200, ge=20)
