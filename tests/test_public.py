@@ -98,6 +98,17 @@ def test_a_table_in_memory_gives_the_numbers_of_the_file(kind, table, run, tmp_p
     assert not list(run.path.glob(".events*"))
 
 
+def test_a_refused_table_does_not_bar_the_folder(table, run, tmp_path):
+    frame = pd.read_parquet(table)
+    with pytest.raises(InputError, match="unknown option"):
+        serendip.run_search(frame, feature=["x"], **SEARCH, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="mjj"):
+        serendip.run_search(frame.drop(columns="mjj"), **SEARCH, out=tmp_path / "run")
+    found = serendip.run_search(frame, **SEARCH, unblind=True, out=tmp_path / "run")
+    assert found.looks[0].p_local == run.looks[0].p_local
+
+
 def test_tables_of_all_kinds_are_kept_as_they_are(tmp_path):
     pt = ak.Array([[50.0, 20.0], [], [35.0]])
     columns = {"m": np.array([1.5, 2.5, 3.5]), "n": np.array([1, 2, 2**60]), "run": np.array(["a", "b", "b"])}

@@ -115,6 +115,7 @@ def run_search(
     from serendip.search.engine import run_search as search
 
     config = parse_config(_settings(source, out, settings), "run_search")
+    _keep(source, Path(out))
     result = search(config, out, unblind=unblind, jobs=jobs, executor=executor, progress=progress)
     write_report(result.path)
     return Run(result.path)
@@ -155,6 +156,7 @@ def run_compare(
     from serendip.search.compare.config import parse_comparison
 
     config, left_out, strict = parse_comparison(_settings(source, out, settings), "run_compare")
+    _keep(source, Path(out))
     results = compare(
         config, out, left_out=left_out, strict=strict, jobs=jobs, executor=executor, progress=progress
     )
@@ -197,6 +199,7 @@ def run_infer(
     from serendip.search.infer import run_infer as infer
 
     config = parse_settings(InferConfig, _settings(source, out, settings), "run_infer")
+    _keep(source, Path(out))
     result = infer(config, out, unblind=unblind, threads=threads, progress=progress)
     return Outcome(result.path, write_infer_report(result.path), result.results)
 
@@ -241,6 +244,7 @@ def run_monitor(
     from serendip.search.monitor import run_monitor as monitor
 
     config = parse_settings(MonitorConfig, _settings(source, out, settings), "run_monitor")
+    _keep(source, Path(out))
     result = monitor(
         config,
         out,
@@ -292,6 +296,7 @@ def run_validate(
 
     names = kind_names(kinds if isinstance(kinds, str) else ",".join(kinds))
     config, options = parse_validation(_settings(source, out, settings), names, "run_validate")
+    _keep(source, Path(out))
     found = run_validations(config, options, out, jobs=jobs, progress=progress)
     return Outcome(Path(out), write_validation_page(out), found)
 
@@ -307,7 +312,7 @@ def _settings(source: Any, out: Path | str, settings: dict[str, Any]) -> dict[st
     if isinstance(source, Events):
         given = _roles(source) | given
     if not is_path(source):
-        return given | {"file": str(_kept(source, Path(out)))}
+        return given | {"file": str(Path(out) / _TABLE)}
     paths = [os.fspath(p) for p in ([source] if isinstance(source, str | os.PathLike) else source)]
     if len(paths) == 1 and Path(paths[0]).suffix.lower() in {".yaml", ".yml"}:
         return load_config(Path(paths[0])) | given
@@ -323,25 +328,25 @@ def _roles(events: Events) -> dict[str, Any]:
     return {name: value for name, value in roles.items() if value is not None}
 
 
-def _kept(source: Any, out: Path) -> Path:
-    """The Parquet file in the folder that holds a table in memory, so that a run can be continued and repeated."""
-    path = out / _TABLE
-    if (out / "config.yaml").exists() and not path.exists():
+def _keep(source: Any, out: Path) -> None:
+    """Write a table in memory into the folder, so that the run can be continued and repeated."""
+    if is_path(source):
+        return
+    path, new, started = out / _TABLE, out / _NEW, (out / "config.yaml").exists()
+    if started and not path.exists():
         raise InputError(f"{out}: holds a run that was started from a file; choose another folder")
     if out.is_file():
         raise InputError(f"{out}: is a file, a folder is needed")
-    new = out / _NEW
     try:
         out.mkdir(parents=True, exist_ok=True)
         if isinstance(source, Events):
             write(source, new)
         else:
             write_parquet(source, new)
-        if path.exists() and path.read_bytes() != new.read_bytes():
+        if started and path.read_bytes() != new.read_bytes():
             raise InputError(f"{out}: was started on other events; choose another folder")
         new.replace(path)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
     finally:
         new.unlink(missing_ok=True)
-    return path
