@@ -281,6 +281,8 @@ def test_a_loaded_signal_is_the_one_that_was_saved(tmp_path: Path) -> None:
         loaded = type(method).load(folder)
         for name in ("fraction_", "fraction_error_", "gain_", "trained_fraction_"):
             assert getattr(loaded, name).tolist() == [getattr(method, name)[split]]
+        assert np.array_equal(loaded.floor_, method.floor_)
+    assert len(method.floor_) > 0
     assert method.fraction_error_[0] != method.fraction_error_[1]
     first, again = method.signal(0, 50), type(method).load(tmp_path / "0").signal(0, 50)
     for name in ("x", "m", "weights"):

@@ -10,11 +10,20 @@ from sklearn.metrics import roc_auc_score
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.methods import ranode
 from serendip.methods.ranode import Ranode, RanodeConfig
-from serendip.methods.signal.sample import best_fraction, log_mixture, mass_quantile
+from serendip.methods.signal import floor, flow
+from serendip.methods.signal.sample import SignalSample, best_fraction, log_mixture, mass_quantile
 
 WINDOW = Window(1400.0, 1600.0)
-FAST = {"signal_steps": 250, "members": 3, "learning_rate": 4e-3, "steps": 100, "batch_size": 256}
+FAST = {
+    "signal_steps": 250,
+    "members": 3,
+    "learning_rate": 4e-3,
+    "steps": 100,
+    "batch_size": 256,
+    "floor": False,
+}
 PLACE, WIDTH = np.array([2.0, -2.0]), 0.3
 
 
@@ -106,6 +115,109 @@ def test_without_signal_the_fraction_is_compatible_with_zero(method):
     assert empty.fraction_[0] < 2.5 * empty.fraction_error_[0]
     assert empty.gain_[0] < 6
     assert np.all(method.gain_ > 30)
+
+
+def with_a_lump(share: float, seed: int = 1) -> Events:
+    """Background that has a share of its events, at all masses, where ``TrueBackground`` expects few."""
+    events = make_events(seed=seed)
+    rng = np.random.default_rng([seed, 1])
+    x = np.column_stack([events["a"], events["b"]])
+    lump = rng.random(len(x)) < share
+    x[lump] = rng.normal(PLACE, WIDTH, (int(lump.sum()), 2)) + 2.0 * np.log(events.m[lump] / 1500)[:, None]
+    return Events({"m": events.m, "a": x[:, 0], "b": x[:, 1]}, mass="m", features=("a", "b"))
+
+
+def test_an_error_of_the_background_is_in_the_error_of_the_fraction(monkeypatch):
+    monkeypatch.setattr(ranode, "floor_density", lambda *_, **__: TrueBackground())
+    events = with_a_lump(0.02)
+    bare, method = (fitted(events, floor=floor, signal_steps=60, members=2) for floor in (False, True))
+    # both windows beside the window have the lump, too
+    assert method.floor_.shape == (2, 3)
+    assert method.floor_[:, 0] == pytest.approx(0.02, rel=0.4)
+    assert np.all(method.floor_[:, 2] > 20)
+    spurious = np.sqrt(np.mean(method.floor_[:, 0] ** 2))
+    assert method.fraction_error_ == pytest.approx(np.hypot(bare.fraction_error_, spurious), rel=0.02)
+    assert bare.fraction_[0] > 4 * bare.fraction_error_[0]
+    assert method.fraction_[0] < 2 * method.fraction_error_[0]
+    learned = method.signal()
+    assert learned.floor_gain == method.floor_[:, 2].max()
+    assert bare.signal().floor_gain is None
+    assert bare.floor_.shape == (0, 3)
+    # what is said of the signal changes, the score does not
+    np.testing.assert_allclose(method.score(events), bare.score(events), atol=1e-3)
+
+
+def test_windows_beside_are_not_seen_by_their_density(monkeypatch):
+    events, seen = make_events(3000), []
+
+    class Density:
+        def fit(self, x, m, *, splits, **_):
+            seen.extend(m[row] for row in splits)
+            return TrueBackground()
+
+    monkeypatch.setattr(floor, "make_density", lambda *_, **__: Density())
+    method = fitted(events, floor=True, signal_steps=5)
+    windows = floor.windows_beside(events.m, WINDOW, int(WINDOW.contains(events.m).sum()), 100)
+    assert len(windows) == len(seen) == len(method.floor_) == 2
+    for window, masses in zip(windows, seen, strict=True):
+        assert len(masses) == np.count_nonzero(~window.contains(events.m))
+        assert not window.contains(masses).any()
+
+
+def test_windows_beside_have_as_many_events_where_the_sidebands_reach_so_far():
+    m = np.linspace(1000, 2500, 1501)[:-1]
+    below, above = floor.windows_beside(m, Window(1400, 1600), 200, 100)
+    assert (below.low, below.high, above.low, above.high) == pytest.approx((1199.5, 1400, 1600, 1799.5))
+    below, above = floor.windows_beside(m, Window(1400, 1600), 350, 50)
+    assert (below.low, above.high) == pytest.approx((1049.5, 1949.5))
+    # 400 events lie below: 350 and the 50 beyond; 60 would be too few to learn from
+    (only,) = floor.windows_beside(m, Window(1400, 1600), 350, 60)
+    assert only.low == 1600
+    # never further than two widths
+    assert floor.windows_beside(m, Window(1500, 1550), 5000, 50)[0].low == pytest.approx(1400.5)
+    assert floor.windows_beside(m, Window(1010, 2490), 200, 50) == []
+
+
+def test_the_background_that_a_signal_was_trained_on_does_not_judge_it():
+    class Several:
+        """Models 0 and 1 are the same, as two orders of the folds share one."""
+
+        def log_prob(self, x, m, split=0):
+            return np.log([1.0, 1.0, 2.0, 6.0][split]) + x[:, 0]
+
+    x, m = np.zeros((30, 1)), np.zeros(30)
+    for split, expected in enumerate([4.0, 4.0, 3.5, 1.5]):
+        found = floor.log_of_others(Several(), 4, x, m, split)
+        assert found == pytest.approx(np.full(30, np.log(expected)))
+    assert floor.log_of_others(Several(), 2, x, m, 0) == pytest.approx(np.zeros(30))
+
+
+def test_a_fraction_is_measured_over_the_background_of_other_splits():
+    """Model 0 misses a lump; the signal goes there, and only the other model knows that it is background."""
+
+    class Different(TrueBackground):
+        def log_prob(self, x, m, split=0):
+            y = x - 2.0 * np.log(m / 1500)[:, None]
+            known = norm.logpdf(y).sum(1)
+            lump = norm.logpdf(y, PLACE, WIDTH).sum(1)
+            return known if split == 0 else np.logaddexp(np.log(0.97) + known, np.log(0.03) + lump)
+
+    events = with_a_lump(0.03)
+    method = Ranode(RanodeConfig(**FAST | {"signal_steps": 60}), background=Different())
+    method.fit(events, WINDOW, np.ones((2, len(events)), dtype=bool))
+    assert method.trained_fraction_[0] > 0.02
+    assert method.fraction_[0] < 2.5 * method.fraction_error_[0]
+    assert method.gain_[0] < 3
+
+
+def test_the_events_that_choose_a_pass_do_not_measure_the_fraction():
+    n, members = 400, 2
+    rng = np.random.default_rng(0)
+    sample = SignalSample(rng.normal(size=(n, 2)), rng.normal(size=n), np.zeros(n), np.ones(n))
+    data = flow._Data([sample], members, seed=3)
+    # each pass is good on one half and bad on the other, and the other half chooses
+    passes = np.where(np.arange(2)[:, None] == data.halves[0], 2.0, -2.0).astype(np.float32)
+    assert np.all(data.judged(0, passes, np.full(members, 0.1)) == -2.0)
 
 
 def test_the_signal_in_the_score_is_a_density_of_the_features():

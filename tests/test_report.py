@@ -586,7 +586,7 @@ def test_a_learnt_signal_is_drawn_beside_the_selected_events(tmp_path):
 
     def learnt(content):
         content["selected"][0]["learned_signal"] = {
-            "fraction": 0.0112, "fraction_error": 0.0021, "trained_fraction": 0.019
+            "fraction": 0.0112, "fraction_error": 0.0021, "trained_fraction": 0.019, "gain": 24.31, "floor_gain": 18.22
         }  # fmt: skip
         feature = content["selected"][0]["features"][0]
         feature["learned_signal"] = [0.25, 0.75, *[0.0] * (len(feature["edges"]) - 3)]
@@ -601,7 +601,14 @@ def test_a_learnt_signal_is_drawn_beside_the_selected_events(tmp_path):
     assert [len(a.get_legend_handles_labels()[1]) for a in axes[:2]] == [3, 2]
     assert axes[0].get_ylim()[1] > 0.75
     text = plain(write_report(run).read_text(encoding="utf-8"))
-    assert "learned signal: 1.12 ± 0.21 % of the events in the window (1.9 % in its training)" in text
+    share = "learned signal: 1.12 ± 0.21 % of the events in the window (1.9 % in its training)"
+    assert (
+        f"{share}; it raises ln L by 24.3, beside the window, where no signal is expected, by up to 18.2"
+        in text
+    )
+    edit(run, "diagnostics.json", lambda c: c["selected"][0]["learned_signal"].update(floor_gain=None))
+    text = plain(write_report(run).read_text(encoding="utf-8"))
+    assert f"{share}; it raises ln L by 24.3, the same fit was not made beside the window" in text
 
 
 def test_everything_kept_is_called_no_cut():

@@ -26,6 +26,7 @@ __all__ = [
     "background_density",
     "fit_masses",
     "train_background",
+    "widened",
 ]
 
 DensityKind = Literal["flow-matching", "spline", "spline-coupling", "maf"]
@@ -152,9 +153,14 @@ def background_density(
     if density is None:
         density = train_background(request, events, splits, seed=method.seed, threads=method.threads)
     if request.outside is None:
-        margin = _MARGIN * window.width
-        return density.bridged(window.low - margin, window.high + margin)
+        return density.bridged(*widened(window))
     return density
+
+
+def widened(window: Window) -> tuple[float, float]:
+    """Masses in GeV between which a shared density is interpolated for a window."""
+    margin = _MARGIN * window.width
+    return window.low - margin, window.high + margin
 
 
 def fit_masses(

@@ -103,6 +103,10 @@ class LearnedSignal:
         Fraction of signal in the window, by events that did not train it.
     trained_fraction
         The fraction with which the signal was trained.
+    gain
+        How much this fraction gains in ln L over none.
+    floor_gain
+        The largest gain of the same fit where no signal is expected; None if that was not looked at.
     """
 
     x: NDArray[np.float32]
@@ -111,6 +115,8 @@ class LearnedSignal:
     fraction: float
     fraction_error: float
     trained_fraction: float
+    gain: float
+    floor_gain: float | None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ it only as :math:`p_B(x|m)` does, which is smooth: a cut does not make a bump.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -24,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from serendip.density.base import ConditionalDensity
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.methods.background import MassConfig, fit_masses
+from serendip.methods.background import MassConfig, fit_masses, widened
 from serendip.methods.base import LearnedSignal, as_splits
 from serendip.methods.density_ratio import DensityRatioConfig, DensityRatioMethod, read_arrays, write_arrays
+from serendip.methods.signal.floor import floor_density, log_of_others, windows_beside
 from serendip.methods.signal.sample import SignalSample, best_fraction, mass_quantile
 from serendip.methods.template_method import sidebands_within
 
@@ -41,6 +44,7 @@ __all__ = ["Ranode", "RanodeConfig"]
 Array = NDArray[np.float64]
 
 _SIGNAL = "signal.safetensors"
+_FLOOR_STREAM = 100_000
 
 
 class RanodeConfig(DensityRatioConfig, MassConfig):
@@ -59,6 +63,9 @@ class RanodeConfig(DensityRatioConfig, MassConfig):
         Training steps, events of each member in a step, peak learning rate.
     transforms, hidden, bins
         Size of a signal density: spline transformations, width of their networks, bins of each spline.
+    floor
+        Repeat the fit in the windows beside the window, where no signal is expected: what it finds there is part of the error
+        of the fraction.
     """
 
     fraction: Literal["learned", "scan"] | Annotated[float, Field(gt=0, lt=1)] = "learned"
@@ -70,6 +77,7 @@ class RanodeConfig(DensityRatioConfig, MassConfig):
     transforms: PositiveInt = 2
     hidden: PositiveInt = 16
     bins: int = Field(default=5, ge=2)
+    floor: bool = True
 
     @model_validator(mode="after")
     def _no_idle_option(self) -> Self:
@@ -84,14 +92,18 @@ class Ranode(DensityRatioMethod):
     Attributes
     ----------
     fraction_, fraction_error_
-        After ``fit``: fraction of signal in the window and its error, for each split, from the likelihood of every
-        event under the members that did not see it; shape ``(n_models,)``. Where nothing is found the signal stays as
-        wide as background, and the error says that any fraction will do.
+        After ``fit``: fraction of the events in the window that the learnt signal describes better than background, and its error,
+        for each split, shape ``(n_models,)``. Every event is judged by the member that did not see it, after a training pass that
+        other events chose, over densities of background of other splits. The error is the statistical one and, in
+        quadrature, the root mean square of the fractions of ``floor_``.
     trained_fraction_
         After ``fit``: fraction with which the signal was trained, mean over the members, shape ``(n_models,)``. Over-fitting
         pulls it and ``fraction_`` apart, so both are shown.
     gain_
         After ``fit``: how much this fraction gains in ln L over none, shape ``(n_models,)``.
+    floor_
+        After ``fit``: fraction, its statistical error and gain that the same fit finds in each window beside the window, shape
+        ``(n_windows, 3)``. No row if ``floor`` is off or the sidebands are too short; the error is then statistical only.
     """
 
     name = "ranode"
@@ -102,6 +114,7 @@ class Ranode(DensityRatioMethod):
     fraction_error_: Array
     trained_fraction_: Array
     gain_: Array
+    floor_: Array
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Learn background and signal, for each split.
@@ -125,20 +138,29 @@ class Ranode(DensityRatioMethod):
         masks = as_splits(splits, len(events))
         self._learn_background(events, window, masks)
         with limited_threads(self.threads):
-            self._transforms, samples = [], []
-            for k, mask in enumerate(masks):
-                transform, sample = self._sample(events, window, mask, k)
-                self._transforms.append(transform)
-                samples.append(sample)
+            data = [self._data(events, window, mask, self.density, k) for k, mask in enumerate(masks)]
+            beside = self._floor(events, window, data) if self.config.floor else []
+            samples = [d.sample for d in data + beside]
             fits = [self._train(samples, w) for w in self._fractions()]
-            self._fits = [_best(fits, k) for k in range(len(masks))]
-        found = [
-            best_fraction(fit.held_out[k], sample.weight)
-            for k, (fit, sample) in enumerate(zip(self._fits, samples, strict=True))
-        ]
-        self.fraction_, self.fraction_error_, self.gain_ = np.array(found).T
+            self._fits = [_best(fits, k) for k in range(len(samples))]
+            log_others = [
+                log_of_others(self.density, len(masks), d.x, d.m, k) if len(masks) > 1 else d.log_background
+                for k, d in enumerate(data)
+            ]
+        moved = [d.log_background - others for d, others in zip(data, log_others, strict=True)]
+        moved += [np.zeros(len(d.m)) for d in beside]
+        found = np.array([
+            best_fraction(fit.held_out[k] + shift, sample.weight)
+            for k, (fit, sample, shift) in enumerate(zip(self._fits, samples, moved, strict=True))
+        ])  # fmt: skip
+        n = len(masks)
+        self.floor_ = found[n:]
+        spurious = float(np.sqrt(np.mean(self.floor_[:, 0] ** 2))) if len(beside) else 0.0
+        self.fraction_, statistical, self.gain_ = found[:n].T
+        self.fraction_error_ = np.hypot(statistical, spurious)
+        self._fits, self._transforms = self._fits[:n], [d.transform for d in data]
         self.trained_fraction_ = np.array([fit.trained_fraction(k) for k, fit in enumerate(self._fits)])
-        self._totals = np.array([sample.weight.sum() for sample in samples])
+        self._totals = np.array([sample.weight.sum() for sample in samples[:n]])
         return self
 
     def score(self, events: Events, split: int = 0) -> Array:
@@ -165,13 +187,15 @@ class Ranode(DensityRatioMethod):
             fraction=float(self.fraction_[split]),
             fraction_error=float(self.fraction_error_[split]),
             trained_fraction=float(self.trained_fraction_[split]),
+            gain=float(self.gain_[split]),
+            floor_gain=float(self.floor_[:, 2].max()) if len(self.floor_) else None,
         )
 
     def save_model(self, folder: Path, split: int) -> None:
         """Write background, signal and fractions of model ``split``."""
         super().save_model(folder, split)
         found = (self.fraction_, self.fraction_error_, self.gain_, self._totals)
-        arrays = {"found": np.array([values[split] for values in found])}
+        arrays = {"found": np.array([values[split] for values in found]), "floor": self.floor_}
         arrays |= {f"transform.{name}": a for name, a in self._transforms[split].arrays().items()}
         arrays |= {f"signal.{name}": a for name, a in self._fits[split].arrays(split).items()}
         write_arrays(folder / _SIGNAL, arrays)
@@ -201,6 +225,7 @@ class Ranode(DensityRatioMethod):
                 )
             ]  # fmt: skip
             self.fraction_, self.fraction_error_, self.gain_, self._totals = arrays["found"].reshape(4, 1)
+            self.floor_ = arrays.get("floor", np.empty(0)).reshape(-1, 3)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{folder / _SIGNAL} is damaged ({' '.join(str(error).split())})") from None
         self.trained_fraction_ = np.array([self._fits[0].trained_fraction(0)])
@@ -213,14 +238,20 @@ class Ranode(DensityRatioMethod):
             return [float(w) for w in np.geomspace(1e-4, 0.1, self.config.scan_points)]
         return [fraction]
 
-    def _sample(
-        self, events: Events, window: Window, mask: NDArray[np.bool_], split: int
-    ) -> tuple[FeatureTransform, SignalSample]:
-        """Data of a split in the window, with ln p_B(x, m) of each event."""
+    def _data(
+        self,
+        events: Events,
+        window: Window,
+        mask: NDArray[np.bool_],
+        density: ConditionalDensity,
+        split: int,
+        stream: int = 0,
+    ) -> _WindowData:
+        """Data in a window, with ln p_B(x, m) of each event by model ``split`` of ``density``."""
         beside = mask & sidebands_within(events.m, window, self.config.sideband_gev)
         spectrum = fit_masses(events.m[beside], events.weights[beside], window, self.config)
         data = events.select(mask & window.contains(events.m) & (events.weights > 0))
-        rng = np.random.default_rng([self.seed, split, 4])
+        rng = np.random.default_rng([self.seed, stream + split, 4])
         x, m, w = data.x.astype(np.float64), data.m, data.weights
         # one mass for all: the signal's features do not depend on it
         transform = FeatureTransform.fit(x, np.full(len(x), 0.5 * (window.low + window.high)), w, rng)
@@ -228,9 +259,28 @@ class Ranode(DensityRatioMethod):
         z, log_jacobian = transform.forward(spread, np.zeros(len(x)))
         grid = np.linspace(window.low, window.high, 401)
         norm = np.trapezoid(spectrum.density(grid), grid)
-        log_background = self.density.log_prob(spread, m, split) + np.log(spectrum.density(m) / norm)
+        log_features = density.log_prob(spread, m, split)
+        log_background = log_features + np.log(spectrum.density(m) / norm)
         v, log_slope = mass_quantile(m, window)
-        return transform, SignalSample(z, v, log_jacobian + log_slope - log_background, w, data.groups)
+        sample = SignalSample(z, v, log_jacobian + log_slope - log_background, w, data.groups)
+        return _WindowData(transform, sample, spread, m, log_features)
+
+    def _floor(self, events: Events, window: Window, data: list[_WindowData]) -> list[_WindowData]:
+        """Data of the windows beside the window, over densities that did not see them."""
+        c, used = self.config, events.weights > 0
+        windows = windows_beside(events.m[used], window, max(len(d.m) for d in data), c.min_events)
+        if not windows:
+            return []
+        if c.background == "shared":
+            densities = [(self.density.bridged(*widened(w)), 0) for w in windows]
+        else:
+            density = floor_density(c.request(window), events, windows, seed=self.seed)
+            densities = [(density, k) for k in range(len(windows))]
+        every = np.ones(len(events), dtype=bool)
+        return [
+            self._data(events, w, every, density, k, _FLOOR_STREAM)
+            for w, (density, k) in zip(windows, densities, strict=True)
+        ]
 
     def _train(self, samples: list[SignalSample], w: float | None) -> SignalFit:
         from serendip.methods.signal.flow import train_signals
@@ -240,6 +290,17 @@ class Ranode(DensityRatioMethod):
             samples, members=c.members, fraction=w, steps=c.signal_steps, batch_size=c.signal_batch_size,
             learning_rate=c.learning_rate, seed=self.seed, transforms=c.transforms, hidden=c.hidden, bins=c.bins,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _WindowData:
+    """Events of one window: ``x``, dequantised, and ``m`` in GeV, ln p_B(x|m), and what the signal is trained on."""
+
+    transform: FeatureTransform
+    sample: SignalSample
+    x: Array
+    m: Array
+    log_background: Array
 
 
 def _best(fits: list[SignalFit], split: int) -> SignalFit:

@@ -204,11 +204,13 @@ class SelectedFeature(Record):
 
 
 class LearnedSignal(Record):
-    """How much of the window's events a method took for signal: by held-out events, and in its training."""
+    """How much of the window's events a method took for signal: by held-out events, in its training, and against what it finds beside the window."""
 
     fraction: float
     fraction_error: float
     trained_fraction: float
+    gain: float | None = None
+    floor_gain: float | None = None
 
 
 class Selected(Record):

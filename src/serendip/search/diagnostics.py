@@ -22,7 +22,7 @@ from serendip.statistics.ranges import outer_edges
 __all__ = ["diagnostics"]
 
 _BINS = 30
-_SIGNAL_SIZE = ("fraction", "fraction_error", "trained_fraction")
+_SIGNAL_SIZE = ("fraction", "fraction_error", "trained_fraction", "gain", "floor_gain")
 _MIN_BACKGROUND = 20
 
 
@@ -192,7 +192,11 @@ def _selected(
                 "effective": effective_number(
                     counted[chosen], None if events.groups is None else events.groups[chosen]
                 ),
-                "learned_signal": dict(zip(_SIGNAL_SIZE, task.signal_size, strict=True))
+                "learned_signal": {
+                    # runs of earlier versions end with the fraction in training
+                    name: float(value) if np.isfinite(value) else None
+                    for name, value in zip(_SIGNAL_SIZE, task.signal_size, strict=False)
+                }
                 if len(task.signal_size)
                 else None,
                 "features": features,

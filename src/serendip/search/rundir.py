@@ -75,8 +75,8 @@ class TaskResult:
         Events drawn from the signal that the last model learnt, mass and features, shape ``(k, 1 + d)``; empty if
         the method learns none.
     signal_size
-        Fraction of signal in the window, its error, and the fraction in training, shape ``(3,)``; empty if none. Not
-        among the facts, which anybody reads: it says what lies in the window.
+        Fraction of signal in the window, its error, the fraction in training, the gain in ln L and the largest one where no
+        signal is expected (NaN: not looked at), shape ``(5,)``; empty if none. Not among the facts, which anybody reads: it says what lies in the window.
     facts
         JSON-able: method, window, timing, closure.
     efficiency, curves

@@ -241,7 +241,8 @@ def _signal(method: Method, model: int, n_features: int) -> tuple[NDArray[np.flo
     signal = method.signal(model)
     if signal is None:
         return np.empty((0, 1 + n_features)), np.empty(0)
-    size = np.array([signal.fraction, signal.fraction_error, signal.trained_fraction])
+    floor = np.nan if signal.floor_gain is None else signal.floor_gain
+    size = np.array([signal.fraction, signal.fraction_error, signal.trained_fraction, signal.gain, floor])
     return np.column_stack([signal.m, signal.x]), size
 
 

@@ -132,7 +132,8 @@ class SignalFit:
     gain
         ln L per event that each model gained over w = 0 on the events that it held out, shape ``(k * members,)``.
     held_out
-        For each split, ln R of every event by the member that held it out, shape ``(n,)``.
+        For each split, ln R of every event by the member that held it out, shape ``(n,)``: after the training pass that is best on
+        other events, so that the choice is no gain.
     """
 
     flows: SignalFlows
@@ -271,9 +272,12 @@ def train_signals(
         mixture = torch.logaddexp(background, signal + log_ratio)
         return -(mixture / torch.as_tensor(odds, dtype=torch.float32)).mean(1)
 
+    passes: list[list[NDArray[np.float32]]] = []
+
     def validation_loss() -> Tensor:
         log_ratio = data.log_ratio(flows)
         aim(log_ratio)
+        passes.append([r.astype(np.float32) for r in data.held_out(log_ratio)])
         mixture = log_mixture(log_ratio, w[:, None])
         return torch.as_tensor(-(data.test * mixture).sum(1) / data.test.sum(1))
 
@@ -282,8 +286,10 @@ def train_signals(
         flows, batch_loss, validation_loss, stacked=True, steps=steps, learning_rate=learning_rate,
         average=_AVERAGE, evaluations=_PASSES, name="signal density",
     )  # fmt: skip
-    log_ratio = data.log_ratio(flows).reshape(len(samples), members, -1)
-    held_out = [log_ratio[k][part, np.arange(len(part))] for k, part in enumerate(data.parts)]
+    held_out = [
+        data.judged(k, np.array([r[k] for r in passes]), w[k * members : (k + 1) * members])
+        for k in range(len(samples))
+    ]
     return SignalFit(flows, members, w, -np.array(losses), held_out)
 
 
@@ -303,10 +309,12 @@ class _Data:
         models = len(samples) * members
         self.owner = np.repeat(np.arange(len(samples)), members)
         self.train, self.test = np.zeros((models, n)), np.zeros((models, n))
-        self.parts = []
+        self.weights = [s.weight for s in samples]
+        self.parts, self.halves = [], []
         for k, s in enumerate(samples):
             part = random_parts(len(s.v), members, np.random.default_rng([seed, k, 5]), s.groups)
             self.parts.append(part)
+            self.halves.append(random_parts(len(s.v), 2, np.random.default_rng([seed, k, 9]), s.groups))
             for j in range(members):
                 self.test[k * members + j, : len(part)] = np.where(part == j, s.weight, 0.0)
                 self.train[k * members + j, : len(part)] = np.where(part == j, 0.0, s.weight)
@@ -330,6 +338,29 @@ class _Data:
         """Features, masses and offsets of these rows of each model."""
         at = (torch.as_tensor(self.owner)[:, None], torch.as_tensor(rows))
         return self.z[at], self.v[at], self.offset[at]
+
+    def held_out(self, log_ratio: Array) -> list[Array]:
+        """For each split, ln R of every event by the member that holds it out, shape ``(n,)``."""
+        by_split = log_ratio.reshape(len(self.parts), self.members, -1)
+        return [by_split[k][part, np.arange(len(part))] for k, part in enumerate(self.parts)]
+
+    def judged(self, split: int, passes: NDArray[np.float32], w: Array) -> Array:
+        """Ln R of every event after the pass that is best on the other half of those that its member holds out.
+
+        Parameters
+        ----------
+        passes
+            Ln R of the held-out events after each pass, shape ``(passes, n)``.
+        w
+            Fraction of signal of each member, shape ``(members,)``.
+        """
+        part, half, out = self.parts[split], self.halves[split], np.empty(passes.shape[1])
+        log_l = log_mixture(passes.astype(np.float64), w[part]) * self.weights[split]
+        for j in range(self.members):
+            for h in (0, 1):
+                mine, other = (part == j) & (half == h), (part == j) & (half != h)
+                out[mine] = passes[np.argmax(log_l[:, other].sum(1)), mine]
+        return out
 
     def log_ratio(self, flows: SignalFlows) -> Array:
         """Ln R of all events by all models of their split, shape ``(models, n)``."""

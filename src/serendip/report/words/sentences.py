@@ -64,7 +64,15 @@ GLOSSARY = {
 def signal_share(signal: LearnedSignal) -> str:
     """Write how much of the window's events is signal, in per cent."""
     share = with_error(100 * signal.fraction, 100 * signal.fraction_error)
-    return f"{share}{NBSP}% of the events in the window ({100 * signal.trained_fraction:.2g}{NBSP}% in its training)"
+    text = f"{share}{NBSP}% of the events in the window ({100 * signal.trained_fraction:.2g}{NBSP}% in its training)"
+    if signal.gain is None:
+        return text
+    beside = (
+        "the same fit was not made beside the window"
+        if signal.floor_gain is None
+        else f"beside the window, where no signal is expected, by up to {signal.floor_gain:.1f}"
+    )
+    return f"{text}; it raises ln L by {signal.gain:.1f}, {beside}"
 
 
 def method_and_cut(look: Look) -> str:

@@ -25,7 +25,7 @@ _IDLE = (
     "simulation_where",
     "tuned",
 )
-_IDLE_OPTIONS = ("fraction", "scan_points", "spectrum", "spectrum_range")
+_IDLE_OPTIONS = ("fraction", "scan_points", "spectrum", "spectrum_range", "floor")
 
 
 class InferConfig(SearchConfig):
