@@ -135,7 +135,7 @@ def test_an_error_of_the_background_is_in_the_error_of_the_fraction(monkeypatch)
     assert method.floor_.shape == (2, 3)
     assert method.floor_[:, 0] == pytest.approx(0.02, rel=0.4)
     assert np.all(method.floor_[:, 2] > 20)
-    spurious = np.sqrt(np.mean(method.floor_[:, 0] ** 2))
+    spurious = floor.spurious_fraction(method.floor_)
     assert method.fraction_error_ == pytest.approx(np.hypot(bare.fraction_error_, spurious), rel=0.02)
     assert bare.fraction_[0] > 4 * bare.fraction_error_[0]
     assert method.fraction_[0] < 2 * method.fraction_error_[0]
@@ -145,6 +145,18 @@ def test_an_error_of_the_background_is_in_the_error_of_the_fraction(monkeypatch)
     assert bare.floor_.shape == (0, 3)
     # what is said of the signal changes, the score does not
     np.testing.assert_allclose(method.score(events), bare.score(events), atol=1e-3)
+
+
+def test_two_errors_hold_what_two_windows_did_not_show():
+    """Spurious fractions are normal here: a third exceeds two errors, known from two, as often as two known ones."""
+    rng = np.random.default_rng(1)
+    first, second, third = np.abs(rng.normal(size=(3, 4000)))
+    nothing = np.zeros(4000)
+    known = np.stack([first, nothing, nothing, second, nothing, nothing]).T.reshape(-1, 2, 3)
+    error = np.array([floor.spurious_fraction(both) for both in known])
+    assert np.mean(third > 2 * error) == pytest.approx(0.0455, abs=0.01)
+    assert floor.spurious_fraction(np.array([[0.03, 0.04, 9.0]] * 500)) == pytest.approx(0.05, rel=0.01)
+    assert floor.spurious_fraction(np.empty((0, 3))) == 0.0
 
 
 def test_windows_beside_are_not_seen_by_their_density(monkeypatch):

@@ -32,7 +32,7 @@ from serendip.events.events import Events, Window
 from serendip.methods.background import MassConfig, fit_masses, widened
 from serendip.methods.base import LearnedSignal, as_splits
 from serendip.methods.density_ratio import DensityRatioConfig, DensityRatioMethod, read_arrays, write_arrays
-from serendip.methods.signal.floor import floor_density, log_of_others, windows_beside
+from serendip.methods.signal.floor import floor_density, log_of_others, spurious_fraction, windows_beside
 from serendip.methods.signal.sample import SignalSample, best_fraction, mass_quantile
 from serendip.methods.template_method import sidebands_within
 
@@ -95,7 +95,7 @@ class Ranode(DensityRatioMethod):
         After ``fit``: fraction of the events in the window that the learnt signal describes better than background, and its error,
         for each split, shape ``(n_models,)``. Every event is judged by the member that did not see it, after a training pass that
         other events chose, over densities of background of other splits. The error is the statistical one and, in
-        quadrature, the root mean square of the fractions of ``floor_``.
+        quadrature, what ``floor_`` says of that of background (:func:`~serendip.methods.signal.floor.spurious_fraction`).
     trained_fraction_
         After ``fit``: fraction with which the signal was trained, mean over the members, shape ``(n_models,)``. Over-fitting
         pulls it and ``fraction_`` apart, so both are shown.
@@ -155,9 +155,8 @@ class Ranode(DensityRatioMethod):
         ])  # fmt: skip
         n = len(masks)
         self.floor_ = found[n:]
-        spurious = float(np.sqrt(np.mean(self.floor_[:, 0] ** 2))) if len(beside) else 0.0
         self.fraction_, statistical, self.gain_ = found[:n].T
-        self.fraction_error_ = np.hypot(statistical, spurious)
+        self.fraction_error_ = np.hypot(statistical, spurious_fraction(self.floor_))
         self._fits, self._transforms = self._fits[:n], [d.transform for d in data]
         self.trained_fraction_ = np.array([fit.trained_fraction(k) for k, fit in enumerate(self._fits)])
         self._totals = np.array([sample.weight.sum() for sample in samples[:n]])

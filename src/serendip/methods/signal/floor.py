@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from serendip.density import make_density
 from serendip.density.base import ConditionalDensity
@@ -16,7 +17,7 @@ from serendip.events.events import Events, Window
 from serendip.methods.base import BackgroundRequest
 from serendip.methods.template_method import sidebands_within
 
-__all__ = ["floor_density", "log_of_others", "windows_beside"]
+__all__ = ["floor_density", "log_of_others", "spurious_fraction", "windows_beside"]
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,24 @@ def floor_density(
     seen = np.array([sidebands_within(events.m, w, request.reach_gev) for w in windows])
     density = make_density(request.density, seed=seed, **dict(request.options))
     return density.fit(events.x, events.m, weight=events.weights, splits=seen, groups=events.groups)
+
+
+def spurious_fraction(floor: Array) -> float:
+    r"""Error of a fraction from what the same fit finds without signal; 0 if that is not known.
+
+    .. math:: \frac{t_n}{2} \sqrt{\frac{1}{n} \sum_{i=1}^{n} (w_i^2 + \sigma_i^2)}
+
+    with Student's :math:`t_n` of n degrees of freedom at the level of two standard deviations: a spread that is known
+    from two windows only is wider than it looks.
+
+    Parameters
+    ----------
+    floor
+        Fraction, its statistical error and gain of each window, shape ``(n, 3)``.
+    """
+    if not len(floor):
+        return 0.0
+    return float(0.5 * t.isf(norm.sf(2.0), len(floor)) * np.sqrt((floor[:, :2] ** 2).sum(1).mean()))
 
 
 def log_of_others(density: ConditionalDensity, models: int, x: Array, m: Array, split: int) -> Array:
