@@ -22,7 +22,7 @@ __all__ = ["floor_density", "log_of_others", "spurious_fraction", "windows_besid
 Array = NDArray[np.float64]
 
 _REACH = 2.0
-_OTHERS = 4
+_OTHERS = 2
 _PROBES = 16
 
 
@@ -77,7 +77,7 @@ def spurious_fraction(floor: Array) -> float:
 
 
 def log_of_others(density: ConditionalDensity, models: int, x: Array, m: Array, split: int) -> Array:
-    """Ln of the mean density of up to four models other than ``split``, of events that none of them saw, shape ``(n,)``.
+    """Ln of the mean density of up to two models other than ``split``, of events that none of them saw, shape ``(n,)``.
 
     Several splits may share a model. If there is no other one, it is that of ``split``.
     """
@@ -85,9 +85,11 @@ def log_of_others(density: ConditionalDensity, models: int, x: Array, m: Array, 
     seen = [density.log_prob(x[probe], m[probe], split)]
     others: list[int] = []
     for shift in range(1, models):
+        if len(others) == _OTHERS:
+            break
         j = (split + shift) % models
         values = density.log_prob(x[probe], m[probe], j)
-        if len(others) < _OTHERS and not any(np.array_equal(values, known) for known in seen):
+        if not any(np.array_equal(values, known) for known in seen):
             seen.append(values)
             others.append(j)
     found = np.array([density.log_prob(x, m, j) for j in others or [split]])
