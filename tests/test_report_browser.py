@@ -145,7 +145,7 @@ def validated(tmp_path_factory) -> Path:
     state = {"schema": 1, "serendip": "0", "config": config, "input": {}, "kinds": {}, "left_out": {}}
     write_json(out / "validation.json", state)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation_page.figures, "save", lambda *_: None)
+        patch.setattr(figures, "save", lambda *_: None)
         return validation_page.write_validation_page(out).rename(out / "moved.html")
 
 

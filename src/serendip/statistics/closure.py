@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
 from serendip.statistics.design import BackgroundFamily
 from serendip.statistics.fit import FitError, SpectrumFit, fit_spectrum
-from serendip.statistics.functions import get_family, rougher
+from serendip.statistics.functions import AUTO_DEGREES, get_family, rougher
 from serendip.statistics.many import fit_many
 
 __all__ = ["Closure", "shifted_windows", "with_closure", "with_turn_on"]
@@ -35,6 +36,8 @@ _FEWEST_EVENTS = 5.0
 _SAME_AIC = 10.0
 # Parameters from which a polynomial stands for a structure that it has no name for.
 _WAVY = 6
+# Parameters below which a function cannot rise and fall.
+_PLAIN = 5
 # By how much the AIC has to fall, and how far the predictions have to be apart, until faster functions are worth a word.
 _BETTER, _APART = 2.0, 0.5
 
@@ -122,8 +125,11 @@ def with_turn_on(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
     A smooth function and a turn-on may describe the sidebands alike and differ in the window, if it lies on the rise. Where the AIC
     of ``turn-on`` is not larger by 10 than that of the smooth functions, or these need a polynomial of degree five or more, and the
     predictions :math:`b`, :math:`b'` differ by more than their errors, ``turn_on_spread`` is :math:`|b' - b| / b`. It is a warning and
-    no error: the flanks of a peak that is wider than the window look the same, and would hide it.
+    no error: the flanks of a peak that is wider than the window look the same, and would hide it. Named functions of fewer than five
+    parameters are not compared: where these describe the sidebands there is no turn-on in them.
     """
+    if not fit.family.alternatives and fit.n_parameters < _PLAIN:
+        return fit
     family = get_family("turn-on", 2.0 * float(fit.edges[-1]))
     try:
         other = fit_spectrum(
@@ -147,6 +153,8 @@ def with_rough(fit: SpectrumFit, low: int, high: int, family: BackgroundFamily) 
     that bends faster than ``auto`` may, such as a broad hump whose top is in the window; ``rough_spread`` is then :math:`|b' - b| / b`. It may
     as well be a peak wider than the window, so it is a warning and no error.
     """
+    if _most_gain(fit) < _BETTER + 1e-6:
+        return fit
     other = rougher(family) or rougher(get_family("auto", gaps=family.gaps))
     assert other is not None
     try:
@@ -160,6 +168,23 @@ def with_rough(fit: SpectrumFit, low: int, high: int, family: BackgroundFamily) 
     if not (gain > _BETTER and abs(b_rough - b) > _APART * np.hypot(sigma, sigma_rough)):
         return fit
     return replace(fit, rough_spread=float(abs(b_rough - b) / b))
+
+
+def _most_gain(fit: SpectrumFit) -> float:
+    r"""How much smaller the AIC of polynomials in the exponent may be, without a fit of them.
+
+    Times :math:`e^{\sum_k c_k T_k}` the fitted function has a deviance smaller by the squared projection of the pulls
+    :math:`(n - \mu) / \sqrt\mu` on :math:`\sqrt\mu\, T_k`, to first order in :math:`c`.
+    """
+    keep, centre = fit.kept, 0.5 * (fit.edges[1:] + fit.edges[:-1])
+    mu = np.maximum(fit.expected[keep] / fit.scale, 1e-9)
+    pull, most = (fit.counts[keep] / fit.scale - mu) / np.sqrt(mu), -np.inf
+    for x in (centre, np.log(centre)):
+        u = 2.0 * (x - x[0]) / (x[-1] - x[0]) - 1.0
+        q, _ = np.linalg.qr(np.sqrt(mu)[:, None] * chebyshev.chebvander(u, AUTO_DEGREES[-1])[keep])
+        gain = np.cumsum((pull @ q) ** 2)[AUTO_DEGREES[0] :] - 2.0 * (np.array(AUTO_DEGREES) + 1.0)
+        most = max(most, float(gain.max()))
+    return most + 2.0 * fit.n_parameters
 
 
 def _widened(fit: SpectrumFit, low: int, high: int, relative: float) -> SpectrumFit:
