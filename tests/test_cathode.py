@@ -12,7 +12,7 @@ from serendip.events.events import Events, Window
 from serendip.methods.background import MassConfig, fit_masses
 from serendip.methods.cathode import Cathode, CathodeConfig
 from serendip.search.folds import cross_training_plan, event_folds
-from serendip.search.task import BackgroundTask, run_background
+from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
 WINDOW = Window(1400.0, 1600.0)
 FAST = {"steps": 150, "batch_size": 256, "members": 2}
@@ -221,3 +221,24 @@ def test_the_density_of_an_order_learns_beside_the_window_from_all_other_folds()
         assert log_prob(pair, (fold == 3) | inside) == nothing
         for f in (0, 1, 2):
             assert log_prob(pair, (fold == f) & ~inside) != nothing
+
+
+def test_strips_of_later_folds_train_and_their_windows_do_not():
+    events = make_events(n=4000).without_label()
+    fold, inside = event_folds(events, 4, 1), WINDOW.contains(events.m)
+    task = Task("key", "cwola", {"members": 1}, WINDOW, 4, "sequential", 1, 1)
+
+    def scores(changed: np.ndarray) -> np.ndarray:
+        x = np.where(changed, 3.0, 1.0)[:, None] * events.x
+        other = Events(
+            {"m": events.m, "a": x[:, 0], "b": x[:, 1], "id": events.ids},
+            mass="m",
+            features=("a", "b"),
+            id="id",
+        )
+        return run_task(task, other).scores[fold == 1]
+
+    nothing = scores(np.zeros(len(fold), dtype=bool))
+    np.testing.assert_array_equal(scores((fold > 1) & inside), nothing)
+    assert (scores((fold == 2) & ~inside) != nothing).any()
+    assert (scores((fold == 0) & inside) != nothing).any()

@@ -22,6 +22,7 @@ from serendip.report.theories import claims as theory_claims
 from serendip.report.theories import interactive as theory_interactive
 from serendip.report.theories import panels as theory_panels
 from serendip.report.theories import plots as theory_plots
+from serendip.report.theories import summaries
 from serendip.report.theories.page import PAGE, PUBLISHED, is_study, write_study_page
 from serendip.report.theories.study_plots import draw_families, draw_kind_spreads, family_test, kind_spreads
 from serendip.report.theories.tables import auc_steps, combinations, false_claims, needed, tree
@@ -191,10 +192,10 @@ def test_theories_that_lose_most_come_first():
 
 def test_levels_have_the_colour_of_their_curve():
     curves = tuple(
-        theory_plots.saturation_curve(name, [1, 3, 10], [[v, v + 1, v + 2]])
+        summaries.saturation_curve(name, [1, 3, 10], [[v, v + 1, v + 2]])
         for name, v in (("held-out points", 5.0), ("held-out families", 1.0))
     )
-    record = theory_plots.Saturation(
+    record = summaries.Saturation(
         x_label="theories", y_label="TI", curves=curves, x_log=True, title="channel 1",
         levels={"best SSA, held-out points": 4.0, "best SSA, held-out families": 2.0},
         level_of={"best SSA, held-out points": 0, "best SSA, held-out families": 1},
@@ -214,8 +215,8 @@ def test_levels_have_the_colour_of_their_curve():
 
 
 def test_zero_has_a_place_on_the_axis_of_logarithms():
-    plane = theory_plots.improvement_plane([], {}, {})
-    point = theory_plots.ModelPoint(model="a <b>", family="MoT", minimum=0.0, median=2.0, maximum=9.0)
+    plane = summaries.improvement_plane([], {}, {})
+    point = summaries.ModelPoint(model="a <b>", family="MoT", minimum=0.0, median=2.0, maximum=9.0)
     plane = plane.model_copy(update={"ours": (point,)})
     entry = theory_interactive.plane(plane, "minimum")["data"][0]
     assert (entry["x"], entry["y"]) == ([2], [theory_interactive.FLOOR])
@@ -395,7 +396,7 @@ def test_printed_figures_and_the_published_models(study, tmp_path, capsys):
     assert names == [
         f"{stem}-held_out_points.{end}" for stem in ("signals", "ti-plane") for end in ("json", "pdf", "png")
     ]
-    plane = theory_plots.ImprovementPlane.model_validate_json(
+    plane = summaries.ImprovementPlane.model_validate_json(
         (out / "figures" / "ti-plane-held_out_points.json").read_text()
     )
     assert [(p.model, p.family) for p in plane.published] == [("KDE_1", "KDE"), ("SimpleAE", "autoencoder")]

@@ -12,6 +12,7 @@ from serendip.errors import InputError
 from serendip.methods.figures_of_merit import sic_at, sic_curve
 from serendip.report import figures
 from serendip.report.theories import plots as theory_plots
+from serendip.report.theories import summaries
 from serendip.statistics.pvalues import binomial_interval
 from serendip.theories.merits import (
     TARGETS,
@@ -617,12 +618,12 @@ def test_pictures_hold_the_numbers(tmp_path):
     }
     ours = {"mixture": total_improvement(results, rng)}
 
-    plane = theory_plots.improvement_plane(challenge_improvements(table)[0], ours)
+    plane = summaries.improvement_plane(challenge_improvements(table)[0], ours)
     assert {p.family for p in plane.published} == {"KDE"}
     assert [p.maximum for p in plane.published] == pytest.approx([5, 4, 3, 2, 1])
     assert plane.ours[0].median_error == ours["mixture"].median_error
 
-    boxes = theory_plots.signal_boxes(table, ours, highlight=["KDE_4"])
+    boxes = summaries.signal_boxes(table, ours, highlight=["KDE_4"])
     first = next(box for box in boxes.signals if box.signal == "s1")
     assert first.quantiles == pytest.approx((1.2, 2, 3, 4, 4.8))
     assert (first.best_model, first.best, first.n_models) == ("KDE_5", pytest.approx(5), 5)
@@ -630,20 +631,20 @@ def test_pictures_hold_the_numbers(tmp_path):
         ("KDE_4", pytest.approx(4)),
         ("mixture", ours["mixture"].signals[0].value),
     ]
-    one = theory_plots.signal_boxes(table, {}, channel="3")
+    one = summaries.signal_boxes(table, {}, channel="3")
     assert [box.signal for box in one.signals] == ["s3"]
     with pytest.raises(InputError, match="no model 'KDE_9'"):
-        theory_plots.signal_boxes(table, {}, highlight=["KDE_9"])
+        summaries.signal_boxes(table, {}, highlight=["KDE_9"])
 
     orders = np.array([[0.6, 0.8, 0.9], [0.7, 0.85, 0.9], [0.5, 0.8, 0.9]])
-    curve = theory_plots.saturation_curve("channel 1", [1, 5, 9], orders)
+    curve = summaries.saturation_curve("channel 1", [1, 5, 9], orders)
     assert curve.median == (0.6, 0.8, 0.9)
     assert curve.low == pytest.approx((0.532, 0.8, 0.9))
     assert curve.high == pytest.approx((0.668, 0.834, 0.9))
     for x, y in (([1, 1, 9], orders), ([1, 5], orders), ([1, 5, 9], np.full((2, 3), np.nan))):
         with pytest.raises(InputError, match="saturation curve"):
-            theory_plots.saturation_curve("bad", x, y)
-    saturation = theory_plots.Saturation(
+            summaries.saturation_curve("bad", x, y)
+    saturation = summaries.Saturation(
         x_label="theories", y_label="AUC", curves=(curve,), levels={"best unsupervised": 0.85}
     )
     for name, draw, record in (
@@ -658,24 +659,24 @@ def test_pictures_hold_the_numbers(tmp_path):
 
 def test_what_is_drawn_are_the_numbers():
     point = {"family": "KDE", "minimum": 0.1, "median": 1.0, "maximum": 3.0}
-    plane = theory_plots.ImprovementPlane(
+    plane = summaries.ImprovementPlane(
         published=(
-            theory_plots.ModelPoint(model="a", **point),
-            theory_plots.ModelPoint(model="b", **point | {"maximum": 7.0}),
+            summaries.ModelPoint(model="a", **point),
+            summaries.ModelPoint(model="b", **point | {"maximum": 7.0}),
         ),
         ours=(),
     )
     low, high = theory_plots.draw_improvement_plane(plane).axes
     assert low.lines[0].get_xydata().tolist() == [[1, 0.1], [1, 0.1]]
     assert high.lines[0].get_xydata().tolist() == [[1, 3], [1, 7]]
-    curve = theory_plots.saturation_curve("c", [1, 2], [[1.0, 2.0], [3.0, 2.0]])
+    curve = summaries.saturation_curve("c", [1, 2], [[1.0, 2.0], [3.0, 2.0]])
     drawn = theory_plots.draw_saturation(
-        theory_plots.Saturation(x_label="n", y_label="y", curves=(curve,), levels={"level": 2.5})
+        summaries.Saturation(x_label="n", y_label="y", curves=(curve,), levels={"level": 2.5})
     ).axes[0]
     assert drawn.lines[0].get_xydata().tolist() == [[1, 2], [2, 2]]
     assert drawn.lines[1].get_ydata() == [2.5, 2.5]
     with pytest.raises(InputError, match="no model to draw"):
-        theory_plots.draw_improvement_plane(theory_plots.ImprovementPlane(published=(), ours=()))
+        theory_plots.draw_improvement_plane(summaries.ImprovementPlane(published=(), ours=()))
 
 
 @pytest.mark.parametrize(
@@ -689,7 +690,7 @@ def test_what_is_drawn_are_the_numbers():
     ],
 )
 def test_families_of_published_models(model, family):
-    assert theory_plots.model_family(model) == family
+    assert summaries.model_family(model) == family
 
 
 def test_copies_of_one_event_do_not_add_statistics():

@@ -323,15 +323,15 @@ def test_the_window_stays_closed(data, tmp_path):
 def test_a_template_that_follows_the_mass_badly_fails(tmp_path):
     def curved(columns):
         # strips beside a window have other values than the window itself
-        columns["f1"] = columns["f1"] * 0.1 + np.cos(columns["mjj"] / 60)
+        columns["f1"] = columns["f1"] * 0.2 + np.cos(columns["mjj"] / 90)
 
     path = write(tmp_path / "curved.parquet", change=curved)
     found = run_kind(closure, tmp_path, path)
     aucs = [check for check in found.checks if "AUC" in check.name]
     assert any(check.passed is False for check in aucs)
     weighted, cut = (check for check in found.checks if "pulls" in check.name)
-    assert not (weighted.passed and cut.passed)
-    assert min(weighted.value, cut.value) > 1.0
+    assert (weighted.passed, cut.passed) == (False, False)
+    assert min(weighted.value, cut.value) > 1.5
 
 
 def test_thresholds_of_the_template_auc():

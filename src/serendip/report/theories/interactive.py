@@ -8,8 +8,8 @@ from typing import Any
 from serendip.report import plots
 from serendip.report.figures import COLOURS
 from serendip.report.notation import SYMBOLS, hypertext, no_html
-from serendip.report.theories.plots import ImprovementPlane, ModelPoint, Saturation
 from serendip.report.theories.study_plots import WAYS, FamilyTest, KindSpreads
+from serendip.report.theories.summaries import ImprovementPlane, ModelPoint, Saturation
 from serendip.report.words import with_error
 
 __all__ = ["FLOOR", "families", "family_scatter", "kind_spreads", "plane", "saturation"]

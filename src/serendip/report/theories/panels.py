@@ -13,7 +13,12 @@ from serendip.report.theories import interactive as theory_interactive
 from serendip.report.theories import plots as theory_plots
 from serendip.report.theories import study_plots as theory_study_plots
 from serendip.report.theories.claims import ALL, GROUPS, best, of_kind, ti_of, titles_of
-from serendip.report.theories.plots import Saturation, SaturationCurve, saturation_curve
+from serendip.report.theories.summaries import (
+    Saturation,
+    SaturationCurve,
+    improvement_plane,
+    saturation_curve,
+)
 from serendip.theories.merits import ModelImprovement, SignalImprovement, TotalImprovement
 
 __all__ = ["families", "improvement", "planes", "saturation", "signals"]
@@ -54,7 +59,7 @@ def planes(
             continue
         kinds = titles_of(models)
         order = [name for kind in kinds for name, (own, _) in ours.items() if own == kind]
-        record = theory_plots.improvement_plane(
+        record = improvement_plane(
             table,
             {name: improvement(ours[name][1]) for name in order},
             {name: kinds[ours[name][0]] for name in order},
