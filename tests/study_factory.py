@@ -106,7 +106,8 @@ def write_study(
     behind = {channel: effective * 10 ** (-1.2 * i) for i, channel in enumerate(channels)}
     known = {name: family for name, family in families.items() if any(name in c for c in channel_of.values())}
     present = {channel: tuple(chosen) for channel, chosen in channel_of.items()}
-    context = Context(config, out, known, present, make_design(known, config))
+    events = {channel: dict.fromkeys(chosen, 25_000) for channel, chosen in present.items()}
+    context = Context(config, out, known, present, make_design(known, config), events)
     answers = {}
     for name in questions:
         question = load_question(name)
@@ -123,7 +124,8 @@ def write_study(
         "channels": {
             channel: {
                 "theories": [[name, families[name]] for name in chosen],
-                "events": dict.fromkeys(chosen, 8000),
+                "events": dict.fromkeys(chosen, 40_000),
+                "training": events[channel],
                 "background": 120_000,
                 "background_effective": behind[channel] / config.test_fraction,
                 "left_out": {"too_rare_1": 12, "too_rare_2": 80} if channel == channels[0] else {},
@@ -131,6 +133,7 @@ def write_study(
             for channel, chosen in present.items()
         },
         "answers": answers,
+        "notes": [],
     }
     write_json(out / "results.json", results)
     return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from serendip.study import tasks as study_tasks
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import Design, fold_of, make_design, random_orders
+from serendip.study.notes import shortfalls
 from serendip.study.questions import excess, families, models, saturation, weights
 from serendip.study.run import _prepare, read_results, run_study
 from serendip.study.tasks import Task, load_outcome, load_scores, run_task
-from serendip.study.thinning import thin
+from serendip.study.thinning import share_out, thin
 from serendip.theories.merits import BackgroundScores
 from serendip.theories.mixture import BoostConfig
 from serendip.theories.sample_cache import read_samples, write_samples
@@ -104,6 +106,7 @@ def context(out: Path, options: StudyConfig) -> Context:
             for channel, entry in found["channels"].items()
         },
         design=Design(**{key: tuple(names) for key, names in found["design"].items()}),
+        events={channel: entry["training"] for channel, entry in found["channels"].items()},
     )
 
 
@@ -117,8 +120,22 @@ def test_held_out_families_have_no_sibling_in_training_and_held_out_points_have_
         everything = [*design.training, *design.held_out_points, *design.held_out_families]
         assert sorted(everything) == sorted(kinds)
         assert len({kinds[name] for name in design.held_out_families}) == round(0.25 * 10)
-    with pytest.raises(InputError, match="leave"):
-        make_design({"only": "one"}, config(samples))
+    with pytest.raises(InputError, match="leave 0 to train on"):
+        make_design({"only": "one"}, config(samples, held_out_families=0.9))
+    with pytest.raises(InputError, match=r"held_out_families = 0\.2 of 2 families is none to test"):
+        make_design({"a": "one", "b": "one", "c": "two"}, config(samples, held_out_families=0.2))
+
+
+def test_named_theories_and_families_are_held_out(samples):
+    kinds = {f"{family}{i}": family for family in "abc" for i in range(3)}
+    design = make_design(kinds, config(samples, tested="b,c1"))
+    assert design.held_out_families == ("b0", "b1", "b2")
+    assert design.held_out_points == ("c1",)
+    assert design.training == ("a0", "a1", "a2", "c0", "c2")
+    with pytest.raises(InputError, match="no theory and no family called d, x has enough events"):
+        make_design(kinds, config(samples, tested="b,d,x"))
+    with pytest.raises(InputError, match="none is left to train on"):
+        make_design(kinds, config(samples, tested="a,b,c"))
 
 
 def test_every_theory_is_left_out_once_with_its_family_or_alone():
@@ -140,13 +157,20 @@ def test_orders_are_different_and_families_stand_together():
         assert [kinds[name] for name in order] == [family for family in blocks for _ in range(3)]
 
 
-def planned(**changes) -> Context:
-    """A study of 18 theories in one channel, before any training."""
+def planned(events: dict[str, int] | None = None, **changes) -> Context:
+    """A study of 18 theories in one channel, before any training; ``events`` that may train."""
     kinds = {f"{family}{i}": family for family in "abcdef" for i in range(3)}
     options = StudyConfig(
         **({"background": ("SM",), "theories": ("BSM",)} | OPTIONS | {"orders": 5} | changes)
     )
-    return Context(options, Path("nowhere"), kinds, {"1": tuple(sorted(kinds))}, make_design(kinds, options))
+    return Context(
+        options,
+        Path("nowhere"),
+        kinds,
+        {"1": tuple(sorted(kinds))},
+        make_design(kinds, options),
+        {} if events is None else {"1": events},
+    )
 
 
 def test_curves_and_mini_mixtures_follow_the_random_orders():
@@ -166,8 +190,61 @@ def test_curves_and_mini_mixtures_follow_the_random_orders():
             (k, {name for name in everything if study.families[name] in kinds[:k]})
             for k in (1, 3, len(kinds))
         ]
-    # every training of an order has its own seed
-    assert [steps[0][2].seed for steps in curves["theories"]] == [1, 2, 3, 4, 5]
+    # every training of an order has its own seed, that of the whole mixture too
+    for kind in ("theories", "families"):
+        assert [[task.seed for *_, task in steps] for steps in curves[kind]] == [[i] * 3 for i in range(1, 6)]
+
+
+def test_mixtures_and_single_theories_are_compared_at_equal_numbers_of_events():
+    names = [f"{family}{i}" for family in "abcdef" for i in range(3)]
+    sizes = {name: 700 + 10 * i for i, name in enumerate(names)}
+    study = planned(sizes, mini=3, single=4, events_per_theory=200)
+    trained = [models.single(study, "1"), models.mini(study, "1"), models.equal(study, "1")]
+    assert {task.events for tasks in trained for task in tasks} == {600}
+    assert {len(task.theories) for task in trained[2]} == {len(study.training("1"))}
+    assert models.asked_events(study, "1") == models.equal_events(study, "1") == 600
+    # theories alone grow in steps of the events of a theory in a mixture
+    single = saturation.curves(study, "1")["single"]
+    assert [[task.events for *_, task in steps] for steps in single] == [[200, 400, 600]] * 4
+    assert [steps[-1][2].key for steps in single] == [task.key for task in trained[0]]
+    # no theory has 10 x 200 events: what the smallest of those trained alone has
+    study = planned(
+        sizes, mini=10, single={"1": ("a1", "c2")}, events_per_theory=200, held_out_points=0, tested="f"
+    )
+    assert models.asked_events(study, "1") == 2000
+    assert {task.events for task in [*models.single(study, "1"), *models.mini(study, "1")]} == {sizes["a1"]}
+    single = saturation.curves(study, "1")["single"]
+    assert [[task.events for *_, task in steps] for steps in single] == [
+        [200, 400, 600, 710],
+        [200, 400, 600, 710],
+    ]
+    with pytest.raises(InputError, match="single: f0, x cannot train in channel 1"):
+        models.single(planned(single={"1": ("a1", "f0", "x")}, tested="f"), "1")
+    # small samples are trained alone only if there are no others
+    few = sizes | dict.fromkeys(names[::2], 90)
+    study = planned(few, mini=10, single=4, events_per_theory=200)
+    assert all(few[task.theories[0]] > 90 for task in models.single(study, "1"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "total", "most"),
+    [
+        ([900, 40, 30], 60, 20),
+        ([900, 40, 30], 70, 23),  # 69 of them
+        ([900, 40, 30], 100, 35),
+        ([30, 900, 30], 100, 40),  # two whole
+        ([30, 900, 40], 5000, 900),  # all there are
+    ],
+)
+def test_theories_share_a_number_of_events_evenly(sizes, total, most):
+    assert share_out(sizes, total) == most
+    used = sum(min(n, most) for n in sizes)
+    assert min(total, sum(sizes)) - len(sizes) < used <= total
+
+
+def test_a_share_needs_events():
+    with pytest.raises(InputError, match="14 signal events for 3 theories are fewer than 5 of each"):
+        share_out([100, 100, 100], 14)
 
 
 def test_what_is_left_out_is_in_no_training_of_its_fold():
@@ -297,9 +374,42 @@ def test_a_mixture_finds_what_it_has_not_seen(finished):
     # all theories here differ from background in MET alone, so that MET is the best score there is
     assert min(by_kind["mixture"]) > 0.85
     assert max(by_kind["one variable"]) > np.median(by_kind["mixture"]) - 0.02
-    combinations = results["answers"]["models"]["single_combinations"]["held_out_points"]
+    combinations = results["answers"]["models"]["combinations"]["single theory"]["held_out_points"]
     assert combinations["combinations"] == 2
     assert combinations["median"][0] <= combinations["median"][2] <= combinations["median"][4]
+
+
+def test_trainings_that_are_compared_have_the_same_number_of_signal_events(finished):
+    out, options, results = finished
+    study = context(out, options)
+    numbers = results["answers"]["models"]["events"]["1"]
+    sizes = results["channels"]["1"]["training"]
+    alone = [task.theories[0] for task in models.single(study, "1")]
+    assert numbers == {"asked": 20_000, "used": min(sizes[name] for name in alone)}
+    for task in [*models.single(study, "1"), *models.mini(study, "1"), *models.equal(study, "1")]:
+        used = study.outcome(task).facts["train_signal"]
+        assert numbers["used"] - len(task.theories) < used <= numbers["used"]
+    whole = study.outcome(study.mixture("1")[0]).facts["train_signal"]
+    assert whole == sum(sizes[name] for name in study.training("1")) > 3 * numbers["used"]
+    (short, equal) = (text for title, text in results["notes"] if title == "Channel 1")
+    n = len(study.training("1"))
+    assert f"{n} of {n} theories have fewer than 10000 events to train on" in short
+    assert f"A mixture of all has {whole} signal events, not {n}0000" in short
+    assert f"compared at {numbers['used']} signal events, not 20000" in equal
+
+
+def test_what_a_study_has_too_little_of_is_said(samples):
+    study = planned({f"{family}{i}": 12_000 for family in "abcdef" for i in range(3)}, held_out_points=0)
+    facts = {"left_out": {"rare": 7, "none": 0}, "training": study.events["1"]}
+    assert shortfalls(study, {"1": facts}, {}) == [
+        ("Design", "no held-out points are tested"),
+        ("Channel 1", "2 theories with fewer than 50 events are left out: none (0), rare (7)"),
+    ]
+    nothing = replace(study, present={"1": study.training("1")})
+    assert (
+        "Channel 1",
+        "no held-out theory has 50 events here, so that the channel is in no total improvement",
+    ) in shortfalls(nothing, {"1": facts}, {})
 
 
 def test_curves_end_with_the_whole_mixture(finished):
@@ -425,7 +535,7 @@ def test_the_total_improvement_is_that_of_the_best_channel(tmp_path):
             [improvement((a, b), name) for name in names] for a in tasks["1"] for b in tasks["3"]
         ])  # fmt: skip
         assert ti.shape[0] == 9
-        found = answer["single_combinations"][group]
+        found = answer["combinations"]["single theory"][group]
         for which, over in (("minimum", np.min), ("median", np.median), ("maximum", np.max)):
             expected = np.quantile(over(ti, axis=1), [0.0, 0.16, 0.5, 0.84, 1.0])
             np.testing.assert_allclose(found[which], expected)

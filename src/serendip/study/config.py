@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from serendip.outliers.registry import SCORES
 from serendip.study.resonance.config import ResonantConfig
@@ -50,21 +58,24 @@ class StudyConfig(BaseModel):
     held_out_families, held_out_points
         Part of the families that no training of ``models`` and ``saturation`` contains, and part of the points, of other
         families with at least two points.
+    tested
+        Theories or families by name that are held out instead of those drawn at random.
     min_events
         Fewest events of a theory in a channel.
     background_events, events_per_theory
-        Most events of the background, and of each theory, in a training. Of the background light events are taken at random and get
-        larger weights (:mod:`serendip.study.thinning`).
+        Most events of the background, and of each theory of a mixture, in a training. Of the background light events are taken at
+        random and get larger weights (:mod:`serendip.study.thinning`).
     repeats
         Trainings of the same mixture with other seeds.
     orders
-        Random orders in which theories are added.
+        Random orders in which theories are added; each has trainings of its own.
     steps
-        Numbers of theories (and of families) on the way; all of them are always the last step.
+        Numbers of theories (and of families) on the way; all of them are always the last step. May differ by channel.
     mini
-        Theories of a mini-mixture.
+        Theories of a mini-mixture. Single theories are trained on as many events: ``mini`` times ``events_per_theory``, in steps of
+        ``events_per_theory``. May differ by channel.
     single
-        Theories that are trained alone in each channel (SSA).
+        Theories that are trained alone in each channel (SSA): how many are drawn, or their names by channel.
     folds
         Parts in which families and points are left out one after the other.
     outliers
@@ -99,14 +110,15 @@ class StudyConfig(BaseModel):
     test_fraction: float = Field(default=0.4, gt=0.0, lt=1.0)
     held_out_families: float = Field(default=0.2, ge=0.0, lt=1.0)
     held_out_points: float = Field(default=0.2, ge=0.0, lt=1.0)
+    tested: tuple[str, ...] = ()
     min_events: int = Field(default=200, ge=20)
     background_events: PositiveInt = 200_000
     events_per_theory: PositiveInt = 10_000
     repeats: PositiveInt = 3
     orders: PositiveInt = 5
-    steps: tuple[PositiveInt, ...] = (1, 3, 10, 30)
-    mini: PositiveInt = 10
-    single: PositiveInt = 7
+    steps: tuple[PositiveInt, ...] | dict[str, tuple[PositiveInt, ...]] = (1, 3, 10, 30)
+    mini: PositiveInt | dict[str, PositiveInt] = 10
+    single: PositiveInt | dict[str, tuple[str, ...]] = 7
     folds: int = Field(default=5, ge=2)
     outliers: tuple[str, ...] = tuple(SCORES)
     outlier_events: PositiveInt = 20_000
@@ -120,7 +132,14 @@ class StudyConfig(BaseModel):
     resonant: ResonantConfig = ResonantConfig()
     boost: BoostConfig = BoostConfig()
 
-    @field_validator("background", "theories", "channels", "questions", "outliers", "networks", mode="before")
+    def of(self, name: Literal["steps", "mini", "single"], channel: str) -> Any:
+        """Value of an option that may differ by channel."""
+        value = getattr(self, name)
+        return value[channel] if isinstance(value, dict) else value
+
+    @field_validator(
+        "background", "theories", "channels", "questions", "tested", "outliers", "networks", mode="before"
+    )
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """One word, or words with commas, are a list."""
@@ -154,5 +173,16 @@ class StudyConfig(BaseModel):
 
     @field_validator("steps")
     @classmethod
-    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted(set(value)))
+    def _rising(cls, value: Any) -> Any:
+        def rising(steps: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(sorted(set(steps)))
+
+        return {c: rising(steps) for c, steps in value.items()} if isinstance(value, dict) else rising(value)
+
+    @model_validator(mode="after")
+    def _all_channels(self) -> Self:
+        for name in ("steps", "mini", "single"):
+            value = getattr(self, name)
+            if isinstance(value, dict) and (missing := [c for c in self.channels if c not in value]):
+                raise ValueError(f"{name} has no value for channel {', '.join(missing)}")
+        return self

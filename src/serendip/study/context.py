@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Context:
         Theories with enough events, by channel.
     design
         What is held out.
+    events
+        Events of each theory that may train, by channel; empty: more than are asked for.
     """
 
     config: StudyConfig
@@ -42,18 +44,26 @@ class Context:
     families: Mapping[str, str]
     present: Mapping[str, tuple[str, ...]]
     design: Design
+    events: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def training(self, channel: str) -> tuple[str, ...]:
         """Theories of the design that may train in a channel, sorted."""
         allowed = set(self.design.training)
         return tuple(sorted(name for name in self.present[channel] if name in allowed))
 
+    def train_events(self, channel: str, theory: str) -> float:
+        """Events of a theory that may train."""
+        return self.events.get(channel, {}).get(theory, np.inf)
+
+    def whole(self, channel: str, number: int) -> Task:
+        """Task that mixes all training theories of a channel, with the seed of this number; the scores of the first are stored."""
+        return Task(
+            channel=channel, theories=self.training(channel), seed=self.seed(number), keep=number == 0
+        )
+
     def mixture(self, channel: str) -> list[Task]:
-        """Tasks that mix all training theories of a channel, one for each repeat; their scores are stored."""
-        return [
-            Task(channel=channel, theories=self.training(channel), seed=self.seed(i), keep=True)
-            for i in range(self.config.repeats)
-        ]
+        """Tasks that mix all training theories of a channel, one for each repeat."""
+        return [self.whole(channel, i) for i in range(self.config.repeats)]
 
     def outlier(self, channel: str, score: str) -> Task:
         """Task of an unsupervised score; its scores are stored."""
@@ -139,6 +149,6 @@ def ti_value(entry: Mapping[str, Any], group: str, which: str = "median") -> flo
     return -np.inf if found is None else float(found[which])
 
 
-def steps_of(config: StudyConfig, n: int) -> Sequence[int]:
+def steps_of(config: StudyConfig, channel: str, n: int) -> Sequence[int]:
     """Numbers of theories on a curve with ``n`` in all."""
-    return [*(step for step in config.steps if step < n), n]
+    return [*(step for step in config.of("steps", channel) if step < n), n]

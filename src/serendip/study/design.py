@@ -10,6 +10,7 @@ import numpy as np
 
 from serendip.errors import InputError
 from serendip.study.config import StudyConfig
+from serendip.wording import counted
 
 __all__ = ["Design", "fold_of", "make_design", "random_orders"]
 
@@ -38,7 +39,7 @@ class Design:
 
 
 def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
-    """Draw what is held out.
+    """Draw what is held out, or take what the options name.
 
     Parameters
     ----------
@@ -50,15 +51,22 @@ def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
     Raises
     ------
     InputError
-        If nothing would be left to train on or to test.
+        If nothing would be left to train on or to test, or a name is not known.
     """
     rng = np.random.default_rng([config.seed, 0xDE51])
     names = sorted(families)
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(families[name], []).append(name)
+    if config.tested:
+        return _named(config.tested, families, groups)
     order = [sorted(groups)[i] for i in rng.permutation(len(groups))]
     n_families = round(config.held_out_families * len(groups))
+    if config.held_out_families and not n_families:
+        raise InputError(
+            f"held_out_families = {config.held_out_families:g} of {counted(len(groups), 'family', 'families')} is none to test; give more "
+            "families, a larger part, or 0 to test points alone"
+        )
     outside = [name for family in order[:n_families] for name in groups[family]]
     # one point of each family at most, so that the point always has siblings in training
     candidates = [
@@ -75,6 +83,22 @@ def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
             "test; give more theories, or other held_out_families and held_out_points"
         )
     return Design(tuple(training), tuple(sorted(points)), tuple(sorted(outside)))
+
+
+def _named(tested: Sequence[str], families: Mapping[str, str], groups: Mapping[str, Sequence[str]]) -> Design:
+    """Hold out what the options name."""
+    if unknown := [name for name in tested if name not in families and name not in groups]:
+        raise InputError(
+            f"tested: no theory and no family called {', '.join(unknown)} has enough events in a channel; there are "
+            f"{', '.join(sorted(groups))}"
+        )
+    outside = {name for name in families if name in tested or families[name] in tested}
+    training = sorted(set(families) - outside)
+    if not training:
+        raise InputError("tested: all theories are named, none is left to train on")
+    known = {families[name] for name in training}
+    points = sorted(name for name in outside if families[name] in known)
+    return Design(tuple(training), tuple(points), tuple(sorted(outside - set(points))))
 
 
 def random_orders(

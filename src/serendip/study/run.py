@@ -18,6 +18,7 @@ from serendip.search.rundir import write_json
 from serendip.study.config import QUESTIONS, StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import make_design
+from serendip.study.notes import shortfalls
 from serendip.study.questions import load_question
 from serendip.study.tasks import Task, load_outcome, run_task, sample_file
 from serendip.theories.merits.samples import group_squares
@@ -59,7 +60,8 @@ def run_study(
     Returns
     -------
     results
-        Content of ``results.json``; ``unanswered`` says which of several questions these samples cannot answer, and why.
+        Content of ``results.json``; ``unanswered`` says which of several questions these samples cannot answer, and why, ``notes`` what
+        there is less of than was asked for.
 
     Raises
     ------
@@ -79,6 +81,7 @@ def run_study(
             channel: tuple(name for name, _ in content["theories"]) for channel, content in found.items()
         },
         design=make_design(families, config),
+        events={channel: content["training"] for channel, content in found.items()},
     )
     for channel in context.present:
         if not context.training(channel):
@@ -128,6 +131,7 @@ def _write(
         "channels": found,
         "answers": {key: answers[key] for key in QUESTIONS if key in answers},
         "unanswered": unanswered,
+        "notes": shortfalls(context, found, answers),
     }
     write_json(out / "results.json", results)
 
@@ -224,16 +228,20 @@ def _prepare(config: StudyConfig, out: Path, progress: Progress) -> dict[str, An
                 split_seed=config.seed,
             )
             write_samples(samples, path)
-        found[channel] = _facts(samples)
+        found[channel] = _facts(samples, config.test_fraction)
         progress.advance(f"channel {channel}" + (" (already there)" if there else ""))
     return found
 
 
-def _facts(samples: ChannelSamples) -> dict[str, Any]:
+def _facts(samples: ChannelSamples, test_fraction: float) -> dict[str, Any]:
     weight, group = np.asarray(samples.background.weight), np.asarray(samples.background.group)
     return {
         "theories": [[theory.name, theory.family] for theory in samples.theories],
         "events": {theory.name: len(theory.x) for theory in samples.theories},
+        "training": {
+            theory.name: int(np.count_nonzero(np.asarray(theory.fold) >= test_fraction))
+            for theory in samples.theories
+        },
         "background": len(samples.background.x),
         "background_effective": float(weight.sum() ** 2 / group_squares(group, weight)[-1]),
         "left_out": dict(samples.left_out),

@@ -20,12 +20,13 @@ from serendip.errors import InputError
 from serendip.outliers.registry import SCORES, make_score
 from serendip.search.rundir import write_json
 from serendip.study.config import StudyConfig
-from serendip.study.thinning import thin
+from serendip.study.thinning import share_out, thin
 from serendip.theories.merits import BackgroundScores, Merits
 from serendip.theories.mixture import MixtureConfig, train_mixture
 from serendip.theories.sample_cache import read_samples
 from serendip.theories.samples import ChannelSamples, read_channel_samples
 from serendip.theories.training_sample import TheorySample
+from serendip.wording import counted
 
 __all__ = ["Outcome", "Scores", "Task", "load_outcome", "load_scores", "run_task", "sample_file"]
 
@@ -50,6 +51,8 @@ class Task(BaseModel):
         What is mixed; sorted.
     weights
         As in :class:`~serendip.theories.mixture.MixtureConfig`.
+    events
+        Signal events in all, shared out evenly; None: of each theory as many as the options ask for.
     seed
         Of the training.
     keep
@@ -63,6 +66,7 @@ class Task(BaseModel):
     score: str = ""
     theories: tuple[str, ...] = ()
     weights: Literal["theory", "family"] | dict[str, float] = "theory"
+    events: int | None = None
     seed: int = 1
     keep: bool = False
 
@@ -71,14 +75,19 @@ class Task(BaseModel):
         """Name of its files: the same training has the same key, whichever question asks for it."""
         if self.kind == "outlier":
             return f"{self.score}-{self.seed}"
-        content = json.dumps([self.theories, self.weights, self.seed, self.keep], sort_keys=True)
+        content = json.dumps([self.theories, self.weights, self.events, self.seed, self.keep], sort_keys=True)
         name = self.score or "mixture"
         return f"{name}-{len(self.theories)}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
     @property
     def title(self) -> str:
         """Short, for the progress."""
-        what = SCORES[self.score].title if self.kind == "outlier" else f"{len(self.theories)} theories"
+        what = (
+            SCORES[self.score].title
+            if self.kind == "outlier"
+            else counted(len(self.theories), "theory", "theories")
+        )
+        what = what if self.events is None else f"{what}, {self.events} events"
         what = f"{self.score}, {what}" if self.kind == "network" else what
         return f"channel {self.channel}: {what}"
 
@@ -264,11 +273,13 @@ def _read_objects(
 def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
     rows, weight = _thinned(task, samples, train, config.background_events)
     chosen = _chosen(task, samples, config)
+    sizes = [len(sample.x) for sample in chosen]
+    most = config.events_per_theory if task.events is None else share_out(sizes, task.events)
     classifier = train_mixture(
         samples.background.x[rows],
         chosen,
         MixtureConfig(
-            events_per_theory=config.events_per_theory,
+            events_per_theory=most,
             weights=task.weights,
             boost=config.boost,
             seed=task.seed,
@@ -281,7 +292,7 @@ def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
         "train_background": len(rows),
         "rounds": classifier.rounds,
         "validation_auc": classifier.validation_auc,
-        "train_signal": sum(min(len(sample.x), config.events_per_theory) for sample in chosen),
+        "train_signal": sum(min(size, most) for size in sizes),
         "gains": dict(list(classifier.gains().items())[:10]),
     }
     return classifier.score, facts

@@ -1,13 +1,47 @@
-r"""Fewer events that stand for as much: light events are taken at random, heavy ones stay."""
+r"""Fewer events: background of which heavy events stay, and theories that share a number of events evenly."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["thin"]
+from serendip.errors import InputError
+
+__all__ = ["share_out", "thin"]
 
 Array = NDArray[np.float64]
+
+_FEWEST = 5  # below, a theory has no event left that decides when to stop
+
+
+def share_out(sizes: Sequence[int], total: int) -> int:
+    r"""Most events :math:`m` of each theory so that a mixture has ``total``: the largest with :math:`\sum_i \min(n_i, m) \le` ``total``.
+
+    Parameters
+    ----------
+    sizes
+        Events :math:`n_i` that each theory has.
+    total
+        Events in all. The mixture has less than one event per theory fewer, or all that there are.
+
+    Raises
+    ------
+    InputError
+        If a theory would have fewer than 5 events.
+    """
+    rising = np.sort(np.asarray(sizes, dtype=np.int64))
+    before = np.append(0, np.cumsum(rising)[:-1])
+    # with the i smallest theories taken whole, the others share the rest
+    most = (total - before) // np.arange(len(rising), 0, -1)
+    whole = most > rising
+    found = int(rising[-1] if whole.all() else most[np.argmin(whole)])
+    if found < _FEWEST:
+        raise InputError(
+            f"{total} signal events for {len(rising)} theories are fewer than {_FEWEST} of each; use a larger mini or events_per_theory"
+        )
+    return found
 
 
 def thin(weights: Array, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Array]:

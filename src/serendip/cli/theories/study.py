@@ -78,6 +78,8 @@ def study(
         page = write_study_page(out, published)
         progress.advance("page")
     _print(results)
+    for title, text in results["notes"]:
+        typer.echo(f"{title}: {text}", err=True)
     for name, reason in results["unanswered"].items():
         typer.echo(f"not answered: {name}: {reason}", err=True)
     typer.echo(f"page: {page}")
@@ -134,6 +136,6 @@ def _shown(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     shown = []
     for model in models:
         counted[model["kind"]] = counted.get(model["kind"], 0) + 1
-        if model["kind"] not in {"mixture", "mini-mixture"} or counted[model["kind"]] == 1:
+        if model["kind"] not in {"mixture", "equal mixture", "mini-mixture"} or counted[model["kind"]] == 1:
             shown.append(model)
     return shown

@@ -42,6 +42,7 @@ GROUPS = {"held_out_points": "held-out points", "held_out_families": "held-out f
 """The two groups of theories that no training knows."""
 KINDS = {
     "mixture": "MoT",
+    "equal mixture": "MoT at equal numbers",
     "mini-mixture": "mini-MoT",
     "network": "MoT network",
     "single theory": "SSA",
@@ -208,30 +209,39 @@ def claims(answers: Mapping[str, Any]) -> tuple[Claim, ...]:
     def mot(group: str, which: str) -> Level | None:
         return average(mixtures, group, which, "MoT")
 
-    def against(which: str, other: Callable[[str], Level | None], sign: int = 1) -> Any:
+    def against(
+        which: str, other: Callable[[str], Level | None], sign: int = 1, of: Sequence[Model] = mixtures
+    ) -> Any:
         def judge(group: str) -> Finding | None:
-            first, second = mot(group, which), other(group)
+            first, second = average(of, group, which, "MoT"), other(group)
             if first is None or second is None:
                 return None
             difference, error = compare(first, second)
-            pairs = _pairs(models, mixtures, second, group) if which == "median" else ""
-            text = f"{which} TI of MoT {first}, {second.name} {second}: {_sigmas(difference, error)}{pairs}."
+            pairs = _pairs(models, of, second, group) if which == "median" else ""
+            kind = KINDS[of[0]["kind"]]
+            text = (
+                f"{which} TI of {kind} {first}, {second.name} {second}: {_sigmas(difference, error)}{pairs}."
+            )
             return Finding(group, verdict_of(sign * difference, error), text)
 
         return judge
 
-    add(
-        "MoT beats training on a single theory (SSA)",
-        f"median TI above the mean of the SSA that were not chosen, and {larger}",
-        against(
-            "median", lambda g: average(alone, g, "median", f"mean of {len(alone)} SSA") if alone else None
-        ),
-    )
-    add(
-        "MoT beats even the best SSA",
-        f"median TI; the best of all combinations is chosen on the tested theories themselves, which favours it; {larger}",
-        against("median", lambda g: best([*chosen, *alone], g, "median")),
-    )
+    equal = of_kind(models, "equal mixture")
+    for title, trained in (("a mini-MoT", minis), ("MoT", equal)):
+        add(
+            f"at equal numbers of signal events {title} beats training on a single theory (SSA)",
+            f"median TI above the mean of the SSA that were not chosen, and {larger}",
+            against(
+                "median",
+                lambda g: average(alone, g, "median", f"mean of {len(alone)} SSA") if alone else None,
+                of=trained,
+            ),
+        )
+        add(
+            f"at equal numbers of signal events {title} beats even the best SSA",
+            f"median TI; the best of all combinations is chosen on the tested theories themselves, which favours it; {larger}",
+            against("median", lambda g: best([*chosen, *alone], g, "median"), of=trained),
+        )
     for which, what in (("median", "median"), ("minimum", "minimum")):
         add(
             f"MoT beats unsupervised scores in {what} TI",

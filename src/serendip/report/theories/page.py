@@ -17,7 +17,7 @@ from serendip.report.page import Page
 from serendip.report.theories import panels as theory_panels
 from serendip.report.theories import tables as theory_tables
 from serendip.report.theories import words as theory_words
-from serendip.report.theories.claims import GROUPS, claims
+from serendip.report.theories.claims import GROUPS, KINDS, claims
 from serendip.report.theories.words import Guard
 from serendip.study.config import QUESTIONS
 from serendip.study.resonance.answer import INPUTS
@@ -157,6 +157,7 @@ def _render(page: Page, results: dict[str, Any], published: tuple[ModelImproveme
         answers={name: answers.get(name) for name in QUESTIONS},
         questions=QUESTIONS,
         groups=GROUPS,
+        kinds=KINDS,
         sizes=_sizes(results),
         channels=channels,
         guards=guards,

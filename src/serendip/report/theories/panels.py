@@ -86,6 +86,22 @@ def _columns(
     return [float(x[i]) for i in good], rows, len(x) - len(good)
 
 
+def _alone(
+    name: str, values: Sequence[Sequence[float | None]], places: Sequence[Sequence[float]]
+) -> list[SaturationCurve]:
+    """Curve of single theories, not all of which have all steps; none without numbers."""
+    at: dict[float, list[float]] = {}
+    for row, steps in zip(values, places, strict=True):
+        for value, step in zip(row, steps, strict=True):
+            if value is not None:
+                at.setdefault(step, []).append(value)
+    x = sorted(at)
+    if not x:
+        return []
+    low, median, high = zip(*(np.quantile(at[step], [0.16, 0.5, 0.84]).tolist() for step in x), strict=True)
+    return [SaturationCurve(name=name, x=tuple(x), median=median, low=low, high=high, n_orders=len(values))]
+
+
 def _record(
     found: Mapping[str, Any],
     quantity: str,
@@ -93,8 +109,9 @@ def _record(
     labels: tuple[str, str],
     levels: Callable[[str], Mapping[str, float]],
     title: str,
+    alone: tuple[Mapping[str, Any], Sequence[Sequence[float]]] | None = None,
 ) -> tuple[Saturation | None, int]:
-    """Curves of both groups, and the number of steps without a number."""
+    """Curves of both groups, and the number of steps without a number; ``alone`` are single theories with as many signal events."""
     curves: list[SaturationCurve] = []
     lines: dict[str, float] = {}
     level_of: dict[str, int] = {}
@@ -110,6 +127,8 @@ def _record(
             text = f"{level}, {name}"
             lines[text], level_of[text] = value, len(curves)
         curves.append(saturation_curve(name, places, rows))
+        if alone and quantity in alone[0].get(group, {}):
+            curves += _alone(f"SSA, {name}", alone[0][group][quantity], alone[1])
     if not curves:
         return None, dropped
     return Saturation(
@@ -130,6 +149,7 @@ def saturation(
     top: list[Group] = []
     rest: list[Group] = []
     dropped = 0
+    unit = answer.get("events_per_theory", 1)
 
     def of_models(group: str, value: Callable[[Mapping[str, Any]], float | None]) -> dict[str, float]:
         lines = {}
@@ -157,6 +177,12 @@ def saturation(
         )
         curve = answer["joined"].get(kind) or {}
         x = [float(whole) if step == ALL else float(step) for step in curve.get("steps", ())]
+        single = answer["joined"].get("single") or {}
+        steps = [float(step) for step in single.get("steps", ())]
+        alone = None
+        if kind == "theories" and steps:
+            several = max(len(single[group]["median"]) for group in GROUPS if group in single)
+            alone = (single, [steps] * several)
         records = []
         for which in ("median", "minimum"):
 
@@ -164,10 +190,15 @@ def saturation(
                 return of_models(group, lambda m: None if (t := ti_of(m, group)) is None else t[which])
 
             label = f"{kind} in the mixture of each channel (last: all)"
-            record, missing = _record(curve, which, x, (label, f"{which} TI"), ti, f"{which} TI, {title}")
+            record, missing = _record(
+                curve, which, x, (label, f"{which} TI"), ti, f"{which} TI, {title}", alone
+            )
             dropped += missing
             records += [record] if record else []
-        keep(records, f"saturation-ti-by-{kind}", title.capitalize(), "Band: 68 % of the orders.", top)
+        caption = "Band: 68 % of the orders."
+        if alone:
+            caption += " SSA: one theory with the signal events of as many theories of a mixture; band: 68 % of the theories."
+        keep(records, f"saturation-ti-by-{kind}", title.capitalize(), caption, top)
         for quantity, name in _QUANTITIES.items():
             records = []
             for channel, entry in answer["channels"].items():
@@ -186,6 +217,9 @@ def saturation(
                     (f"{kind} in the mixture", name),
                     auc,
                     f"channel {channel}",
+                    (entry["single"], [[n / unit for n in row] for row in entry["single"]["events"]])
+                    if alone
+                    else None,
                 )
                 dropped += missing
                 records += [record] if record else []
@@ -194,7 +228,7 @@ def saturation(
                 records,
                 f"saturation-{quantity}-by-{kind}",
                 heading[0].upper() + heading[1:],
-                "Band: 68 % of the orders.",
+                caption,
                 rest,
             )
     return top, rest, dropped

@@ -10,6 +10,7 @@ from typing import Any
 from serendip.report import words
 from serendip.report.theories.claims import (
     GROUPS,
+    KINDS,
     NEEDED,
     WHICH,
     Claim,
@@ -54,7 +55,8 @@ WEIGHTS = {
 
 GLOSSARY = {
     "MoT": "Mixture of theories: one classifier between the Standard Model and many theories at once.",
-    "mini-MoT": "The same with a few theories, here drawn at random; each has other ones.",
+    "mini-MoT": "The same with a few theories, here drawn at random; each has other ones. As many signal events as SSA.",
+    "at equal numbers": "Trained on as many signal events as SSA and mini-MoT.",
     "MoT network": "A network on sets of objects in place of boosted trees, trained on the whole mixture.",
     "SSA": "Single-signal approach: the classifier is trained on one theory, in each channel another one.",
     "unsupervised": "Scores that are made from background only.",
@@ -137,7 +139,9 @@ def summary_rows(answers: Answers) -> list[Row]:
     models = models_of(answers)
     mixtures, minis = of_kind(models, "mixture"), of_kind(models, "mini-mixture")
     chosen, alone = single_theories(models)
+    equal = of_kind(models, "equal mixture")
     rows = mean_row(mixtures, "MoT", f"mean of {len(mixtures)}")
+    rows += mean_row(equal, KINDS["equal mixture"], f"mean of {len(equal)}")
     rows += mean_row(minis, "mini-MoT", f"mean of {len(minis)}")
     rows += [Row("", model["name"], _of_model(model)) for model in of_kind(models, "network")]
     rows += mean_row(alone, "SSA", f"mean of {len(alone)}")
@@ -329,7 +333,7 @@ def _change(new: Level, old: Level) -> str:
 
 def notes(results: Mapping[str, Any], guards: Mapping[str, Sequence[Guard]], dropped: int) -> list[Note]:
     """What the reader has to know before believing the numbers."""
-    found = []
+    found = [Note(title, f"{text[0].upper()}{text[1:]}.") for title, text in results.get("notes", ())]
     answers, design = results["answers"], results["design"]
     for channel, rows in guards.items():
         bad = [

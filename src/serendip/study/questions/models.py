@@ -2,49 +2,103 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from serendip.errors import InputError
 from serendip.outliers.combine import RULES, RankMap, combine_ranks
 from serendip.outliers.registry import SCORES
+from serendip.study.combinations import combinations
 from serendip.study.context import Context, groups_of, summary, ti_value
 from serendip.study.design import random_orders
 from serendip.study.tasks import Task
 from serendip.theories.merits import BackgroundScores, Merits
-from serendip.theories.merits.improvement import min_median_max
 
-__all__ = ["answer", "combined", "mini", "orders", "single", "stages"]
+__all__ = [
+    "answer",
+    "asked_events",
+    "combined",
+    "equal",
+    "equal_events",
+    "mini",
+    "orders",
+    "single",
+    "single_names",
+    "stages",
+]
 
 _PAIR = ("flow", "deep-svdd")
 
 
 def mini(context: Context, channel: str) -> list[Task]:
-    """Mixtures of a few theories, one for each order."""
+    """Mixtures of a few theories, one for each order, with as many signal events as a single theory."""
     return [
-        Task(channel=channel, theories=tuple(sorted(order[: context.config.mini])), seed=context.seed(i))
-        for i, order in enumerate(orders(context, channel)[0])
+        Task(channel=channel, theories=names, events=equal_events(context, channel), seed=context.seed(i))
+        for i, names in enumerate(_few(context, channel))
     ]
+
+
+def equal(context: Context, channel: str) -> list[Task]:
+    """Mixtures of all theories with as many signal events as a single theory, one for each repeat."""
+    events = equal_events(context, channel)
+    return [task.model_copy(update={"events": events, "keep": False}) for task in context.mixture(channel)]
 
 
 def single(context: Context, channel: str) -> list[Task]:
-    """Trainings on one theory alone; families as different as there are."""
-    names = context.training(channel)
+    """Trainings on one theory alone."""
+    return [
+        Task(channel=channel, theories=(name,), events=equal_events(context, channel), seed=context.seed(0))
+        for name in single_names(context, channel)
+    ]
+
+
+def single_names(context: Context, channel: str) -> list[str]:
+    """Theories that are trained alone: those of the options, or families as different as there are, of no small samples.
+
+    Raises
+    ------
+    InputError
+        If a theory of the options cannot train in the channel.
+    """
+    names, wanted = context.training(channel), context.config.of("single", channel)
+    if not isinstance(wanted, int):
+        if missing := [name for name in wanted if name not in names]:
+            raise InputError(
+                f"single: {', '.join(missing)} cannot train in channel {channel}: not among the samples, held out, or fewer than "
+                f"{context.config.min_events} events there"
+            )
+        return list(wanted)
     rng = context.rng(0x551)
     shuffled = [names[i] for i in rng.permutation(len(names))]
+    middle = np.median([context.train_events(channel, name) for name in names])
     seen: dict[str, int] = {}
-    rank = []
+    rank: dict[str, tuple[bool, int]] = {}
     for name in shuffled:
+        few = context.train_events(channel, name) < min(middle, asked_events(context, channel))
         family = context.families[name]
-        rank.append(seen.get(family, 0))
-        seen[family] = rank[-1] + 1
-    chosen = [name for _, name in sorted(zip(rank, shuffled, strict=True), key=lambda pair: pair[0])]
-    return [
-        Task(channel=channel, theories=(name,), seed=context.seed(0))
-        for name in chosen[: context.config.single]
-    ]
+        rank[name] = (few, seen.get(family, 0))
+        seen[family] = seen.get(family, 0) + 1
+    return sorted(shuffled, key=lambda name: rank[name])[:wanted]
+
+
+def asked_events(context: Context, channel: str) -> int:
+    """Signal events that a single theory is to be trained on."""
+    return int(context.config.of("mini", channel)) * context.config.events_per_theory
+
+
+def equal_events(context: Context, channel: str) -> int:
+    """Signal events at which single theories and mixtures are compared: those asked for, or what the smallest training has."""
+    groups = [(name,) for name in single_names(context, channel)] + _few(context, channel)
+    sizes = [sum(context.train_events(channel, name) for name in group) for group in groups]
+    return int(min(asked_events(context, channel), *sizes))
+
+
+def _few(context: Context, channel: str) -> list[tuple[str, ...]]:
+    n = context.config.of("mini", channel)
+    return [tuple(sorted(order[:n])) for order in orders(context, channel)[0]]
 
 
 def network(context: Context, channel: str, kind: str) -> Task:
@@ -64,7 +118,8 @@ def stages(context: Context) -> Iterator[list[Task]]:
     """All trainings of the comparison."""
     tasks = []
     for channel in context.present:
-        tasks += context.mixture(channel) + mini(context, channel) + single(context, channel)
+        tasks += context.mixture(channel) + equal(context, channel)
+        tasks += mini(context, channel) + single(context, channel)
         tasks += [network(context, channel, kind) for kind in context.config.networks]
         tasks += [context.outlier(channel, score) for score in context.config.outliers]
     yield tasks
@@ -76,31 +131,42 @@ def answer(context: Context, progress: Any) -> dict[str, Any]:
     Returns
     -------
     numbers
-        ``models``: one summary each (:func:`~serendip.study.context.summary`); ``single_combinations``: quantiles of the TI of all
-        combinations of single-theory trainings over the channels; ``best``: names of the best of each kind by median TI.
+        ``models``: one summary each (:func:`~serendip.study.context.summary`); ``combinations``: for each kind and group quantiles of
+        the TI of all combinations of trainings over the channels (:func:`~serendip.study.combinations.combinations`); ``best``: names
+        of the best of each kind by median TI; ``events``: signal events of the trainings that are compared at equal numbers, by channel.
     """
     del progress
     rng = context.rng(0x30DE)
     channels = list(context.present)
     models = []
-    for i in range(context.config.repeats):
-        chosen = {channel: context.mixture(channel)[i] for channel in channels}
-        models.append(summary(f"MoT {i + 1}", "mixture", context.merits(chosen), context.design, rng))
-    for i in range(context.config.orders):
-        chosen = {channel: mini(context, channel)[i] for channel in channels}
-        models.append(
-            summary(f"mini-MoT {i + 1}", "mini-mixture", context.merits(chosen), context.design, rng)
-        )
-    for kind in context.config.networks:
-        chosen = {channel: network(context, channel, kind) for channel in channels}
-        models.append(summary(f"MoT, {kind}", "network", context.merits(chosen), context.design, rng))
-    alone, combinations = _single(context, rng)
-    models += alone
+    spread: dict[str, Any] = {}
+
+    def add(name: str, kind: str, chosen: dict[str, Task], **facts: Any) -> None:
+        models.append(summary(name, kind, context.merits(chosen), context.design, rng, **facts))
+
+    for name, kind, trainings in (
+        ("MoT", "mixture", context.mixture),
+        ("MoT at equal numbers", "equal mixture", partial(equal, context)),
+        ("mini-MoT", "mini-mixture", partial(mini, context)),
+        ("SSA", "single theory", partial(single, context)),
+    ):
+        tasks = {channel: trainings(channel) for channel in channels}
+        joined = combinations(context, tasks)
+        spread[kind] = {group: found for group, (found, _) in joined.items()}
+        alone = kind == "single theory"
+        for group, (_, chosen) in joined.items() if alone else ():
+            add(f"best SSA ({group.replace('_', ' ')})", kind, chosen, theories=_names(chosen))
+        for i in range(min(map(len, tasks.values()))):
+            chosen = {channel: tasks[channel][i] for channel in channels}
+            add(f"{name} {i + 1}", kind, chosen, **({"theories": _names(chosen)} if alone else {}))
+    for network_kind in context.config.networks:
+        chosen = {channel: network(context, channel, network_kind) for channel in channels}
+        add(f"MoT, {network_kind}", "network", chosen)
     for score in context.config.outliers:
         chosen = {channel: context.outlier(channel, score) for channel in channels}
         entry = SCORES[score]
         group = "one variable" if entry.simple else "unsupervised"
-        models.append(summary(entry.title, group, context.merits(chosen), context.design, rng))
+        add(entry.title, group, chosen)
     if set(_PAIR) <= set(context.config.outliers):
         pair = {c: [context.outlier(c, score) for score in _PAIR] for c in channels}
         for rule in RULES:
@@ -112,7 +178,11 @@ def answer(context: Context, progress: Any) -> dict[str, Any]:
         # the last one of each kind in rising order
         rising = sorted(models, key=lambda model: ti_value(model, group))
         best[group] = {model["kind"]: model["name"] for model in rising}
-    return {"models": models, "single_combinations": combinations, "best": best}
+    events = {
+        channel: {"asked": asked_events(context, channel), "used": equal_events(context, channel)}
+        for channel in channels
+    }
+    return {"models": models, "combinations": spread, "best": best, "events": events}
 
 
 def combined(context: Context, tasks: list[Task], rule: Any) -> Mapping[str, Merits]:
@@ -135,59 +205,5 @@ def combined(context: Context, tasks: list[Task], rule: Any) -> Mapping[str, Mer
     }
 
 
-def _single(context: Context, rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The best combination of single-theory trainings of each group, and how all combinations are spread."""
-    tasks = {channel: single(context, channel) for channel in context.present}
-    found = {channel: [context.outcome(task).merits for task in chosen] for channel, chosen in tasks.items()}
-    choices = list(itertools.product(*(range(len(chosen)) for chosen in tasks.values())))
-    models, spread = [], {}
-    for group, theories in groups_of(context.design).items():
-        # SI of each theory for each choice in each channel; -inf where there is none
-        si = [
-            np.array([[_safe_si(merits, name) for name in theories] for merits in found[channel]])
-            for channel in tasks
-        ]
-        ti = np.stack([np.max([si[c][i] for c, i in enumerate(choice)], axis=0) for choice in choices])
-        measured = np.isfinite(ti).all(axis=0)
-        if not measured.any():
-            continue
-        three = min_median_max(ti[:, measured])
-        spread[group] = {
-            "combinations": len(choices),
-            "theories": int(np.count_nonzero(measured)),
-            **{
-                which: np.quantile(values, [0.0, 0.16, 0.5, 0.84, 1.0]).tolist()
-                for which, values in zip(("minimum", "median", "maximum"), three, strict=True)
-            },
-        }
-        best = choices[int(np.argmax(three[1]))]
-        chosen = {channel: tasks[channel][i] for channel, i in zip(tasks, best, strict=True)}
-        models.append(
-            summary(
-                f"best SSA ({group.replace('_', ' ')})",
-                "single theory",
-                context.merits(chosen),
-                context.design,
-                rng,
-                theories={channel: task.theories[0] for channel, task in chosen.items()},
-            )
-        )
-    for i in range(min(len(chosen) for chosen in tasks.values())):
-        chosen = {channel: tasks[channel][i] for channel in tasks}
-        models.append(
-            summary(
-                f"SSA {i + 1}",
-                "single theory",
-                context.merits(chosen),
-                context.design,
-                rng,
-                theories={channel: task.theories[0] for channel, task in chosen.items()},
-            )
-        )
-    return models, spread
-
-
-def _safe_si(merits: Mapping[str, Merits], name: str) -> float:
-    found = merits.get(name)
-    point = None if found is None else found.max_si(reliable=True)
-    return -np.inf if point is None else point.si
+def _names(chosen: Mapping[str, Task]) -> dict[str, str]:
+    return {channel: task.theories[0] for channel, task in chosen.items()}
