@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from iminuit import Minuit
 from scipy import optimize, special, stats
 
 import serendip.statistics.fit as fit_module
@@ -13,6 +14,7 @@ from serendip.errors import InputError
 from serendip.statistics.fit import FitError, deviance, fit_spectrum
 from serendip.statistics.functions import efficiency_family, get_family, make_design
 from serendip.statistics.many import fit_many
+from serendip.statistics.minimise import Objective
 from serendip.statistics.pvalues import count_p_value
 
 EDGES = np.geomspace(2600.0, 6000.0, 35)
@@ -84,7 +86,7 @@ def test_fit_agrees_with_an_independent_minimiser():
 
 @pytest.mark.parametrize("spec", ["dijet", "exppoly", "dijet:5"])
 @pytest.mark.parametrize("total", [40.0, 3000.0, 1e6])
-def test_many_fits_agree_with_minuit(spec, total):
+def test_many_fits_agree_with_single_ones(spec, total):
     toys = pseudo_data(6, seed=2, total=total)
     many = fit_many(toys, EDGES, spec, mask=MASK)
     for i, counts in enumerate(toys):
@@ -97,7 +99,23 @@ def test_many_fits_agree_with_minuit(spec, total):
         assert many.window_error[i] == pytest.approx(sigma, rel=0.02 if total > 100 else 0.15)
 
 
-def test_many_efficiency_fits_agree_with_minuit():
+@pytest.mark.parametrize("spec", ["dijet:4", "exppoly:3", "dijet:5", "turn-on:5"])
+@pytest.mark.parametrize("total", [40.0, 3000.0, 1e6])
+def test_the_minimum_is_that_of_minuit(spec, total):
+    family = get_family(spec).on(EDGES)
+    design = make_design(EDGES, family)
+    for counts in pseudo_data(3, seed=2, total=total):
+        fit = fit_spectrum(counts, EDGES, family, mask=MASK)
+        objective = Objective(counts[~MASK], design.bins(~MASK).order(fit.n_parameters), design)
+        minuit = Minuit(objective, 1.001 * fit.coefficients + 1e-3, grad=objective.gradient)
+        minuit.errordef, minuit.tol = Minuit.LEAST_SQUARES, 1e-5
+        minuit.migrad()
+        assert objective(fit.coefficients) < minuit.fval + 1e-5
+        moved = np.asarray(minuit.values) - fit.coefficients
+        assert moved @ np.linalg.inv(fit.coefficient_covariance) @ moved < 1e-3
+
+
+def test_many_efficiency_fits_agree_with_single_ones():
     offset = truth(total=1e5)
     toys = np.random.default_rng(5).poisson(offset * 0.01, (8, 34)).astype(float)
     many = fit_many(toys, EDGES, efficiency_family(), mask=MASK, offset=offset)
@@ -168,7 +186,7 @@ def test_average_over_orders_is_the_weighted_sum_of_fixed_orders():
 @pytest.mark.parametrize(
     ("spec", "total"), [("dijet", 20_000), ("exppoly", 3000), ("exppoly", 40), ("turn-on", 20_000)]
 )
-def test_averages_of_many_fits_agree_with_minuit(spec, total):
+def test_averages_of_many_fits_agree_with_single_ones(spec, total):
     toys = np.vstack([pseudo_data(4, seed=2, total=total), np.zeros((1, 34))])
     many = fit_many(toys, EDGES, spec, mask=MASK, choice="average")
     for i, counts in enumerate(toys):

@@ -315,9 +315,11 @@ class CompoundTail:
         smear = max(smear, span / n)
         used = self._frequencies(theta, m, tau, span, n, smear)
         frequency = 2.0 * np.pi / span * np.arange(used)
-        moment = np.exp(1j * np.multiply.outer(frequency, self.value)) @ (
-            self.share * np.exp(theta * self.value)
-        )
+        # exp(i (a B + b) x) = exp(i a B x) exp(i b x): a matrix product instead of an exponential for each pair
+        block = int(np.ceil(np.sqrt(used)))
+        near = np.exp(2j * np.pi / span * np.multiply.outer(np.arange(block), self.value))
+        far = np.exp(2j * np.pi / span * block * np.multiply.outer(np.arange(block), self.value))
+        moment = ((far * (self.share * np.exp(theta * self.value))) @ near.T).ravel()[:used]
         log_phi = -(m + 1.0) * np.log1p((1.0 - moment) / tau) - log_norm
         log_phi -= 1j * frequency * low + 0.5 * (frequency * smear) ** 2
         phi = np.zeros(n // 2 + 1, dtype=complex)

@@ -1,4 +1,4 @@
-"""Minima of the Poisson likelihood of spectra: one with Minuit, many with Fisher scoring."""
+"""Minima of the Poisson likelihood of spectra, by Fisher scoring; by Minuit from other starts where that finds none."""
 
 from __future__ import annotations
 
@@ -226,19 +226,16 @@ class _AsMany:
 def minimise(objective: Objective, start: Array | None) -> tuple[Array, Array, float] | None:
     """Coefficients, covariance and deviance of an accurate minimum; None if there is none.
 
-    The covariance is the inverse Fisher information, as in the fits of toys: Minuit's own comes from finite
+    Fisher scoring needs about ten steps of exact derivatives where Minuit builds its Hessian from a hundred calls. The covariance is the inverse Fisher information, as in the fits of toys: Minuit's own comes from finite
     differences and is off by some per cent for these correlated parameters.
     """
     design, y = objective.fitted, objective.counts[:, None]
     first = design.start(y)[0] if start is None else np.pad(start, (0, design.n_parameters - len(start)))
-    if not design.log_linear:
-        theta = _newton(objective, first)
-    else:
-        theta = None if design.curved else _migrad(objective, first, 0)
-    if theta is None and design.log_linear:
-        # found also where Minuit's numerical Hessian lacks the digits or the events
+    if design.log_linear:
         scored, solved = score(y, design, None if start is None else start[None])
         theta = scored[0] if solved[0] else None
+    else:
+        theta = _newton(objective, first)
     jitter = np.random.default_rng(12345)
     for attempt in range(1, 5):
         if theta is None:
@@ -261,7 +258,7 @@ def _newton(objective: Objective, start: Array) -> Array | None:
 def _migrad(objective: Objective, start: Array, attempt: int) -> Array | None:
     minuit = Minuit(objective, start, grad=objective.gradient)
     minuit.errordef = Minuit.LEAST_SQUARES
-    minuit.strategy = 1 if attempt == 0 else 2
+    minuit.strategy = 2
     # counts of 1e9 leave too few digits for the tightest tolerance
     minuit.tol = 10.0 ** min(attempt - 5, -1)
     minuit.print_level = 0
