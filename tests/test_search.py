@@ -153,7 +153,7 @@ def test_a_blind_scan_hides_every_window_from_the_looks_beside_it(with_signal: P
 
 def test_references_are_no_result_and_cost_no_trials(with_signal: Path, tmp_path: Path) -> None:
     def searched(*methods: str) -> Path:
-        options = {"cwola": {"members": 2}} if "cwola" in methods else {}
+        options = {name: {"members": 2} for name in methods}
         settings = config(
             with_signal,
             method=methods,
@@ -186,7 +186,8 @@ def test_a_score_that_is_no_number_stops_the_search(
 def test_a_crash_keeps_what_was_trained_before_it(
     with_signal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = config(with_signal, method=["cwola", "cathode"])
+    fast = {"cwola": {"members": 2}, "cathode": {"density": "maf", "steps": 20, "batch_size": 512}}
+    settings = config(with_signal, method=["cwola", "cathode"], options=fast)
 
     def crash(self: Cathode, *args: object) -> None:
         raise KeyboardInterrupt
@@ -298,7 +299,7 @@ def command(path: Path, out: Path) -> list[str]:
             "--id",
             "event",
             "--scan",
-            "2600:4000",
+            "3000:4000",
             "--width",
             "0.15",
             "--folds",
@@ -308,7 +309,7 @@ def command(path: Path, out: Path) -> list[str]:
             "--jobs",
             "2",
         ),
-        *("--working-points", "2e-2", "--set", "cwola.members=3", "--unblind", "--out", str(out)),
+        *("--working-points", "2e-2", "--set", "cwola.members=2", "--unblind", "--out", str(out)),
     ]
 
 

@@ -55,7 +55,7 @@ def run_study(
     progress
         Is told.
     jobs
-        Trainings at the same time; default: one for each core.
+        Cores; default: those that there are. Each trains one thing at a time, and what is left of them shares a training.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def _facts(samples: ChannelSamples, test_fraction: float) -> dict[str, Any]:
     }
 
 
-def _train(tasks: Sequence[Task], context: Context, workers: int, progress: Progress) -> None:
+def _train(tasks: Sequence[Task], context: Context, cores: int, progress: Progress) -> None:
     """Do what is not done yet; the slow ones first, so that no core waits at the end."""
     unique = {(task.channel, task.key): task for task in tasks}
     todo = [task for task in unique.values() if load_outcome(task, context.out) is None]
@@ -256,8 +256,8 @@ def _train(tasks: Sequence[Task], context: Context, workers: int, progress: Prog
     for _ in range(len(unique) - len(todo)):
         progress.advance("already there")
     todo.sort(key=lambda task: (task.kind == "mixture", task.channel, -len(task.theories)))
-    workers = min(workers, max(len(todo), 1))
-    threads = max(1, available_cores() // workers)
+    workers = min(cores, max(len(todo), 1))
+    threads = max(1, cores // workers)
     with local_executor(workers) as executor:
         for _, title in as_finished(executor, run_task, todo, context.out, context.config, threads):
             progress.advance(title)
