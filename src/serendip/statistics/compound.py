@@ -320,8 +320,8 @@ class CompoundTail:
         near = np.exp(2j * np.pi / span * np.multiply.outer(np.arange(block), self.value))
         far = np.exp(2j * np.pi / span * block * np.multiply.outer(np.arange(block), self.value))
         moment = ((far * (self.share * np.exp(theta * self.value))) @ near.T).ravel()[:used]
-        log_phi = -(m + 1.0) * np.log1p((1.0 - moment) / tau) - log_norm
-        log_phi -= 1j * frequency * low + 0.5 * (frequency * smear) ** 2
+        shift = 1j * frequency * low + 0.5 * (frequency * smear) ** 2
+        log_phi = -(m + 1.0) * np.log1p((1.0 - moment) / tau) - log_norm - shift
         phi = np.zeros(n // 2 + 1, dtype=complex)
         phi[:used] = np.exp(log_phi)
         density = np.maximum(np.fft.irfft(np.conj(phi), n), 0.0)
