@@ -204,6 +204,27 @@ def test_heavy_events_make_points_unreliable(samples, model, tmp_path):
     assert found.total is None
 
 
+def test_theories_with_fewer_events_than_asked_for_are_named(samples, tmp_path, capsys):
+    arguments = [
+        "--background",
+        str(samples[0]),
+        "--theories",
+        str(samples[1]),
+        "--channel",
+        "1",
+        "--theory",
+        "sqsq",
+    ]
+    command = ["theories", "train", *arguments, "--out", str(tmp_path / "one"), "--events-per-theory"]
+    assert run([*command, "450"]) == 0
+    assert (
+        "fewer than the 450 events asked for, with the weight of a full sample: sqsq_sq1400_neut200"
+        in capsys.readouterr().out
+    )
+    assert run([*command, "300"]) == 0
+    assert "fewer than" not in capsys.readouterr().out
+
+
 def test_channels_are_joined_and_written_as_a_table(samples, model, tmp_path, capsys):
     sm, bsm = map(str, samples)
     common = ["--background", sm, "--theories", bsm, "--events-per-theory", "200"]

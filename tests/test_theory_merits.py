@@ -374,6 +374,22 @@ def test_errors_of_the_total_improvement_are_its_scatter():
         assert 0.75 < error / scatter < 1.5  # the scatter is known to 7 %; a maximum makes errors too large
 
 
+@pytest.mark.parametrize(("n_background", "target"), [(100, 1e-4), (100, 1e-2), (1000, 1e-2)])
+def test_errors_of_few_background_events_hold_the_true_value_of_the_cut(n_background, target):
+    rng = np.random.default_rng(17)
+    inside = []
+    for _ in range(150):
+        found = merits(rng.normal(size=n_background), rng.normal(2.5, 1, size=2000), targets=(target,))
+        total = total_improvement({("s", "1"): found}, rng, toys=300)
+        cut = found.points[0].threshold
+        true = norm.sf(cut - 2.5) / np.sqrt(norm.sf(cut))
+        inside.append(abs(total.maximum - true) <= total.maximum_error)
+        assert total.maximum_error == total.signals[0].error < 1.1 * total.maximum
+        assert found.points[0].si_error_background <= found.points[0].si
+    # 68 %, known to 4 %; a linear error would hold all of them at 100 events
+    assert 0.57 < np.mean(inside) < 0.79
+
+
 def test_signals_of_a_channel_share_its_background():
     rng = np.random.default_rng(16)
     background = BackgroundScores(rng.normal(size=2000))

@@ -205,6 +205,11 @@ def _summary(trained: MixtureClassifier, record: TrainingRecord) -> str:
         f"and {counted(len(record.theories), 'theory', 'theories')} trained, with these numbers of events:",
     ]
     lines += [f"  {name} ({record.families[name]}): {number}" for name, number in record.theories.items()]
+    asked = trained.config.events_per_theory
+    if few := [name for name, number in record.theories.items() if number < asked]:
+        lines.append(
+            f"fewer than the {asked} events asked for, with the weight of a full sample: {', '.join(few)}"
+        )
     lines.append(f"kept for tests: {record.test_fraction:.0%} of the events of each file")
     if record.left_out:
         lines += ["left out:", *(f"  {name}: {reason}" for name, reason in record.left_out.items())]

@@ -89,7 +89,7 @@ class WorkingPoint:
     si_error
         Error of ``si`` from both samples.
     si_error_background
-        Its part from the finite background sample, which all signals of a channel share.
+        Its part from the finite background sample, which all signals of a channel share; at most ``si``.
     background
         Background events expected behind the target (effective number, if they are weighted).
     tied
@@ -310,7 +310,8 @@ class BackgroundScores:
         si = eps_s / math.sqrt(target)
         # variance of a ratio of weighted sums; (1 - eps_B) / (N_B eps_B) for equal weights
         rest2 = max(float(total2 - near2), 0.0) / float(total) ** 2
-        from_background = 0.5 * si * math.sqrt((1 - target) ** 2 / background + rest2)
+        # not above SI itself: with so few events the true efficiency of the cut may be anything larger
+        from_background = si * min(0.5 * math.sqrt((1 - target) ** 2 / background + rest2), 1.0)
         from_signal = 0.5 * (s_high - s_low) / math.sqrt(target)
         reasons = []
         # The same slack as above: 1e-3 of 10,000 events are ten.

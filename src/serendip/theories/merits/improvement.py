@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaincinv, ndtr
 
 from serendip.errors import InputError
 from serendip.theories.merits.figures import Merits, WorkingPoint, significance_improvement
+from serendip.theories.merits.samples import LEVEL
 
 __all__ = ["SignalImprovement", "TotalImprovement", "best_per_signal", "min_median_max", "total_improvement"]
 
@@ -63,7 +65,7 @@ class TotalImprovement:
     minimum, median, maximum
         Over the signals.
     minimum_error, median_error, maximum_error
-        Standard errors.
+        68 % errors, see :func:`total_improvement`.
     left_out
         Signals without any reliable point, where only reliable points were asked for.
     """
@@ -126,11 +128,16 @@ def total_improvement(
 ) -> TotalImprovement:
     r"""Join signals and channels.
 
-    Errors are the scatter of toys in which all points move at once: each :math:`\varepsilon_S` by its own binomial
+    Errors hold 68 % of toys in which all points move at once: each :math:`\varepsilon_S` by its own binomial
     error, and the background efficiency of a channel by the same factor for all its signals, because they share the
-    background events. Events behind a tight cut are also behind the looser ones, so points of one signal move
-    partly together. A maximum over points with errors is biased upwards, a minimum downwards; both biases are of the
-    size of the error and remain in the values.
+    background events. Behind a cut that n (effective) events of the sample pass the true number is drawn from
+    :math:`\Gamma(n + 1)`, the law of an order statistic,
+
+    .. math:: \mathrm{SI}' = \frac{\varepsilon_S'}{\sqrt{\varepsilon_B}} \sqrt{n / g}, \qquad g \sim \Gamma(n + 1),
+
+    so that a cut that hardly any event passes has a large error and no infinite one. Events behind a tight cut are also behind the
+    looser ones, so points of one signal move partly together. A maximum over points with errors is biased upwards, a minimum
+    downwards; both biases are of the size of the error, which contains them, and remain in the values.
 
     Parameters
     ----------
@@ -167,7 +174,10 @@ def total_improvement(
         raise InputError(
             "no point of any signal is reliable; use more background events, larger background efficiencies or all points"
         )
-    scatter, spread = _errors(keys, points, ~np.isnan(si), targets, rng, toys)
+    toys_of = _toys(keys, points, ~np.isnan(si), targets, rng, toys)
+    values = min_median_max(best)
+    scatter = _distance(toys_of, best)
+    spread = _distance(min_median_max(toys_of), values[:, None], axis=1)
     entries = []
     for name in dict.fromkeys(row_signal.tolist()):
         rows = np.flatnonzero(row_signal == name)
@@ -185,7 +195,6 @@ def total_improvement(
                 reliable=point.reliable,
             )
         )
-    values = min_median_max(best)
     return TotalImprovement(
         signals=tuple(entries),
         minimum=float(values[0]),
@@ -198,32 +207,48 @@ def total_improvement(
     )
 
 
-def _errors(
+def _distance(toys: Array, value: Array, axis: int = 0) -> Array:
+    """Distance from the value within which 68 % of the toys lie."""
+    return np.asarray(np.quantile(np.abs(toys - value), LEVEL, axis=axis))
+
+
+def _toys(
     keys: list[tuple[str, str]],
     points: list[tuple[WorkingPoint, ...]],
     used: NDArray[np.bool_],
     targets: Array,
     rng: np.random.Generator,
     toys: int,
-) -> tuple[Array, Array]:
-    """Errors of the TI of each signal (sorted by name), and of their minimum, median and maximum."""
+) -> Array:
+    """Toys of the TI of each signal (sorted by name), shape ``(toys, n_signals)``."""
     eps_s, sigma = (
         np.array([[getattr(point, name) for point in row] for row in points])
         for name in ("eps_s", "eps_s_error")
     )
-    relative = np.array([[p.si_error_background / p.si if p.si > 0 else 0.0 for p in row] for row in points])
     channels, channel = np.unique([key[1] for key in keys], return_inverse=True)
+    # the background is the same for all signals of a channel; without its error it has infinitely many events
+    behind = np.full((len(channels), len(targets)), np.inf)
+    np.minimum.at(behind, channel, [[_events_behind(p) for p in row] for row in points])
     signals = np.array([key[0] for key in keys])
-    best, three = [], []
+    best = []
     for start in range(0, toys, _TOYS_AT_ONCE):
         n = min(_TOYS_AT_ONCE, toys - start)
         moved = np.clip(eps_s + sigma * _nested_normals(rng, eps_s, n), 0, 1)
-        shared = _nested_normals(rng, np.tile(targets, (len(channels), 1)), n)[:, channel]
-        si = significance_improvement(moved, targets.tolist()) * np.exp(relative * shared)
-        _, ti = best_per_signal(signals, np.where(used, si, np.nan))
-        best.append(ti)
-        three.append(min_median_max(ti))
-    return np.concatenate(best).std(axis=0, ddof=1), np.concatenate(three, axis=1).std(axis=1, ddof=1)
+        shared = _nested_normals(rng, np.tile(targets, (len(channels), 1)), n)
+        finite = np.where(np.isfinite(behind), behind, 1.0)
+        factor = np.where(
+            np.isfinite(behind), np.sqrt(finite / gammaincinv(finite + 1.0, ndtr(-shared))), 1.0
+        )[:, channel]
+        si = significance_improvement(moved, targets.tolist()) * factor
+        best.append(best_per_signal(signals, np.where(used, si, np.nan))[1])
+    return np.concatenate(best)
+
+
+def _events_behind(point: WorkingPoint) -> float:
+    """Effective number of background events that gives the error of the background, all of the sample included."""
+    if point.si <= 0 or point.si_error_background <= 0:
+        return np.inf
+    return min(0.25 * (point.si / point.si_error_background) ** 2, point.background)
 
 
 def _nested_normals(rng: np.random.Generator, size: Array, n: int) -> Array:
