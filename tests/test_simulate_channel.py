@@ -185,7 +185,7 @@ def chunks_run(selected, *, wanted, max_generated, done=None, size=10):
 
     def work(index):
         made.append(index)
-        return Counted(size, selected(index))
+        return Counted(size, selected(index), size)
 
     sample = Sample("s", "s", (), ("1",))
     run_chunks(
@@ -205,7 +205,7 @@ def chunks_run(selected, *, wanted, max_generated, done=None, size=10):
 def test_the_shortest_row_of_chunks_is_used():
     assert chunks_run(lambda k: 3, wanted=10, max_generated=10_000) == ([0, 1, 2, 3], [4])
     # chunk 3 was made by another run with more processes; 2 is still missing
-    done = {0: Counted(10, 3), 1: Counted(10, 3), 3: Counted(10, 3)}
+    done = dict.fromkeys((0, 1, 3), Counted(10, 3, 10))
     assert chunks_run(lambda k: 3, wanted=10, max_generated=10_000, done=done) == ([2], [4])
     assert chunks_run(lambda k: 3, wanted=6, max_generated=10_000, done=done) == ([], [2])
 
@@ -414,9 +414,11 @@ def test_the_cap_keeps_what_there_is(two, tmp_path):
     config = SimulateConfig(1000, seed=3, chunk=30, max_generated=50)
     (result,) = simulate_samples(tmp_path / "out", two[:1], ChannelSelection(("3",)), config)
     assert not result.complete
-    assert result.generated == 60
-    assert 0 < result.events <= 60
+    assert result.generated == 50
+    assert 40 < result.events <= 50
     events = read_parquet(tmp_path / "out" / f"{two[0].name}.parquet")
+    assert events.event_id.astype(int).max() < 50
+    assert result.acceptance == result.events / 50
     assert len(events) == result.events
     # the expected number of events: cross section x luminosity x acceptance
     expected = result.cross_section_pb * 1e4 * result.acceptance
@@ -426,6 +428,26 @@ def test_the_cap_keeps_what_there_is(two, tmp_path):
     )
     assert none.events == 0
     assert (tmp_path / "none" / f"{two[0].name}.csv").read_text() == ""
+
+
+def test_more_events_may_be_allowed_later(two, tmp_path, monkeypatch):
+    monkeypatch.setattr("serendip.simulate.channel._BATCH", 10)
+    config = SimulateConfig(1000, seed=3, chunk=40, max_generated=25)
+    selection = ChannelSelection(("3",))
+    (short,) = simulate_samples(tmp_path / "out", two[:1], selection, config)
+    assert short.generated == 25
+    parts = sorted((tmp_path / "out" / ".parts" / two[0].name).glob("*.json"))
+    # chunks of 10, 20, 40 events: the second ends with the batch that reaches 25
+    assert [json.loads(path.read_text())["generated"] for path in parts] == [10, 20]
+    few = read_parquet(tmp_path / "out" / f"{two[0].name}.parquet")
+    for folder in ("out", "at_once"):
+        (result,) = simulate_samples(tmp_path / folder, two[:1], selection, replace(config, max_generated=55))
+        assert result.generated == 55
+    assert contents(tmp_path / "out") == contents(tmp_path / "at_once")
+    parts = sorted((tmp_path / "out" / ".parts" / two[0].name).glob("*.json"))
+    assert [json.loads(path.read_text())["generated"] for path in parts] == [10, 20, 30]
+    many = read_parquet(tmp_path / "out" / f"{two[0].name}.parquet")
+    assert np.array_equal(few.met, many.met[: len(few)])
 
 
 def test_smearings_share_the_weight(two, tmp_path):
@@ -474,11 +496,31 @@ def test_command_line(folder, two, tmp_path):
     assert "(chunk)" in str(done.exception)
     done = run(app, [*words, "--events", "5", "--out", str(tmp_path / "new"), "--max-generated", "3"])
     assert done.exit_code == 0, done.output
-    assert "glgl1600_neutralino800: 5 events" in done.output
+    assert "of 3 generated" in done.output
+    assert "stopped after 3 generated events with" in done.stderr
     assert "sigma 0.0" in done.output
     facts = json.loads((tmp_path / "new" / "settings.json").read_text())
     assert facts["settings"]["seed"] == 3
-    assert facts["samples"]["glgl1600_neutralino800"]["events"] == 5
+    assert facts["samples"]["glgl1600_neutralino800"]["events"] == 3
+    assert "may end" not in done.stderr
+    words = [
+        "channel",
+        "--process",
+        "HH_103",
+        "--channel",
+        "2a",
+        "--max-generated",
+        "40",
+        "--out",
+        str(tmp_path / "rare"),
+    ]
+    done = run(app, words)
+    assert done.exit_code == 0, done.output
+    assert (
+        "HH_103: too rare in all channels; in channel 2a it may end after 40 generated events with few or none"
+        in done.stderr
+    )
+    assert "HH_103: stopped after 40 generated events with 0 of 1000 selected ones" in done.stderr
 
 
 def test_names_of_families_may_have_commas():

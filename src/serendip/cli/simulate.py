@@ -123,6 +123,17 @@ def channel(
     refuse_other_names(names)
     samples = samples_named(names, known, chosen)
     config = SimulateConfig(events, seed, max_generated, mpi=mpi, met=cast("Any", met), card=card)
+    for sample in samples:
+        if not set(sample.channels) & set(chosen):
+            usual = (
+                f"usable in channel {', '.join(sample.channels)}"
+                if sample.channels
+                else "too rare in all channels"
+            )
+            typer.echo(
+                f"{sample.name}: {usual}; in channel {', '.join(chosen)} it may end after {max_generated} generated events with few or none",
+                err=True,
+            )
     with _Bars() as bars:
         results = simulate_samples(out, samples, selection, config, jobs=jobs, progress=bars.update)
     for result in results:

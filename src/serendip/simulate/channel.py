@@ -66,7 +66,8 @@ class SimulateConfig:
     seed
         Same seed, same events.
     max_generated
-        A sample stops after this many generated events with what it has.
+        A sample stops after this many generated events with what it has. The last chunk ends with the batch that reaches the number; what is
+        in it beyond is kept for a later call that allows more.
     chunk
         Generated events of the largest chunks; the first ones are smaller, so that a short run is fast.
     mpi
@@ -232,7 +233,7 @@ def simulate_samples(
     def make(sample: Sample, index: int) -> _Chunk:
         return _Chunk(sample, index, config, selection, str(_parts(folder, sample)))
 
-    done = {sample.name: _finished(_parts(folder, sample)) for sample in samples}
+    done = {sample.name: _finished(_parts(folder, sample), config) for sample in samples}
     report = progress or (lambda _name, _selected, _wanted, _generated: None)
     out: dict[str, SampleResult] = {}
 
@@ -309,13 +310,15 @@ def _parts(folder: Path, sample: Sample) -> Path:
     return folder / ".parts" / sample.name
 
 
-def _finished(parts: Path) -> dict[int, Counted]:
-    """Chunks that an earlier call finished; damaged ones are made again."""
+def _finished(parts: Path, config: SimulateConfig) -> dict[int, Counted]:
+    """Chunks that an earlier call finished; those that are damaged, or that a smaller ``max_generated`` cut short, are made again."""
     out = {}
     for path in parts.glob("*.json"):
         try:
-            facts = json.loads(path.read_text())
-            out[int(path.stem)] = Counted(int(facts["generated"]), int(facts["selected"]))
+            facts, index = json.loads(path.read_text()), int(path.stem)
+            tried = int(facts["generated"]) + int(facts["failed"])
+            if tried >= config.chunk_size(index) or config.first_event(index) + tried >= config.max_generated:
+                out[index] = Counted(int(facts["generated"]), int(facts["selected"]), tried)
         except (ValueError, KeyError, TypeError):
             continue
     return out
@@ -331,7 +334,7 @@ def _make_chunk(chunk: _Chunk) -> Counted:
     first, wanted = config.first_event(chunk.index), config.chunk_size(chunk.index)
     generated = tried = 0
     parts: list[ObjectEvents] = []
-    while tried < wanted:
+    while tried < wanted and first + tried < config.max_generated:
         size = min(_BATCH, wanted - tried)
         record = generate_record(pythia, size)
         for _ in range(sample.smearings):
@@ -363,7 +366,7 @@ def _make_chunk(chunk: _Chunk) -> Counted:
     }
     # its presence says that the chunk is complete
     _write_json(path.with_suffix(".json"), facts)
-    return Counted(generated, len(events))
+    return Counted(generated, len(events), tried)
 
 
 def _merge(
@@ -372,14 +375,17 @@ def _merge(
     parts = _parts(folder, sample)
     facts = [json.loads((parts / f"{k:06d}.json").read_text()) for k in range(chunks)]
     events = concatenate([read_parquet(parts / f"{k:06d}.parquet") for k in range(chunks)])
+    firsts = np.array([config.first_event(k) for k in range(chunks)], dtype=np.int64)
     numbers = np.array([fact["generated"] for fact in facts], dtype=np.int64)
+    # the last batch may reach beyond the cap
+    numbers = np.minimum(numbers, config.max_generated - firsts)
+    events = events.select(events.event_id.astype(np.int64) < config.max_generated)
     generated = int(numbers.sum())
     complete = len(events) >= config.events
     if complete:
         events = events.select(np.arange(config.events))
         # numbers of events skip those that Pythia failed to make
         last = int(events.event_id[-1])
-        firsts = np.array([config.first_event(k) for k in range(chunks)])
         place = int(np.searchsorted(firsts, last, side="right")) - 1
         generated = int(numbers[:place].sum()) + last - int(firsts[place]) + 1
     share = numbers / max(numbers.sum(), 1)

@@ -23,10 +23,11 @@ __all__ = ["Counted", "run_chunks"]
 
 @dataclass(frozen=True)
 class Counted:
-    """Numbers of generated and selected events of a chunk."""
+    """Numbers of generated and selected events of a chunk, and of those that Pythia tried to generate."""
 
     generated: int
     selected: int
+    tried: int
 
 
 @dataclass
@@ -38,12 +39,13 @@ class _State:
 
     def row(self, wanted: int, max_generated: int) -> tuple[int, int, int, bool]:
         """Chunks, selected and generated events of the row from 0, and whether it is long enough."""
-        chunks = selected = generated = 0
+        chunks = selected = generated = tried = 0
         while chunks in self.done:
             selected += self.done[chunks].selected
             generated += self.done[chunks].generated
+            tried += self.done[chunks].tried
             chunks += 1
-            if selected >= wanted or generated >= max_generated or generated == 0:
+            if selected >= wanted or tried >= max_generated or generated == 0:
                 return chunks, selected, generated, True
         return chunks, selected, generated, False
 
@@ -57,7 +59,7 @@ class _State:
         if not self.done:
             # one chunk tells the acceptance
             return None if self.running else index
-        made = sum(counted.generated for counted in self.done.values())
+        made = sum(counted.tried for counted in self.done.values())
         rate = sum(counted.selected for counted in self.done.values()) / len(self.done)
         size = made / len(self.done)
         chunks = len(self.done) + len(self.running)
