@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
 from serendip.search.folds import tie_breaker
 from serendip.search.rundir import TaskResult
+from serendip.statistics.closure import with_alternatives
 from serendip.statistics.compound import group_sums
 from serendip.statistics.event_toys import LookEvents
 from serendip.statistics.fit import SpectrumFit
@@ -73,6 +75,11 @@ class WindowFit:
     inclusive: SpectrumFit
     left_out: FitRange
 
+    @cached_property
+    def judged(self) -> SpectrumFit:
+        """The fit with what other functions say of the window, for warnings (:func:`~serendip.statistics.closure.with_alternatives`)."""
+        return with_alternatives(self.inclusive, *window_bins(self.edges, self.window))
+
     def in_range(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask of the events inside the fitted range."""
         return np.asarray((mass >= self.edges[0]) & (mass < self.edges[-1]))
@@ -96,7 +103,7 @@ class Look:
 
     def to_dict(self) -> dict[str, Any]:
         """The look as ``results.json`` has it."""
-        inclusive, efficiency = self.window_fit.inclusive, self.result.spectrum
+        inclusive, efficiency = self.window_fit.judged, self.result.spectrum
         fit = {
             "function": inclusive.function,
             "averaged": inclusive.averaged,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import make_edges, window_bins
+from serendip.statistics.closure import with_alternatives
 from serendip.statistics.compound import event_weights
 from serendip.statistics.fit import OrderChoice, SpectrumFit
 from serendip.statistics.functions import get_family
@@ -163,6 +164,7 @@ def bump_hunt(
     members = None if groups is None else np.asarray(groups)
     spectrum = fit_inclusive(m, window, edges, family, weights=w, groups=members, choice=choice)
     start, end = window_bins(edges, window)
+    spectrum = with_alternatives(spectrum, start, end)
     expected, error = spectrum.window(start, end)
     observed = float(spectrum.counts[start:end].sum())
     used, inside = (m >= edges[0]) & (m < edges[-1]), window.contains(m)

@@ -24,7 +24,7 @@ from serendip.statistics.fit import FitError, SpectrumFit, fit_spectrum
 from serendip.statistics.functions import AUTO_DEGREES, get_family, rougher
 from serendip.statistics.many import fit_many
 
-__all__ = ["Closure", "shifted_windows", "with_closure", "with_turn_on"]
+__all__ = ["Closure", "shifted_windows", "with_alternatives", "with_closure"]
 
 Array = NDArray[np.float64]
 
@@ -119,55 +119,63 @@ def with_closure(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
     return _widened(found, low, high, tau)
 
 
-def with_turn_on(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
-    r"""The fit with what functions with a turn-on say of the bins ``low <= i < high``.
+def with_alternatives(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
+    r"""The fit with what functions that were not fitted say of the bins ``low <= i < high``: warnings, on which no number depends.
 
-    A smooth function and a turn-on may describe the sidebands alike and differ in the window, if it lies on the rise. Where the AIC
-    of ``turn-on`` is not larger by 10 than that of the smooth functions, or these need a polynomial of degree five or more, and the
-    predictions :math:`b`, :math:`b'` differ by more than their errors, ``turn_on_spread`` is :math:`|b' - b| / b`. It is a warning and
-    no error: the flanks of a peak that is wider than the window look the same, and would hide it. Named functions of fewer than five
-    parameters are not compared: where these describe the sidebands there is no turn-on in them.
+    ``turn_on_spread``: a smooth function and a turn-on may describe the sidebands alike and differ in the window, if it lies on the rise.
+    Where the AIC of ``turn-on`` is not larger by 10 than that of the smooth functions, or these need a polynomial of degree five or more,
+    and the predictions :math:`b`, :math:`b'` differ by more than their errors, it is :math:`|b' - b| / b`. No error is made of it: the
+    flanks of a peak that is wider than the window look the same, and would hide it. Named functions of fewer than five parameters are
+    not compared: where these describe the sidebands there is no turn-on in them.
+
+    ``rough_spread``: the same for ``auto`` with more degrees (:func:`~serendip.statistics.functions.rougher`), where its AIC is smaller by
+    more than 2 and its prediction differs by more than half of the errors: there is a structure that bends faster than ``auto`` may,
+    such as a broad hump whose top is in the window. It may as well be a peak wider than the window.
     """
+    return replace(
+        fit, turn_on_spread=_turn_on_spread(fit, low, high), rough_spread=_rough_spread(fit, low, high)
+    )
+
+
+def _turn_on_spread(fit: SpectrumFit, low: int, high: int) -> float:
     if not fit.family.alternatives and fit.n_parameters < _PLAIN:
-        return fit
-    family = get_family("turn-on", 2.0 * float(fit.edges[-1]))
-    try:
-        other = fit_spectrum(
-            fit.counts, fit.edges, family, mask=~fit.kept, scale=fit.scale, alpha=fit.alpha, choice="average"
-        )
-    except FitError:
-        return fit
-    worse = other.deviance + 2.0 * other.n_parameters - fit.deviance - 2.0 * fit.n_parameters
-    if worse > _SAME_AIC and fit.n_parameters < _WAVY:
-        return fit
-    (b, sigma), (b_other, sigma_other) = fit.window(low, high), other.window(low, high)
-    if not abs(b_other - b) > np.hypot(sigma, sigma_other) or not b > 0:
-        return fit
-    return replace(fit, turn_on_spread=float(abs(b_other - b) / b))
+        return 0.0
+    other = _refitted(fit, get_family("turn-on", 2.0 * float(fit.edges[-1])), ~fit.kept)
+    if other is None or (_aic(other) - _aic(fit) > _SAME_AIC and fit.n_parameters < _WAVY):
+        return 0.0
+    return _spread(fit, other, low, high, 1.0)
 
 
-def with_rough(fit: SpectrumFit, low: int, high: int, family: BackgroundFamily) -> SpectrumFit:
-    r"""The fit with what ``auto`` with more degrees (:func:`~serendip.statistics.functions.rougher`) says of the bins ``low <= i < high``.
-
-    Whatever functions were fitted. Where its AIC is smaller by more than 2, and its prediction :math:`b'` differs by more than half of the errors, there is a structure
-    that bends faster than ``auto`` may, such as a broad hump whose top is in the window; ``rough_spread`` is then :math:`|b' - b| / b`. It may
-    as well be a peak wider than the window, so it is a warning and no error.
-    """
+def _rough_spread(fit: SpectrumFit, low: int, high: int) -> float:
     if _most_gain(fit) < _BETTER + 1e-6:
-        return fit
-    other = rougher(family) or rougher(get_family("auto", gaps=family.gaps))
-    assert other is not None
+        return 0.0
+    family = rougher(get_family("auto", gaps=fit.family.gaps))
+    assert family is not None
+    other = _refitted(fit, family, fit.mask)
+    if other is None or not _aic(fit) - _aic(other) > _BETTER:
+        return 0.0
+    return _spread(fit, other, low, high, _APART)
+
+
+def _refitted(fit: SpectrumFit, family: BackgroundFamily, mask: NDArray[np.bool_]) -> SpectrumFit | None:
     try:
-        rough = fit_spectrum(
-            fit.counts, fit.edges, other, mask=fit.mask, scale=fit.scale, alpha=fit.alpha, choice="average"
+        return fit_spectrum(
+            fit.counts, fit.edges, family, mask=mask, scale=fit.scale, alpha=fit.alpha, choice="average"
         )
     except FitError:
-        return fit
-    gain = fit.deviance + 2.0 * fit.n_parameters - rough.deviance - 2.0 * rough.n_parameters
-    (b, sigma), (b_rough, sigma_rough) = fit.window(low, high), rough.window(low, high)
-    if not (gain > _BETTER and abs(b_rough - b) > _APART * np.hypot(sigma, sigma_rough)):
-        return fit
-    return replace(fit, rough_spread=float(abs(b_rough - b) / b))
+        return None
+
+
+def _aic(fit: SpectrumFit) -> float:
+    return fit.deviance + 2.0 * fit.n_parameters
+
+
+def _spread(fit: SpectrumFit, other: SpectrumFit, low: int, high: int, least: float) -> float:
+    """Relative difference in the window; zero where it is not ``least`` times the errors."""
+    (b, sigma), (b_other, sigma_other) = fit.window(low, high), other.window(low, high)
+    if not (abs(b_other - b) > least * np.hypot(sigma, sigma_other) and b > 0):
+        return 0.0
+    return float(abs(b_other - b) / b)
 
 
 def _most_gain(fit: SpectrumFit) -> float:

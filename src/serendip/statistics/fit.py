@@ -101,11 +101,11 @@ class SpectrumFit:
     closure
         Closure in shifted windows, where it was tested (:func:`~serendip.statistics.closure.with_closure`).
     turn_on_spread
-        Relative difference to functions with a turn-on in the window, where they matter (:func:`~serendip.statistics.closure.with_turn_on`).
+        Relative difference to functions with a turn-on in the window, where they matter (:func:`~serendip.statistics.closure.with_alternatives`).
     kink_weight
         Weight of functions with a kink in the window, where they have a say (:func:`~serendip.statistics.kinks.with_kinks`).
     rough_spread
-        Relative difference to functions that bend faster in the window, where they describe the sidebands better (:func:`~serendip.statistics.closure.with_rough`).
+        Relative difference to functions that bend faster in the window, where they describe the sidebands better (:func:`~serendip.statistics.closure.with_alternatives`).
     """
 
     family: BackgroundFamily

@@ -18,7 +18,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.statistics.binning import make_edges, window_bins
 from serendip.statistics.calibration import NullDistribution
-from serendip.statistics.closure import with_closure, with_rough, with_turn_on
+from serendip.statistics.closure import with_closure
 from serendip.statistics.combination import (
     COMBINATIONS,
     SINGLE,
@@ -133,8 +133,7 @@ def fit_inclusive(
         fit = rough if rough.gof_p > fit.gof_p else fit
     if fit.averaged:
         fit = with_kinks(fit, low, high)
-    fit = with_closure(fit, low, high)
-    return with_rough(with_turn_on(fit, low, high), low, high, family)
+    return with_closure(fit, low, high)
 
 
 def fold_expectations(

@@ -131,7 +131,7 @@ class Session:
             "expected_background": b * share,
             "expected_background_error": error * share,
             "tested_share": share,
-            "fit": self.fit.inclusive.to_dict(),
+            "fit": self.fit.judged.to_dict(),
         }
 
     def constraint(self, share: float) -> tuple[float, float] | None:
