@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from serendip.outliers.combine import SVDD_RULES
 from serendip.search.rundir import write_json
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
@@ -173,10 +174,12 @@ def _write_task(
     }
     if task.keep:
         arrays = {f"theory/{name}": value + rng.standard_normal(400) for name, value in strength.items()}
-        test, ranks = rng.standard_normal(4000), rng.standard_normal(1000)
+        arrays |= {"test": rng.standard_normal(4000), "rank": rng.standard_normal(1000)}
+        if task.score == "deep-svdd":
+            arrays |= {f"{rule}/{name}": x for rule in SVDD_RULES.values() for name, x in arrays.items()}
+        arrays |= {f"weight/{name}": np.ones(400) for name in strength}
         np.savez_compressed(
-            base.with_suffix(".npz"), **arrays, test=test, test_weight=np.ones(4000), test_group=np.arange(4000),
-            rank=ranks, rank_weight=np.ones(1000),
+            base.with_suffix(".npz"), **arrays, test_weight=np.ones(4000), test_group=np.arange(4000), rank_weight=np.ones(1000)
         )  # fmt: skip
     write_json(
         base.with_suffix(".json"),

@@ -149,6 +149,8 @@ def test_combinations_of_members():
     np.testing.assert_allclose(found["max"], members.max(axis=1))
     np.testing.assert_allclose(found["mean"], members.mean(axis=1))
     np.testing.assert_allclose(np.exp(4 * found["product"]), members.prod(axis=1))
+    for rule, values in score.rule_scores(x).items():
+        np.testing.assert_array_equal(values, found[rule])
 
 
 def test_a_member_does_not_feel_the_others():

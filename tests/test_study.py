@@ -15,6 +15,7 @@ from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
+from serendip.outliers.combine import RankMap
 from serendip.search.config import parse_settings
 from serendip.statistics.pvalues import asimov_z
 from serendip.study import tasks as study_tasks
@@ -487,7 +488,7 @@ def test_combined_scores_use_ranks_of_background_that_trained_neither(finished):
 
 
 def test_ranks_of_combined_scores_count_the_weights_of_the_background(tmp_path):
-    rng = np.random.default_rng(31)
+    rng, signal_weight = np.random.default_rng(31), np.linspace(0.1, 3.0, 80)
     study = Context(planned().config, tmp_path, {}, {"1": ()}, planned().design)
     tasks = [Task(channel="1", kind="outlier", score=name, keep=True) for name in ("met", "kde")]
     (tmp_path / "tasks" / "1").mkdir(parents=True)
@@ -496,7 +497,7 @@ def test_ranks_of_combined_scores_count_the_weights_of_the_background(tmp_path):
     for task, ranks, background, theory in zip(tasks, scores, test, signal, strict=True):
         np.savez(
             tmp_path / "tasks" / "1" / f"{task.key}.npz", test=background, test_weight=test_weight, test_group=np.arange(400),
-            rank=ranks, rank_weight=weight, **{"theory/a0": theory},
+            rank=ranks, rank_weight=weight, **{"theory/a0": theory, "weight/a0": signal_weight},
         )  # fmt: skip
 
     def rank(values, known):
@@ -511,7 +512,49 @@ def test_ranks_of_combined_scores_count_the_weights_of_the_background(tmp_path):
     ]
     found = models.combined(study, tasks, "and")
     assert list(found) == ["a0"]
-    assert found["a0"].auc == pytest.approx(np.mean(below), abs=1e-9)
+    assert found["a0"].auc == pytest.approx(np.average(below, weights=signal_weight), abs=1e-9)
+
+
+@pytest.mark.parametrize(("rule", "inside"), [("and", np.min), ("or", np.max), ("avg", np.mean)])
+def test_flow_and_deep_svdd_are_joined_by_one_rule_in_both_stages(
+    rule, inside, prepared, samples, monkeypatch
+):
+    """The members of the ensemble, then the two scores, as in arXiv:2106.10164."""
+    over = {"min": np.min, "max": np.max, "mean": np.mean}
+
+    class Ensemble(Trained):
+        combine = "mean"
+
+        def rule_scores(self, x):
+            # MET and the pT of two jets
+            return {name: f(x[:, [0, 9, 13]], axis=1) for name, f in over.items()}
+
+    ensemble = Ensemble()
+    monkeypatch.setattr(
+        study_tasks, "make_score", lambda name, _: ensemble if name == "deep-svdd" else Trained()
+    )
+    tasks = [Task(channel="1", kind="outlier", score=score, keep=True) for score in ("flow", "deep-svdd")]
+    for task in tasks:
+        run_task(task, prepared, config(samples))
+    study = Context(config(samples), prepared, {}, {"1": ()}, planned().design)
+    stored = [study.scores(tasks[1], name) for name in ("", "mean", *over)]
+    np.testing.assert_array_equal(stored[0].test, stored[1].test)
+    cached = read_samples(prepared / "samples" / "channel_1.parquet").background
+    expected = ensemble.rule_scores(cached.x[cached.fold < 0.4])
+    for name, part in zip(over, stored[2:], strict=True):
+        np.testing.assert_allclose(part.test, expected[name], rtol=1e-6)
+    flow, name = study.scores(tasks[0]), "glgl1000_neutralino1"
+    auc = []
+    for svdd in stored[2:]:
+        maps = [RankMap.fit(part.rank, part.rank_weight) for part in (flow, svdd)]
+        test, theory = (
+            inside([to(values) for to, values in zip(maps, pair, strict=True)], axis=0)
+            for pair in ((flow.test, svdd.test), (flow.theories[name], svdd.theories[name]))
+        )
+        reference = BackgroundScores(test, flow.test_weight, flow.test_group)
+        auc.append(reference.merits(theory, flow.theory_weights[name], targets=(0.1,)).auc)
+    assert len(set(auc)) == 3
+    assert models.combined(study, tasks, rule)[name].auc == auc[list(over.values()).index(inside)]
 
 
 def test_the_total_improvement_is_that_of_the_best_channel(tmp_path):

@@ -32,12 +32,14 @@ from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
 from serendip.outliers.inputs import DataError, require_at_least, require_choice, require_finite
 from serendip.statistics.ranks import share_below
 
-__all__ = ["RULES", "CombinedScore", "RankMap", "combine_ranks", "flow_and_svdd"]
+__all__ = ["RULES", "SVDD_RULES", "CombinedScore", "RankMap", "combine_ranks", "flow_and_svdd"]
 
 Rule = Literal["and", "or", "prod", "avg"]
 
 RULES = ("and", "or", "prod", "avg")
 """Names of the rules of :func:`combine_ranks`."""
+SVDD_RULES = {"and": "min", "or": "max", "prod": "product", "avg": "mean"}
+"""The same rules for the members of a deep SVDD ensemble (``combine``)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +242,7 @@ def flow_and_svdd(
     from serendip.outliers.svdd import DeepSVDD
 
     require_choice(RULES, rule=rule)
-    inside: dict[str, Any] = {"and": "min", "or": "max", "prod": "product", "avg": "mean"}
+    inside: dict[str, Any] = SVDD_RULES
     scores = [
         FlowLikelihood(random_state=random_state) if flow is None else deepcopy(flow),
         DeepSVDD(combine=inside[rule], random_state=random_state) if svdd is None else deepcopy(svdd),

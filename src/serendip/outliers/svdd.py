@@ -147,12 +147,19 @@ class DeepSVDD(NetworkScore):
         check_is_fitted(self)
         return self._radii(self._checked(X, reset=False)) / self._scales()
 
+    def rule_scores(self, X: Any) -> dict[str, Array]:
+        """Scores of each event by every rule of ``combine``, each of shape ``(n,)``, from one training."""
+        radii = self.member_scores(X)
+        return {rule: self._joined(radii, rule) for rule in _RULES}
+
     def _score(self, x: Array) -> Array:
-        used = [i for i, member in enumerate(self.members_) if not member.collapsed]
-        radii = self._radii(x)[:, used] / self._scales()[used]
-        if self.combine == "product":
-            return np.asarray(np.log(np.maximum(radii, 1e-300)).mean(axis=1))
-        return np.asarray(getattr(np, self.combine)(radii, axis=1))
+        return self._joined(self._radii(x) / self._scales(), self.combine)
+
+    def _joined(self, radii: Array, rule: str) -> Array:
+        used = radii[:, [i for i, member in enumerate(self.members_) if not member.collapsed]]
+        if rule == "product":
+            return np.asarray(np.log(np.maximum(used, 1e-300)).mean(axis=1))
+        return np.asarray(getattr(np, rule)(used, axis=1))
 
     def _scales(self) -> Array:
         largest = np.array([member.largest_radius for member in self.members_])

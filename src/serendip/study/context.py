@@ -84,9 +84,9 @@ class Context:
             raise InputError(f"{self.out}: the training '{task.title}' is missing; run the study again")
         return found
 
-    def scores(self, task: Task) -> Scores:
-        """Read stored scores."""
-        return load_scores(task, self.out)
+    def scores(self, task: Task, rule: str = "") -> Scores:
+        """Read stored scores; ``rule`` as in :func:`~serendip.study.tasks.load_scores`."""
+        return load_scores(task, self.out, rule)
 
     def merits(self, tasks: Mapping[str, Task]) -> dict[str, Mapping[str, Merits]]:
         """Figures of merit of a model that has one training in each channel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -121,7 +122,7 @@ class Scores:
         Background of the test, shape ``(n,)``.
     rank, rank_weight
         Background for ranks, shape ``(m,)``.
-    theories
+    theories, theory_weights
         Test events of each theory.
     """
 
@@ -131,6 +132,7 @@ class Scores:
     rank: Array
     rank_weight: Array
     theories: dict[str, Array]
+    theory_weights: dict[str, Array]
 
 
 def sample_file(out: Path, channel: str) -> Path:
@@ -166,16 +168,23 @@ def _run(task: Task, out: Path, config: StudyConfig) -> str:
     trained = time.perf_counter() - start
     background = samples.background
     weight = np.asarray(background.weight)
-    scores = score(background.x[test])
-    reference = BackgroundScores(scores, weight[test], _group(background)[test])
-    merits, kept = {}, {}
+    kept: dict[str, Array] = {}
+
+    def scored(what: str, x: Any) -> Array:
+        """Scores of events; by other rules they are stored only."""
+        by_rule: dict[str, Array] = score(x)
+        kept.update({f"{rule}{what}": values for rule, values in by_rule.items()})
+        return by_rule[""]
+
+    reference = BackgroundScores(scored("test", background.x[test]), weight[test], _group(background)[test])
+    merits = {}
     for theory in samples.theories:
         rows = _fold(theory) < config.test_fraction if theory.name in task.theories else slice(None)
-        events = score(theory.x[rows])
+        events = scored(f"theory/{theory.name}", theory.x[rows])
+        kept[f"weight/{theory.name}"] = _weight(theory)[rows]
         merits[theory.name] = reference.merits(
             events, _weight(theory)[rows], targets=config.targets
         ).to_dict()
-        kept[theory.name] = events.astype(np.float32)
     facts |= {
         "test_background": int(np.count_nonzero(test)),
         "seconds_training": trained,
@@ -184,10 +193,12 @@ def _run(task: Task, out: Path, config: StudyConfig) -> str:
     base = out / "tasks" / task.channel / task.key
     base.parent.mkdir(parents=True, exist_ok=True)
     if task.keep:
-        arrays = {f"theory/{name}": values for name, values in kept.items()}
-        arrays |= {"test": scores, "test_weight": weight[test], "test_group": _group(background)[test]}
-        arrays |= {"rank": score(background.x[rank]), "rank_weight": weight[rank]}
-        np.savez_compressed(base.with_suffix(".npz"), **arrays)
+        scored("rank", background.x[rank])
+        arrays: dict[str, Any] = {
+            name: values.astype(np.float32) if "theory/" in name else values for name, values in kept.items()
+        }
+        arrays |= {"test_weight": weight[test], "test_group": _group(background)[test]}
+        np.savez_compressed(base.with_suffix(".npz"), **arrays, rank_weight=weight[rank])
     write_json(
         base.with_suffix(".json"),
         {"schema": 1, "task": task.model_dump(mode="json"), "facts": facts, "merits": merits},
@@ -208,26 +219,31 @@ def load_outcome(task: Task, out: Path) -> Outcome | None:
         raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
 
 
-def load_scores(task: Task, out: Path) -> Scores:
-    """Read the stored scores of a finished training."""
+def load_scores(task: Task, out: Path, rule: str = "") -> Scores:
+    """Read the stored scores of a finished training; ``rule`` is another one for the members of a deep SVDD ensemble."""
+    start = f"{rule}/" if rule else ""
     path = out / "tasks" / task.channel / f"{task.key}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
             plain: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
-    theories = {
-        name.removeprefix("theory/"): values.astype(float)
-        for name, values in plain.items()
-        if name.startswith("theory/")
-    }
+
+    def by_theory(prefix: str) -> dict[str, Array]:
+        return {
+            name.removeprefix(prefix): values.astype(float)
+            for name, values in plain.items()
+            if name.startswith(prefix)
+        }
+
     return Scores(
-        plain["test"],
+        plain[f"{start}test"],
         plain["test_weight"],
         plain["test_group"],
-        plain["rank"],
+        plain[f"{start}rank"],
         plain["rank_weight"],
-        theories,
+        by_theory(f"{start}theory/"),
+        by_theory("weight/"),
     )
 
 
@@ -295,7 +311,7 @@ def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
         "train_signal": sum(min(size, most) for size in sizes),
         "gains": dict(list(classifier.gains().items())[:10]),
     }
-    return classifier.score, facts
+    return _only(classifier.score), facts
 
 
 def _network(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
@@ -323,7 +339,7 @@ def _network(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
         "validation_auc": classifier.validation_auc,
         "train_signal": sum(min(len(sample.x), config.network_events) for sample in chosen),
     }
-    return classifier.score, facts
+    return _only(classifier.score), facts
 
 
 def _thinned(
@@ -357,7 +373,19 @@ def _outlier(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=task.seed)
     estimator.fit(samples.background.x[rows], sample_weight=weight)
-    return estimator.score_samples, {"train_background": len(rows)}
+    facts = {"train_background": len(rows)}
+    if task.score != "deep-svdd":
+        return _only(estimator.score_samples), facts
+
+    def rules(x: Any) -> dict[str, Array]:
+        found = estimator.rule_scores(x)
+        return {"": found[estimator.combine]} | {f"{rule}/": values for rule, values in found.items()}
+
+    return rules, facts
+
+
+def _only(score: Callable[[Any], Array]) -> Callable[[Any], dict[str, Array]]:
+    return lambda x: {"": score(x)}
 
 
 def _fold(sample: TheorySample) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serendip.errors import InputError
-from serendip.outliers.combine import RULES, RankMap, combine_ranks
+from serendip.outliers.combine import RULES, SVDD_RULES, RankMap, combine_ranks
 from serendip.outliers.registry import SCORES
 from serendip.study.combinations import combinations
 from serendip.study.context import Context, groups_of, summary, ti_value
@@ -186,8 +186,11 @@ def answer(context: Context, progress: Any) -> dict[str, Any]:
 
 
 def combined(context: Context, tasks: list[Task], rule: Any) -> Mapping[str, Merits]:
-    """Figures of merit of several scores of one channel, joined on the ranks of background that trained none of them."""
-    parts = [context.scores(task) for task in tasks]
+    """Figures of merit of several scores of one channel, joined on the ranks of background that trained none of them.
+
+    The members of a deep SVDD ensemble are joined by the same rule (arXiv:2106.10164).
+    """
+    parts = [context.scores(task, SVDD_RULES[rule] if task.score == "deep-svdd" else "") for task in tasks]
     maps = [RankMap.fit(part.rank, part.rank_weight) for part in parts]
 
     def rank(values: list[Any]) -> Any:
@@ -199,7 +202,11 @@ def combined(context: Context, tasks: list[Task], rule: Any) -> Mapping[str, Mer
     # theories of a training were tested on a part of their events only
     trained = {name for task in tasks for name in task.theories}
     return {
-        name: reference.merits(rank([part.theories[name] for part in parts]), targets=context.config.targets)
+        name: reference.merits(
+            rank([part.theories[name] for part in parts]),
+            parts[0].theory_weights[name],
+            targets=context.config.targets,
+        )
         for name in parts[0].theories
         if name not in trained
     }
