@@ -247,7 +247,10 @@ def test_size_and_names():
     assert not set(CATALOGUE) & set(FAMILIES)
     known = known_samples()
     assert [sample.name for sample in known["BSM"]] == list(CATALOGUE)
-    assert len(known) == len(CATALOGUE) + len(FAMILIES) + 14 + 2
+    assert len(known) == len(CATALOGUE) + len(FAMILIES) + 14 + 3
+    assert {sample.name for sample in known["published"]} == {
+        p.name for p in CATALOGUE.values() if p.origin != "ours"
+    }
     assert len({sample.name for sample in (*known["SM"], *known["BSM"])}) == len(known["SM"]) + len(CATALOGUE)
 
 

@@ -207,6 +207,38 @@ def test_deep_sets_find_the_ratio_of_a_weighted_mixture():
     assert found.theories == ("many", "shifted")
 
 
+def test_a_dense_network_finds_the_ratio_of_flat_features(tmp_path):
+    rng = np.random.default_rng(41)
+    scale, centre = np.array([1.0, 200.0, 3.0]), np.array([0.0, 500.0, -1.0])
+
+    def flat(n, mean):
+        return (centre + scale * (rng.normal(size=(n, 3)) + mean)).astype(np.float32)
+
+    x = flat(4000, (0, 0, 0))
+    weight = np.exp(0.5 * (x[:, 0] - 0.25))  # background of mean 0.5 in the first feature
+    theories = [
+        TheorySample("a", "f", flat(3000, (0.5, 1, 0))),
+        TheorySample("b", "f", flat(300, (0.5, 0, -1))),
+    ]
+    config = SetConfig(kind="dense", width=32, layers=2, epochs=12, weights={"a": 3.0, "b": 1.0})
+    names = ("met", "b1_pt", "b1_eta")
+    found = train_set_network(x, theories, config, features=names, background_weight=weight)
+    test = flat(2000, (0.5, 0.4, -0.2))
+    z = (test - centre) / scale
+    expected = np.log(0.75 * np.exp(z[:, 1] - 0.5) + 0.25 * np.exp(-z[:, 2] - 0.5))
+    score = found.score(test)
+    assert np.corrcoef(score, expected)[0, 1] > 0.95
+    assert np.std(score - expected) < 0.3 * np.std(expected)
+    found.save(tmp_path)
+    np.testing.assert_array_equal(SetClassifier.load(tmp_path).score(test), score)
+    with pytest.raises(
+        InputError, match=r"shape \(5, 2\) cannot be scored: the classifier was trained on rows with 3"
+    ):
+        found.score(test[:5, :2])
+    with pytest.raises(InputError, match="takes one row of features for each event"):
+        train_set_network(x[:, None], theories, config, features=names)
+
+
 def test_the_transformer_finds_what_is_in_pairs_only():
     concentration = 2.0
     found = quick(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -16,17 +17,20 @@ from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
 from serendip.outliers.combine import RankMap
-from serendip.search.config import parse_settings
+from serendip.search.config import load_config, parse_settings
+from serendip.simulate.catalogue.papers import CHALLENGE, SIGNALS
+from serendip.simulate.catalogue.points import CATALOGUE, known_samples
 from serendip.statistics.pvalues import asimov_z
 from serendip.study import tasks as study_tasks
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import Design, fold_of, make_design, random_orders
 from serendip.study.notes import shortfalls
-from serendip.study.questions import excess, families, models, saturation, weights
+from serendip.study.questions import excess, families, models, saturation
 from serendip.study.run import _prepare, read_results, run_study
 from serendip.study.tasks import Task, load_outcome, load_scores, run_task
 from serendip.study.thinning import share_out, thin
+from serendip.theories.channels import CHANNELS
 from serendip.theories.merits import BackgroundScores
 from serendip.theories.mixture import BoostConfig
 from serendip.theories.sample_cache import read_samples, write_samples
@@ -40,7 +44,7 @@ THEORIES = {
 }  # fmt: skip
 OPTIONS = {
     "channels": ("1",), "min_events": 50, "repeats": 2, "orders": 2, "steps": (1, 3), "mini": 2, "single": 2, "folds": 2,
-    "held_out_families": 0.25, "held_out_points": 0.2, "targets": (0.1, 0.02), "test_fraction": 0.4,
+    "active_rounds": 2, "held_out_families": 0.25, "held_out_points": 0.2, "targets": (0.1, 0.02), "test_fraction": 0.4,
     "outliers": ("met", "isolation-forest"), "networks": (), "boost": BoostConfig(rounds=15, leaves=7, patience=5),
 }  # fmt: skip
 
@@ -314,21 +318,23 @@ class Trained:
     score_samples = score
 
 
-@pytest.mark.parametrize("kind", ["mixture", "network", "outlier"])
-def test_test_events_and_events_of_the_ranks_train_nothing(kind, samples, prepared, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "score"),
+    [("mixture", ""), ("network", "deepsets"), ("network", "dense"), ("outlier", "isolation-forest")],
+)
+def test_test_events_and_events_of_the_ranks_train_nothing(kind, score, samples, prepared, monkeypatch):
     trained = Trained()
     monkeypatch.setattr(study_tasks, "train_mixture", trained)
     monkeypatch.setattr("serendip.theories.sets.train_set_network", trained)
     monkeypatch.setattr(study_tasks, "make_score", lambda name, features: trained)
     known = ("glgl1000_neutralino1", "sqsq_sq1400_neut200")
-    score = {"mixture": "", "network": "deepsets", "outlier": "isolation-forest"}[kind]
     task = Task(channel="1", kind=kind, score=score, theories=() if kind == "outlier" else known)
     run_task(task, prepared, config(samples))
     # events in the order and with the numbers of the cache, as lists of objects for the network
     found = read_samples(prepared / "samples" / "channel_1.parquet")
     numbers = {sample.name: sample.fold for sample in found.theories}
     allowed = found.background.fold >= 0.5
-    if kind == "network":
+    if score == "deepsets":
         found = study_tasks._objects("1", config(samples))
     rows = [row.tobytes() for row in trained.background]
     assert sorted(rows) == sorted(row.tobytes() for row in found.background.x[allowed])
@@ -444,20 +450,34 @@ def test_a_family_is_left_out_as_a_whole(finished):
     assert found["channels"]["1"]["trained"]["auc"] >= found["channels"]["1"]["family"]["auc"] - 0.02
 
 
-def test_learnt_weights_are_larger_for_what_is_hard_to_find(finished):
-    out, options, results = finished
-    study = context(out, options)
-    found = weights.difficulty(study, "1")
-    merits = study.outcome(study.mixture("1")[0]).merits
-    hardest = min(found, key=lambda name: merits[name].points[0].eps_s)
-    assert found[hardest] == max(found.values())
-    assert np.mean(list(found.values())) == pytest.approx(1.0, abs=1e-5)
-    assert results["answers"]["weights"]["weights"]["1"] == found
-    assert {model["name"] for model in results["answers"]["weights"]["models"]} == {
-        "theory",
-        "family",
-        "difficulty",
-    }
+def test_learnt_weights_are_larger_for_what_is_hard_to_find_round_by_round(tmp_path):
+    results = write_study(tmp_path, questions=("weights",), active_rounds=2)
+    answer = results["answers"]["weights"]
+    study = context(tmp_path, StudyConfig(**results["config"]))
+    assert {model["name"] for model in answer["models"]} == {"theory", "family", "active"}
+    assert answer["rounds"] == 2
+    for channel in ("1", "3"):
+        learnt = dict.fromkeys(study.training(channel), 1.0)
+        for _ in range(2):
+            if set(learnt.values()) == {1.0}:
+                task = study.mixture(channel)[0]
+            else:
+                task = study.mixture(channel)[0].model_copy(update={"weights": learnt, "keep": False})
+            merits = study.outcome(task).merits
+            # the loosest cut
+            found = {name: w * (1.05 - merits[name].points[0].eps_s) for name, w in learnt.items()}
+            mean = np.mean(list(found.values()))
+            learnt = {name: round(w / mean, 6) for name, w in found.items()}
+        assert answer["weights"][channel] == learnt
+        assert max(learnt.values()) > 1.5 > 0.7 > min(learnt.values()) > 1e-3
+        (last,) = [model for model in answer["models"] if (model["name"], model["repeat"]) == ("active", 1)]
+        trained = study.mixture(channel)[1].model_copy(update={"weights": learnt, "keep": False})
+        auc = [
+            study.outcome(trained).merits[n].auc
+            for n in study.design.held_out_points
+            if n in study.present[channel]
+        ]
+        assert last["groups"]["held_out_points"]["auc"][channel] == np.median(auc)
 
 
 def test_combined_scores_use_ranks_of_background_that_trained_neither(finished):
@@ -639,6 +659,31 @@ def test_wrong_options_are_explained(option, message):
     given = {"background": ("SM",), "theories": ("BSM",)} | option
     with pytest.raises(InputError, match=message):
         parse_settings(StudyConfig, given, "study")
+
+
+def test_the_experiment_of_the_paper_is_configured_as_published(shared_data):
+    file = Path(__file__).parents[1] / "examples" / "theories_paper.yaml"
+    options = parse_settings(StudyConfig, load_config(file), str(file))
+    assert not options.rotate
+    assert (options.events_per_theory, options.orders) == (10_000, 5)
+    points = {sample.name for sample in known_samples()["published"]}
+    instead = {s.name: s.made or s.substitutes[0] for s in SIGNALS if s.made or s.substitutes}
+    instead["LReff_100_100"] = "wzprime_100_100_lep"
+    with (shared_data / "darkmachines" / "paper_single_signals.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    for channel in CHANNELS:
+        mine = [row for row in rows if row["channel"] == channel]
+        assert list(options.of("single", channel)) == [instead[row["name"]] for row in mine]
+        assert options.of("mini", channel) == max(int(row["thousand_events"]) for row in mine) // 10
+        assert all(channel in CATALOGUE[name].channels for name in options.of("single", channel))
+        assert not set(options.of("single", channel)) & set(options.tested)
+    assert [len(options.of("steps", channel)) + 1 for channel in CHANNELS] == [9, 9, 10, 8]
+    challenge = {
+        s.made or s.substitutes[0] for s in SIGNALS if s.paper == CHALLENGE and (s.made or s.substitutes)
+    }
+    assert set(options.tested) == challenge <= points
+    with pytest.raises(InputError, match="mini has no value for channel 2b"):
+        parse_settings(StudyConfig, load_config(file) | {"mini": {"1": 1, "2a": 1, "3": 1}}, "study")
 
 
 def test_a_training_is_known_by_what_it_is_and_not_by_who_asked():

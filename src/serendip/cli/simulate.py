@@ -78,7 +78,10 @@ def dijet(
 def channel(
     *,
     process: Annotated[
-        str, typer.Option(help="Processes, families, points, SM or BSM: NAME[,NAME...]; --list shows them.")
+        str,
+        typer.Option(
+            help="Processes, families, points, SM, BSM or published: NAME[,NAME...]; --list shows them."
+        ),
     ] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Output folder.")] = None,
     events: Annotated[int, typer.Option(help="Selected events of each file.")] = 1000,

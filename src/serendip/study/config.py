@@ -76,6 +76,8 @@ class StudyConfig(BaseModel):
         ``events_per_theory``. May differ by channel.
     single
         Theories that are trained alone in each channel (SSA): how many are drawn, or their names by channel.
+    active_rounds
+        Rounds in which weights of theories are learnt (``weights``).
     folds
         Parts in which families and points are left out one after the other.
     outliers
@@ -83,7 +85,8 @@ class StudyConfig(BaseModel):
     outlier_events
         Most background events that train an unsupervised score.
     networks
-        Set networks that are trained on the whole mixture beside the trees: ``deepsets``, ``transformer``.
+        Networks that are trained on the whole mixture beside the trees: ``dense`` (fully connected, on the same features), ``deepsets``,
+        ``transformer``.
     network_background, network_events
         Most events of the background and of each theory that train a network.
     targets
@@ -119,10 +122,11 @@ class StudyConfig(BaseModel):
     steps: tuple[PositiveInt, ...] | dict[str, tuple[PositiveInt, ...]] = (1, 3, 10, 30)
     mini: PositiveInt | dict[str, PositiveInt] = 10
     single: PositiveInt | dict[str, tuple[str, ...]] = 7
+    active_rounds: PositiveInt = 3
     folds: int = Field(default=5, ge=2)
     outliers: tuple[str, ...] = tuple(SCORES)
     outlier_events: PositiveInt = 20_000
-    networks: tuple[Literal["deepsets", "transformer"], ...] = ("deepsets",)
+    networks: tuple[Literal["dense", "deepsets", "transformer"], ...] = ("dense", "deepsets")
     network_background: PositiveInt = 50_000
     network_events: PositiveInt = 1000
     targets: tuple[float, ...] = (1e-2, 1e-3, 1e-4)

@@ -33,6 +33,7 @@ __all__ = ["Outcome", "Scores", "Task", "load_outcome", "load_scores", "run_task
 
 Array = NDArray[np.float64]
 
+_DENSE = {"width": 256, "layers": 3}
 RANK_FRACTION = 0.1
 """Part of the background beside the test fraction that trains nothing and turns scores into ranks."""
 
@@ -160,7 +161,9 @@ def _run(task: Task, out: Path, config: StudyConfig) -> str:
     test = fold < config.test_fraction
     rank = ~test & (fold < config.test_fraction + RANK_FRACTION)
     train = ~test & ~rank
-    if task.kind == "network" or (task.kind == "outlier" and SCORES[task.score].objects):
+    if (task.kind == "network" and task.score != "dense") or (
+        task.kind == "outlier" and SCORES[task.score].objects
+    ):
         # the lists of objects are read with the same events in the same order
         samples = _objects(task.channel, config)
     train_one = {"mixture": _mixture, "network": _network, "outlier": _outlier}[task.kind]
@@ -324,6 +327,7 @@ def _network(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
         chosen,
         SetConfig(
             kind=task.score,
+            **(_DENSE if task.score == "dense" else {}),
             events_per_theory=config.network_events,
             weights=task.weights,
             threads=config.boost.threads,

@@ -50,7 +50,7 @@ _FEW_FAMILIES = 5
 WEIGHTS = {
     "theory": "every theory the same (the paper)",
     "family": "every family the same",
-    "difficulty": "more for what is hard to find",
+    "active": "learnt: more for what the mixture finds worst",
 }
 
 GLOSSARY = {
@@ -256,7 +256,7 @@ def open_answers(answers: Answers) -> list[tuple[str, str]]:
         )
     models = models_of(answers, "weights")
     equal = [model for model in models if model["name"] == "theory"]
-    for name in ("family", "difficulty"):
+    for name in ("family", "active"):
         other = [model for model in models if model["name"] == name]
         parts = []
         for group, title in GROUPS.items():

@@ -113,9 +113,13 @@ def refuse_other_names(names: Collection[str]) -> None:
 
 
 def known_samples() -> dict[str, tuple[Sample, ...]]:
-    """Samples of each process of the Standard Model, each family and each point, by name; ``SM`` and ``BSM`` are all of them."""
+    """Samples of each process of the Standard Model, each family and each point, by name.
+
+    ``SM`` and ``BSM`` are all of them, ``published`` the signals of the papers with their substitutes.
+    """
     out = {name: process.samples() for name, process in PROCESSES.items()}
     out["SM"] = tuple(sample for samples in out.values() for sample in samples)
     out["BSM"] = tuple(point.sample() for point in _ALL)
+    out["published"] = tuple(point.sample() for point in _ALL if point.origin != "ours")
     out |= {family: tuple(point.sample() for point in points) for family, points in FAMILIES.items()}
     return out | {name: (point.sample(),) for name, point in CATALOGUE.items()}

@@ -27,9 +27,18 @@ from torch.nn import functional
 
 from serendip.errors import InputError
 
-__all__ = ["DeepSets", "SetNetwork", "Transformer", "build_network", "compact", "log_odds", "pair_features"]
+__all__ = [
+    "DeepSets",
+    "Dense",
+    "SetNetwork",
+    "Transformer",
+    "build_network",
+    "compact",
+    "log_odds",
+    "pair_features",
+]
 
-Kind = Literal["deepsets", "transformer"]
+Kind = Literal["deepsets", "transformer", "dense"]
 
 _REACH = 10.0
 _KINEMATICS = ("log_energy", "log_pt", "eta", "sin_phi", "cos_phi")
@@ -40,7 +49,7 @@ _MIN_SQUARED_MASS = 1.0
 
 
 class SetNetwork(nn.Module):
-    """What both networks share: which objects are there, and standardised features.
+    """What the networks share: which objects are there, and standardised features.
 
     Parameters
     ----------
@@ -57,11 +66,11 @@ class SetNetwork(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, features: Sequence[str]) -> None:
+    def __init__(self, features: Sequence[str], *, sets: bool = True) -> None:
         super().__init__()
         self.features = tuple(features)
-        self.flags = [i for i, name in enumerate(features) if name.startswith(_FLAG)]
-        if not self.flags:
+        self.flags = [i for i, name in enumerate(features) if name.startswith(_FLAG)] if sets else []
+        if sets and not self.flags:
             raise InputError(
                 "no feature of the objects begins with 'is_', so that places without an object cannot be told: use the names "
                 "of encode_objects"
@@ -79,6 +88,23 @@ class SetNetwork(nn.Module):
 
     def learn_scales(self, x: Tensor, present: Tensor, weight: Tensor) -> None:
         """Take over what further scales the network needs; ``x`` are training events with weights that add up to one."""
+
+
+class Dense(SetNetwork):
+    """A fully connected network of ``layers`` hidden layers on events that are one row of features: lists of one object."""
+
+    def __init__(self, features: Sequence[str], *, width: int, layers: int) -> None:
+        super().__init__(features, sets=False)
+        self.event = _perceptron(len(features), *[width] * layers, 1)
+
+    def present(self, x: Tensor) -> Tensor:
+        """Every row is there, shape ``(n, 1)``."""
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-odds, shape ``(n,)``, of events of shape ``(n, 1, n_features)``."""
+        out: Tensor = self.event(self.standardised(x[:, 0]))
+        return out[:, 0]
 
 
 class DeepSets(SetNetwork):
@@ -192,6 +218,8 @@ def build_network(
     # the layers draw from torch's global state: borrow it and give it back
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if kind == "dense":
+            return Dense(features, width=width, layers=layers)
         if kind == "deepsets":
             return DeepSets(features, width=width, layers=layers)
         return Transformer(features, width=width, layers=layers, heads=heads)

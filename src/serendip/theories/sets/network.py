@@ -13,7 +13,7 @@ the score tends to :math:`\ln p_S(x)/p_\mathrm{SM}(x)` as well. :mod:`serendip.t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -45,11 +45,12 @@ class SetConfig(SampleConfig):
     Attributes
     ----------
     kind
-        ``"deepsets"``: a sum over objects. ``"transformer"``: attention among objects and their pairs; slower.
+        ``"deepsets"``: a sum over objects. ``"transformer"``: attention among objects and their pairs; slower. ``"dense"``: fully connected,
+        on flat features as trees have them.
     width
         Numbers for each object in the network.
     layers
-        DeepSets: hidden layers before and after the sum. Transformer: attention blocks.
+        DeepSets: hidden layers before and after the sum. Transformer: attention blocks. Dense: hidden layers.
     heads
         Of the attention, for the transformer only; they divide ``width``. Default: 4.
     epochs
@@ -70,7 +71,7 @@ class SetConfig(SampleConfig):
         As in :class:`~serendip.theories.training_sample.SampleConfig`.
     """
 
-    kind: Literal["deepsets", "transformer"] = "deepsets"
+    kind: Literal["deepsets", "transformer", "dense"] = "deepsets"
     width: int = Field(default=64, ge=2)
     layers: PositiveInt = 2
     heads: PositiveInt | None = None
@@ -84,8 +85,8 @@ class SetConfig(SampleConfig):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        if self.kind == "deepsets" and self.heads is not None:
-            raise ValueError("heads are for kind 'transformer'; DeepSets has none")
+        if self.kind != "transformer" and self.heads is not None:
+            raise ValueError("heads are for kind 'transformer'; DeepSets and dense networks have none")
         if self.kind == "transformer" and self.width % self.used_heads:
             raise ValueError(f"width {self.width} cannot be divided by {self.used_heads} heads")
         return self
@@ -129,23 +130,26 @@ class SetClassifier:
         Parameters
         ----------
         x
-            Events, shape ``(n, n_objects, n_features)``. Lists may be longer or shorter than those of the training.
+            Events, shape ``(n, n_objects, n_features)``; lists may be longer or shorter than those of the training. For ``"dense"``
+            ``(n, n_features)``.
 
         Raises
         ------
         InputError
             If the number of features is another one, a value is not finite, or an object has two kinds.
         """
-        values = np.asarray(x)
-        if values.ndim != 3 or values.shape[2] != len(self.features):
+        values, dense = np.asarray(x), self.config.kind == "dense"
+        if values.ndim != (2 if dense else 3) or values.shape[-1] != len(self.features):
             raise InputError(
-                f"events of shape {values.shape} cannot be scored: the classifier was trained on lists of objects with "
-                f"{len(self.features)} features"
+                f"events of shape {values.shape} cannot be scored: the classifier was trained on "
+                f"{'rows' if dense else 'lists of objects'} with {len(self.features)} features"
             )
+        values = values[:, None] if dense else values
         if not np.isfinite(values).all():
             row, place, column = np.argwhere(~np.isfinite(values))[0]
             raise InputError(f"event {row}, object {place}, '{self.features[column]}' is not a finite number")
-        _check_kinds(values, self.features, "the events")
+        if not dense:
+            _check_kinds(values, self.features, "the events")
         if not len(values):
             return np.zeros(0)
         device = pick_device(None if _lacks_cuda(self.config.device) else self.config.device)
@@ -206,7 +210,7 @@ def train_set_network(
     Parameters
     ----------
     background
-        Encoded Standard Model events, shape ``(n, n_objects, n_features)``.
+        Encoded Standard Model events, shape ``(n, n_objects, n_features)``, or ``(n, n_features)`` for ``"dense"``.
     theories
         What is mixed; one theory is the single-signal approach.
     config
@@ -239,9 +243,12 @@ def train_set_network(
         features=features,
         background_weight=background_weight,
         background_group=background_group,
-        layout="objects",
+        layout="flat" if config.kind == "dense" else "objects",
     )
-    _check_kinds(sample.x, features, "the samples")
+    if config.kind == "dense":
+        sample = replace(sample, x=sample.x[:, None])
+    else:
+        _check_kinds(sample.x, features, "the samples")
     with limited_threads(config.threads):
         standardise(network, sample)
         epochs, auc = optimise(
