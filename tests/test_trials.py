@@ -143,6 +143,9 @@ def test_a_huge_excess_is_quoted_by_bonferroni_where_toys_are_exhausted(looks):
     assert result.p_interval_68[0] < 1e-300
     assert result.bonferroni < 1e-300
     assert result.gross_vitells < 1e-100
+    # no toy would come near: a few are enough to count up-crossings
+    assert result.n_toys == 100
+    assert "n=100" in result.trials
 
 
 def test_toys_are_quoted_where_they_say_more_than_bonferroni(looks):
@@ -151,6 +154,7 @@ def test_toys_are_quoted_where_they_say_more_than_bonferroni(looks):
     assert result.n_reached == 0
     assert result.p == pytest.approx(0.9 / 500)
     assert result.p < 1 / 501
+    assert result.n_toys == 500
 
 
 def test_single_look_is_its_own_trial():

@@ -54,7 +54,8 @@ def demo(
         "trees learn from four jet\n"
         "   features to tell the events of the window from background: from the events beside it (CWoLa), and from a\n"
         "   template that a density, interpolated across the window, predicts inside it (CATHODE).\n"
-        "   Each event is judged only by models that never saw it. Then: cut, fit the background, count, ask 1000 toys."
+        "   Each event is judged only by models that never saw it. Then: weigh the events by their scores,\n"
+        "   fit the background, sum the weights of the window, ask up to 1000 toys."
     )
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=True, jobs=jobs, progress=progress)

@@ -230,6 +230,12 @@ class EventToys:
             if self.groups[i] > 1:
                 for g, fold in enumerate(look.folds):
                     self.fold_row[i, fold.fold] = g
+        # the same for each row of a look: the bin of all spectra, and whether it is in the window
+        look_of_row = np.repeat(np.arange(n_looks), self.groups)
+        group = np.arange(len(look_of_row)) - self.row[look_of_row]
+        first = self.column[look_of_row] + group * np.asarray(self.n_bins, dtype=np.int64)[look_of_row]
+        self.place = first[:, None] + self.bin[look_of_row]
+        self.in_window = self.inside[look_of_row]
 
     def _rates(self) -> None:
         """Rate per donor and cell, of all looks together and of each, and what is left for each look alone."""
@@ -238,13 +244,13 @@ class EventToys:
         self.rate = np.zeros((int(self.row[-1]), n_cells))
         found = np.zeros_like(self.rate)
         owner = np.repeat(np.arange(len(donors.mass)), np.diff(donors.start))
+        entry_row = self.row[donors.look] + self.fold_row[donors.look, donors.fold[owner]]
+        self.entry_start = entry_row * n_cells
         for i in range(len(self.looks)):
             if i in self.uncut:
                 continue
-            entries = np.flatnonzero(donors.look == i)
-            group = self.fold_row[i, donors.fold[owner[entries]]]
             for g in range(self.groups[i]):
-                mine = entries[group == g]
+                mine = np.flatnonzero(entry_row == self.row[i] + g)
                 sums = np.bincount(owner[mine] + 1, donors.value[mine], len(donors.mass) + 1)
                 row = self.row[i] + g
                 found[row] = cells.sums(np.cumsum(sums))
@@ -349,22 +355,18 @@ class EventToys:
 
         count = donors.start[donor + 1] - donors.start[donor]
         event = np.repeat(np.arange(len(cell)), count)
-        entry = (
-            np.arange(len(event)) - np.repeat(np.cumsum(count) - count, count) + donors.start[donor][event]
-        )
-        look, cell, toy = donors.look[entry], cell[event], toy[event]
-        place = self.bin[look, cell]
-        group = self.fold_row[look, donors.fold[donor[event]]]
-        wanted = self.rate[self.row[look] + group, cell]
-        inside = self.inside[look, cell]
-        wanted[inside] *= factors[look[inside], toy[inside]]
-        kept = (place >= 0) & (chance[event] < wanted)
-        bins = np.asarray(self.n_bins)[look[kept]]
-        column = self.column[look[kept]] + group[kept] * bins + place[kept]
+        entry = np.arange(len(event)) + np.repeat(donors.start[donor] - np.cumsum(count) + count, count)
+        # most entries are not selected: what the others need is looked up for them alone
+        where = self.entry_start[entry] + cell[event]
+        wanted = self.rate.ravel()[where]
+        some = np.flatnonzero(chance[event] < wanted * max(float(factors[:, first:last].max()), 1.0))
+        event, entry, where, wanted = event[some], entry[some], where[some], wanted[some]
+        inside = self.in_window.ravel()[where]
+        wanted[inside] *= factors[donors.look[entry[inside]], toy[event[inside]]]
+        kept = np.flatnonzero(chance[event] < wanted)
         width = flat.shape[1]
-        sums = np.bincount(
-            (toy[kept] - first) * width + column, donors.value[entry[kept]], (last - first) * width
-        )
+        place = (toy[event[kept]] - first) * width + self.place.ravel()[where[kept]]
+        sums = np.bincount(place, donors.value[entry[kept]], (last - first) * width)
         flat[first:last] += sums.reshape(last - first, width)
 
 

@@ -35,6 +35,8 @@ __all__ = ["GlobalResult", "draw_looks", "global_p_value"]
 
 Array = NDArray[np.float64]
 
+# Expected number of toys that reach the excess, below which it is rarer than toys can say, and how many are drawn then: for up-crossings.
+_HOPELESS, _FEWER_TOYS = 1e-3, 100
 # Up-crossings are counted at one sigma: many toys cross it, and the asymptotic form already holds.
 _CROSSING_LEVEL = 1.0
 
@@ -90,7 +92,8 @@ def global_p_value(
     looks
         All looks of a search, unblinded. Those with several orders of the folds are drawn in each order and combined.
     n_toys
-        Number of background-only pseudo-experiments.
+        Number of background-only pseudo-experiments. Only 100 are drawn where not one in a thousand such sets would hold a toy that reaches the
+        excess: the bound of Bonferroni is the answer then.
     rng
         Source of randomness.
     events
@@ -111,6 +114,10 @@ def global_p_value(
         raise ValueError(msg)
     best = int(np.argmin(np.asarray(observed, dtype=float)))
     smallest = float(np.asarray(observed, dtype=float)[best])
+    # what holds under any dependence may say more than toys that are exhausted
+    log_bound = min(0.0, smallest + float(np.log(len(looks))))
+    if log_bound + np.log(n_toys) < np.log(_HOPELESS):
+        n_toys = min(n_toys, _FEWER_TOYS)
     single = [order for look in looks for order in look.orders or (look,)]
     drawn = draw_looks(single, n_toys, rng, events)
     last = np.cumsum([len(look.orders) or 1 for look in looks])
@@ -120,10 +127,8 @@ def global_p_value(
     p, interval = toy_p_value(reached, n_toys)
     # Local p-values lean to the safe side where counts are few; toys know that, and could call an excess rarer
     # among all looks than it claims to be on its own.
-    log_floor, log_bound = smallest, min(0.0, smallest + float(np.log(len(looks))))
-    log_p = float(np.log(p))
+    log_floor, log_p = smallest, float(np.log(p))
     if reached == 0:
-        # what holds under any dependence may say more than toys that are exhausted
         log_p = min(log_p, log_bound)
         interval = (0.0, min(interval[1], float(np.exp(log_bound))))
     log_p = max(log_p, log_floor)
