@@ -396,6 +396,11 @@ def test_trainings_that_are_compared_have_the_same_number_of_signal_events(finis
     for task in [*models.single(study, "1"), *models.mini(study, "1"), *models.equal(study, "1")]:
         used = study.outcome(task).facts["train_signal"]
         assert numbers["used"] - len(task.theories) < used <= numbers["used"]
+    # tested on all theories is only the first mixture; the others on those that are held out
+    held_out = {*study.design.held_out_points, *study.design.held_out_families}
+    assert set(study.outcome(study.mixture("1")[0]).merits) == set(THEORIES)
+    for task in [study.mixture("1")[1], *models.single(study, "1"), *models.mini(study, "1")]:
+        assert set(study.outcome(task).merits) == held_out
     whole = study.outcome(study.mixture("1")[0]).facts["train_signal"]
     assert whole == sum(sizes[name] for name in study.training("1")) > 3 * numbers["used"]
     (short, equal) = (text for title, text in results["notes"] if title == "Channel 1")

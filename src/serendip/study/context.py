@@ -56,10 +56,20 @@ class Context:
         return self.events.get(channel, {}).get(theory, np.inf)
 
     def whole(self, channel: str, number: int) -> Task:
-        """Task that mixes all training theories of a channel, with the seed of this number; the scores of the first are stored."""
-        return Task(
-            channel=channel, theories=self.training(channel), seed=self.seed(number), keep=number == 0
-        )
+        """Task that mixes all training theories of a channel, with the seed of this number.
+
+        The first is tested on all theories, and its scores are stored.
+        """
+        if number == 0:
+            return Task(channel=channel, theories=self.training(channel), seed=self.seed(0), keep=True)
+        return self.task(channel, self.training(channel), number)
+
+    def task(self, channel: str, theories: Iterable[str], number: int, events: int | None = None) -> Task:
+        """Task that mixes some theories and is tested on those that are held out, which is most of the time that it takes."""
+        held_out = {*self.design.held_out_points, *self.design.held_out_families}
+        tested = tuple(sorted(held_out & set(self.present[channel])))
+        names = tuple(sorted(theories))
+        return Task(channel=channel, theories=names, events=events, seed=self.seed(number), tested=tested)
 
     def mixture(self, channel: str) -> list[Task]:
         """Tasks that mix all training theories of a channel, one for each repeat."""

@@ -57,6 +57,8 @@ class Task(BaseModel):
         Signal events in all, shared out evenly; None: of each theory as many as the options ask for.
     seed
         Of the training.
+    tested
+        Theories that are tested; empty: all.
     keep
         Scores are stored.
     """
@@ -70,6 +72,7 @@ class Task(BaseModel):
     weights: Literal["theory", "family"] | dict[str, float] = "theory"
     events: int | None = None
     seed: int = 1
+    tested: tuple[str, ...] = ()
     keep: bool = False
 
     @property
@@ -77,7 +80,9 @@ class Task(BaseModel):
         """Name of its files: the same training has the same key, whichever question asks for it."""
         if self.kind == "outlier":
             return f"{self.score}-{self.seed}"
-        content = json.dumps([self.theories, self.weights, self.events, self.seed, self.keep], sort_keys=True)
+        content = json.dumps(
+            [self.theories, self.weights, self.events, self.seed, self.tested, self.keep], sort_keys=True
+        )
         name = self.score or "mixture"
         return f"{name}-{len(self.theories)}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -103,7 +108,7 @@ class Outcome:
     task
         The training.
     merits
-        Figures of merit of every theory in the channel, on test events.
+        Figures of merit of the tested theories in the channel, on test events.
     facts
         Seconds, numbers of events, number of trees, AUC of the held-out part of the training.
     """
@@ -182,6 +187,8 @@ def _run(task: Task, out: Path, config: StudyConfig) -> str:
     reference = BackgroundScores(scored("test", background.x[test]), weight[test], _group(background)[test])
     merits = {}
     for theory in samples.theories:
+        if task.tested and theory.name not in task.tested:
+            continue
         rows = _fold(theory) < config.test_fraction if theory.name in task.theories else slice(None)
         events = scored(f"theory/{theory.name}", theory.x[rows])
         kept[f"weight/{theory.name}"] = _weight(theory)[rows]

@@ -36,23 +36,21 @@ _PAIR = ("flow", "deep-svdd")
 def mini(context: Context, channel: str) -> list[Task]:
     """Mixtures of a few theories, one for each order, with as many signal events as a single theory."""
     return [
-        Task(channel=channel, theories=names, events=equal_events(context, channel), seed=context.seed(i))
+        context.task(channel, names, i, equal_events(context, channel))
         for i, names in enumerate(_few(context, channel))
     ]
 
 
 def equal(context: Context, channel: str) -> list[Task]:
     """Mixtures of all theories with as many signal events as a single theory, one for each repeat."""
-    events = equal_events(context, channel)
-    return [task.model_copy(update={"events": events, "keep": False}) for task in context.mixture(channel)]
+    events, names = equal_events(context, channel), context.training(channel)
+    return [context.task(channel, names, i, events) for i in range(context.config.repeats)]
 
 
 def single(context: Context, channel: str) -> list[Task]:
     """Trainings on one theory alone."""
-    return [
-        Task(channel=channel, theories=(name,), events=equal_events(context, channel), seed=context.seed(0))
-        for name in single_names(context, channel)
-    ]
+    events = equal_events(context, channel)
+    return [context.task(channel, (name,), 0, events) for name in single_names(context, channel)]
 
 
 def single_names(context: Context, channel: str) -> list[str]:
@@ -103,9 +101,8 @@ def _few(context: Context, channel: str) -> list[tuple[str, ...]]:
 
 def network(context: Context, channel: str, kind: str) -> Task:
     """A set network on the whole mixture."""
-    return Task(
-        channel=channel, kind="network", score=kind, theories=context.training(channel), seed=context.seed(0)
-    )
+    task = context.task(channel, context.training(channel), 0)
+    return task.model_copy(update={"kind": "network", "score": kind})
 
 
 def orders(context: Context, channel: str) -> tuple[list[list[str]], list[list[str]]]:

@@ -56,7 +56,7 @@ def _step(context: Context, channel: str, number: int, names: list[str]) -> tupl
     task = (
         context.whole(channel, number)
         if len(names) == len(context.training(channel))
-        else Task(channel=channel, theories=tuple(sorted(names)), seed=context.seed(number))
+        else context.task(channel, names, number)
     )
     return len(names), len({context.families[name] for name in names}), task
 
