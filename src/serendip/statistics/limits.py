@@ -25,6 +25,8 @@ __all__ = ["BANDS", "ClsPoint", "UpperLimit", "cls_asymptotic", "cls_toys", "q_t
 
 Array = NDArray[np.float64]
 
+_NO_LIMIT = "no upper limit was found: CLs does not fall; the data do not constrain this signal"
+
 BANDS = (-2, -1, 0, 1, 2)
 """Quantiles of background-only data, in standard deviations, for which expected limits are quoted."""
 
@@ -125,9 +127,7 @@ class _Asymptotic:
         if not mu > 0:
             msg = f"CLs is tested at signal strengths above zero, not {mu}"
             raise ValueError(msg)
-        root = np.sqrt(q_tilde(self.model, self.counts, mu, self.best))
-        ratio = likelihood_ratio(self.model, self.asimov, mu, self.asimov_best, self.auxiliary)
-        root_a = np.sqrt(np.maximum(ratio, 1e-24))
+        root, root_a = np.sqrt(q_tilde(self.model, self.counts, mu, self.best)), self.sensitivity(mu)
         # beyond the boundary (mu-hat < 0) the statistic is linear in mu-hat, not quadratic
         t = np.where(root <= root_a, root - root_a, (root**2 - root_a**2) / (2 * root_a))
         # ratio of tails through logarithms: both can underflow
@@ -135,6 +135,11 @@ class _Asymptotic:
         n = np.array(BANDS)
         expected = np.exp(stats.norm.logsf(root_a[:, None] - n) - stats.norm.logsf(-n))
         return observed, expected
+
+    def sensitivity(self, mu: float) -> Array:
+        """Root of the test statistic of the background-only Asimov data, shape ``(t,)``."""
+        ratio = likelihood_ratio(self.model, self.asimov, mu, self.asimov_best, self.auxiliary)
+        return np.asarray(np.sqrt(np.maximum(ratio, 1e-24)))
 
 
 def cls_asymptotic(model: BinnedModel, counts: ArrayLike, mu: float) -> tuple[Array, Array]:
@@ -242,33 +247,8 @@ def upper_limit(
     alpha = 1 - level
     asymptotic = _Asymptotic(model, counts)
     scale = float(asymptotic.asimov_best.mu_error[0])
-    cache: dict[float, Array] = {}
-
-    def cls(mu: float, which: int) -> float:
-        """Expected CLs at the band ``which``, or after the last one the observed CLs."""
-        if mu not in cache:
-            seen, expected = asymptotic.at(mu)
-            cache[mu] = np.append(expected[0], seen[0])
-        return float(cache[mu][which])
-
-    def solve(which: int, guess: float) -> float:
-        low, high = 0.0, guess
-        while cls(high, which) > alpha:
-            low, high = high, 1.7 * high
-            if high > 1e6 * guess:
-                raise FitError(
-                    "no upper limit was found: CLs does not fall; the data do not constrain this signal"
-                )
-        low = max(low, 1e-3 * high)
-        while cls(low, which) < alpha:
-            low *= 0.1
-        root = optimize.toms748(
-            lambda mu: np.log(cls(mu, which) / alpha), low, high, rtol=1e-4, xtol=1e-6 * low
-        )
-        return float(root)
-
-    observed = solve(len(BANDS), 2 * scale + max(0.0, float(asymptotic.best.mu[0])))
-    expected = tuple(solve(i, 2 * scale) for i in range(len(BANDS)))
+    observed = _observed_limit(asymptotic, alpha, 2 * scale + max(0.0, float(asymptotic.best.mu[0])))
+    expected = _expected_limits(asymptotic, alpha, scale)
     if n_toys is None:
         return UpperLimit(observed, expected, level, "asymptotic")
     if n_toys < 10 / alpha:
@@ -284,6 +264,43 @@ def upper_limit(
         level,
         f"toys, n={n_toys}",
     )
+
+
+def _observed_limit(asymptotic: _Asymptotic, alpha: float, guess: float) -> float:
+    def cls(mu: float) -> float:
+        return float(asymptotic.at(mu)[0][0])
+
+    low, high = 0.0, guess
+    while cls(high) > alpha:
+        low, high = high, 1.7 * high
+        if high > 1e6 * guess:
+            raise FitError(_NO_LIMIT)
+    low = max(low, 1e-3 * high)
+    while cls(low) < alpha:
+        low *= 0.1
+    return float(optimize.toms748(lambda mu: np.log(cls(mu) / alpha), low, high, rtol=1e-4, xtol=1e-6 * low))
+
+
+def _expected_limits(asymptotic: _Asymptotic, alpha: float, scale: float) -> tuple[float, ...]:
+    r"""Where :math:`\sqrt{q_\mu}` of the Asimov data is what each band needs, almost proportional to the strength.
+
+    With :math:`\Phi(n - \sqrt q) / \Phi(n) = \alpha` at the band :math:`n`, it is :math:`n + \Phi^{-1}(1 - \alpha \Phi(n))`.
+    """
+    bands = np.array(BANDS)
+    wanted = bands + stats.norm.isf(alpha * stats.norm.cdf(bands))
+    out, guess = [], scale * float(wanted[0])
+    for i, root in enumerate(wanted):
+        guess *= float(root / wanted[i - 1]) if i else 1.0
+        start = float(np.log(guess))
+        x, found = optimize.newton(
+            lambda x, root=root: float(np.log(asymptotic.sensitivity(float(np.exp(x)))[0] / root)),
+            start, x1=start + 0.03, tol=1e-5, maxiter=40, full_output=True, disp=False,
+        )  # fmt: skip
+        if not (found.converged and np.isfinite(x)):
+            raise FitError(_NO_LIMIT)
+        guess = float(np.exp(x))
+        out.append(guess)
+    return tuple(out)
 
 
 def _toy_crossing(grid: Array, values: list[float], alpha: float) -> float:
