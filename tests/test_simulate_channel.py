@@ -234,6 +234,8 @@ def test_samples_named():
     ]
     of_2a = samples_named(["ttbar"], known, ["2a"])
     assert [s.name for s in of_2a] == ["ttbar_ll_pt0to200", "ttbar_ll_pt200to400", "ttbar_ll_pt400"]
+    # a sixth of the background of channel 1
+    assert "njets_pt300to400" in [s.name for s in samples_named(["njets"], known, ["1"])]
     with pytest.raises(InputError, match="did you mean ttbar"):
         samples_named(["tbar"], known, ["1"])
     with pytest.raises(InputError, match=r"'njets' has no sample in channel 2a, only in 1, 3"):

@@ -140,7 +140,6 @@ _LIST = (
         _ANY_HADRONIC,
         # two partons of 300 GeV are the generator-level HT of 600 GeV of the public njets sample (arXiv:2105.14027)
         (300.0, 400.0, 600.0, 900.0, 1400.0),
-        (("3",),),
         smearings=8,
     ),
     Process(
