@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serendip.cli.simulate import _names, app
+from serendip.cli.parsing import split_names
+from serendip.cli.simulate import app
 from serendip.errors import InputError
 from serendip.events.darkmachines import read_events
 from serendip.events.objects import KINDS
@@ -528,7 +529,7 @@ def test_command_line(folder, two, tmp_path):
 def test_names_of_families_may_have_commas():
     known = known_samples()
     text = "RPV stop, lambda,ttbar, large extra dimensions, mono-Z ,zz"
-    assert _names(text, known) == ["RPV stop, lambda", "ttbar", "large extra dimensions, mono-Z", "zz"]
+    assert split_names(text, known) == ["RPV stop, lambda", "ttbar", "large extra dimensions, mono-Z", "zz"]
 
 
 def test_command_line_list_and_errors():

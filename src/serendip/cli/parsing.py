@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "parse_masks",
     "parse_window",
     "settings_name",
+    "split_names",
 ]
 
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
@@ -156,3 +157,13 @@ def gather_settings(
     for assignment in assignments or []:
         assign_option(settings, assignment)
     return settings
+
+
+def split_names(text: str, known: Container[str]) -> list[str]:
+    """Split at commas, except those inside a known name."""
+    parts, out = text.split(","), []
+    while parts:
+        size = next((n for n in range(len(parts), 1, -1) if ",".join(parts[:n]).strip() in known), 1)
+        out.append(",".join(parts[:size]).strip())
+        parts = parts[size:]
+    return out

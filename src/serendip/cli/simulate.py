@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
 import typer
 
+from serendip.cli.parsing import split_names
 from serendip.errors import InputError
 from serendip.wording import counted
 
@@ -122,7 +122,7 @@ def channel(
     chosen = tuple(CHANNELS) if channels == "all" else tuple(part.strip() for part in channels.split(","))
     selection = ChannelSelection(chosen)
     known = known_samples()
-    names = _names(process, {*known, *RENAMED})
+    names = split_names(process, {*known, *RENAMED})
     refuse_other_names(names)
     samples = samples_named(names, known, chosen)
     config = SimulateConfig(events, seed, max_generated, mpi=mpi, met=cast("Any", met), card=card)
@@ -154,16 +154,6 @@ def channel(
             err=True,
         )
     typer.echo(f"{out}: {counted(len(results), 'file')}, settings and numbers in settings.json")
-
-
-def _names(text: str, known: Container[str]) -> list[str]:
-    """Split at commas, except those inside the name of a family."""
-    parts, out = text.split(","), []
-    while parts:
-        size = next((n for n in range(len(parts), 1, -1) if ",".join(parts[:n]).strip() in known), 1)
-        out.append(",".join(parts[:size]).strip())
-        parts = parts[size:]
-    return out
 
 
 def _listing() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from serendip.cli.parsing import split_names
 from serendip.errors import InputError
 from serendip.wording import counted
 
@@ -50,7 +51,7 @@ def simulate(
 
     All of it takes hours. An interrupted run is continued by the same command, and one with more events extends it.
     """
-    from serendip.cli.simulate import _names, channel
+    from serendip.cli.simulate import channel
     from serendip.simulate.catalogue.points import RENAMED, known_samples, refuse_other_names
     from serendip.simulate.processes import PROCESSES
 
@@ -60,7 +61,7 @@ def simulate(
         *(sample.name for entry in PROCESSES.values() for sample in entry.samples()),
     }
     known = known_samples()
-    names = _names(process, standard | known.keys() | RENAMED.keys())
+    names = split_names(process, standard | known.keys() | RENAMED.keys())
     refuse_other_names(names)
     for folder, wanted, number in (
         ("SM", [name for name in names if name in standard], background_events),
@@ -280,10 +281,9 @@ def _split(text: str | None) -> list[str]:
     """Names at commas, except those inside the name of a family."""
     if text is None:
         return []
-    from serendip.cli.simulate import _names
     from serendip.simulate.catalogue.points import RENAMED, known_samples
 
-    return _names(text, {*known_samples(), *RENAMED})
+    return split_names(text, {*known_samples(), *RENAMED})
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
