@@ -658,12 +658,34 @@ def test_samples_that_changed_are_noticed(finished):
         ({"targets": (0.1, 0.1)}, "different numbers between 0 and 1"),
         ({"questions": "models,why"}, "questions"),
         ({"order": 3}, "unknown option 'order'; did you mean 'orders'"),
+        ({"mini": {"1": 3, "9": 4}}, "there is no channel 9; expected 1, 2a, 2b, 3"),
     ],
 )
 def test_wrong_options_are_explained(option, message):
     given = {"background": ("SM",), "theories": ("BSM",)} | option
     with pytest.raises(InputError, match=message):
         parse_settings(StudyConfig, given, "study")
+
+
+def test_channels_may_be_written_as_numbers():
+    given = {"background": ("SM",), "theories": ("BSM",), "channels": 1, "mini": {1: 4}, "steps": {1: [8, 2]}}
+    options = parse_settings(StudyConfig, given, "study")
+    assert (options.channels, options.of("mini", "1"), options.of("steps", "1")) == (("1",), 4, (2, 8))
+
+
+def test_a_study_that_could_not_start_may_be_corrected(samples, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="no theory and no family called nothing"):
+        run_study(config(samples, questions=("models",), tested=("nothing",)), out, progress=Silent(), jobs=1)
+    with pytest.raises(InputError, match=r"other options \(rotate differ\)"):
+        run_study(config(samples, rotate=False), out, progress=Silent(), jobs=1)
+    changed = config(samples, questions=("resonant",), tested=("stop",))
+    with pytest.raises(InputError, match="needs channel 3"):
+        run_study(changed, out, progress=Silent(), jobs=1)
+    with pytest.raises(InputError, match="nowhere/SM: no such file or folder"):
+        run_study(
+            config(samples, background=(Path("nowhere/SM"),)), tmp_path / "other", progress=Silent(), jobs=1
+        )
 
 
 def test_the_experiment_of_the_paper_is_configured_as_published(shared_data):

@@ -149,9 +149,20 @@ class StudyConfig(BaseModel):
         """One word, or words with commas, are a list."""
         if isinstance(value, Path):
             return (value,)
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(value, str | int):
+            return tuple(part.strip() for part in str(value).split(",") if part.strip())
         return value
+
+    @field_validator("steps", "mini", "single", mode="before")
+    @classmethod
+    def _by_channel(cls, value: Any) -> Any:
+        """YAML reads the names of two channels as numbers."""
+        if not isinstance(value, dict):
+            return value
+        named = {str(channel): content for channel, content in value.items()}
+        if unknown := sorted(set(named) - set(CHANNELS)):
+            raise ValueError(f"there is no channel {', '.join(unknown)}; expected {', '.join(CHANNELS)}")
+        return named
 
     @field_validator("channels")
     @classmethod

@@ -29,6 +29,7 @@ from serendip.wording import noun
 __all__ = ["Progress", "read_results", "run_study"]
 
 _MAY_CHANGE = ("questions",)
+_OF_SAMPLES = ("background", "theories", "harmonised", "rotate", "min_events", "seed")
 
 
 class Progress(Protocol):
@@ -176,6 +177,9 @@ def _open(out: Path, config: StudyConfig) -> None:
             for key in wanted.keys() | dict(before).keys()
             if key not in _MAY_CHANGE and dict(before).get(key) != wanted.get(key)
         )
+        # without a training there is nothing yet that other options could contradict, but for the samples
+        if not any((out / "tasks").rglob("*.json")):
+            changed = [key for key in changed if key in _OF_SAMPLES]
         if changed:
             raise InputError(
                 f"--out {out}: holds a study with other options ({', '.join(changed)} differ); choose another folder. Only "

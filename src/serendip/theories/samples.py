@@ -28,6 +28,7 @@ __all__ = ["ChannelSamples", "family_of", "read_channel_samples", "sample_files"
 _PARQUET = (".parquet", ".pq")
 _CHANNEL = re.compile(r"_chan(1|2a|2b|3)(?=_|$)")
 _OBJECTS = 20
+_EXPECTED = "a folder of 'serendip simulate channel' or a file (CSV of the Dark Machines format, Parquet)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +212,8 @@ def sample_files(paths: Sequence[Path]) -> list[Path]:
     """Single files, and all files of folders."""
     found = []
     for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; expected {_EXPECTED}")
         if not path.is_dir():
             found.append(path)
             continue
