@@ -266,6 +266,13 @@ def test_the_page_has_every_answer(study, page):
         theory_claims.of_kind(answers["models"]["models"], "mixture"), "held_out_families", "median", "MoT"
     )
     assert f"MoT has a median total improvement of {mot}".replace("\u00a0", " ") in text
+    kinds = {"MoT": "equal mixture", "mini-MoT": "mini-mixture"}
+    parts = [
+        f"{name} {theory_claims.average(theory_claims.of_kind(answers['models']['models'], kind), 'held_out_points', 'median', '')}"
+        for name, kind in kinds.items()
+    ]
+    said = f"Held-out points, at equal numbers of signal events: {', '.join(parts)}, mean of 3 SSA"
+    assert said.replace("\u00a0", " ") in text
     for entry in answers["models"]["models"]:
         assert entry["name"].replace("&", "&amp;") in text
     assert f"{answers['families']['ratio']['median']:.2f}"[:3] in text

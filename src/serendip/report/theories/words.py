@@ -196,7 +196,7 @@ def auc_table(answers: Answers, channels: Sequence[str]) -> list[Row]:
 
 
 def headline(answers: Answers, found: Sequence[Claim]) -> list[str]:
-    """Say the outcome: MoT against the others in each group, and how many claims hold."""
+    """Say the outcome: MoT, what is compared at equal numbers of signal events, and how many claims hold."""
     lines = []
     models = models_of(answers)
     chosen, alone = single_theories(models)
@@ -204,26 +204,23 @@ def headline(answers: Answers, found: Sequence[Claim]) -> list[str]:
         mot = average(of_kind(models, "mixture"), group, "median", "MoT")
         if mot is None:
             continue
-        others = [
-            ("mini-MoT", average(of_kind(models, "mini-mixture"), group, "median", "mini-MoT")),
-            ("the best SSA", best([*chosen, *alone], group, "median")),
-            (
-                "the best unsupervised score",
-                best(of_kind(models, "unsupervised", "one variable"), group, "median"),
-            ),
-        ]
-        parts = [
-            f"{text} {level}" + (f" ({level.name})" if "unsupervised" in text else "")
-            for text, level in others
-            if level is not None
-        ]
         low, high = (
             average(of_kind(models, "mixture"), group, which, "") for which in ("minimum", "maximum")
         )
+        other = best(of_kind(models, "unsupervised", "one variable"), group, "median")
         lines.append(
             f"{title.capitalize()}: MoT has a median total improvement of {mot} (minimum {low}, maximum {high})"
-            + (f"; {', '.join(parts)}." if parts else ".")
+            + ("." if other is None else f"; the best unsupervised score {other} ({other.name}).")
         )
+        equal = [
+            ("MoT", average(of_kind(models, "equal mixture"), group, "median", "")),
+            ("mini-MoT", average(of_kind(models, "mini-mixture"), group, "median", "")),
+            (f"mean of {len(alone)} SSA", average(alone, group, "median", "")),
+            ("the best SSA", best([*chosen, *alone], group, "median")),
+        ]
+        parts = [f"{text} {level}" for text, level in equal if level is not None]
+        if parts:
+            lines.append(f"{title.capitalize()}, at equal numbers of signal events: {', '.join(parts)}.")
     for group, title in GROUPS.items():
         verdicts = [
             finding.verdict for claim in found for finding in claim.findings if finding.group == group
