@@ -176,7 +176,7 @@ def test_command_needs_a_comparison(tmp_path, capsys):
         (["--level", "95"], "lies between 0 and 1"),
         (["--acceptance", "2"], "lies between 0 and 1"),
         (["--luminosity", "-1"], "positive number"),
-        (["--acceptance", "0.5"], "needs --luminosity"),
+        (["--acceptance", "0.5"], "needs a luminosity"),
         (["--combination", "kfold-summed"], "take weighted or sequential"),
     ):
         assert run(["limit", str(tmp_path), "--out", str(tmp_path / "out"), *flags]) == 2

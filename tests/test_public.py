@@ -23,7 +23,7 @@ from serendip.events.formats.memory import write_parquet
 
 NAMES = [
     "Events", "InputError", "Outcome", "Run", "SerendipError", "Window", "__version__", "bump", "concatenate", "fit", "inspect", "open_run",
-    "read", "run_compare", "run_infer", "run_monitor", "run_search", "run_validate", "simulate_dijet", "write",
+    "read", "run_compare", "run_infer", "run_limit", "run_monitor", "run_search", "run_validate", "simulate_dijet", "write",
 ]  # fmt: skip
 WINDOW = (3300.0, 3700.0)
 SEARCH = {"mass": "mjj", "features": FEATURES, "window": WINDOW, "method": "bump-hunt", "toys": 100}
@@ -64,6 +64,7 @@ def test_every_function_has_an_example_and_they_are_right(tmp_path):
         "open_run",
         "run_compare",
         "run_infer",
+        "run_limit",
         "run_monitor",
         "run_search",
         "run_validate",
@@ -198,7 +199,7 @@ def test_bump_and_fit_agree_with_the_functions_of_arrays(table):
 
 
 def test_signatures_name_no_hidden_options():
-    for name in ("run_search", "run_compare", "run_infer", "run_monitor", "run_validate"):
+    for name in ("run_search", "run_compare", "run_infer", "run_limit", "run_monitor", "run_validate"):
         function = getattr(serendip, name)
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (name, parameter)

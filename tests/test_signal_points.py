@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from samples import FEATURES, make_columns
 
+import serendip
 from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.events import Events
@@ -193,14 +194,23 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     for flags, message in (
         (["--masses", "3500", "--signal-weight", "w-1"], "weight 'w-1' is negative in"),
         (["--masses", "3400,3500"], "--signal-mass"),
-        (["--masses", "x"], "--masses x"),
-        (["--masses", "nan"], "--masses nan"),
-        (["--masses", "3500", "--unit", "TeV", "--range", "2600:"], "in TeV"),
+        (["--masses", "x"], "masses: 'x': expected numbers"),
+        (["--masses", "nan"], "masses: 'nan': expected numbers"),
+        (["--masses", "3500", "--unit", "TeV", "--range", "2600:"], "'2600:' is not a mass interval"),
         ([], "--masses M"),
     ):
         given = ["limit", str(data), "--inject", str(signal), *columns, *flags, "--out", str(tmp_path / "o")]
         assert run(given) == 2
-        assert message in capsys.readouterr().err
+        assert message in " ".join(capsys.readouterr().err.split())
+    # the function continues what the command has begun, and finds the same
+    before = (tmp_path / "limits" / "limits.json").read_bytes()
+    again = serendip.run_limit(
+        data, inject=signal, signal_mass="generated", masses=3500, signal_weight="w", mass="mjj", features=FEATURES, injections=[20, 200],
+        repeats=1, folds=3, options={"cwola": {"members": 1}}, working_points=[0.02], jobs=1, out=tmp_path / "limits",
+    )  # fmt: skip
+    assert (tmp_path / "limits" / "limits.json").read_bytes() == before
+    assert json.loads(json.dumps(again.results)) == content
+    assert again.page.is_file()
     ladder = ["limit", str(tmp_path), "--width", "0.3", "--where", "a>0", "--set", "cwola.members=1"]
     assert run([*ladder, "--out", str(tmp_path / "o")]) == 2
     assert "--width, --where, --set: only with --inject" in capsys.readouterr().err

@@ -8,6 +8,7 @@
 :func:`run_validate`      is the search right on these data?
 :func:`run_compare`       which method sees most, on labelled events
 :func:`run_infer`         the strength of a signal in a window
+:func:`run_limit`         upper limits on a simulated signal, with the search trained on it
 :func:`bump`, :func:`fit`  one spectrum without any classifier
 :func:`simulate_dijet`    events from Pythia 8
 ========================  ===============================================================================
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         Outcome,
         run_compare,
         run_infer,
+        run_limit,
         run_monitor,
         run_search,
         run_validate,
@@ -57,6 +59,7 @@ __all__ = [
     "read",
     "run_compare",
     "run_infer",
+    "run_limit",
     "run_monitor",
     "run_search",
     "run_validate",
@@ -69,6 +72,7 @@ _HOMES = {
         "Outcome",
         "run_compare",
         "run_infer",
+        "run_limit",
         "run_monitor",
         "run_search",
         "run_validate",

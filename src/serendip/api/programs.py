@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from serendip.search.progress import Progress
 
-__all__ = ["Outcome", "run_compare", "run_infer", "run_monitor", "run_search", "run_validate"]
+__all__ = ["Outcome", "run_compare", "run_infer", "run_limit", "run_monitor", "run_search", "run_validate"]
 
 # hidden, because a folder with other files is not taken for a run
 _TABLE, _NEW = ".events.parquet", ".events-new.parquet"
@@ -39,7 +39,7 @@ class Outcome:
     path
         Its folder, which the same call continues or finds finished.
     page
-        The report, an HTML file that loads nothing.
+        The report, an HTML file that loads nothing; of limits, their figure.
     results
         Content of its JSON file; of a validation, the list of :class:`~serendip.validate.base.Validation`.
     """
@@ -202,6 +202,62 @@ def run_infer(
     _keep(source, Path(out))
     result = infer(config, out, unblind=unblind, threads=threads, progress=progress)
     return Outcome(result.path, write_infer_report(result.path), result.results)
+
+
+def run_limit(
+    source: Any,
+    *,
+    inject: Path | str,
+    masses: Sequence[float] | float,
+    out: Path | str,
+    level: float = 0.95,
+    luminosity: float | None = None,
+    acceptance: float = 1.0,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Upper limits on a signal by searches that are trained with it in the data; the same as ``serendip limit --inject``.
+
+    Parameters
+    ----------
+    source, out, jobs, progress
+        As for :func:`run_search`.
+    inject
+        File with simulated signal.
+    masses
+        Signal masses in GeV; each is the middle of its window.
+    level
+        Confidence level.
+    luminosity
+        In 1/fb; limits are then also quoted in fb.
+    acceptance
+        Share of produced signal events that is in the window before any cut.
+    **settings
+        Keys of :class:`~serendip.search.limit.LimitConfig` and of the searches that are trained.
+
+    Raises
+    ------
+    InputError
+        If the input, a setting or the folder cannot be used.
+
+    Examples
+    --------
+    >>> found = run_limit("events.parquet", inject="signal.parquet", masses=[3500], mass="mjj", features=["mj1", "tau21"],
+    ...                   out="limits")                                                  # doctest: +SKIP
+    >>> [limit["observed"] for limit in found.results["limits"]]                         # doctest: +SKIP
+    """
+    from serendip.report.compare.page import write_comparison
+    from serendip.report.limits import check_claim, write_limits
+    from serendip.search.limit import LimitConfig, limit_settings, make_ladders
+
+    check_claim(level, luminosity, acceptance)
+    given = _settings(source, out, settings) | {"inject": os.fspath(inject), "masses": masses}
+    config = parse_settings(LimitConfig, limit_settings(given), "run_limit")
+    _keep(source, Path(out))
+    ladders = make_ladders(config, Path(out), jobs=jobs, progress=progress, page=write_comparison)
+    results = write_limits(ladders, Path(out), level=level, luminosity=luminosity, acceptance=acceptance)
+    return Outcome(Path(out), Path(out) / "figures" / "limits.png", results)
 
 
 def run_monitor(

@@ -108,8 +108,8 @@ def fit(
     """
     from serendip.cli.fit_text import fit_text, scan_text
     from serendip.cli.parsing import parse_interval, parse_masks
-    from serendip.cli.signal_weight import weight_of_signal
     from serendip.events.read import read
+    from serendip.events.signal_weight import weight_of_signal
     from serendip.statistics.signals import parse_shape, template_shape
     from serendip.statistics.spectrum_fit import fit_resonance, scan_masses
 

@@ -22,7 +22,7 @@ from serendip.search.rundir import write_json
 from serendip.statistics.limits import BANDS
 from serendip.validate.base import look_name
 
-__all__ = ["print_limits", "write_limits"]
+__all__ = ["check_claim", "print_limits", "write_limits"]
 
 _INCLUSIVE = "bump-hunt"
 _MEDIAN = BANDS.index(0)
@@ -33,6 +33,26 @@ class _Numbers(BaseModel):
 
     limits: list[dict[str, Any]]
     fb_per_event: float | None = None
+
+
+def check_claim(level: float, luminosity: float | None, acceptance: float) -> None:
+    """Check what turns counts into limits, before hours of training.
+
+    Raises
+    ------
+    InputError
+        If one of the numbers cannot be used.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level:g}: a confidence level lies between 0 and 1, for example 0.95")
+    if not 0 < acceptance <= 1:
+        raise InputError(f"acceptance {acceptance:g}: a share lies between 0 and 1")
+    if luminosity is not None and not luminosity > 0:
+        raise InputError(f"luminosity {luminosity:g}: expected a positive number of 1/fb")
+    if luminosity is None and acceptance != 1.0:
+        raise InputError(
+            "an acceptance turns events into a cross-section and needs a luminosity (--luminosity)"
+        )
 
 
 def write_limits(

@@ -1,0 +1,208 @@
+"""Ladders of injected signal for upper limits: the settings, the samples of each mass, and their comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from serendip.errors import InputError
+from serendip.events.expressions import split_expressions
+from serendip.events.read import read
+from serendip.events.signal_weight import weight_of_signal
+from serendip.search.compare import CompareConfig, run_compare
+from serendip.search.config import parse_settings
+from serendip.search.progress import Progress
+from serendip.search.signal_points import ID, LABEL, MASS, SignalPoint, signal_points
+
+__all__ = ["LimitConfig", "limit_settings", "make_ladders"]
+
+# What a ladder is trained with, unless told otherwise.
+_DEFAULTS = {"method": ("cwola", "bump-hunt"), "repeats": 3, "folds": 10}
+_POISSON = ("weighted", "sequential")
+
+
+class LimitConfig(BaseModel):
+    """The events, the simulated signal that is put into them, and what the searches are trained with.
+
+    Attributes
+    ----------
+    file, mass, features, where, weight, group, tree, preset, unit
+        The data, as in a search.
+    inject, inject_where
+        File with the simulated signal, which has the same columns, and a cut on it.
+    signal_mass
+        Column of the signal with the generated mass in GeV; needed for more than one mass.
+    signal_weight
+        Event weight of the signal, not negative: events are drawn in proportion to it. Default: that of the data, if the file has it.
+    masses
+        Signal masses in GeV; each is the middle of its window.
+    width
+        Relative width of the windows.
+    range
+        Mass range of the fits, in ``unit``; default: found for each window.
+    injections
+        Yields in the window; default: seven from 0.5 to 5 times the root of its events.
+    search
+        Keys of :class:`~serendip.search.compare.config.CompareConfig`: ``method``, ``folds``, ``repeats``, ``options``, ...
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str | tuple[str, ...]
+    inject: str
+    masses: tuple[float, ...] = Field(min_length=1)
+    mass: str | None = None
+    features: tuple[str, ...] = ()
+    where: str | None = None
+    weight: str | None = None
+    group: str | tuple[str, ...] | None = None
+    tree: str | None = None
+    preset: str | None = None
+    unit: Literal["GeV", "TeV"] = "GeV"
+    range: tuple[float, float] | None = None
+    inject_where: str | None = None
+    signal_mass: str | None = None
+    signal_weight: str | None = None
+    width: float = Field(default=0.12, gt=0, lt=1)
+    injections: tuple[int, ...] = ()
+    search: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _features(cls, value: Any) -> Any:
+        return split_expressions(value) if isinstance(value, str) else value
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            low, high = (float(edge) for edge in (value.split(":") if isinstance(value, str) else value))
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not 0 < low < high < math.inf:
+            raise ValueError(
+                f"'{value}' is not a mass interval: expected LO:HI with 0 < LO < HI, in the unit"
+            )
+        return low, high
+
+    @field_validator("masses", "injections", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        """Text with commas counts as a list; a single number too."""
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            values = [float(part) for part in (parts if isinstance(parts, list | tuple) else [parts])]
+        except (TypeError, ValueError):
+            values = [math.nan]
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"'{value}': expected numbers with commas, e.g. 3000,3500")
+        return sorted(set(values))
+
+
+def limit_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a :class:`LimitConfig` from flat keys: those that are not its own belong to the searches."""
+    own = {name: value for name, value in given.items() if name in LimitConfig.model_fields}
+    return own | {"search": {name: value for name, value in given.items() if name not in own}}
+
+
+def make_ladders(
+    config: LimitConfig,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    page: Callable[[Path], Any] | None = None,
+) -> list[Path]:
+    """Inject more and more signal of each mass and train the searches anew; a second call continues.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    out
+        Samples and comparisons are below its folder ``ladders``.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Is told.
+    page
+        Writes the report of a comparison.
+
+    Returns
+    -------
+    The folders of the comparisons, one for each mass.
+
+    Raises
+    ------
+    InputError
+        If a file or a setting cannot be used; nothing is trained in that case.
+    """
+    combination = config.search.get("combination", "weighted")
+    if combination not in _POISSON:
+        raise InputError(
+            f"combination {combination}: limits count events whose sum is (compound) Poisson; take {' or '.join(_POISSON)}"
+        )
+    points = _points(config, out)
+    configs = [parse_settings(CompareConfig, _settings(config, point), "limit") for point in points]
+    folders = []
+    for point, one in zip(points, configs, strict=True):
+        folder = point.file.parent / "comparison"
+        run_compare(one, folder, jobs=jobs, progress=progress)
+        if page is not None:
+            page(folder)
+        folders.append(folder)
+    return folders
+
+
+def _settings(config: LimitConfig, point: SignalPoint) -> dict[str, Any]:
+    scale = 1000.0 if config.unit == "TeV" else 1.0
+    return _DEFAULTS | config.search | {
+        "range": None if config.range is None else [edge * scale for edge in config.range],
+        "file": str(point.file), "mass": MASS, "features": list(point.features), "label": LABEL, "id": ID,
+        "window": [point.window.low, point.window.high], "injections": list(point.injections),
+        "weight": point.weight, "group": point.group,
+    }  # fmt: skip
+
+
+def _points(config: LimitConfig, out: Path) -> list[SignalPoint]:
+    """The samples of all masses."""
+    common: dict[str, Any] = {
+        "mass": config.mass, "tree": config.tree, "unit": config.unit, "preset": config.preset, "for_training": False,
+    }  # fmt: skip
+    events = read(
+        config.file,
+        features=config.features,
+        where=config.where,
+        weight=config.weight,
+        group=config.group,
+        independent=True,
+        **common,
+    )
+    weight = weight_of_signal(
+        config.file, Path(config.inject), config.weight, config.signal_weight, config.tree
+    )
+    # as one more feature the generated mass sees the same cut, and the same rows are left out
+    point = [config.signal_mass] if config.signal_mass else []
+    signal = read(
+        config.inject,
+        features=[*events.features, *point],
+        where=config.inject_where,
+        weight=weight,
+        **common,
+    )
+    return signal_points(
+        events.without_label(),
+        signal.without_label(),
+        signal.x[:, -1].astype(float) if point else None,
+        config.masses,
+        config.width,
+        out / "ladders",
+        config.injections,
+        config.search.get("seed", 1),
+    )
