@@ -177,10 +177,14 @@ def test_command_needs_a_comparison(tmp_path, capsys):
         (["--acceptance", "2"], "lies between 0 and 1"),
         (["--luminosity", "-1"], "positive number"),
         (["--acceptance", "0.5"], "needs a luminosity"),
-        (["--combination", "kfold-summed"], "take weighted or sequential"),
+        (["--combination", "sequential"], "--combination: only with --inject"),
+        (
+            ["--inject", "signal.csv", "--masses", "9", "--combination", "kfold-summed"],
+            "take weighted or sequential",
+        ),
     ):
         assert run(["limit", str(tmp_path), "--out", str(tmp_path / "out"), *flags]) == 2
-        assert message in capsys.readouterr().err
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_command_writes_limits_and_figures_of_a_real_comparison(tmp_path, capsys, monkeypatch):
