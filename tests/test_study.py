@@ -692,7 +692,7 @@ def test_the_experiment_of_the_paper_is_configured_as_published(shared_data):
     file = Path(__file__).parents[1] / "examples" / "theories_paper.yaml"
     options = parse_settings(StudyConfig, load_config(file), str(file))
     assert not options.rotate
-    assert (options.events_per_theory, options.orders) == (10_000, 5)
+    assert (options.events_per_theory, options.orders) == (options.network_events, 5) == (10_000, 5)
     points = {sample.name for sample in known_samples()["published"]}
     instead = {s.name: s.made or s.substitutes[0] for s in SIGNALS if s.made or s.substitutes}
     instead["LReff_100_100"] = "wzprime_100_100_lep"
