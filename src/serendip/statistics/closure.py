@@ -11,8 +11,7 @@ is added to the prediction in the real window.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 from scipy import linalg, stats
 
 from serendip.statistics.design import BackgroundFamily
-from serendip.statistics.fit import FitError, SpectrumFit, fit_spectrum
+from serendip.statistics.fit import Closure, FitError, SpectrumFit, fit_spectrum
 from serendip.statistics.functions import AUTO_DEGREES, get_family, rougher
 from serendip.statistics.many import fit_many
 
-__all__ = ["Closure", "shifted_windows", "with_alternatives", "with_closure"]
+__all__ = ["shifted_windows", "with_alternatives", "with_closure"]
 
 Array = NDArray[np.float64]
 
@@ -40,29 +39,6 @@ _WAVY = 6
 _PLAIN = 5
 # By how much the AIC has to fall, and how far the predictions have to be apart, until faster functions are worth a word.
 _BETTER, _APART = 2.0, 0.5
-
-
-@dataclass(frozen=True)
-class Closure:
-    r"""Closure of a fit in shifted windows.
-
-    Attributes
-    ----------
-    pulls
-        :math:`(n_j - b_j) / \sqrt{b_j + \\sigma_j^2}` of each shifted window.
-    p
-        p-value of their sum of squares.
-    relative_error
-        Relative error :math:`\tau` that was added to the prediction in the window; zero while ``p`` is above 0.1.
-    """
-
-    pulls: tuple[float, ...]
-    p: float
-    relative_error: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        return asdict(self)
 
 
 def shifted_windows(mask: NDArray[np.bool_], low: int, high: int) -> NDArray[np.int_]:

@@ -8,8 +8,8 @@ Weighted events: counts divided by ``scale = sum(w^2)/sum(w)`` behave like Poiss
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,10 +30,8 @@ from serendip.statistics.order import (
     improvement_p_value,
 )
 
-if TYPE_CHECKING:
-    from serendip.statistics.closure import Closure
-
 __all__ = [
+    "Closure",
     "FitError",
     "OrderChoice",
     "SpectrumFit",
@@ -64,6 +62,29 @@ class TriedFunction:
     deviance: float
     p: float | None
     weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Closure:
+    r"""Closure of a fit in shifted windows (:mod:`~serendip.statistics.closure`).
+
+    Attributes
+    ----------
+    pulls
+        :math:`(n_j - b_j) / \sqrt{b_j + \\sigma_j^2}` of each shifted window.
+    p
+        p-value of their sum of squares.
+    relative_error
+        Relative error :math:`\tau` that was added to the prediction in the window; zero while ``p`` is above 0.1.
+    """
+
+    pulls: tuple[float, ...]
+    p: float
+    relative_error: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
