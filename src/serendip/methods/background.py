@@ -6,7 +6,7 @@ It is the slowest part of these methods and the same for all of them, so a metho
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,11 @@ class BackgroundConfig(MethodConfig):
         Training steps and events of each model in a step. Flow matching takes 2000 steps by default.
     sideband_gev
         How far the sidebands reach from the window, in GeV. Default: all events outside the window.
+    inside_window
+        Whether the method evaluates the density inside the window, so that a shared one has to be interpolated.
     """
+
+    inside_window: ClassVar[bool] = True
 
     density: DensityKind = "spline"
     background: Literal["window", "shared"] = "window"
@@ -69,7 +73,7 @@ class BackgroundConfig(MethodConfig):
         if not isinstance(given, dict):
             return given
         filled: dict[str, Any] = {}
-        if given.get("background") == "shared":
+        if given.get("background") == "shared" and cls.inside_window:
             filled["density"] = "flow-matching"
         if (filled | given).get("density") == "flow-matching":
             filled["steps"] = 2000
@@ -79,7 +83,7 @@ class BackgroundConfig(MethodConfig):
     def _can_be_shared(self) -> Self:
         if self.background == "window":
             return self
-        if self.density != "flow-matching":
+        if self.inside_window and self.density != "flow-matching":
             raise ValueError(
                 f"background 'shared' interpolates a flow-matching density, not one of kind '{self.density}'"
             )
@@ -96,7 +100,8 @@ class BackgroundConfig(MethodConfig):
         options = self.density_options()
         if self.background == "window":
             return BackgroundRequest(self.density, tuple(sorted(options.items())), window, self.sideband_gev)
-        options["frequencies"] = _SHARED_FREQUENCIES
+        if self.density == "flow-matching":
+            options["frequencies"] = _SHARED_FREQUENCIES
         return BackgroundRequest(self.density, tuple(sorted(options.items())), None)
 
 
@@ -152,7 +157,7 @@ def background_density(
     density = method.background
     if density is None:
         density = train_background(request, events, splits, seed=method.seed, threads=method.threads)
-    if request.outside is None:
+    if request.outside is None and request.density == "flow-matching":
         return density.bridged(*widened(window))
     return density
 

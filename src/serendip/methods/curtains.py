@@ -1,7 +1,7 @@
 r"""CURTAINs (arXiv:2203.09470) and CURTAINsF4F (2305.04646): sideband events carried into the signal region.
 
-An invertible map T that depends on two masses is learnt between all masses of the strips beside the window, and
-then carries the events of the strips into it:
+An invertible map T that depends on two masses is learnt between all masses beside the window, a little beyond the
+strips, and then carries the events of the strips into it:
 
 .. math:: \text{template} = \{T(x_i;\, m_i \to m'_i)\}, \; m_i \in \text{strips}, \; m'_i \sim \text{smooth fit
     of the sideband spectrum}
@@ -20,7 +20,7 @@ the identity in a space in which mean and width of each feature do not depend on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,9 @@ from serendip.methods.template_method import (
 
 __all__ = ["Curtains", "CurtainsConfig"]
 
+# The map is learnt within so many widths of a strip: its noise falls with the range of masses, its bias grows.
+_LEARNT = 1.5
+
 
 class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
     """Options of :class:`Curtains`, with those of the density, the mass fit and the classifier.
@@ -51,6 +54,9 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
         ``"likelihood"``: flows for flows; ``"sinkhorn"``: needs no density, so its options do nothing.
     density
         Of the background, for ``"likelihood"``: ``"spline"``, ``"spline-coupling"`` or ``"maf"``.
+    background
+        ``"window"``: a density for each window. ``"shared"``: one training on all events for all windows of a scan,
+        and one short one of a map for each; the density is evaluated beside the window only.
     strip_width
         Width of the strips on either side from which events are carried into the window, in widths of the window.
     transport_steps
@@ -59,9 +65,10 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
         Template events per data event in the signal region; an event of a strip is carried to several masses.
     """
 
+    inside_window: ClassVar[bool] = False
+
     loss: Literal["likelihood", "sinkhorn"] = "likelihood"
     density: Literal["spline", "spline-coupling", "maf"] = "spline"
-    background: Literal["window"] = "window"
     strip_width: PositiveFloat = 1.0
     transport_steps: PositiveInt = 300
     oversample: PositiveFloat = 5.0
@@ -70,7 +77,7 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
     def _no_idle_option(self) -> Self:
         idle = [
             name
-            for name in ("density", "steps")
+            for name in ("density", "background", "steps")
             if getattr(self, name) != type(self).model_fields[name].default
         ]
         if self.loss == "sinkhorn" and idle:
@@ -80,10 +87,10 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
 
 @dataclass(frozen=True)
 class _Strips:
-    """Events of the two strips that one model may carry: features z, masses u, and weights, half on each side."""
+    """Events beside the window: features z, ln m, and weights, half on each side."""
 
     z: NDArray[np.float64]
-    u: NDArray[np.float64]
+    log_m: NDArray[np.float64]
     weights: NDArray[np.float64]
     groups: NDArray[np.int64] | None
 
@@ -127,7 +134,9 @@ class Curtains(TemplateMethod):
             log_density, self._transforms = frozen_log_density(self.density)
         else:
             self._transforms = [self._preprocessing(events, window, mask, k) for k, mask in enumerate(splits)]
-        self._strips = [self._strip_events(events, window, mask, k) for k, mask in enumerate(splits)]
+        reach = self._strip_gev(window)
+        self._strips = [self._beside(events, window, mask, k, reach) for k, mask in enumerate(splits)]
+        known = [self._beside(events, window, mask, k, _LEARNT * reach) for k, mask in enumerate(splits)]
         self.transport = Transport(
             between_masses=True,
             steps=self.config.transport_steps,
@@ -136,7 +145,7 @@ class Curtains(TemplateMethod):
         )
         with limited_threads(self.threads):
             self.transport.fit(
-                [(s.z, s.u, s.weights) for s in self._strips], log_density, [s.groups for s in self._strips]
+                [(s.z, s.log_m, s.weights) for s in known], log_density, [s.groups for s in known]
             )
         return [self._carry(events, window, mask, k) for k, mask in enumerate(splits)]
 
@@ -155,10 +164,9 @@ class Curtains(TemplateMethod):
         from serendip.density.device import limited_threads
 
         strips, transform = self._strips[split], self._transforms[split]
-        u = transform.context(mass)
         with limited_threads(self.threads):
-            z = self.transport.apply(strips.z[rows], strips.u[rows], u, split)
-        x: NDArray[np.float32] = transform.inverse(z, u).astype(np.float32)
+            z = self.transport.apply(strips.z[rows], strips.log_m[rows], np.log(mass), split)
+        x: NDArray[np.float32] = transform.inverse(z, transform.context(mass)).astype(np.float32)
         return x
 
     def _carry(self, events: Events, window: Window, mask: NDArray[np.bool_], k: int) -> Template:
@@ -176,18 +184,20 @@ class Curtains(TemplateMethod):
         total = weights[data].sum() / carried[rows].sum()
         return Template(x=self._to_masses(rows, masses, k), weights=carried[rows] * total)
 
-    def _strip_events(self, events: Events, window: Window, mask: NDArray[np.bool_], k: int) -> _Strips:
+    def _beside(
+        self, events: Events, window: Window, mask: NDArray[np.bool_], k: int, reach_gev: float
+    ) -> _Strips:
         m, weights = events.m, events.weights
-        rows = mask & sidebands_within(m, window, self._strip_gev(window)) & (weights > 0)
+        known = sidebands_within(m, window, self.reach_gev) & sidebands_within(m, window, reach_gev)
+        rows = mask & known & (weights > 0)
         m, weights = m[rows], weights[rows]
         transform = self._transforms[k]
-        u = transform.context(m)
         rng = np.random.default_rng([self.seed, k, 5])
-        z, _ = transform.forward(transform.dequantise(events.x[rows], rng), u)
+        z, _ = transform.forward(transform.dequantise(events.x[rows], rng), transform.context(m))
         # half the weight on each side: what the map leaves undone cancels to first order in the distance
         below = m < window.low
         side = np.where(below, weights[below].sum(), weights[~below].sum())
-        return _Strips(z, u, weights / side, None if events.groups is None else events.groups[rows])
+        return _Strips(z, np.log(m), weights / side, None if events.groups is None else events.groups[rows])
 
     def _preprocessing(
         self, events: Events, window: Window, mask: NDArray[np.bool_], k: int

@@ -113,7 +113,7 @@ class Feta(TemplateMethod):
             else:
                 drawn = self._simulated.dequantise(self._density.sample(mass, rng=rng), rng)
                 z, _ = self._simulated.forward(drawn, u)
-            z = self.transport.invert(z, u, u, split)
+            z = self.transport.invert(z, np.log(mass), np.log(mass), split)
         x: NDArray[np.float32] = ours.inverse(z, ours.context(mass)).astype(np.float32)
         return x
 
@@ -146,7 +146,7 @@ class Feta(TemplateMethod):
                 )
                 self._transforms.append(transform)
                 z = normalised(transform, used, [self.seed, k, 6])
-                samples.append((z, self._simulated.context(used.m), used.weights / used.weights.mean()))
+                samples.append((z, np.log(used.m), used.weights / used.weights.mean()))
                 groups.append(used.groups)
             self.transport = Transport(
                 between_masses=False,
