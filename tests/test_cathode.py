@@ -146,6 +146,16 @@ def test_weights_reach_density_and_classifier():
     assert abs(scores[right].mean() - scores[~right].mean()) < 0.3
 
 
+SHORT = {"steps": 30, "members": 1}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Few events and the scores of a short training."""
+    events = make_events(3000)
+    return events, fitted(events, **SHORT).score(events)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -162,10 +172,9 @@ def test_weights_reach_density_and_classifier():
         ("members", 3),
     ],
 )
-def test_every_option_changes_the_score(name, value):
-    events = make_events(3000)
-    base = {"steps": 30, "members": 1}
-    before, after = (fitted(events, **base | extra).score(events) for extra in ({}, {name: value}))
+def test_every_option_changes_the_score(plain, name, value):
+    events, before = plain
+    after = fitted(events, **SHORT | {name: value}).score(events)
     assert np.all(np.isfinite(after))
     assert not np.array_equal(before, after)
 

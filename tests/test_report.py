@@ -298,6 +298,14 @@ def test_an_excess_in_a_doubtful_look_is_not_to_be_quoted(tmp_path, file, change
     assert words.reservation(read_run(run)) == ""
     edit(run, file, lambda content: change(content, 0))
     assert reason in words.reservation(read_run(run))
+
+
+def test_the_page_says_that_an_excess_is_not_to_be_quoted(tmp_path):
+    run = write_run(
+        tmp_path / "run", kind="excess", n_windows=1, methods=("cathode",), working_points=(0.01,)
+    )
+    assert "Not to be quoted as it stands" not in write_report(run).read_text()
+    edit(run, "results.json", lambda content: content["looks"][0]["fit"].update(efficiency_gof_p=1e-9))
     assert "Not to be quoted as it stands" in write_report(run).read_text()
 
 

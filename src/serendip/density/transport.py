@@ -149,7 +149,7 @@ class Transport:
         batches = data.batches(self.batch_size, noise=False)
         masses = [_mean_and_width(t, w) for _, t, w in samples]
         self._masses = torch.tensor(masses, dtype=torch.float32, device=self.device)
-        held_out = [self._held_out(data, k) for k in range(len(samples))]
+        held_out = [self._held_out(data, k, log_density is None) for k in range(len(samples))]
         start = [p.detach().clone() for p in self.flow.stacked]
 
         def batch_loss() -> Tensor:
@@ -234,15 +234,14 @@ class Transport:
         result: Tensor = costs[0] + costs[1] - costs[2] - costs[3]
         return result
 
-    def _held_out(self, data: SplitSamples, k: int) -> list[tuple[Tensor, Tensor]]:
-        """Features and masses of held-out events of model ``k``, in batches that are drawn as those of the training."""
+    def _held_out(self, data: SplitSamples, k: int, in_batches: bool) -> list[tuple[Tensor, Tensor]]:
+        """Features and masses of held-out events of model ``k``: in batches as those of the training, if their size matters."""
         rows, cumulative = data.validation[k], np.cumsum(data.validation_weight[k])
         n = max(_HELD_OUT_BATCHES * self.batch_size, len(rows))
         drawn = np.random.default_rng([self.seed, k, 8]).random(n) * cumulative[-1]
         index = torch.as_tensor(rows[np.searchsorted(cumulative, drawn)], device=data.device)
-        return [
-            (data.z[i], data.u[i]) for i in torch.split(index, self.batch_size) if len(i) == self.batch_size
-        ]
+        size = self.batch_size if in_batches else min(n, _ROWS)
+        return [(data.z[i], data.u[i]) for i in torch.split(index, size) if len(i) == size]
 
     def _in_rows(self, what: str, z: Array, source: Array, target: Array, split: int) -> Array:
         """Move events with one map, in pieces: memory stays bounded."""
