@@ -39,6 +39,7 @@ FLOW = {"density": "maf", "steps": 60, "batch_size": 256}
 FAST: dict[str, dict[str, Any]] = {
     "cwola": {"members": 2},
     "cathode": FLOW | {"members": 2, "oversample": 2.0},
+    "lacathode": FLOW | {"members": 2, "oversample": 2.0},
     "ranode": FLOW | {"members": 2, "signal_steps": 40},
 }
 LEVELS = (0.05, 0.01, 0.003, 0.001)

@@ -113,7 +113,7 @@ class Anode(DensityRatioMethod):
         members = self.config.members
         with limited_threads(self.threads):
             x = self._held(events, split)
-            m = np.full(len(x), 0.5 * (self._window.low + self._window.high))
+            m = np.full(len(x), self._window.centre)
             own = self._members[split * members : (split + 1) * members]
             inner = np.array([density.log_prob(x, m, model) for density, model in own])
             outer = self.density.log_prob(x, m, split)

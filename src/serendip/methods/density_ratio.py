@@ -38,7 +38,7 @@ class DensityRatioConfig(BackgroundConfig):
 
 
 class DensityRatioMethod(Method):
-    """A method whose score is ln of a density minus ln p_B(x|m).
+    """A method whose score is ln of a density minus ln p_B(x|m) at the middle of the window.
 
     Attributes
     ----------

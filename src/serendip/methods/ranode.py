@@ -7,12 +7,12 @@ The data of the signal region are a mixture, of which only the first part and it
 :math:`p_B(x|m)` is learnt in the sidebands and :math:`p_B(m)` is the smooth fit of the spectrum beside the window, so
 that no signal enters either. :math:`p_S` maximises the likelihood (:mod:`serendip.methods.signal.flow`) and the score is
 
-.. math:: s(x, m) = \ln p_S(x) - \ln p_B(x|m), \qquad p_S(x) = \frac{\sum_j a_j\, p_{S,j}(x)}{\sum_j a_j}
+.. math:: s(x) = \ln p_S(x) - \ln p_B(x|m_0), \qquad p_S(x) = \frac{\sum_j a_j\, p_{S,j}(x)}{\sum_j a_j}
 
 with the members j of the ensemble and :math:`a_j` their fraction of signal times their gain in likelihood on events
-that they did not see. A resonance has the same features at every mass within its width, so
-:math:`p_S(x, m) = p_S(x)\, p_S(m)`; the score leaves the mass out, is defined at every mass, and changes with
-it only as :math:`p_B(x|m)` does, which is smooth: a cut does not make a bump.
+that they did not see, and the middle :math:`m_0` of the window. A resonance has the same features at every mass within its width, so
+:math:`p_S(x, m) = p_S(x)\, p_S(m)`; the score leaves the mass out. With :math:`p_B(x|m)` at the mass of each event, which is interpolated in the
+window and was learnt beside it, events of the window would have larger scores than those that they are ranked with.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Ranode(DensityRatioMethod):
         return self
 
     def score(self, events: Events, split: int = 0) -> Array:
-        """Ln p_S(x) - ln p_B(x|m), shape ``(n_events,)``."""
+        """Ln p_S(x) - ln p_B(x|m) at the middle of the window, shape ``(n_events,)``."""
         from serendip.density.device import limited_threads
 
         transform = self._transforms[split]
@@ -171,7 +171,7 @@ class Ranode(DensityRatioMethod):
             x = self._held(events, split)
             z, log_jacobian = transform.forward(x, np.zeros(len(x)))
             log_signal = self._fits[split].log_features(z, split) + log_jacobian
-            return log_signal - self.density.log_prob(x, events.m, split)
+            return log_signal - self.density.log_prob(x, np.full(len(x), self._window.centre), split)
 
     def signal(self, split: int = 0, n: int = 5000) -> LearnedSignal:
         """Draw ``n`` events from the signal that model ``split`` learnt: what the anomaly looks like."""
