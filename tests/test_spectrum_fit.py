@@ -36,15 +36,16 @@ def test_an_injected_peak_is_measured():
 def test_every_option_has_an_effect():
     mass, shape = events(4000, 60, 2), gaussian(3500.0, 105.0)
     default = fit_resonance(mass, shape, mass_range=RANGE)
-    assert len(fit_resonance(mass, shape, mass_range=RANGE, bins=20).counts) == 20
-    assert fit_resonance(mass, shape, mass_range=(2600.0, 6000.0)).n_events < default.n_events
+    assert len(fit_resonance(mass, shape, mass_range=RANGE, bins=20, limit=False).counts) == 20
+    assert fit_resonance(mass, shape, mass_range=(2600.0, 6000.0), limit=False).n_events < default.n_events
     assert fit_resonance(mass, shape, mass_range=RANGE, limit=False).limit is None
     assert (
-        fit_resonance(mass, shape, mass_range=RANGE, background=("exppoly:2",)).fit.background == "exppoly-2"
+        fit_resonance(mass, shape, mass_range=RANGE, background=("exppoly:2",), limit=False).fit.background
+        == "exppoly-2"
     )
-    both = fit_resonance(mass, shape, mass_range=RANGE, background=("dijet:3", "exppoly:2"))
+    both = fit_resonance(mass, shape, mass_range=RANGE, background=("dijet:3", "exppoly:2"), limit=False)
     assert both.fit.background in ("dijet-3", "exppoly-2")
-    per_hundred = fit_resonance(mass, shape, mass_range=RANGE, signal_yield=100.0)
+    per_hundred = fit_resonance(mass, shape, mass_range=RANGE, signal_yield=100.0, limit=False)
     assert per_hundred.fit.mu == pytest.approx(default.fit.mu / 100, rel=1e-3)
     blurred = fit_resonance(
         mass, shape, mass_range=RANGE, yield_error=0.3, scale_error=0.02, resolution_error=0.2
