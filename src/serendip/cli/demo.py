@@ -42,8 +42,11 @@ def demo(
             "width": _WIDTH,
             "method": ["cwola", "cathode"],
             "folds": 5,
-            # one density for all windows and few trees, so that the demo ends within a minute or two
-            "options": {"cathode": {"background": "shared", "members": 10, "oversample": 3.0}},
+            # one density for all windows and few trees, so that the demo ends within three minutes
+            "options": {
+                "cwola": {"members": 10},
+                "cathode": {"background": "shared", "members": 10, "oversample": 3.0},
+            },
         }
     )
     events = read_events(config)
