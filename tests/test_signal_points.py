@@ -16,6 +16,7 @@ from serendip.cli.main import run
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.read import read
+from serendip.search.limit import LimitConfig, ladder_settings, make_ladders
 from serendip.search.signal_points import ID, LABEL, MASS, STRENGTHS, signal_points
 
 
@@ -214,3 +215,18 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     ladder = ["limit", str(tmp_path), "--width", "0.3", "--where", "a>0", "--set", "cwola.members=1"]
     assert run([*ladder, "--out", str(tmp_path / "o")]) == 2
     assert "--width, --where, --set: only with --inject" in capsys.readouterr().err
+
+
+def test_a_range_is_in_the_unit_of_the_data(tmp_path):
+    common = {"file": "data.csv", "inject": "signal.csv", "masses": [3500.0]}
+    (point,) = signal_points(sample(3000, 0), sample(0, 100), None, [3500.0], 0.12, tmp_path, [20, 40])
+    for unit, text in (("TeV", "2.6:6"), ("GeV", "2600:6000")):
+        config = LimitConfig(**common, unit=unit, range=text)
+        assert ladder_settings(config, point)["range"] == pytest.approx([2600.0, 6000.0])
+
+
+@pytest.mark.parametrize("name", ["window", "label", "id", "injections"])
+def test_what_a_limit_sets_itself_is_refused(name, tmp_path):
+    config = LimitConfig(file="data.csv", inject="signal.csv", masses=[3500.0], search={name: "x"})
+    with pytest.raises(InputError, match=f"{name}: no setting of limits"):
+        make_ladders(config, tmp_path)

@@ -253,6 +253,11 @@ def run_limit(
 
     check_claim(level, luminosity, acceptance)
     given = _settings(source, out, settings) | {"inject": os.fspath(inject), "masses": masses}
+    if isinstance(source, Events):
+        # the injected signal is what is labelled, and events are numbered anew with it
+        given = {
+            name: value for name, value in given.items() if name in settings or name not in ("label", "id")
+        }
     config = parse_settings(LimitConfig, limit_settings(given), "run_limit")
     _keep(source, Path(out))
     ladders = make_ladders(config, Path(out), jobs=jobs, progress=progress, page=write_comparison)

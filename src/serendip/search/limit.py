@@ -18,11 +18,13 @@ from serendip.search.config import parse_settings
 from serendip.search.progress import Progress
 from serendip.search.signal_points import ID, LABEL, MASS, SignalPoint, signal_points
 
-__all__ = ["LimitConfig", "limit_settings", "make_ladders"]
+__all__ = ["LimitConfig", "ladder_settings", "limit_settings", "make_ladders"]
 
 # What a ladder is trained with, unless told otherwise.
 _DEFAULTS = {"method": ("cwola", "bump-hunt"), "repeats": 3, "folds": 10}
 _POISSON = ("weighted", "sequential")
+# What belongs to the sample of each mass and cannot be chosen for the searches.
+_OWN = {"file", "mass", "features", "label", "id", "window", "scan", "injections", "weight", "group", "range"}
 
 
 class LimitConfig(BaseModel):
@@ -148,8 +150,12 @@ def make_ladders(
         raise InputError(
             f"combination {combination}: limits count events whose sum is (compound) Poisson; take {' or '.join(_POISSON)}"
         )
+    if taken := sorted(set(config.search) & _OWN):
+        raise InputError(
+            f"{', '.join(taken)}: no setting of limits, which make samples, labels and a window for each mass (masses, width, injections)"
+        )
     points = _points(config, out)
-    configs = [parse_settings(CompareConfig, _settings(config, point), "limit") for point in points]
+    configs = [parse_settings(CompareConfig, ladder_settings(config, point), "limit") for point in points]
     folders = []
     for point, one in zip(points, configs, strict=True):
         folder = point.file.parent / "comparison"
@@ -160,7 +166,8 @@ def make_ladders(
     return folders
 
 
-def _settings(config: LimitConfig, point: SignalPoint) -> dict[str, Any]:
+def ladder_settings(config: LimitConfig, point: SignalPoint) -> dict[str, Any]:
+    """Settings of the comparison of one mass, whose sample is in GeV."""
     scale = 1000.0 if config.unit == "TeV" else 1.0
     return _DEFAULTS | config.search | {
         "range": None if config.range is None else [edge * scale for edge in config.range],

@@ -226,8 +226,9 @@ class _AsMany:
 def minimise(objective: Objective, start: Array | None) -> tuple[Array, Array, float] | None:
     """Coefficients, covariance and deviance of an accurate minimum; None if there is none.
 
-    Fisher scoring needs about ten steps of exact derivatives where Minuit builds its Hessian from a hundred calls. The covariance is the inverse Fisher information, as in the fits of toys: Minuit's own comes from finite
-    differences and is off by some per cent for these correlated parameters.
+    Fisher scoring needs about ten steps of exact derivatives where Minuit builds its Hessian from a hundred calls. The covariance is the
+    inverse Fisher information, as in the fits of toys: Minuit's own comes from finite differences and is off by some per cent for these
+    correlated parameters.
     """
     design, y = objective.fitted, objective.counts[:, None]
     first = design.start(y)[0] if start is None else np.pad(start, (0, design.n_parameters - len(start)))
