@@ -5,7 +5,7 @@
     python benchmarks/weighted_search.py limits [--toys 4000]
 
 ``toys`` draws spectra of background alone with scores of several kinds, ranks, weights and fits them as a search does, and counts how
-often p falls below 0.05 ... 1e-4. ``tail`` compares the law of a sum of weights with toys drawn one by one. ``limits`` counts how often a
+often p falls below 0.05 ... 1e-4. ``tail`` compares the law of a sum of weights with ranks drawn one by one. ``limits`` counts how often a
 95 % limit on the signal in such a sum holds the truth.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from serendip.statistics.ranks import leave_one_out_rank
 from serendip.statistics.weighting import LOOSEST_RANK, ratio_weights, signal_scale
 
 WINDOW, RANGE = Window(3300.0, 3700.0), (2640.0, 5920.0)
+KNOWN = 1e12
 LEVELS = (0.05, 0.01, 0.003, 1e-3, 1e-4)
 
 
@@ -135,40 +137,33 @@ def toys(names: list[str], given: argparse.Namespace) -> None:
 
 
 def tail(n: int) -> None:
-    """Sums of weights of a Poisson number of events with uniform ranks in nine folds, the expectation known and measured."""
-    rng = np.random.default_rng(1)
-    folds, background = 10, 12_000.0
-    scale = signal_scale(background, folds, 6000.0)
-    rank = np.tile((np.arange(6000) + 1) / 6000.0, folds - 1)
-    position = np.repeat(np.arange(1, folds), 6000)
-    ranked = ratio_weights(rank, position, folds, scale)
-    jumps = ranked[ranked > 0]
-    number = background / folds * len(jumps) / 6000.0
-    unit = (jumps**2).sum() / jumps.sum()
-    law = CompoundTail.of(jumps, (), unit)
-    expected = number * jumps.mean() / unit
-    print("| relative error of the expectation | Z of the law | p, law | p, toys |")
-    print("|---|---|---|---|")
-    for error in (0.0, 0.08):
-        # the expected number of jumps, given what was measured beside the window
-        mean = number if error == 0 else rng.gamma(error**-2 + 1.0, number * error**2, n)
-        count = rng.poisson(mean, n)
-        sums = np.empty(n)
-        step = 200_000
-        for first in range(0, n, step):
-            some = count[first : first + step]
-            drawn = jumps[rng.integers(0, len(jumps), some.sum())]
-            ends = np.cumsum(some)
-            total = np.concatenate([[0.0], np.cumsum(drawn)])
-            sums[first : first + step] = total[ends] - total[ends - some]
-        for z in (1.0, 2.0, 3.0, 4.0, 4.5, 5.0):
-            p = 1.0 - np.exp(-0.5 * z**2)  # a starting point only
-            value = np.quantile(sums, min(p, 1 - 20 / n)) / unit if z < 5 else np.sort(sums)[-10] / unit
-            log_p = float(law.log_p(np.array([value]), expected, max(error * expected, 1e-9))[0][0])
-            k = int((sums / unit >= value - 1e-12).sum())
-            low, high = binomial_interval(k, n)
+    """Weights from ranks where window and sideband have the same scores: geometric numbers of events between two of the sideband."""
+    rng = np.random.default_rng(3)
+    print("| folds, sideband events, ratio | p, toys | Z of the law | p, law | p, weights known |")
+    print("|---" * 5 + "|")
+    for folds, beside, ratio in ((3, 100, 0.5), (5, 500, 0.2), (9, 1000, 0.2)):
+        rank = np.arange(1, int(LOOSEST_RANK * beside)) / beside
+        scale = signal_scale(ratio * beside * (folds + 1), folds + 1, beside)
+        sums, weights = np.zeros(n), []
+        for place in range(1, folds + 1):
+            weights.append(ratio_weights(rank, np.full(len(rank), place), folds + 1, scale))
+            for weight in weights[-1]:
+                sums += weight * (rng.geometric(1.0 / (1.0 + ratio), n) - 1)
+        sums.sort()
+        side = np.concatenate(weights)
+        unit = float((side**2).sum() / side.sum())
+        law = CompoundTail.of(side, (), unit)
+        expected, error = ratio * side.sum() / unit, ratio * np.sqrt((side**2).sum()) / unit
+        for p in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+            if p * n < 20:
+                continue
+            value = sums[int(n * (1.0 - p))] / unit
+            found, known = (
+                float(one.log_p(value, expected, error)[0]) for one in (law, replace(law, number=KNOWN))
+            )
+            low, high = binomial_interval(int(p * n), n)
             print(
-                f"| {error:g} | {float(z_value(log_p=log_p)):.2f} | {np.exp(log_p):.3g} | {k / n:.3g} [{low:.3g}, {high:.3g}] |",
+                f"| {folds}, {beside}, {ratio:g} | {p:g} [{low:.3g}, {high:.3g}] | {float(z_value(log_p=found)):.2f} | {np.exp(found):.3g} | {np.exp(known):.3g} |",
                 flush=True,
             )
 
