@@ -20,7 +20,7 @@ from serendip.statistics.fit import fit_spectrum
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import fit_inclusive, make_edges
 from serendip.statistics.many import fit_many
-from serendip.statistics.peaks import background_fits, candidates, fit_peaks, screen_peaks
+from serendip.statistics.peaks import _PeakObjective, background_fits, candidates, fit_peaks, screen_peaks
 from serendip.statistics.ranges import data_range, window_range
 
 
@@ -402,6 +402,22 @@ def test_a_slow_turn_on_is_cut_or_warned_of():
         cut += found.mass_range.low > 2100
         assert found.p_global > 0.02 or any("turn-on or a kink" in text for text in found.warnings)
     assert cut >= 2
+
+
+def test_a_fit_goes_downhill_where_hardly_anything_is_expected():
+    """An event where 1e-13 are expected: the slope must be that of the value."""
+    edges = np.linspace(1000.0, 5000.0, 81)
+    rng = np.random.default_rng(4)
+    counts = np.histogram(1000.0 + rng.exponential(100.0, 20_000), edges)[0].astype(float)[None]
+    (null,) = background_fits(counts, edges, get_family("exp:1"))
+    counts[0, -2] = 1.0
+    objective = _PeakObjective(counts.T, null.design, candidates(edges).share[:1].T)
+    params, row = np.append(null.theta, [[0.0]], axis=1), np.zeros(1, dtype=int)
+    assert null.design.counts(null.theta)[-2, 0] < 1e-13
+    slope = 2.0 * objective.slope(params, row)[0][0]
+    for k, step in enumerate(1e-5 * np.eye(params.shape[1])[:-1]):
+        up, down = (objective.value(params + sign * step, row)[0] for sign in (1, -1))
+        assert (up - down) / 2e-5 == pytest.approx(slope[k], rel=1e-3, abs=1e-2)
 
 
 @pytest.mark.parametrize("background", ["poly:2", "bernstein:3", "turn-on:6"])

@@ -49,6 +49,8 @@ REFINED = 4
 _ROWS = 4_000
 # A significance is known to 0.01 then, or is beyond all doubt.
 _TOLERANCE, _MAX_STEPS = 1e-3, 50
+# Where an expectation is cut off, for value and slope alike: a slope that belongs to another value points nowhere.
+_LEAST = 1e-100
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +227,7 @@ class _PeakObjective:
     def _expected(self, params: Array, rows: Rows) -> tuple[Array, Array]:
         mu, jacobian = self.design.expected(params[:, :-1])
         share = self.share[:, rows]
-        return np.maximum(mu + share * params[:, -1], 1e-12), np.concatenate(
+        return np.maximum(mu + share * params[:, -1], _LEAST), np.concatenate(
             [jacobian, share[..., None]], axis=2
         )
 
@@ -233,7 +235,7 @@ class _PeakObjective:
         """Deviance; infinite where the expectation is not positive."""
         every = np.arange(len(params)) if rows is None else rows
         mu = self.design.counts(params[:, :-1]) + self.share[:, every] * params[:, -1]
-        value = deviance(self.counts[:, every], np.maximum(mu, 1e-300), axis=0)
+        value = deviance(self.counts[:, every], np.maximum(mu, _LEAST), axis=0)
         return np.asarray(np.where((mu > 0).all(axis=0), value, np.inf))
 
     def value(self, params: Array, rows: Rows) -> Array:
