@@ -114,6 +114,9 @@ class BinnedModel:
     charged: bool = False
     peak: Peak | None = None
     spurious: float = 0.0
+    _fitted_alone: dict[int, tuple[Array, Array, SignalLikelihood, Array, Array]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def spectrum(
@@ -358,8 +361,7 @@ class BinnedModel:
         """Fits with one background. Where it finds no minimum, the deviance is infinite (``skip``), or it is an error."""
         which, p, name = self.members[k]
         design = self.designs[which].order(p)
-        alone = SignalLikelihood(y, design, self, np.zeros(len(y)), centre)
-        params, decrement = alone.solve(alone.start())
+        alone, params, decrement = self._alone(y, k, design, centre)
         problem = alone
         if mu is None or np.any(mu) or self.spurious > 0:
             problem = alone.with_signal(mu, params)
@@ -408,6 +410,18 @@ class BinnedModel:
             float_errors=float_errors,
             member=np.full(len(y), k),
         )
+
+    def _alone(
+        self, y: Array, k: int, design: Design, centre: Array
+    ) -> tuple[SignalLikelihood, Array, Array]:
+        """The fit without a signal. Intervals and limits ask for many strengths of the same data, and for this one each time."""
+        known = self._fitted_alone.get(k)
+        if known is None or not (np.array_equal(known[0], y) and np.array_equal(known[1], centre)):
+            alone = SignalLikelihood(y, design, self, np.zeros(len(y)), centre)
+            known = y.copy(), centre.copy(), alone, *alone.solve(alone.start())
+            self._fitted_alone[k] = known
+        _, _, alone, params, decrement = known
+        return alone, params.copy(), decrement.copy()
 
     def _around_peak(self, y: Array, mu: Array | None, design: Design, centre: Array) -> Array:
         """Start of a fit of a floating peak: background of two parameters beside it.
