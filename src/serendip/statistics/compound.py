@@ -142,7 +142,7 @@ class CompoundTail:
     mean
         Mean size by which the expected number of jumps is found.
     number
-        Jumps of which the sizes are known, effective ones where some count more.
+        Jumps beside the window, by which it is known how often each size occurs; effective ones where some count more.
     """
 
     value: Array
@@ -188,7 +188,8 @@ class CompoundTail:
         place = np.minimum((part * _VALUES).astype(int), _VALUES - 1)
         number, total = np.bincount(place, chance), np.bincount(place, chance * sizes)
         used = number > 0
-        effective = float(chance.sum() ** 2 / (chance**2).sum())
+        known = often if len(off) else chance
+        effective = float(known.sum() ** 2 / (known**2).sum())
         return cls(total[used] / number[used], number[used] / chance.sum(), mean, effective)
 
     @property
