@@ -148,6 +148,12 @@ def test_nothing_observed_has_probability_one_and_some_chance_of_more():
     assert empty.log_p(3.0, 0.0, 0.5)[0] == count_log_p_value(3.0, 0.0, 0.5)
 
 
+def test_sizes_are_known_from_the_jumps_beside_the_window_that_count():
+    assert CompoundTail.of([1.0, 2.0, 3.0, 4.0], [9.0, 9.0]).number == 4.0
+    share = [1.0, 1.0, 0.1, 0.1]
+    assert CompoundTail.of([1.0, 2.0, 3.0, 4.0], share=share).number == pytest.approx(2.2**2 / 2.02)
+
+
 def test_groups_are_summed_and_effective_numbers_counted():
     weights, groups = np.array([1.0, 2.0, 3.0, 4.0, 0.0]), np.array([7, -1, 7, 2, 9])
     assert sorted(group_sums(weights, groups)) == [2.0, 4.0, 4.0]

@@ -93,6 +93,8 @@ def test_the_exported_count_agrees_with_its_order(run: Path, index: Any) -> None
         z_order, z_count = order.z_local, float(z_value(entry["p_of_this_count"]))
         assert 2.0 < z_order < 6.0
         assert -0.2 < z_count - z_order < (0.6 if z_order < 3.5 else 1.0)
+        # a Poisson count does not know that of the largest weights few were seen
+        assert z_order < 3.0 or z_count - z_order > 0.3
         workspace = content(folder / entry["counting"])
         p, best, q0 = discovery(workspace)
         assert q0 == pytest.approx(on_off_q0(n, b, error), rel=1e-4)

@@ -244,3 +244,12 @@ def test_a_flat_likelihood_ends_the_search_for_an_interval(monkeypatch):
     monkeypatch.setattr("serendip.statistics.inference.likelihood_ratio", lambda *_: np.zeros(1))
     with pytest.raises(FitError, match="does not fall off"):
         interval(counting_model(5.0, 1.0), counting_data(5, 5.0, 1.0))
+
+
+def test_a_fit_of_the_same_counts_heeds_other_auxiliary_measurements():
+    model = BinnedModel.spectrum(EDGES, "dijet:3", SHAPE, scale_error=0.02)
+    counts = np.round(BACKGROUND)[None]
+    assert model.fit(counts, 0.0).nuisance == pytest.approx(0.0, abs=1e-9)
+    assert model.fit(counts, 0.0, auxiliary=np.array([[1.5]])).nuisance == pytest.approx(1.5)
+    # and the counts are not those of the fit before
+    assert model.fit(2.0 * counts, 0.0).background.sum() == pytest.approx(2.0 * counts.sum(), rel=1e-3)
