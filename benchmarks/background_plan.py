@@ -2,13 +2,13 @@
 
 PILOT is a folder of ``serendip simulate channel`` with a few thousand generated events of each file. An efficiency eps is reliable if no
 generated event carries more weight than all that may pass the cut, and ten effective events are behind it (docs/theory-merits.md). With
-B events of background in the channel at 10/fb, the part f of them in the test, and d_i = sigma_i L / s_i for s measurements of each
-event of file i, of which k are in the channel,
+B events of background in the channel at 10/fb, the part f of them in the test, and d_i = sigma_i L, of which the fraction k of the measurements
+of an event of file i is in the channel,
 
     N_i >= d_i max(k) / (eps f B),    N_i >= lambda d_i sqrt(<k^2> / t_i),    sum_i d_i^2 <k^2> / N_i = eps f B^2 / 10
 
 with the time t_i of a generated event: the second line shares out the events at the least cost (Neyman 1934). Files without an event in the
-channel are taken with k = 1 in the first. Printed are N_i, the time of one core, what is in the channel then, and commands. What the pilot
+channel are taken with one measurement in the first. Printed are N_i, the time of one core, what is in the channel then, and commands. What the pilot
 has not seen is not in the plan: repeat it with the sample that it gave.
 """
 
@@ -32,12 +32,17 @@ _EVENTS = 10  # effective events behind a reliable cut
 
 
 def copies(folder: Path, name: str, channels: list[str]) -> dict[str, np.ndarray]:
-    """Measurements in each channel of every generated event that is in it."""
+    """Fraction of the measurements in each channel of every generated event that is in it."""
     events = read_parquet(folder / f"{name}.parquet")
     if not len(events):
-        return {channel: np.zeros(0, dtype=int) for channel in channels}
+        return {channel: np.zeros(0) for channel in channels}
     _, masks = ChannelSelection(tuple(channels))(events)
-    return {c: np.unique(events.event_id[mask], return_counts=True)[1] for c, mask in masks.items()}
+    rows = np.unique(events.event_id, return_inverse=True)[1]
+    # all events of a file would have this weight if each generated event had a single measurement
+    full = read_settings(folder)["samples"][name]
+    share = events.weight / (full["weight"] * full["smearings"])
+    sums = {c: np.bincount(rows[mask], share[mask]) for c, mask in masks.items()}
+    return {c: values[values > 0] for c, values in sums.items()}
 
 
 def seconds(folder: Path, name: str) -> float:
@@ -57,13 +62,12 @@ def main() -> None:
         name: entry for name, entry in read_settings(given.pilot)["samples"].items() if "generated" in entry
     }
     found = {name: copies(given.pilot, name, list(goal)) for name in facts}
-    total = {c: sum(facts[name]["weight"] * found[name][c].sum() for name in facts) for c in goal}
     cost = {name: seconds(given.pilot, name) for name in facts}
-    size = {n: e["cross_section_pb"] * 1e3 * LUMINOSITY / e["smearings"] for n, e in facts.items()}
-    squares = {
-        n: {c: float(np.sum(found[n][c].astype(float) ** 2)) / facts[n]["generated"] for c in goal}
-        for n in facts
-    }
+    size = {n: e["cross_section_pb"] * 1e3 * LUMINOSITY for n, e in facts.items()}
+    single = {n: 1 / max(e["smearings"], e["rare_smearings"]) for n, e in facts.items()}
+    expected = {n: {c: size[n] * found[n][c].sum() / facts[n]["generated"] for c in goal} for n in facts}
+    total = {c: sum(expected[n][c] for n in facts) for c in goal}
+    squares = {n: {c: float(np.sum(found[n][c] ** 2)) / facts[n]["generated"] for c in goal} for n in facts}
     asked = dict.fromkeys(facts, 0.0)
     for c, epsilon in goal.items():
         behind = epsilon * given.test_fraction * total[c]
@@ -71,7 +75,7 @@ def main() -> None:
         scale = sum(size[n] * np.sqrt(squares[n][c] * cost[n]) for n in facts) * _EVENTS / (behind * total[c])
         for n in facts:
             if c in CHANNELS[n] or found[n][c].size:
-                heaviest = size[n] * max(found[n][c].max(initial=1), 1) / behind
+                heaviest = size[n] * found[n][c].max(initial=single[n]) / behind
                 asked[n] = max(asked[n], heaviest, scale * share[n])
     needed = {n: int(np.ceil(value / 1000) * 1000) for n, value in asked.items()}
     time = {n: number * cost[n] / 3600 for n, number in needed.items()}
@@ -83,8 +87,8 @@ def main() -> None:
         entry = facts[name]
         row = f"{name:26}{entry['generated']:9d}{needed[name]:11d}{time[name]:12.2f}"
         for c in goal:
-            n = found[name][c].sum()
-            row += f"{n * needed[name] / entry['generated']:16.0f}{entry['weight'] * n / total[c]:7.1%}"
+            n = found[name][c].size * needed[name] / entry["generated"]
+            row += f"{n:16.0f}{expected[name][c] / total[c]:7.1%}"
         print(row)
     print(
         f"{'all':26}{sum(e['generated'] for e in facts.values()):9d}{sum(needed.values()):11d}{sum(time.values()):12.1f}"

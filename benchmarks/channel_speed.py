@@ -36,12 +36,13 @@ def main() -> None:
         rng = np.random.default_rng(1)
         start = time.process_time()
         record = generate_record(pythia, arguments.events)
-        found = []
-        for _ in range(sample.smearings):
-            _, masks = selection(measure(record, rng, process=sample.process))
-            found.append([*masks.values(), np.logical_or.reduce([masks[name] for name in sample.channels])])
+        measured = measure(
+            record, rng, process=sample.process, smearings=sample.smearings, min_met=selection.min_met
+        )
+        _, masks = selection(measured)
+        own = np.logical_or.reduce([masks[name] for name in sample.channels])
         cpu = (time.process_time() - start) / len(record) * 1000
-        fractions = np.array(found).mean(axis=(0, 2))
+        fractions = np.array([mask.sum() for mask in (*masks.values(), own)]) / len(record) / sample.smearings
         sigma = pythia.infoPython().sigmaGen() * 1e9
         each = f"{cpu / fractions[-1] / sample.smearings:.1f}" if fractions[-1] else "-"
         numbers = " | ".join(f"{100 * value:.2f} %" for value in fractions)

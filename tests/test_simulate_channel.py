@@ -166,6 +166,49 @@ def test_efficiency_and_tags_are_as_frequent_as_promised():
     assert light.of_kind("b").sum() < 0.01 * n
 
 
+def mixed_events(times=1):
+    """Three events with electrons that have photons, muons and jets, ``times`` one after the other."""
+    parts = [
+        [(ELECTRON, 60.0, 0.2, -1.0), (PHOTON, 9.0, 0.22, -1.02), (PION, 100.0, 0.0, 2.0), (MUON, 45.0, 1.7, 1.0)],
+        [(PION, 150.0, 0.5, 0.1), (PION, 60.0, -1.0, 2.9)],
+        [(PHOTON, 80.0, 1.9, 0.0), (-MUON, 50.0, -0.5, 2.0), (-ELECTRON, 40.0, -2.0, 1.2), (PION, 90.0, 0.0, -2.0)],
+    ]  # fmt: skip
+    records = [record(particles, (5.0 * k, 1.0)).visible for k, particles in enumerate(parts)] * times
+    visible = Particles(
+        np.concatenate([each.pdg for each in records]),
+        np.concatenate([each.p4 for each in records], axis=1),
+        np.concatenate([each.counts for each in records]),
+    )
+    event = np.concatenate([np.array([0, 1, 1]) + 3 * k for k in range(times)])
+    angles = (np.tile(values, times) for values in ([80.0, 70.0, 30.0], [0.1, 0.5, -1.1], [2.0, 0.2, 2.8]))
+    hadrons = Hadrons(event, np.tile([True, True, False], times), *angles)
+    return Record(visible, np.tile([[0.0, 5.0, 10.0], [1.0, 1.0, 1.0]], times), hadrons)
+
+
+@pytest.mark.parametrize("met", ["measured", "truth"])
+def test_to_measure_an_event_again_is_to_measure_a_copy(met):
+    half = ObjectDetector(central_efficiency=0.5, forward_efficiency=0.3)
+    options = {"process": "p", "met": met, "detector": half}
+    again = measure(mixed_events(), rng(), smearings=200, first_id=7, **options)
+    copies = measure(mixed_events(200), rng(), **options)
+    assert again.event_id.astype(int).tolist() == [7, 8, 9] * 200
+    for name in ("offsets", "kind", "energy", "pt", "eta", "phi", "met", "met_phi"):
+        assert np.array_equal(getattr(again, name), getattr(copies, name)), name
+    # every combination of identified and lost leptons is there
+    patterns = {tuple(k for k, _ in seen(again, row) if k not in "jb") for row in range(0, 600, 3)}
+    assert patterns == {(), ("e-",), ("m-",), ("e-", "m-")}
+    assert set(again.kind) == {KINDS.index(kind) for kind in ("j", "b", "e-", "e+", "m-", "m+", "g")}
+
+
+def test_measurements_without_enough_missing_momentum_are_left_out():
+    whole = measure(mixed_events(), rng(), process="p", smearings=60)
+    few = measure(mixed_events(), rng(), process="p", smearings=60, min_met=90.0)
+    wanted = whole.select(whole.met >= 90.0)
+    assert 30 < len(few) < 150
+    for name in ("event_id", "offsets", "kind", "energy", "pt", "eta", "phi", "met", "met_phi"):
+        assert np.array_equal(getattr(few, name), getattr(wanted, name)), name
+
+
 def test_an_event_without_particles_is_empty():
     nothing = Record(
         Particles(np.zeros(0, np.int32), np.zeros((4, 0)), np.zeros(3, np.int64)),
@@ -463,6 +506,40 @@ def test_smearings_share_the_weight(two, tmp_path):
     ids = read_parquet(tmp_path / "out" / f"{sample.name}.parquet").event_id.astype(int)
     assert np.all(np.diff(ids) >= 0)
     assert np.bincount(ids).max() == 3
+
+
+def test_rare_channels_are_measured_more_often_with_smaller_weights(two, tmp_path):
+    """Events in the rare channel come from all measurements, the others from the usual number; sums of weights agree."""
+    sample = replace(two[0], smearings=2)
+    often = replace(sample, rare_channels=("1",), rare_smearings=12)
+    config = SimulateConfig(10_000, seed=3, chunk=60, max_generated=60)
+    selection = ChannelSelection(("1", "3"))
+    sums, found = [], []
+    for name, one in (("usual", sample), ("often", often)):
+        (result,) = simulate_samples(tmp_path / name, [one], selection, config)
+        events = read_parquet(tmp_path / name / f"{one.name}.parquet")
+        _, masks = selection(events)
+        sums.append([events.weight[masks[c]].sum() / (result.cross_section_pb * 1e4) for c in ("1", "3")])
+        found.append((result, events, masks["1"]))
+    result, events, rare = found[1]
+    assert events.weight[rare] == pytest.approx(result.cross_section_pb * 1e4 / 60 / 12)
+    assert events.weight[~rare] == pytest.approx(result.cross_section_pb * 1e4 / 60 / 2)
+    assert result.weight == pytest.approx(events.weight[~rare][0])
+    assert 2 < np.bincount(events.event_id.astype(int)[rare]).max() <= 12
+    assert 0 < np.bincount(events.event_id.astype(int)[~rare]).max() <= 2
+    assert result.acceptance == pytest.approx(events.weight.sum() / (result.cross_section_pb * 1e4))
+    # the same 60 generated events, whose measurements scatter by a tenth
+    assert sums[1] == pytest.approx(sums[0], rel=0.15)
+    facts = read_settings(tmp_path / "often")["samples"][often.name]
+    assert (facts["rare_channels"], facts["rare_smearings"]) == (["1"], 12)
+    with pytest.raises(InputError, match="other Pythia settings or numbers of measurements"):
+        simulate_samples(tmp_path / "usual", [often], selection, config)
+
+
+def test_qcd_is_measured_more_often_for_channel_1():
+    for sample in (*PROCESSES["njets"].samples(), *PROCESSES["gam_jets"].samples()):
+        assert sample.rare_channels == ("1",)
+        assert sample.rare_smearings > sample.smearings
 
 
 def test_bad_arguments(two, tmp_path):

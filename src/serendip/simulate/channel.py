@@ -48,6 +48,17 @@ _FB_PER_PB = 1e3
 class Selection(Protocol):
     """Cleans objects and says which events are in which channel; must survive the way to another process."""
 
+    @property
+    def channels(self) -> Sequence[str]:
+        """Names of the channels."""
+
+    @property
+    def min_met(self) -> float:
+        """Missing momentum (GeV) that an event in any channel has at least."""
+
+    def only(self, channels: Sequence[str]) -> Selection:
+        """The same for some of the channels."""
+
     def __call__(self, events: ObjectEvents) -> tuple[ObjectEvents, Mapping[str, Mask]]:
         """Events with clean objects (all events, in order) and a mask ``(n_events,)`` for each channel."""
 
@@ -127,16 +138,16 @@ class SampleResult:
         Selected events in the file.
     generated
         Generated events up to the last selected one, or all if the sample stopped early.
-    smearings
-        How often each generated event was measured.
+    smearings, rare_channels, rare_smearings
+        How often each generated event was measured, and how often for these channels.
     selected
         Events of the file in each channel.
     cross_section_pb, cross_section_error_pb
         Before any selection, leading order, with its Monte Carlo error; branching ratios of forced decays included.
     acceptance, acceptance_interval
-        Selected per measured event, with its 68 % interval.
+        Probability that a generated event is selected, with its 68 % interval.
     weight
-        Weight of each event at 10/fb.
+        Weight of each event at 10/fb; those in ``rare_channels`` have ``smearings / rare_smearings`` of it.
     complete
         False if ``max_generated`` stopped it.
     """
@@ -146,6 +157,8 @@ class SampleResult:
     events: int
     generated: int
     smearings: int
+    rare_channels: tuple[str, ...]
+    rare_smearings: int
     selected: Mapping[str, int]
     cross_section_pb: float
     cross_section_error_pb: float
@@ -184,7 +197,8 @@ def simulate_samples(
     .. math:: w = \frac{\sigma \, L}{N_{gen}}, \qquad L = 10/\mathrm{fb},
 
     where :math:`N_{gen}` counts measured events, selected or not; the sum of the weights of a file is the number of events expected at
-    that luminosity (arXiv:2105.14027, equation 2.6). ``settings.json`` holds all settings, cross sections and numbers.
+    that luminosity (arXiv:2105.14027, equation 2.6). Events in a channel for which the sample is measured more often have smaller weights.
+    ``settings.json`` holds all settings, cross sections and numbers.
 
     The same call after an interruption continues; a later call may ask for more events or more samples. The
     same arguments give the same bytes for any ``jobs``.
@@ -288,13 +302,13 @@ def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> di
                 "repeat those, choose another folder or delete it"
             )
     for sample in samples:
-        facts = json.loads(
-            json.dumps({"pythia": sample.settings, "slha": sample.slha, "smearings": sample.smearings})
-        )
+        facts = {"pythia": sample.settings, "slha": sample.slha, "smearings": sample.smearings}
+        facts |= {"rare_channels": sample.rare_channels, "rare_smearings": sample.rare_smearings}
+        facts = json.loads(json.dumps(facts))
         known = record["samples"].setdefault(sample.name, facts)
-        if any(known[key] != value for key, value in facts.items()):
+        if any(known.get(key) != value for key, value in facts.items()):
             raise InputError(
-                f"{folder}: sample '{sample.name}' was made with other Pythia settings; choose another folder"
+                f"{folder}: sample '{sample.name}' was made with other Pythia settings or numbers of measurements; choose another folder"
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -337,7 +351,7 @@ def _make_chunk(chunk: _Chunk) -> Counted:
     while tried < wanted and first + tried < config.max_generated:
         size = min(_BATCH, wanted - tried)
         record = generate_record(pythia, size)
-        for _ in range(sample.smearings):
+        for selection, times in _measurements(sample, chunk.selection):
             events = measure(
                 record,
                 rng,
@@ -345,8 +359,10 @@ def _make_chunk(chunk: _Chunk) -> Counted:
                 first_id=first + generated,
                 met=config.met,
                 detector=CARDS[config.card],
+                smearings=times,
+                min_met=selection.min_met,
             )
-            cleaned, masks = chunk.selection(events)
+            cleaned, masks = selection(events)
             parts.append(cleaned.select(np.logical_or.reduce(list(masks.values()))))
         tried += size
         generated += len(record)
@@ -369,6 +385,14 @@ def _make_chunk(chunk: _Chunk) -> Counted:
     return Counted(generated, len(events), tried)
 
 
+def _measurements(sample: Sample, selection: Selection) -> list[tuple[Selection, int]]:
+    """Which channels are filled by how many measurements of an event."""
+    rare = tuple(name for name in selection.channels if name in sample.rare_channels)
+    if not rare:
+        return [(selection, sample.smearings)]
+    return [(selection, sample.smearings), (selection.only(rare), sample.rare_smearings - sample.smearings)]
+
+
 def _merge(
     folder: Path, sample: Sample, chunks: int, selection: Selection, config: SimulateConfig
 ) -> SampleResult:
@@ -388,26 +412,32 @@ def _merge(
         last = int(events.event_id[-1])
         place = int(np.searchsorted(firsts, last, side="right")) - 1
         generated = int(numbers[:place].sum()) + last - int(firsts[place]) + 1
-    share = numbers / max(numbers.sum(), 1)
-    sigma = float(np.sum(share * [fact["cross_section_pb"] for fact in facts]))
-    error = float(np.sqrt(np.sum((share * [fact["cross_section_error_pb"] for fact in facts]) ** 2)))
+    part = numbers / max(numbers.sum(), 1)
+    sigma = float(np.sum(part * [fact["cross_section_pb"] for fact in facts]))
+    error = float(np.sqrt(np.sum((part * [fact["cross_section_error_pb"] for fact in facts]) ** 2)))
     measured = generated * sample.smearings
     weight = sigma * _FB_PER_PB * LUMINOSITY / measured if measured else 0.0
-    events = ObjectEvents(**{**_columns(events), "weight": np.full(len(events), weight)})
+    _, masks = selection(events)
+    rare = np.zeros(len(events), dtype=bool)
+    for name in sample.rare_channels:
+        rare |= masks.get(name, False)
+    share = np.where(rare, sample.smearings / max(sample.rare_smearings, 1), 1.0)
+    events = ObjectEvents(**{**_columns(events), "weight": weight * share})
     write_events(events, folder / f"{sample.name}.csv")
     write_parquet(events, folder / f"{sample.name}.parquet")
-    _, masks = selection(events)
-    low, high = binomial_interval(len(events), measured) if measured else (0.0, 1.0)
+    low, high = binomial_interval(share.sum(), measured) if measured else (0.0, 1.0)
     return SampleResult(
         name=sample.name,
         process=sample.process,
         events=len(events),
         generated=generated,
         smearings=sample.smearings,
+        rare_channels=sample.rare_channels,
+        rare_smearings=sample.rare_smearings,
         selected={name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
         cross_section_pb=sigma,
         cross_section_error_pb=error,
-        acceptance=len(events) / measured if measured else 0.0,
+        acceptance=float(share.sum()) / measured if measured else 0.0,
         acceptance_interval=(float(low), float(high)),
         weight=weight,
         complete=complete,

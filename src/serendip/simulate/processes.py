@@ -36,6 +36,8 @@ class Sample:
         Channels in which it has a fair share of its events; elsewhere it is left out.
     smearings
         How often each generated event is measured.
+    rare_channels, rare_smearings
+        Channels in which events are rare, and how often it is measured for these.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Sample:
     channels: tuple[str, ...]
     slha: str | None = None
     smearings: int = 1
+    rare_channels: tuple[str, ...] = ()
+    rare_smearings: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Process:
         slices.
     pthat_channels
         Channels of the lowest slices, in order, where those are not those of the decay.
-    smearings
+    smearings, rare_channels, rare_smearings
         See :class:`Sample`.
     """
 
@@ -74,6 +78,8 @@ class Process:
     pthat: tuple[float, ...] = ()
     pthat_channels: tuple[tuple[str, ...], ...] = ()
     smearings: int = 1
+    rare_channels: tuple[str, ...] = ()
+    rare_smearings: int = 0
 
     def samples(self) -> tuple[Sample, ...]:
         """All samples of this process."""
@@ -86,7 +92,8 @@ class Process:
                     mine = tuple(c for c in channels if c in self.pthat_channels[i])
                 name = "_".join(part for part in (self.name, decay, label) if part)
                 settings = (*self.settings, *lines, *window)
-                out.append(Sample(name, self.name, settings, mine, smearings=self.smearings))
+                times = self.smearings, self.rare_channels, self.rare_smearings
+                out.append(Sample(name, self.name, settings, mine, None, *times))
         return tuple(out)
 
     def _slice(self, i: int) -> tuple[tuple[str, ...], str]:
@@ -141,6 +148,8 @@ _LIST = (
         # two partons of 300 GeV are the generator-level HT of 600 GeV of the public njets sample (arXiv:2105.14027)
         (300.0, 400.0, 600.0, 900.0, 1400.0),
         smearings=8,
+        rare_channels=("1",),
+        rare_smearings=128,
     ),
     Process(
         "w_jets",
@@ -170,6 +179,8 @@ _LIST = (
         (250.0, 450.0, 800.0),
         (("3",),),
         smearings=8,
+        rare_channels=("1",),
+        rare_smearings=128,
     ),
     Process(
         "ttbar",

@@ -37,6 +37,15 @@ class ChannelSelection:
         for name in self.channels:
             channel_named(name)
 
+    def only(self, channels: Sequence[str]) -> ChannelSelection:
+        """The same for some of the channels."""
+        return ChannelSelection(channels)
+
+    @property
+    def min_met(self) -> float:
+        """Missing momentum (GeV) that an event in any channel has at least."""
+        return min(channel_named(name).min_met for name in self.channels)
+
     def __call__(self, events: ObjectEvents) -> tuple[ObjectEvents, dict[str, NDArray[np.bool_]]]:
         """Events with clean objects, all of them, and the mask ``(n_events,)`` of each channel."""
         keep, _, _ = clean_objects(events)
