@@ -219,6 +219,17 @@ def test_verdict_uses_the_conventions_of_the_field(z, said):
     assert said in plain(words.verdict(results(overall, look())))
 
 
+def test_verdict_says_how_wrong_the_background_would_have_to_be():
+    overall = {**OVERALL, "p": 1e-5, "z": 4.3}
+    said = "With 34 % more background than expected, local 3 σ would be left."
+    assert plain(words.verdict(results(overall, look(expectation_margin=0.341)))).endswith(said)
+    assert "more background" not in words.verdict(results(overall, look()))
+    # no excess with the trials factor: nothing to explain
+    assert "more background" not in words.verdict(
+        results({**OVERALL, "p": 0.2, "z": 0.8}, look(expectation_margin=0.05))
+    )
+
+
 def test_global_p_of_one_has_no_significance():
     text = plain(words.headline(results({**OVERALL, "p": 1.0, "z": None}, look(observed=3, z_local=-2.0))))
     assert "global p = 1 (1 look; toys, refitted, n=1000)" in text

@@ -105,6 +105,7 @@ class Look(Record):
     warning: str | None = None
     effective_events: EffectiveEvents | None = None
     dead: str | None = None
+    expectation_margin: float | None = None
     orders: tuple[Order, ...] = ()
     cross_check: bool = False
 

@@ -32,6 +32,7 @@ from serendip.statistics.looks import (
     tested_folds,
     window_bins,
 )
+from serendip.statistics.margin import expectation_margin
 from serendip.statistics.orders import combine_orders
 from serendip.statistics.pvalues import significance
 from serendip.statistics.ranges import FitRange, given_range, window_range
@@ -117,7 +118,8 @@ class Look:
             "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
             "efficiency_gof_p": efficiency.gof_p if efficiency.offset is not None else None,
         }
-        return self.result.to_dict() | {"fit": fit}
+        margin = expectation_margin(self.result)
+        return self.result.to_dict() | {"fit": fit, "expectation_margin": margin}
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,16 @@ def headline(results: Results, unit: str = "GeV") -> str:
 
 
 def verdict(results: Results) -> str:
-    """Say what the field's conventions make of the global significance."""
+    """Say what the field's conventions make of the global significance, and how wrong the background would have to be."""
+    best = results.best
+    said = _significance_phrase(results)
+    if results.blinded or best is None or best.expectation_margin is None or not is_excess(results):
+        return said
+    more = f"{100 * best.expectation_margin:.0f}{NBSP}%"
+    return f"{said} With {more} more background than expected, local 3{NBSP}σ would be left."
+
+
+def _significance_phrase(results: Results) -> str:
     best = results.best
     if not results.seeing:
         return f"This run says nothing about a signal. {sentence(results.claims[0].dead)}"
