@@ -7,9 +7,11 @@ import inspect
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import awkward as ak
+import grimp
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -53,7 +55,7 @@ def test_nothing_is_loaded_before_it_is_used():
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     )
-    assert loaded.stdout.strip() == "['serendip']"
+    assert loaded.stdout.strip() == "['serendip', 'serendip.version']"
 
 
 def test_every_function_has_an_example_and_they_are_right(tmp_path):
@@ -203,3 +205,11 @@ def test_signatures_name_no_hidden_options():
         function = getattr(serendip, name)
         for parameter in inspect.signature(function).parameters:
             assert parameter in function.__doc__, (name, parameter)
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside functions and for types count, too."""
+    graph = grimp.build_graph("serendip", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 400
+    TopologicalSorter(imports).prepare()

@@ -323,7 +323,7 @@ def test_tuning_goes_on_only_with_the_same_simulation_and_version(table, tmp_pat
     with pytest.raises(InputError, match="other settings, events or version"):
         tune(config, out, trials=2)
     write_table(simulated, 5000, seed=3)
-    monkeypatch.setattr("serendip.__version__", "0.0.0")
+    monkeypatch.setattr("serendip.search.tune.__version__", "0.0.0")
     with pytest.raises(InputError, match="other settings, events or version"):
         tune(config, out, trials=2)
 

@@ -22,6 +22,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from serendip.version import __version__
+
 if TYPE_CHECKING:
     from serendip.api.programs import (
         Outcome,
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from serendip.events.read import read
     from serendip.events.write import write
     from serendip.simulate.dijet import simulate_dijet
-
-__version__ = "0.2.0"
 
 __all__ = [
     "Events",

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
+from serendip.version import __version__
 
 __all__ = ["Graph", "Value", "require_onnx"]
 
@@ -101,7 +101,7 @@ class Graph:
             ir_version=_IR_VERSION,
             opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _TREES_OPSET)],
             producer_name="serendip",
-            producer_version=serendip.__version__,
+            producer_version=__version__,
         )
         helper.set_model_props(model, facts)
         self._onnx.checker.check_model(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ __all__ = ["Arrays", "load_classifier", "require", "save_classifier"]
 
 _FACTS = "classifier.json"
 _NUMBERS = "classifier.safetensors"
+
+# Where the class of each kind is: loaded when a file asks for it.
+_KINDS = {
+    "trees": ("serendip.classify.trees", "TreeEnsemble"),
+    "network": ("serendip.classify.networks", "NetworkEnsemble"),
+    "nested": ("serendip.classify.nested", "NestedEnsemble"),
+}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -49,24 +57,13 @@ def load_classifier(folder: str | Path) -> Any:
     """
     facts, arrays = read_folder(Path(folder))
     kind = facts.get("kind")
+    if kind not in _KINDS:
+        raise InputError(f"{folder} holds a classifier of the unknown kind '{kind}'")
+    module, name = _KINDS[kind]
     try:
-        if kind == "trees":
-            from serendip.classify.trees import TreeEnsemble
-
-            return TreeEnsemble.from_arrays(facts, arrays)
-        if kind == "network":
-            from serendip.classify.networks import NetworkEnsemble
-
-            return NetworkEnsemble.from_arrays(facts, arrays)
-        if kind == "nested":
-            from serendip.classify.nested import NestedEnsemble
-
-            return NestedEnsemble.from_arrays(facts, arrays)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return getattr(import_module(module), name).from_arrays(facts, arrays)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, InputError) as error:
         raise InputError(f"{folder}: the classifier is damaged ({error})") from None
-    except InputError as error:
-        raise InputError(f"{folder}: the classifier is damaged ({error})") from None
-    raise InputError(f"{folder} holds a classifier of the unknown kind '{kind}'")
 
 
 def write_folder(folder: Path, facts: dict[str, Any], arrays: Arrays) -> None:

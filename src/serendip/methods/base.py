@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import serendip
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.version import __version__
 
 __all__ = [
     "MODEL_FACTS",
@@ -325,7 +325,7 @@ class Method(ABC):
         self.save_model(folder, split)
         facts = {
             "schema": 1,
-            "serendip": serendip.__version__,
+            "serendip": __version__,
             "method": self.name,
             "config": self.config.model_dump(mode="json"),
             "seed": self.seed,

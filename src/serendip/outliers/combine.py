@@ -30,6 +30,7 @@ from sklearn.base import clone
 
 from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
 from serendip.outliers.inputs import DataError, require_at_least, require_choice, require_finite
+from serendip.outliers.kinds import load_score
 from serendip.statistics.ranks import share_below
 
 __all__ = ["RULES", "SVDD_RULES", "CombinedScore", "RankMap", "combine_ranks", "flow_and_svdd"]
@@ -211,8 +212,6 @@ class CombinedScore(OutlierScore):
             score.save(folder / f"score{i}")
 
     def _load_parts(self, folder: Path) -> None:
-        from serendip.outliers import load_score
-
         self.scores_ = [load_score(folder / f"score{i}") for i in range(len(self.rank_maps_))]
         self.scores = [clone(score) for score in self.scores_]
 

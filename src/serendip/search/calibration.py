@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import serendip
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig
 from serendip.search.rundir import write_json
 from serendip.statistics.calibration import NullDistribution
+from serendip.version import __version__
 
 __all__ = ["Calibration", "Curve", "read_calibration", "search_settings"]
 
@@ -88,7 +88,7 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
-    serendip: str = serendip.__version__
+    serendip: str = __version__
     settings: dict[str, Any]
     source: dict[str, Any]
     curves: tuple[Curve, ...]
@@ -161,10 +161,10 @@ class Calibration(BaseModel):
             raise InputError(
                 f"calibration {config.calibration}: was made with other settings: {'; '.join(changed)}"
             )
-        if self.serendip != serendip.__version__:
+        if self.serendip != __version__:
             raise InputError(
                 f"calibration {config.calibration}: was made by version {self.serendip}, this is "
-                f"{serendip.__version__}; make it anew with 'serendip validate null'"
+                f"{__version__}; make it anew with 'serendip validate null'"
             )
         curve = self._curve(config, method, window, working_point)
         if abs(events / curve.events - 1) > _SIZE_TOLERANCE:

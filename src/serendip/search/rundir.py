@@ -22,7 +22,6 @@ import psutil
 import yaml
 from numpy.typing import NDArray
 
-import serendip
 from serendip.density import ConditionalDensity, load_density
 from serendip.errors import InputError
 from serendip.events.events import Events
@@ -30,6 +29,7 @@ from serendip.events.files import atomic_write
 from serendip.events.formats import Source, shown
 from serendip.search.config import SearchConfig
 from serendip.statistics.template_count import TemplateCurves
+from serendip.version import __version__
 
 __all__ = ["RunDirectory", "TaskResult", "write_json"]
 
@@ -226,7 +226,7 @@ class RunDirectory:
         if unblind and not manifest["unblinding"]:
             manifest["unblinding"] = [{"time": now, "config_hash": config.digest()}]
         manifest |= {
-            "serendip": serendip.__version__,
+            "serendip": __version__,
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in _PACKAGES},
             "seed": config.seed,
@@ -339,7 +339,7 @@ class RunDirectory:
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""
-        text = json.dumps([serendip.__version__, *_jsonable(list(parts))], sort_keys=True)
+        text = json.dumps([__version__, *_jsonable(list(parts))], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 

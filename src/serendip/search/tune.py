@@ -24,7 +24,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-import serendip
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -38,8 +37,9 @@ from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.judge import judge
 from serendip.search.progress import Progress
 from serendip.search.rundir import write_json
-from serendip.search.tuned import Tuned, TuneOn
+from serendip.search.tuned import FOLD_KEYS, Tuned, TuneOn
 from serendip.statistics.combination import in_order
+from serendip.version import __version__
 
 __all__ = ["ALL_WARNING", "TuneResult", "tune", "tuning_events"]
 
@@ -185,7 +185,9 @@ def tune(
         name: config.options.get(name, {}) | entry["trials"][entry["best"]]["options"]
         for name, entry in content["methods"].items()
     }
-    settings["tuned"] = Tuned.by(config, on).model_dump(mode="json")
+    settings["tuned"] = Tuned(
+        on=on, methods=config.method, **{key: getattr(config, key) for key in FOLD_KEYS}
+    ).model_dump(mode="json")
     with atomic_write(path / "best.yaml") as temporary:
         note = f"# {ALL_WARNING}\n" if on == "all" else ""
         temporary.write_text(note + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
@@ -349,7 +351,7 @@ def _open(
 ) -> dict[str, Any]:
     settings = config.model_dump(mode="json")
     digests = [events.without_label().digest(), None if simulation is None else simulation.digest()]
-    text = json.dumps([serendip.__version__, settings, on, *digests], sort_keys=True)
+    text = json.dumps([__version__, settings, on, *digests], sort_keys=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     started = {
         "schema": 1,
@@ -357,7 +359,7 @@ def _open(
         "on": on,
         "warning": ALL_WARNING if on == "all" else None,
         "unblinding": [{"time": now, "config_hash": config.digest()}] if on == "all" else [],
-        "serendip": serendip.__version__,
+        "serendip": __version__,
         "key": hashlib.blake2b(text.encode(), digest_size=8).hexdigest(),
         "n_events": len(sample),
         "methods": {},

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
-
-if TYPE_CHECKING:
-    from serendip.search.config import SearchConfig
 
 __all__ = ["FOLD_KEYS", "Columns", "TuneOn", "Tuned"]
 
@@ -54,8 +51,3 @@ class Tuned(BaseModel):
             if isinstance(given, dict)
             else given
         )
-
-    @classmethod
-    def by(cls, config: SearchConfig, on: TuneOn) -> Self:
-        """Record of a tuning of all methods of a search."""
-        return cls(on=on, methods=config.method, **{key: getattr(config, key) for key in FOLD_KEYS})

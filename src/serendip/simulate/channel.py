@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import serendip
 from serendip.errors import InputError
 from serendip.events.darkmachines_write import write_events
 from serendip.events.files import atomic_write
@@ -31,6 +30,7 @@ from serendip.simulate.pythia import make_pythia, pythia_version
 from serendip.simulate.record import generate_record
 from serendip.simulate.slha import slha_file
 from serendip.statistics.pvalues import binomial_interval
+from serendip.version import __version__
 
 __all__ = ["LUMINOSITY", "SampleResult", "Selection", "SimulateConfig", "read_settings", "simulate_samples"]
 
@@ -240,7 +240,7 @@ def simulate_samples(
         **config.to_dict(),
         "luminosity_fb": LUMINOSITY,
         "selection": selection.to_dict(),
-        "versions": {"serendip": serendip.__version__, "pythia8mc": pythia_version()},
+        "versions": {"serendip": __version__, "pythia8mc": pythia_version()},
     }
     record = _open(folder, common, samples)
 

@@ -24,13 +24,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-import serendip
 from serendip.errors import InputError, SerendipError
 from serendip.features.jets import Jets, leading_jets
 from serendip.features.lhco import jet_columns
 from serendip.simulate.detector import Detector, detect
 from serendip.simulate.pythia import decay_settings, generate, make_pythia, pythia_version, qcd_settings
 from serendip.simulate.workers import start_worker
+from serendip.version import __version__
 
 __all__ = ["METADATA_KEY", "Progress", "read_settings", "simulate_dijet"]
 
@@ -123,7 +123,7 @@ def simulate_dijet(
             "background": list(qcd_settings(float(pthat_min))),
             "signal": list(decay_settings(_triple(masses), prongs)),
         },
-        "versions": {"serendip": serendip.__version__, "pythia8mc": pythia_version()},
+        "versions": {"serendip": __version__, "pythia8mc": pythia_version()},
     }
     parts = path.parent / f".{path.name}.parts"
     with _readable_errors(path):

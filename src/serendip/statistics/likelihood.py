@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,8 @@ from numpy.typing import NDArray
 from serendip.statistics.design import Design
 from serendip.statistics.fit import deviance, fisher_information
 from serendip.statistics.minimise import observed_information, score
+from serendip.statistics.peak import Peak
 from serendip.statistics.scoring import fisher_scoring
-
-if TYPE_CHECKING:
-    from serendip.statistics.model import BinnedModel
 
 __all__ = ["SignalLikelihood"]
 
@@ -27,6 +26,23 @@ _STEP = 0.5
 _DAMPING = 1e-3
 
 
+class SignalModel(Protocol):
+    """What a likelihood asks of its model; see :class:`serendip.statistics.model.BinnedModel`."""
+
+    @property
+    def keep(self) -> NDArray[np.bool_]: ...
+    @property
+    def signal(self) -> Array: ...
+    @property
+    def peak(self) -> Peak | None: ...
+    @property
+    def yield_error(self) -> float: ...
+    @property
+    def spurious(self) -> float: ...
+    @property
+    def variations(self) -> Mapping[str, Array]: ...
+
+
 class SignalLikelihood:
     """Objective of one background.
 
@@ -38,7 +54,7 @@ class SignalLikelihood:
         self,
         y: Array,
         design: Design,
-        model: BinnedModel,
+        model: SignalModel,
         mu: Array | None,
         centre: Array,
         *,

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import yaml
 
-import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.search.executor import as_finished, available_cores, local_executor
@@ -24,6 +23,7 @@ from serendip.study.tasks import Task, load_outcome, run_task, sample_file
 from serendip.theories.merits.samples import group_squares
 from serendip.theories.sample_cache import read_samples, write_samples
 from serendip.theories.samples import ChannelSamples, read_channel_samples, sample_files
+from serendip.version import __version__
 from serendip.wording import noun
 
 __all__ = ["Progress", "read_results", "run_study"]
@@ -125,7 +125,7 @@ def _write(
 ) -> None:
     results = {
         "schema": 1,
-        "serendip": serendip.__version__,
+        "serendip": __version__,
         "config": config.model_dump(mode="json"),
         "design": context.design.to_dict(),
         "families": dict(context.families),
@@ -160,7 +160,7 @@ def _answers(out: Path) -> dict[str, Any]:
     if not (out / "results.json").exists():
         return {}
     found = read_results(out)
-    return dict(found["answers"]) if found.get("serendip") == serendip.__version__ else {}
+    return dict(found["answers"]) if found.get("serendip") == __version__ else {}
 
 
 def _open(out: Path, config: StudyConfig) -> None:

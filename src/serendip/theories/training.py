@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import serendip
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
 from serendip.simulate.catalogue.points import refuse_other_names
@@ -23,6 +22,7 @@ from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
 from serendip.theories.mixture import MixtureClassifier, MixtureConfig, TheorySample, train_mixture
 from serendip.theories.samples import family_of, read_channel_samples, sample_name
+from serendip.version import __version__
 from serendip.wording import counted
 
 __all__ = [
@@ -70,7 +70,7 @@ class TrainingRecord:
     theories: Mapping[str, int]
     families: Mapping[str, str]
     left_out: Mapping[str, str]
-    version: str = serendip.__version__
+    version: str = __version__
 
     def trained_on(self, name: str) -> bool:
         """Whether a file of this name trained."""

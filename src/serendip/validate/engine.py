@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-import serendip
 from serendip.errors import InputError
 from serendip.events.formats import shown
 from serendip.search.config import SearchConfig
@@ -23,6 +22,7 @@ from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import write_json
 from serendip.validate.base import Validation, read_validations, write_validation
 from serendip.validate.registry import KINDS, load_kind
+from serendip.version import __version__
 
 __all__ = ["STATE", "read_state", "run_validations"]
 
@@ -91,7 +91,7 @@ def run_validations(
         )
     state |= {
         "schema": 1,
-        "serendip": serendip.__version__,
+        "serendip": __version__,
         "config": config.resolved(),
         "input": inputs,
         "kinds": dict(state.get("kinds") or {}),
@@ -216,5 +216,5 @@ def _inputs(config: SearchConfig) -> dict[str, dict[str, Any]]:
 
 def _key(config: SearchConfig, inputs: Mapping[str, Mapping[str, Any]], kind: str, options: BaseModel) -> str:
     digests = {name: entry["digest"] for name, entry in inputs.items()}
-    parts = [serendip.__version__, config.resolved(), digests, kind, options.model_dump(mode="json")]
+    parts = [__version__, config.resolved(), digests, kind, options.model_dump(mode="json")]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=10).hexdigest()

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-import serendip
 from serendip.errors import InputError
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.progress import LogProgress, Progress
@@ -29,6 +28,7 @@ from serendip.study.resonance.looks import cut_entries, with_added_excess
 from serendip.study.resonance.table import FEATURES
 from serendip.theories.mixture import MixtureClassifier, train_mixture
 from serendip.theories.training_sample import TheorySample
+from serendip.version import __version__
 
 __all__ = ["ResonantConfig", "resonant_question"]
 
@@ -187,7 +187,7 @@ def _digest(
 
     return {
         "schema": 1,
-        "version": serendip.__version__,
+        "version": __version__,
         "background": content(background),
         "theories": {sample.name: content(sample) for sample in mixed},
         "resonance": {resonance.name: content(resonance)},
