@@ -120,6 +120,15 @@ def test_many_tails_on_one_grid_equal_single_ones():
         assert np.exp(many) == pytest.approx(np.exp(single), rel=0.12, abs=1e-9)
 
 
+def test_many_tails_of_a_law_from_few_jumps_equal_single_ones():
+    """Eight jumps beside the window: that one more of unknown size belongs to the law is no small correction."""
+    rng = np.random.default_rng(1)
+    tail = CompoundTail.of(rng.gamma(2.0, 0.5, 8), rng.gamma(2.0, 0.5, 3))
+    expected, sigma, observed = np.full(20, 20.0), np.full(20, 6.0), np.linspace(10.0, 50.0, 20)
+    many, single = (tail.log_p(observed, expected, sigma, deep=deep)[0] for deep in (False, True))
+    np.testing.assert_allclose(np.exp(many), np.exp(single), rtol=0.06)
+
+
 def test_far_tail_is_a_number():
     side = np.random.default_rng(1).lognormal(0.0, 0.5, 400)
     tail = CompoundTail.of(side)

@@ -173,12 +173,12 @@ def test_error_of_weighted_events_is_their_spread():
 
 def test_spurious_signal_adds_in_quadrature_where_the_likelihood_is_gaussian():
     scaled = COUNTS * 100
-    plain, wide = binned(counts=scaled), binned(counts=scaled, spurious=300.0)
+    plain, wide = binned(counts=scaled), binned(counts=scaled, spurious=300.5)
     fit = plain.fit()
     assert wide.fit().count == pytest.approx(fit.count, rel=1e-6)
-    assert wide.fit().error == pytest.approx(np.hypot(fit.error, 300.0), rel=1e-6)
+    assert wide.fit().error == pytest.approx(np.hypot(fit.error, 300.5), rel=1e-6)
     mu = fit.count + np.array([-400.0, 200.0, 600.0])
-    np.testing.assert_allclose(wide.t(mu), ((mu - fit.count) / np.hypot(fit.error, 300)) ** 2, rtol=0.03)
+    np.testing.assert_allclose(wide.t(mu), ((mu - fit.count) / np.hypot(fit.error, 300.5)) ** 2, rtol=0.03)
     assert wide.fit().z < plain.fit().z
 
 
@@ -322,6 +322,19 @@ def test_global_p_of_one_signal_is_the_local_one():
         assert q0 == pytest.approx(2 * fit.gain, rel=0.05, abs=0.1)
         assert low * 0.3 < fit.p < 3 * high + 0.003
         assert low <= p <= high + 0.01
+
+
+def test_toys_of_global_p_are_those_as_good_as_the_data():
+    """One signal and many events: the p-value of the largest gain is half a chi-squared one."""
+    rng = np.random.default_rng(14)
+    x = rng.normal(size=5000)
+    x = (x - x.mean()) / x.std() + 0.03
+    pool = 0.3 * rng.normal(size=2000)
+    ratio, draws = 0.3 * x - 0.045, pool - 0.045
+    q0, p, _ = global_p((ratio[None], np.ones(5000)), (draws[None], np.ones(2000)), 2500, rng)
+    expected = 0.5 * chi2.sf(q0, 1)
+    assert 0.01 < expected < 0.03
+    assert abs(p - expected) < 3 * np.sqrt(expected / 2500)
 
 
 def test_global_p_pays_for_many_signals_and_is_valid():

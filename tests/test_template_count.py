@@ -243,6 +243,11 @@ def test_expected_count_is_yield_times_fraction():
         float(count_p_value(look.observed, look.expected, look.expected_error))
     )
     assert abs(look.z_local) < 4
+    # what is drawn: the inclusive fit times the fraction, with the expected count in the window
+    share = look.expected / n
+    np.testing.assert_allclose(look.spectrum.expected, inclusive.expected * share)
+    np.testing.assert_allclose(look.spectrum.expected_error, inclusive.expected_error * share)
+    np.testing.assert_allclose(look.spectrum.jacobian, inclusive.jacobian * share)
     half = count_look(
         mass, fold, efficiency, WINDOW, inclusive, curves_of(ratios), working_point=0.025, n_folds=4
     )
@@ -382,6 +387,7 @@ def test_weights_enter_the_count():
     assert two.observed == pytest.approx(2 * one.observed)
     assert two.expected == pytest.approx(2 * one.expected, rel=0.02)
     assert two.z_local == pytest.approx(one.z_local, abs=0.05)
+    assert two.spectrum.expected[two.spectrum.mask].sum() == pytest.approx(two.expected, rel=0.01)
     assert one.spectrum.scale == pytest.approx(2.0, rel=0.35)
 
 
