@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from serendip.search.config import load_config, parse_settings
 from serendip.simulate.catalogue.papers import CHALLENGE, SIGNALS
 from serendip.simulate.catalogue.points import CATALOGUE, known_samples
 from serendip.statistics.pvalues import asimov_z
+from serendip.study import run as study_run
 from serendip.study import tasks as study_tasks
 from serendip.study.config import StudyConfig
-from serendip.study.context import Context
+from serendip.study.context import Context, ti_value
 from serendip.study.design import Design, fold_of, make_design, random_orders
 from serendip.study.notes import shortfalls
 from serendip.study.questions import excess, families, models, saturation
-from serendip.study.run import _prepare, read_results, run_study
+from serendip.study.run import _prepare, _train, read_results, run_study
 from serendip.study.tasks import Task, load_outcome, load_scores, run_task
 from serendip.study.thinning import share_out, thin
 from serendip.theories.channels import CHANNELS
@@ -610,6 +612,29 @@ def test_the_total_improvement_is_that_of_the_best_channel(tmp_path):
         (alone,) = (model for model in answer["models"] if model["name"] == "SSA 1")
         signals = {entry["signal"]: entry["value"] for entry in alone["groups"][group]["ti"]["signals"]}
         assert signals == pytest.approx({name: ti[0, i] for i, name in enumerate(names)})
+    networks = {model["name"]: model["groups"] for model in answer["models"] if model["kind"] == "network"}
+    assert set(networks) == {"MoT, dense", "MoT, deepsets"}
+    for kind in options.networks:
+        merits = study.outcome(models.network(study, "3", kind)).merits
+        auc = [merits[name].auc for name in study.design.held_out_families if name in merits]
+        assert networks[f"MoT, {kind}"]["held_out_families"]["auc"]["3"] == np.median(auc)
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(9, 4, 2), (3, 3, 1), (1, 1, 1)])
+def test_trainings_share_the_cores_and_the_slow_ones_come_first(cores, workers, threads, monkeypatch):
+    asked = []
+
+    def as_finished(executor, function, tasks, out, config, share):
+        asked.append((executor, share, tasks))
+        yield from ((task, task.title) for task in tasks)
+
+    monkeypatch.setattr(study_run, "local_executor", nullcontext)
+    monkeypatch.setattr(study_run, "as_finished", as_finished)
+    study, progress = planned(repeats=3), Silent()
+    tasks = [*study.mixture("1"), study.outlier("1", "met")]
+    _train([*tasks, tasks[0]], study, cores, progress)
+    assert asked == [(workers, threads, [tasks[-1], *tasks[:-1]])]
+    assert len(progress.done) == 4
 
 
 def test_the_same_command_continues_and_another_study_is_refused(finished, samples):
@@ -659,12 +684,27 @@ def test_samples_that_changed_are_noticed(finished):
         ({"questions": "models,why"}, "questions"),
         ({"order": 3}, "unknown option 'order'; did you mean 'orders'"),
         ({"mini": {"1": 3, "9": 4}}, "there is no channel 9; expected 1, 2a, 2b, 3"),
+        ({"folds": 1}, "folds: .*2"),
+        ({"min_events": 19}, "min_events: .*20"),
+        ({"test_fraction": 0.0}, "test_fraction: .*0"),
+        ({"test_fraction": 1.0}, "test_fraction: .*1"),
+        ({"held_out_families": 1.0}, "held_out_families: .*1"),
+        ({"held_out_points": -0.1}, "held_out_points: .*0"),
+        ({"systematic": -0.1}, "systematic: .*0"),
+        ({"seed": -1}, "seed: .*0"),
     ],
 )
 def test_wrong_options_are_explained(option, message):
     given = {"background": ("SM",), "theories": ("BSM",)} | option
     with pytest.raises(InputError, match=message):
         parse_settings(StudyConfig, given, "study")
+
+
+def test_a_model_without_improvement_is_the_last_in_the_order():
+    entry = {"groups": {"held_out": {"ti": {"median": -2.0, "maximum": 1.0}}, "mixed": {"ti": None}}}
+    assert ti_value(entry, "held_out") == -2.0
+    assert ti_value(entry, "held_out", "maximum") == 1.0
+    assert ti_value(entry, "mixed") == ti_value(entry, "none") == -np.inf
 
 
 def test_channels_may_be_written_as_numbers():

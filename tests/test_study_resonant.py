@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from serendip.events.events import Events
 from serendip.search.compare import CompareConfig
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
 from serendip.study.resonance.looks import added_excess, cut_entries
-from serendip.study.resonance.question import ResonantConfig, resonant_question
+from serendip.study.resonance.question import ResonantConfig, _open, resonant_question
 from serendip.study.resonance.table import FEATURES, Flattening, one_per_group, resonant_table, unweight
 from serendip.theories.encoding import feature_names
 from serendip.theories.mixture import BoostConfig, MixtureConfig
@@ -394,6 +395,48 @@ def test_a_folder_of_other_input_is_refused(
         ask(samples, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["background", "peak", "other"])
+@pytest.mark.parametrize("part", ["x", "weight", "group", "fold"])
+def test_every_number_of_a_sample_is_input(
+    answered: tuple[ResonantAnswer, Path], samples: dict[str, TheorySample], name: str, part: str
+) -> None:
+    _, out = answered
+    values = np.array(getattr(samples[name], part))
+    values[-1] += 1
+    changed = {**samples, name: replace(samples[name], **{part: values})}
+    what = {"background": "background", "peak": "resonance", "other": "theories"}[name]
+    with pytest.raises(InputError, match=rf"other input \({what}\)"):
+        ask(changed, out)
+
+
+def test_an_empty_folder_may_be_used_and_a_file_or_a_damaged_record_not(tmp_path: Path) -> None:
+    folder, file = tmp_path / "empty", tmp_path / "file"
+    folder.mkdir()
+    file.touch()
+    _open(folder, {"schema": 1})
+    _open(folder, {"schema": 1})
+    with pytest.raises(InputError, match="not an empty folder"):
+        _open(file, {"schema": 1})
+    with pytest.raises(InputError, match=r"other input \(schema\)"):
+        _open(folder, {"schema": 2})
+    (record,) = folder.iterdir()
+    record.write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        _open(folder, {"schema": 1})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"folds": 1}, {"folds": 101}, {"window_share": 1.0}, {"max_delta_eta": 0.0}, {"smear": -0.1},
+        {"max_overweight": 1.0}, {"data_fraction": 0.0}, {"flatten_fraction": 0.0}, {"seed": 2**32},
+    ],
+)  # fmt: skip
+def test_options_have_bounds(option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        ResonantConfig(**option)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -517,6 +560,10 @@ def test_rows_are_medians_and_ranges_over_repeats() -> None:
     assert len(notes) == 2
     assert notes[0].endswith("score")
     assert "above 3 sigma" in notes[1]
+    twins = [replace(rows[0], inputs=name, signal=float("0.0")) for name in ("score", "features")]
+    assert [note.rpartition(": ")[2] for note in resonant_notes(twins, {"largest_step": 0.0})] == [
+        "features, score"
+    ] * 2
     assert resonant_notes(rows[1:], {"largest_step": 0.0}) == ()
     assert "5.0 %" in resonant_notes(rows[1:], {"largest_step": 0.05})[0]
 

@@ -14,7 +14,7 @@ from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
 from serendip.statistics.pvalues import asimov_z, binomial_interval, count_p_value
-from serendip.theories.excess import combine_channels, excess, null_rates
+from serendip.theories.excess import combine_channels, excess, null, null_rates
 from serendip.theories.excess.regions import SimulationTail
 from serendip.theories.harmonise import harmonise
 from serendip.theories.split import hash_fold, held_out
@@ -150,6 +150,43 @@ def test_null_rates_at_three_expected_events_are_at_most_nominal():
     assert local.rate > 0.01
     with pytest.raises(InputError, match="without using an event twice"):
         null_rates(scores, weights, groups, rng=rng, n_data=1e6)
+
+
+def test_pseudo_data_are_drawn_by_weight_and_never_tested_against_themselves(monkeypatch):
+    weights, groups = np.tile([1.0, 2.0, 3.0, 4.0], 20), np.repeat(np.arange(20), 4)
+    drawn = []
+
+    def look(data, background, weight, group, **options):
+        drawn.append(data)
+        assert not {x // 4 for x in data} & set(group)
+        assert weight == pytest.approx((1 + background % 4) / 10)
+        raise InputError("seen")
+
+    monkeypatch.setattr(null, "excess", look)
+    with pytest.raises(InputError, match="no pseudo-experiment could be tested; the last one: seen"):
+        null_rates(
+            np.arange(80.0), weights, groups, rng=np.random.default_rng(3), experiments=2000, n_data=10
+        )
+    # each group is data in half of them; the first and the last one are drawn as the others are
+    counts = np.bincount(np.concatenate(drawn).astype(int), minlength=80).reshape(20, 4)
+    expected = 1000 * np.array([0.1, 0.2, 0.3, 0.4])
+    assert np.abs(counts - expected).max() < 4.5 * np.sqrt(expected.max())
+
+
+def test_null_rates_of_one_experiment_and_refused_options():
+    rng = np.random.default_rng(11)
+    scores, weights, groups = simulation(rng, 500, spread=0.5)
+    one = null_rates(scores, weights, groups, rng=rng, experiments=1, eps_b=[0.2], toys=5)
+    assert one.rates[0].tested == 1
+    for options, words in (
+        ({"experiments": 0}, "0 pseudo-experiments"),
+        ({"levels": ()}, "p-values between 0 and 1"),
+        ({"levels": (0.0, 0.1)}, "p-values between 0 and 1"),
+        ({"levels": (0.1, 1.0)}, "p-values between 0 and 1"),
+        ({"n_data": 0.9}, "0.9 pseudo-data events"),
+    ):
+        with pytest.raises(InputError, match=words):
+            null_rates(scores, weights, groups, rng=rng, **options)
 
 
 def test_groups_that_are_not_told_make_false_excesses():

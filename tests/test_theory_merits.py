@@ -492,15 +492,16 @@ def test_broken_tables_of_improvements_are_refused(tmp_path):
 
 
 def test_improvements_of_a_small_table(tmp_path):
-    text = HEADING + full_model("good") + "s1,good,2a,0.9,0.1,0.08,0.07\n" + "s1,lacking,1,0.9,0.2,0.1,0.05\n"
+    lacking = "s1,absent,1,0.9,0.2,0.1,0.05\ns1,lacking,1,0.9,0.2,0.1,0.05\n"
+    text = HEADING + full_model("good") + "s1,good,2a,0.9,0.1,0.08,0.07\n" + lacking
     done, left_out = challenge_improvements(read_results(write(tmp_path, text)))
     # s1: 0.07 / 1e-2 = 7; the others 0.05 / 1e-2 = 5
     assert [(e.model, e.minimum, e.median, e.maximum, e.n_signals) for e in done] == [
         ("good", pytest.approx(5), pytest.approx(5), pytest.approx(7), 4)
     ]
-    assert left_out == ("lacking",)
+    assert left_out == ("absent", "lacking")
     done, left_out = challenge_improvements(read_results(tmp_path / "table.csv"), channels=["1"])
-    assert {e.model for e in done} == {"good", "lacking"}
+    assert {e.model for e in done} == {"good", "absent", "lacking"}
     assert left_out == ()
 
 
