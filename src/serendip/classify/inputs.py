@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight
 
-__all__ = ["binary_targets", "checked_weights"]
+__all__ = ["binary_targets", "checked_weights", "split_weights"]
 
 
 def binary_targets(y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -49,3 +49,10 @@ def checked_weights(sample_weight: ArrayLike | None, X: NDArray[Any]) -> NDArray
         raise ValueError("all sample weights are zero")
     scaled: NDArray[np.float64] = weights / weights[used].mean()
     return scaled
+
+
+def split_weights(sample_weight: ArrayLike | None, splits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights of the events for each row of ``splits``; all 1 if none are given."""
+    if sample_weight is None:
+        return np.ones(splits.shape)
+    return np.broadcast_to(np.asarray(sample_weight, dtype=np.float64), splits.shape)

@@ -12,17 +12,19 @@ where :math:`Q` is the efficiency of class 1 at a cut that leaves 2 % of class 0
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from serendip.classify.argos import argos, efficiency_at, enough_template
-from serendip.classify.inputs import binary_targets
+from serendip.classify.base import TwoClassClassifier
+from serendip.classify.inputs import binary_targets, split_weights
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.errors import InputError
 from serendip.events.groups import random_parts
@@ -30,7 +32,8 @@ from serendip.events.groups import random_parts
 __all__ = ["NestedEnsemble"]
 
 
-class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False)
+class NestedEnsemble(TwoClassClassifier):
     """Mean of the best of several restarts, one for each inner fold.
 
     Parameters
@@ -61,22 +64,13 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         What each restart reached on its inner fold, shape ``(inner_folds, restarts)``.
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        inner_folds: int = 4,
-        restarts: int = 5,
-        select_by: Literal["efficiency", "argos"] = "efficiency",
-        background_efficiency: float = 0.02,
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.inner_folds = inner_folds
-        self.restarts = restarts
-        self.select_by = select_by
-        self.background_efficiency = background_efficiency
-        self.random_state = random_state
+    estimator: Any
+    _: KW_ONLY
+    inner_folds: int = 4
+    restarts: int = 5
+    select_by: Literal["efficiency", "argos"] = "efficiency"
+    background_efficiency: float = 0.02
+    random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on one sample.
@@ -128,9 +122,7 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2
         )
         classes, targets = binary_targets(labels)
-        weights = (
-            np.ones(splits.shape) if sample_weight is None else np.broadcast_to(sample_weight, splits.shape)
-        )
+        weights = split_weights(sample_weight, splits)
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=1 + self.restarts)
         inner = np.stack(
             [
@@ -169,11 +161,6 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         return np.asarray(np.mean([kept.predict_proba(values) for kept in self.kept_], axis=0))
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class, shape ``(n,)``."""
-        probability = self.predict_proba(X)
-        return np.asarray(self.classes_[(probability[:, 1] > probability[:, 0]).astype(int)])
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Everything that prediction needs, as facts (JSON) and arrays; :meth:`from_arrays` is the way back.
@@ -257,11 +244,6 @@ class NestedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         negative = weights[~positive]
         minimum = enough_template(negative.sum() ** 2 / (negative**2).sum())
         return argos(positive, score, weights, min_template=minimum).value
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 def _nothing() -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from serendip.classify.inputs import binary_targets, checked_weights
+from serendip.classify.base import EnsembleClassifier, stored_classes
+from serendip.classify.inputs import binary_targets, checked_weights, split_weights
 from serendip.classify.rounds import COSTS, Rows
 from serendip.classify.storage import require
 from serendip.errors import InputError
@@ -30,7 +31,8 @@ Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(models, inputs, outputs)`` and biases ``(models, 1, outputs)`` of each layer."""
 
 
-class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False)
+class NetworkEnsemble(EnsembleClassifier):
     r"""Mean of multilayer perceptrons (the classifier of arXiv:2109.00546).
 
     Each member draws its own random split of the sample, stratified by class, minimises the weighted binary
@@ -81,36 +83,20 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Rounds made by the longest network of this split.
     """
 
-    def __init__(
-        self,
-        members: int = 10,
-        *,
-        hidden: tuple[int, ...] = (64, 64, 64),
-        learning_rate: float = 1e-3,
-        batch_size: int = 256,
-        steps_per_round: int = 40,
-        max_rounds: int = 100,
-        patience: int = 10,
-        best_rounds: int = 5,
-        select_by: Literal["loss", "argos"] = "loss",
-        validation_fraction: float = 0.5,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.members = members
-        self.hidden = hidden
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.steps_per_round = steps_per_round
-        self.max_rounds = max_rounds
-        self.patience = patience
-        self.best_rounds = best_rounds
-        self.select_by = select_by
-        self.validation_fraction = validation_fraction
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    members: int = 10
+    _: KW_ONLY
+    hidden: tuple[int, ...] = (64, 64, 64)
+    learning_rate: float = 1e-3
+    batch_size: int = 256
+    steps_per_round: int = 40
+    max_rounds: int = 100
+    patience: int = 10
+    best_rounds: int = 5
+    select_by: Literal["loss", "argos"] = "loss"
+    validation_fraction: float = 0.5
+    threads: int = 1
+    device: str | None = None
+    random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.
@@ -180,9 +166,7 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for model in models:
             values, labels = validate_data(model, X, y, dtype=np.float64, ensure_min_samples=2)
         classes, targets = binary_targets(labels)
-        given = (
-            np.ones(splits.shape) if sample_weight is None else np.broadcast_to(sample_weight, splits.shape)
-        )
+        given = split_weights(sample_weight, splits)
         weights = np.zeros(splits.shape)
         for k, mask in enumerate(splits if validation is None else splits | validation):
             weights[k, mask] = checked_weights(given[k][mask], values[mask])
@@ -216,25 +200,10 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 probability[start : start + 2048] = both.mean(dim=0).cpu().numpy()
         return probability
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class, shape ``(n,)``."""
-        probability = self.predict_proba(X)
-        return np.asarray(self.classes_[(probability[:, 1] > probability[:, 0]).astype(int)])
-
-    def parts(self, count: int) -> list[Self]:
-        """Return ``count`` fitted ensembles that share the members out in their order."""
-        check_is_fitted(self)
-        if self.members % count:
-            raise ValueError(f"{self.members} members cannot be shared out to {count} ensembles")
-        out: list[Self] = []
+    def _keep(self, i: int, count: int) -> None:
         networks = len(self.layers_[0][0]) // count
-        for i in range(count):
-            part: Self = copy(self)
-            own = slice(i * networks, (i + 1) * networks)
-            part.members = self.members // count
-            part.layers_ = [(weight[own], bias[own]) for weight, bias in self.layers_]
-            out.append(part)
-        return out
+        own = slice(i * networks, (i + 1) * networks)
+        self.layers_ = [(weight[own], bias[own]) for weight, bias in self.layers_]
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Everything that prediction needs, as facts (JSON) and arrays; :meth:`from_arrays` is the way back."""
@@ -278,17 +247,10 @@ class NetworkEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("the standardisation is not finite")
         hidden = tuple(weight.shape[2] for weight, _ in layers[:-1])
         model = cls(members=int(facts["members"]), hidden=hidden)
-        model.classes_ = np.array(facts["classes"])
-        if model.classes_.shape != (2,):
-            raise InputError(f"{len(model.classes_)} classes instead of two")
+        model.classes_ = stored_classes(facts)
         model.mean_, model.deviation_, model.layers_ = mean, deviation, layers
         model.n_features_in_, model.n_iter_ = len(mean), int(facts["rounds"])
         return model
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
     def _device(self) -> torch.device:
         return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, ndtr, ndtri
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from serendip.classify.base import TwoClassClassifier
 from serendip.classify.inputs import binary_targets, checked_weights
 
 __all__ = ["NormalScores", "StackedClassifier"]
@@ -70,7 +71,8 @@ class NormalScores:
         ).astype(np.float64)
 
 
-class StackedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False)
+class StackedClassifier(TwoClassClassifier):
     r"""Weighted sum of log-odds of a linear and a quadratic logistic regression and of boosted trees (stacking).
 
     .. math:: s(x) = a_0 + \sum_k a_k \frac{1}{M} \sum_{m=1}^{M} s_{k,m}(x), \qquad a_k \ge 0
@@ -98,9 +100,9 @@ class StackedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         :math:`a_0` and the :math:`a_k` of the linear regression, the quadratic one and the trees, shape ``(4,)``.
     """
 
-    def __init__(self, members: int = 3, *, random_state: Any = None) -> None:
-        self.members = members
-        self.random_state = random_state
+    members: int = 3
+    _: KW_ONLY
+    random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on one sample.
@@ -182,11 +184,6 @@ class StackedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         d = z.shape[1]
         i, j = np.triu_indices(d) if d * (d - 1) // 2 <= _MOST_PRODUCTS else (np.arange(d), np.arange(d))
         return np.column_stack([np.ones(len(z)), z, z[:, i] * z[:, j]]), self.normal_.bins(X)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 def _regression(basis: Array, columns: int, targets: NDArray[np.int64], weights: Array) -> Array:

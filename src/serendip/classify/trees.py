@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from copy import copy
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from serendip.classify.base import EnsembleClassifier, stored_classes
 from serendip.classify.boosting import boost
 from serendip.classify.inputs import binary_targets, checked_weights
 from serendip.classify.node_tables import member_of, pack_trees, unpack_trees
@@ -24,7 +24,8 @@ __all__ = ["TreeEnsemble"]
 _MOST_EDGES = 254
 
 
-class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False)
+class TreeEnsemble(EnsembleClassifier):
     r"""Mean of gradient-boosted tree classifiers (arXiv:2309.13111).
 
     Each member draws its own random split of the sample, stratified by class, boosts trees on one part and
@@ -67,34 +68,19 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Boosting steps of the longest member.
     """
 
-    def __init__(
-        self,
-        members: int = 10,
-        *,
-        learning_rate: float = 0.1,
-        max_leaf_nodes: int = 31,
-        max_iter: int = 200,
-        min_samples_leaf: int = 20,
-        l2_regularization: float = 0.0,
-        max_bins: int = 127,
-        n_iter_no_change: int = 10,
-        select_by: Literal["loss", "argos"] = "loss",
-        validation_fraction: float = 0.5,
-        threads: int = 1,
-        random_state: Any = None,
-    ) -> None:
-        self.members = members
-        self.learning_rate = learning_rate
-        self.max_leaf_nodes = max_leaf_nodes
-        self.max_iter = max_iter
-        self.min_samples_leaf = min_samples_leaf
-        self.l2_regularization = l2_regularization
-        self.max_bins = max_bins
-        self.n_iter_no_change = n_iter_no_change
-        self.select_by = select_by
-        self.validation_fraction = validation_fraction
-        self.threads = threads
-        self.random_state = random_state
+    members: int = 10
+    _: KW_ONLY
+    learning_rate: float = 0.1
+    max_leaf_nodes: int = 31
+    max_iter: int = 200
+    min_samples_leaf: int = 20
+    l2_regularization: float = 0.0
+    max_bins: int = 127
+    n_iter_no_change: int = 10
+    select_by: Literal["loss", "argos"] = "loss"
+    validation_fraction: float = 0.5
+    threads: int = 1
+    random_state: Any = None
 
     def fit(
         self,
@@ -156,23 +142,9 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         positive /= len(self.members_)
         return np.column_stack([1.0 - positive, positive])
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class, shape ``(n,)``."""
-        probability = self.predict_proba(X)
-        return np.asarray(self.classes_[(probability[:, 1] > 0.5).astype(int)])
-
-    def parts(self, count: int) -> list[Self]:
-        """Return ``count`` fitted ensembles that share the members out in their order."""
-        check_is_fitted(self)
-        if self.members % count:
-            raise ValueError(f"{self.members} members cannot be shared out to {count} ensembles")
-        out: list[Self] = []
-        size = self.members // count
-        for i in range(count):
-            part: Self = copy(self)
-            part.members, part.members_ = size, self.members_[i * size : (i + 1) * size]
-            out.append(part)
-        return out
+    def _keep(self, i: int, count: int) -> None:
+        size = len(self.members_) // count
+        self.members_ = self.members_[i * size : (i + 1) * size]
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Everything that prediction needs, as facts (JSON) and arrays; :meth:`from_arrays` is the way back."""
@@ -203,9 +175,7 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("the bin edges of a feature do not rise")
         members = unpack_trees(arrays, len(columns))
         model = cls(members=len(members))
-        model.classes_ = np.array(facts["classes"])
-        if model.classes_.shape != (2,):
-            raise InputError(f"{len(model.classes_)} classes instead of two")
+        model.classes_ = stored_classes(facts)
         model.edges_, model.members_ = columns, members
         model.n_features_in_, model.n_iter_ = len(columns), int(facts["rounds"])
         return model
@@ -260,7 +230,6 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
         tags.input_tags.allow_nan = True
         return tags
 

@@ -8,7 +8,7 @@ with standardised columns z. The networks are those of the search method of the 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
 
 from serendip.density.autoencoder import AutoencoderNetworks
 from serendip.density.device import limited_threads, pick_device
@@ -19,6 +19,7 @@ from serendip.outliers.networks import NetworkScore
 __all__ = ["Autoencoder"]
 
 
+@dataclass(eq=False, repr=False)
 class Autoencoder(NetworkScore):
     """Error of reconstruction; higher = more anomalous.
 
@@ -36,40 +37,16 @@ class Autoencoder(NetworkScore):
 
     Attributes
     ----------
-    validation_loss_
-        Best held-out error, a list of one number.
-    dropped_columns_
-        Number of columns that are constant in the background and play no part.
+    validation_loss_, dropped_columns_
+        As in :class:`~serendip.outliers.networks.NetworkScore`.
     """
 
     kind = "autoencoder"
 
-    def __init__(
-        self,
-        hidden: tuple[int, ...] = (200, 200, 20),
-        bottleneck: int | None = None,
-        *,
-        steps: int = 2000,
-        batch_size: int = 256,
-        learning_rate: float = 2e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 5,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.hidden = hidden
-        self.bottleneck = bottleneck
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.evaluations = evaluations
-        self.patience = patience
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    hidden: tuple[int, ...] = (200, 200, 20)
+    bottleneck: int | None = None
+    _: KW_ONLY
+    learning_rate: float = 2e-3
 
     def _score(self, x: Array) -> Array:
         with limited_threads(self.threads):

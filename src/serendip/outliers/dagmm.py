@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ __all__ = ["Dagmm"]
 _FLOOR = 1e-4
 
 
+@dataclass(eq=False, repr=False)
 class Dagmm(NetworkScore):
     r"""Energy in a Gaussian mixture of what an autoencoder finds; higher = more anomalous.
 
@@ -50,49 +51,22 @@ class Dagmm(NetworkScore):
 
     Attributes
     ----------
-    validation_loss_
-        Best held-out loss, a list of one number.
-    dropped_columns_
-        Number of columns that are constant in the background and play no part.
+    validation_loss_, dropped_columns_
+        As in :class:`~serendip.outliers.networks.NetworkScore`.
     """
 
     kind = "dagmm"
     _minimum_events = 50
 
-    def __init__(
-        self,
-        latent: int = 10,
-        components: int = 4,
-        *,
-        hidden: tuple[int, ...] = (128, 64),
-        estimation: int = 10,
-        energy_weight: float = 0.01,
-        covariance_weight: float = 0.001,
-        steps: int = 1000,
-        batch_size: int = 512,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 5,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.latent = latent
-        self.components = components
-        self.hidden = hidden
-        self.estimation = estimation
-        self.energy_weight = energy_weight
-        self.covariance_weight = covariance_weight
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.evaluations = evaluations
-        self.patience = patience
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    latent: int = 10
+    components: int = 4
+    _: KW_ONLY
+    hidden: tuple[int, ...] = (128, 64)
+    estimation: int = 10
+    energy_weight: float = 0.01
+    covariance_weight: float = 0.001
+    steps: int = 1000
+    batch_size: int = 512
 
     def _check_options(self) -> None:
         super()._check_options()

@@ -7,6 +7,7 @@ The flows are those of :mod:`serendip.density`, here without a condition.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ import numpy as np
 
 from serendip.density import ConditionalDensity, load_density, make_density
 from serendip.density.device import limited_threads
-from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
+from serendip.outliers.base import Array, Arrays, Facts
 from serendip.outliers.dequantise import Dequantisation
 from serendip.outliers.inputs import Standardiser, in_blocks, require_at_least, require_choice
+from serendip.outliers.networks import TrainedScore
 
 __all__ = ["FlowLikelihood"]
 
@@ -24,7 +26,8 @@ _FLOWS = ("spline", "spline-coupling", "maf")
 _DENSITY = "density"
 
 
-class FlowLikelihood(OutlierScore):
+@dataclass(eq=False, repr=False)
+class FlowLikelihood(TrainedScore):
     """Minus the log-likelihood of a normalizing flow; higher = more anomalous.
 
     Counts, flags and empty slots are made continuous (:mod:`serendip.outliers.dequantise`); scores take the middle of each cell and
@@ -43,58 +46,27 @@ class FlowLikelihood(OutlierScore):
         Value of an empty slot.
     ensemble
         Flows whose densities are averaged.
-    steps, batch_size, learning_rate, validation_fraction, evaluations, patience
-        As in :class:`serendip.density.neural.NeuralDensity`.
-    threads
-        Torch threads.
-    device
-        For example ``"cpu"``; default: CUDA if there is one.
-    random_state
-        Seed of everything random.
+    steps, batch_size, learning_rate, validation_fraction, evaluations, patience, threads, device, random_state
+        As in :class:`~serendip.outliers.networks.TrainedScore`.
 
     Attributes
     ----------
     dropped_columns_
-        Number of columns that are constant in the background and play no part.
+        As in :class:`~serendip.outliers.networks.TrainedScore`.
     """
 
     kind = "flow-likelihood"
     _minimum_events = 50
 
-    def __init__(
-        self,
-        flow: Literal["spline", "spline-coupling", "maf"] = "spline",
-        *,
-        transforms: int = 3,
-        hidden: int = 64,
-        layers: int = 2,
-        padding: float = 0.0,
-        ensemble: int = 1,
-        steps: int = 2000,
-        batch_size: int = 256,
-        learning_rate: float = 2e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 4,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.flow = flow
-        self.transforms = transforms
-        self.hidden = hidden
-        self.layers = layers
-        self.padding = padding
-        self.ensemble = ensemble
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.evaluations = evaluations
-        self.patience = patience
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    flow: Literal["spline", "spline-coupling", "maf"] = "spline"
+    _: KW_ONLY
+    transforms: int = 3
+    hidden: int = 64
+    layers: int = 2
+    padding: float = 0.0
+    ensemble: int = 1
+    learning_rate: float = 2e-3
+    patience: int | None = 4
 
     def _fit(self, x: Array, weights: Array) -> None:
         require_choice(_FLOWS, flow=self.flow)

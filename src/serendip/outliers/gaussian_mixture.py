@@ -3,6 +3,7 @@ r"""Gaussian mixture: minus the logarithm of a sum of normal densities of the st
 from __future__ import annotations
 
 import warnings
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["GaussianMixtureScore"]
 _COVARIANCES = ("full", "tied", "diag", "spherical")
 
 
+@dataclass(eq=False, repr=False)
 class GaussianMixtureScore(OutlierScore):
     """Minus the log-density of a Gaussian mixture (scikit-learn's EM); higher = more anomalous.
 
@@ -52,20 +54,12 @@ class GaussianMixtureScore(OutlierScore):
 
     kind = "gaussian-mixture"
 
-    def __init__(
-        self,
-        components: int = 8,
-        *,
-        covariance: Literal["full", "tied", "diag", "spherical"] = "full",
-        regularisation: float = 1e-3,
-        max_iter: int = 200,
-        random_state: Any = 0,
-    ) -> None:
-        self.components = components
-        self.covariance = covariance
-        self.regularisation = regularisation
-        self.max_iter = max_iter
-        self.random_state = random_state
+    components: int = 8
+    _: KW_ONLY
+    covariance: Literal["full", "tied", "diag", "spherical"] = "full"
+    regularisation: float = 1e-3
+    max_iter: int = 200
+    random_state: Any = 0
 
     def _fit(self, x: Array, weights: Array) -> None:
         from sklearn.exceptions import ConvergenceWarning

@@ -9,6 +9,7 @@ A leaf with m events adds :math:`c(m)` to the number of cuts h. Trees are grown 
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from serendip.outliers.inputs import DataError, in_blocks, require_at_least, wei
 __all__ = ["IsolationForestScore"]
 
 
+@dataclass(eq=False, repr=False)
 class IsolationForestScore(OutlierScore):
     """Loneliness between 0 and 1; higher = more anomalous.
 
@@ -38,10 +40,10 @@ class IsolationForestScore(OutlierScore):
 
     kind = "isolation-forest"
 
-    def __init__(self, trees: int = 200, *, subsample: int = 256, random_state: Any = 0) -> None:
-        self.trees = trees
-        self.subsample = subsample
-        self.random_state = random_state
+    trees: int = 200
+    _: KW_ONLY
+    subsample: int = 256
+    random_state: Any = 0
 
     def _fit(self, x: Array, weights: Array) -> None:
         from sklearn.ensemble import IsolationForest

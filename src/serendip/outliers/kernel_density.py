@@ -7,6 +7,7 @@ with the first D principal components :math:`P` of the standardised columns, eac
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ _FOLDS = 5
 _CV_EVENTS = 2000
 
 
+@dataclass(eq=False, repr=False)
 class KernelDensity(OutlierScore):
     r"""Minus the logarithm of a Gaussian kernel density; higher = more anomalous.
 
@@ -53,18 +55,11 @@ class KernelDensity(OutlierScore):
 
     kind = "kernel-density"
 
-    def __init__(
-        self,
-        dimensions: int = 5,
-        *,
-        bandwidth: float | Literal["silverman", "cv"] = "silverman",
-        max_events: int = 20_000,
-        random_state: Any = 0,
-    ) -> None:
-        self.dimensions = dimensions
-        self.bandwidth = bandwidth
-        self.max_events = max_events
-        self.random_state = random_state
+    dimensions: int = 5
+    _: KW_ONLY
+    bandwidth: float | Literal["silverman", "cv"] = "silverman"
+    max_events: int = 20_000
+    random_state: Any = 0
 
     def _fit(self, x: Array, weights: Array) -> None:
         require_at_least(1, dimensions=self.dimensions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from serendip.density.training import train
 from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
 from serendip.outliers.inputs import DataError, Standardiser, in_blocks, require_at_least
 
-__all__ = ["Loss", "NetworkScore", "train_networks"]
+__all__ = ["Loss", "NetworkScore", "TrainedScore", "train_networks"]
 
 Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """Weighted mean loss of each model, shape ``(k,)``, of events ``(n, d)`` with weights ``(n,)``; may draw noise."""
@@ -84,11 +85,11 @@ def train_networks(
     )  # fmt: skip
 
 
-class NetworkScore(OutlierScore):
-    """An outlier score from a network on standardised columns; higher = more anomalous.
+@dataclass(eq=False, repr=False)
+class TrainedScore(OutlierScore):
+    """An outlier score that is trained in steps; higher = more anomalous.
 
-    Columns that are constant in the background are dropped and counted; zero-padded slots stay what they are.
-    Subclasses write ``_build``, ``_loss`` and ``_network_score`` and take these parameters:
+    Subclasses take these parameters by name, after their own:
 
     Parameters
     ----------
@@ -105,17 +106,38 @@ class NetworkScore(OutlierScore):
         For example ``"cpu"``; default: CUDA if there is one.
     random_state
         Seed of everything random.
+
+    Attributes
+    ----------
+    dropped_columns_
+        Number of columns that are constant in the background and play no part.
     """
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    validation_fraction: float
-    evaluations: int
-    patience: int | None
-    threads: int
-    device: str | None
-    random_state: Any
+    _: KW_ONLY
+    steps: int = 2000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    validation_fraction: float = 0.1
+    evaluations: int = 20
+    patience: int | None = 5
+    threads: int = 1
+    device: str | None = None
+    random_state: Any = 0
+
+
+class NetworkScore(TrainedScore):
+    """An outlier score from a network on standardised columns; higher = more anomalous.
+
+    Columns that are constant in the background are dropped and counted; zero-padded slots stay what they are.
+    Subclasses write ``_build``, ``_loss`` and ``_network_score``; the parameters are those of :class:`TrainedScore`.
+
+    Attributes
+    ----------
+    validation_loss_
+        Best held-out loss of each network.
+    dropped_columns_
+        As in :class:`TrainedScore`.
+    """
 
     _rows: ClassVar[int] = 16384
     _stacked: ClassVar[bool] = False

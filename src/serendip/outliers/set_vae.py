@@ -14,6 +14,7 @@ mean) and the slot :math:`j^*(i)` nearest to object i.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ _MAX_LOG_VARIANCE = 10.0
 _MIN_DISTANCE = 1e-12
 
 
+@dataclass(eq=False, repr=False)
 class DeepSetVAE(NetworkScore):
     r"""Loss of a variational autoencoder of lists of objects; higher = more anomalous.
 
@@ -68,40 +70,15 @@ class DeepSetVAE(NetworkScore):
 
     kind = "deep-set-vae"
 
-    def __init__(
-        self,
-        beta: float = 1.0,
-        *,
-        latent: int = 8,
-        kind_weight: float = 1.0,
-        measure: Literal["loss", "reconstruction", "divergence"] = "loss",
-        width: int = 64,
-        kinds: int = 8,
-        steps: int = 1000,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 4,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.beta = beta
-        self.latent = latent
-        self.kind_weight = kind_weight
-        self.measure = measure
-        self.width = width
-        self.kinds = kinds
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.evaluations = evaluations
-        self.patience = patience
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    beta: float = 1.0
+    _: KW_ONLY
+    latent: int = 8
+    kind_weight: float = 1.0
+    measure: Literal["loss", "reconstruction", "divergence"] = "loss"
+    width: int = 64
+    kinds: int = 8
+    steps: int = 1000
+    patience: int | None = 4
 
     def fit(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from itertools import pairwise, product
 from typing import Any, Literal
 
@@ -63,6 +63,7 @@ class SvddMember:
         return asdict(self)
 
 
+@dataclass(eq=False, repr=False)
 class DeepSVDD(NetworkScore):
     r"""Ensemble of deep SVDD networks, all trained as one batch; higher = more anomalous.
 
@@ -94,50 +95,22 @@ class DeepSVDD(NetworkScore):
     ----------
     members_
         List of :class:`SvddMember`.
-    validation_loss_
-        Best held-out loss of each member.
-    dropped_columns_
-        Number of columns that are constant in the background and play no part.
+    validation_loss_, dropped_columns_
+        As in :class:`~serendip.outliers.networks.NetworkScore`.
     """
 
     kind = "deep-svdd"
     _rows = 1024
     _stacked = True
 
-    def __init__(
-        self,
-        targets: Sequence[float] = (0, 1, 2, 3, 4, 10, 25),
-        dimensions: Sequence[int] = (5, 8, 13, 21, 34, 55, 89, 144, 233),
-        *,
-        combine: Literal["min", "max", "mean", "product"] = "mean",
-        hidden: tuple[int, ...] = (64, 32),
-        bias: bool = False,
-        min_spread: float = 1e-2,
-        steps: int = 1000,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 5,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.targets = targets
-        self.dimensions = dimensions
-        self.combine = combine
-        self.hidden = hidden
-        self.bias = bias
-        self.min_spread = min_spread
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.evaluations = evaluations
-        self.patience = patience
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    targets: Sequence[float] = (0, 1, 2, 3, 4, 10, 25)
+    dimensions: Sequence[int] = (5, 8, 13, 21, 34, 55, 89, 144, 233)
+    _: KW_ONLY
+    combine: Literal["min", "max", "mean", "product"] = "mean"
+    hidden: tuple[int, ...] = (64, 32)
+    bias: bool = False
+    min_spread: float = 1e-2
+    steps: int = 1000
 
     def member_scores(self, X: Any) -> Array:
         """Radius of each event in units of the largest one in training, shape ``(n, members)``.

@@ -8,7 +8,8 @@ with standardised columns z and latent numbers :math:`\ell \sim q = N(\mu(z), \s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ _MEASURES = ("reconstruction", "radius")
 _MAX_LOG_VARIANCE = 10.0
 
 
+@dataclass(eq=False, repr=False)
 class VariationalAutoencoder(NetworkScore):
     r"""Distance to the prior or error of reconstruction; higher = more anomalous.
 
@@ -47,44 +49,17 @@ class VariationalAutoencoder(NetworkScore):
 
     Attributes
     ----------
-    validation_loss_
-        Best held-out loss, a list of one number.
-    dropped_columns_
-        Number of columns that are constant in the background and play no part.
+    validation_loss_, dropped_columns_
+        As in :class:`~serendip.outliers.networks.NetworkScore`.
     """
 
     kind = "vae"
 
-    def __init__(
-        self,
-        latent: int = 13,
-        beta: float = 1.0,
-        *,
-        measure: Literal["reconstruction", "radius"] = "radius",
-        hidden: tuple[int, ...] = (128, 64),
-        steps: int = 2000,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 5,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        self.latent = latent
-        self.beta = beta
-        self.measure = measure
-        self.hidden = hidden
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation_fraction = validation_fraction
-        self.evaluations = evaluations
-        self.patience = patience
-        self.threads = threads
-        self.device = device
-        self.random_state = random_state
+    latent: int = 13
+    beta: float = 1.0
+    _: KW_ONLY
+    measure: Literal["reconstruction", "radius"] = "radius"
+    hidden: tuple[int, ...] = (128, 64)
 
     def _check_options(self) -> None:
         super()._check_options()
@@ -127,6 +102,7 @@ class VariationalAutoencoder(NetworkScore):
         return (network.decode(end) - z).square().mean(-1)
 
 
+@dataclass(eq=False, repr=False)
 class PlanarFlowVAE(VariationalAutoencoder):
     r"""Variational autoencoder whose posterior is bent by planar flows (arXiv:1505.05770); higher = more anomalous.
 
@@ -148,30 +124,11 @@ class PlanarFlowVAE(VariationalAutoencoder):
 
     kind = "planar-flow-vae"
 
-    def __init__(
-        self,
-        latent: int = 10,
-        beta: float = 0.01,
-        *,
-        flows: int = 6,
-        measure: Literal["reconstruction", "radius"] = "reconstruction",
-        hidden: tuple[int, ...] = (128, 64),
-        steps: int = 2000,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
-        evaluations: int = 20,
-        patience: int | None = 5,
-        threads: int = 1,
-        device: str | None = None,
-        random_state: Any = 0,
-    ) -> None:
-        super().__init__(
-            latent, beta, measure=measure, hidden=hidden, steps=steps, batch_size=batch_size,
-            learning_rate=learning_rate, validation_fraction=validation_fraction, evaluations=evaluations,
-            patience=patience, threads=threads, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.flows = flows
+    latent: int = 10
+    beta: float = 0.01
+    _: KW_ONLY
+    flows: int = 6
+    measure: Literal["reconstruction", "radius"] = "reconstruction"
 
     def _check_options(self) -> None:
         super()._check_options()
