@@ -203,7 +203,7 @@ class NetworkEnsemble(EnsembleClassifier):
     def _keep(self, i: int, count: int) -> None:
         networks = len(self.layers_[0][0]) // count
         own = slice(i * networks, (i + 1) * networks)
-        self.layers_ = [(weight[own], bias[own]) for weight, bias in self.layers_]
+        self.layers_: Layers = [(weight[own], bias[own]) for weight, bias in self.layers_]
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Everything that prediction needs, as facts (JSON) and arrays; :meth:`from_arrays` is the way back."""

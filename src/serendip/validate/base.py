@@ -1,20 +1,37 @@
 """What every validation returns: checks with a value, a limit and a sentence that says what they mean.
 
 A kind of validation is a module of this package with a class ``Options`` (pydantic, thresholds included) and a function
-``run(config, options, out, *, jobs, progress) -> Validation``; :mod:`serendip.validate.registry` names them.
+``run``, which :func:`answers` makes a :class:`Run`; :mod:`serendip.validate.registry` names them.
 """
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from serendip.errors import InputError
+from serendip.search.config import SearchConfig
+from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import write_json
+from serendip.validate.pictures import Picture
 
-__all__ = ["Check", "Validation", "look_name", "read_validations", "write_validation"]
+__all__ = [
+    "Answer",
+    "Check",
+    "Run",
+    "Validation",
+    "Work",
+    "answers",
+    "look_name",
+    "read_validations",
+    "write_validation",
+]
+
+Options_contra = TypeVar("Options_contra", contravariant=True)
 
 
 def look_name(working_point: float | None) -> str:
@@ -75,6 +92,85 @@ class Validation:
     def failed(self) -> tuple[Check, ...]:
         """The checks that did not pass."""
         return tuple(check for check in self.checks if check.passed is False)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and how a kind does its work.
+
+    Attributes
+    ----------
+    out
+        The folder of the validation; trainings are kept in ``OUT/tasks``, and those of a search of the same data are used.
+    jobs
+        Worker processes; default: one for each core.
+    progress
+        Receives what is being done.
+    """
+
+    out: Path
+    jobs: int | None
+    progress: Progress
+
+
+Answer = tuple[Iterable[Check], dict[str, Any], Iterable[Picture]]
+"""Checks, the numbers behind the figures, and the figures."""
+
+
+class Run(Protocol[Options_contra]):
+    """What runs a kind of validation."""
+
+    def __call__(
+        self,
+        config: SearchConfig,
+        options: Options_contra,
+        out: Path,
+        *,
+        jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> Validation:
+        """Answer the questions of the kind.
+
+        Parameters
+        ----------
+        config
+            The search.
+        options
+            Of the kind: what to test, and thresholds.
+        out, jobs, progress
+            As in :class:`Work`.
+
+        Raises
+        ------
+        InputError
+            If the kind cannot be run on this search.
+        """
+        ...
+
+
+def answers(
+    kind: str,
+) -> Callable[[Callable[[SearchConfig, Options_contra, Work], Answer]], Run[Options_contra]]:
+    """Make a function with the answer of a kind its :class:`Run`."""
+
+    def made(answer: Callable[[SearchConfig, Options_contra, Work], Answer]) -> Run[Options_contra]:
+        def run(
+            config: SearchConfig,
+            options: Options_contra,
+            out: Path,
+            *,
+            jobs: int | None = None,
+            progress: Progress | None = None,
+        ) -> Validation:
+            started = time.perf_counter()
+            checks, facts, figures = answer(config, options, Work(Path(out), jobs, progress or LogProgress()))
+            facts = facts | {"figures": [figure.model_dump(mode="json") for figure in figures]}
+            return Validation(kind, tuple(checks), facts, time.perf_counter() - started)
+
+        run.__doc__ = answer.__doc__
+        return run
+
+    return made
 
 
 def write_validation(out: Path, validation: Validation) -> Path:

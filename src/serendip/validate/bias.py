@@ -8,8 +8,6 @@ are drawn from it, with signals of several strengths, and measured as the search
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +15,11 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from serendip.search.config import SearchConfig
-from serendip.search.progress import Progress
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
 from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
-from serendip.validate.base import Check, Validation
+from serendip.validate.base import Answer, Check, Work, answers
 from serendip.validate.config import KindOptions, listed
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.spectra import Spectrum, spectra
@@ -82,34 +79,14 @@ class Options(KindOptions):
         return value
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
-    """Measure pseudo-spectra of every function with every other.
-
-    Parameters
-    ----------
-    config
-        The search.
-    options
-        Functions, strengths and thresholds.
-    out, jobs
-        Not needed: nothing is trained.
-    progress
-        Receives what is being done.
-    """
-    started = time.perf_counter()
+@answers("bias")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
+    """Measure pseudo-spectra of every function with every other."""
     fits = options.fits or (config.background,)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     cases = list(spectra(config, options.share))
-    if progress is not None:
-        progress.start("bias", len(cases) * len(options.truths))
+    work.progress.start("bias", len(cases) * len(options.truths))
     for case in cases:
         for i, name in enumerate(options.truths):
             truth = case.refit(name)
@@ -119,8 +96,7 @@ def run(
             else:
                 rng = np.random.default_rng([config.seed, 0xB1A5, i])
                 rows += [row for fit in fits for row in _cell(case, name, truth, fit, options, rng)]
-            if progress is not None:
-                progress.advance(f"truth {name}, {case.name}")
+            work.progress.advance(f"truth {name}, {case.name}")
     checks = [_check(row, options) for row in rows]
     if not rows:
         checks = [
@@ -130,12 +106,7 @@ def run(
                 "narrow the range of the fit (--range).",
             )
         ]  # fmt: skip
-    facts = {
-        "rows": rows,
-        "left_out": left_out,
-        "figures": [_picture(rows).model_dump(mode="json")] if rows else [],
-    }
-    return Validation("bias", tuple(checks), facts, time.perf_counter() - started)
+    return checks, {"rows": rows, "left_out": left_out}, [_picture(rows)] if rows else []
 
 
 def estimate(

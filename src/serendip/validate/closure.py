@@ -31,13 +31,12 @@ from serendip.methods.background import background_density
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.measure import Look
-from serendip.search.progress import Progress
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.combination import in_order
 from serendip.statistics.compound import CompoundTail
 from serendip.statistics.pvalues import z_value
-from serendip.validate.base import Check, Validation, look_name
-from serendip.validate.config import KindOptions, Sample
+from serendip.validate.base import Answer, Check, Work, answers, look_name
+from serendip.validate.config import RegionOptions
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.regions import Searched, background_sample, facts_of, search_region, validation_regions
 from serendip.validate.twosample import bootstrap_error, cross_validate, permutation_test
@@ -49,18 +48,13 @@ _FEWEST = 100
 _MOST = 20_000
 
 
-class Options(KindOptions):
+class Options(RegionOptions):
     """Options and thresholds.
 
     Attributes
     ----------
-    sample
-        What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"`` (labels if
-        there are any, else data).
-    per_side
-        Validation windows on each side of the signal region.
-    gap
-        Distance of the first of them in widths; it is a sideband of both.
+    sample, per_side, gap
+        As in :class:`~serendip.validate.config.RegionOptions`.
     max_auc
         Largest AUC that is harmless, whatever its error.
     errors
@@ -71,9 +65,6 @@ class Options(KindOptions):
         Bootstraps and permutations for the error of an AUC.
     """
 
-    sample: Sample = "auto"
-    per_side: int = Field(default=2, ge=1, le=10)
-    gap: float = Field(default=0.5, ge=0.0, le=10.0)
     max_auc: float = Field(default=0.52, ge=0.5, lt=1.0)
     errors: float = Field(default=2.0, ge=0.0)
     min_p: float = Field(default=0.01, gt=0.0, lt=1.0)
@@ -81,28 +72,9 @@ class Options(KindOptions):
     permutations: int = Field(default=20, ge=5)
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
+@answers("closure")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
     """Predict windows in which there is no signal.
-
-    Parameters
-    ----------
-    config
-        The search.
-    options
-        How to test, and thresholds.
-    out
-        Trainings are kept in ``OUT/tasks``.
-    jobs
-        Worker processes; default: one for each core.
-    progress
-        Receives what is being done.
 
     Raises
     ------
@@ -111,12 +83,12 @@ def run(
     """
     background = background_sample(config, options.sample)
     regions, left_out = validation_regions(config, background, per_side=options.per_side, gap=options.gap)
-    searched = [search_region(region, out, jobs=jobs, progress=progress) for region in regions]
+    searched = [search_region(region, work) for region in regions]
     methods = regions[0].config.method
     checks, facts = [], []
     for name in methods:
         for done in searched:
-            found = _template_auc(done, name, out, options, jobs)
+            found = _template_auc(done, name, options, work)
             facts.append({"method": name, "window": _bounds(done), **(found or {"auc": None, "error": None})})
             checks.append(_auc_check(name, done, found, options))
     pulls = []
@@ -143,12 +115,7 @@ def run(
             for name in methods
         ),
     ]
-    return Validation(
-        "closure",
-        tuple(checks),
-        facts_of(background, regions, left_out)
-        | {"auc": facts, "pulls": pulls, "figures": [figure.model_dump(mode="json") for figure in figures]},
-    )
+    return checks, facts_of(background, regions, left_out) | {"auc": facts, "pulls": pulls}, figures
 
 
 def pull(look: Look) -> float:
@@ -202,13 +169,11 @@ def _template(
     return density.sample(masses, last, rng=rng).astype(np.float32), weights
 
 
-def _template_auc(
-    done: Searched, name: str, out: Path, options: Options, jobs: int | None
-) -> dict[str, Any] | None:
+def _template_auc(done: Searched, name: str, options: Options, work: Work) -> dict[str, Any] | None:
     """AUC between the template and the events of the window; None without a template or with too few events."""
     events, window = done.region.events, done.region.window
     rng = np.random.default_rng([done.region.config.seed, 0xC105, round(window.low)])
-    template, template_weights = _template(done, name, out, rng)
+    template, template_weights = _template(done, name, work.out, rng)
     rows = one_of_each(np.flatnonzero(window.contains(events.m) & (events.weights > 0)), events.groups, rng)[
         :_MOST
     ]
@@ -224,7 +189,9 @@ def _template_auc(
         rng,
     )
     bootstrap = bootstrap_error(sample, options.bootstraps, rng)
-    error = max(bootstrap, permutation_test(sample, trees, options.permutations, rng, jobs=jobs).deviation)
+    error = max(
+        bootstrap, permutation_test(sample, trees, options.permutations, rng, jobs=work.jobs).deviation
+    )
     return {"auc": sample.auc, "error": error, "n_events": len(rows), "n_template": len(template)}
 
 

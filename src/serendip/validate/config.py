@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig, explain, parse_settings
 from serendip.validate.registry import KINDS, check_kind, load_kind
 
-__all__ = ["KindOptions", "Sample", "ValidateConfig", "listed", "parse_validation"]
+__all__ = ["KindOptions", "RegionOptions", "Sample", "ValidateConfig", "listed", "parse_validation"]
 
 Sample = Literal["auto", "data", "label", "simulation"]
 """What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
@@ -28,6 +28,25 @@ class KindOptions(BaseModel):
     """Base of the options of a kind; an unknown option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegionOptions(KindOptions):
+    """Options of kinds that take windows beside the signal region for it.
+
+    Attributes
+    ----------
+    sample
+        What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"`` (labels if
+        there are any, else data).
+    per_side
+        Windows on each side of the signal region.
+    gap
+        Distance of the first of them in widths; it is a sideband of both.
+    """
+
+    sample: Sample = "auto"
+    per_side: int = Field(default=2, ge=1, le=10)
+    gap: float = Field(default=0.5, ge=0.0, le=10.0)
 
 
 def listed(value: Any) -> Any:

@@ -6,7 +6,6 @@ it, up to the global p-value over methods and cuts. If a known resonance is name
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from pydantic import Field, field_validator
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig
-from serendip.search.progress import Progress
-from serendip.validate.base import Check, Validation, look_name
-from serendip.validate.config import KindOptions, Sample
+from serendip.validate.base import Answer, Check, Work, answers, look_name
+from serendip.validate.config import RegionOptions
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.regions import (
     Region,
@@ -33,15 +31,13 @@ __all__ = ["Options", "run"]
 _GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 
-class Options(KindOptions):
+class Options(RegionOptions):
     """Options and thresholds.
 
     Attributes
     ----------
-    sample
-        What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"``.
-    per_side, gap
-        Control windows on each side of the signal region, and the distance of the first in widths.
+    sample, per_side, gap
+        Control windows, as in :class:`~serendip.validate.config.RegionOptions`.
     windows
         Control windows to search instead, ``(LO, HI)`` each, in the unit of the search.
     min_p
@@ -52,9 +48,6 @@ class Options(KindOptions):
         Least global significance of a known resonance.
     """
 
-    sample: Sample = "auto"
-    per_side: int = Field(default=2, ge=1, le=10)
-    gap: float = Field(default=0.5, ge=0.0, le=10.0)
     windows: tuple[tuple[float, float], ...] = ()
     min_p: float = Field(default=0.01, gt=0.0, lt=1.0)
     peak: tuple[tuple[float, float], ...] = ()
@@ -84,28 +77,9 @@ class Options(KindOptions):
         return value
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
+@answers("control")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
     """Search windows in which there is no signal, and known peaks.
-
-    Parameters
-    ----------
-    config
-        The search.
-    options
-        Where, and thresholds.
-    out
-        Trainings are kept in ``OUT/tasks``.
-    jobs
-        Worker processes; default: one for each core.
-    progress
-        Receives what is being done.
 
     Raises
     ------
@@ -130,21 +104,13 @@ def run(
     for window in in_gev(options.peak):
         found, _ = validation_regions(config, background, per_side=1, gap=0.0, wanted=[window])
         peaks.append(found[0])
-    searched = [search_region(region, out, trials=True, jobs=jobs, progress=progress) for region in regions]
-    known = [search_region(region, out, trials=True, jobs=jobs, progress=progress) for region in peaks]
+    searched = [search_region(region, work, trials=True) for region in regions]
+    known = [search_region(region, work, trials=True) for region in peaks]
     limit = options.min_p / len(searched)
     checks = [_quiet(done, limit, options.min_p, len(searched)) for done in searched]
     checks += [_rediscovered(done, options.peak_z) for done in known]
-    return Validation(
-        "control",
-        tuple(checks),
-        facts_of(background, regions, left_out)
-        | {
-            "searches": [_facts(done) for done in searched],
-            "peaks": [_facts(done) for done in known],
-            "figures": [_picture(searched, known).model_dump(mode="json")],
-        },
-    )
+    facts = {"searches": [_facts(done) for done in searched], "peaks": [_facts(done) for done in known]}
+    return checks, facts_of(background, regions, left_out) | facts, [_picture(searched, known)]
 
 
 def _beside(regions: tuple[Region, ...], peaks: list[Window]) -> tuple[tuple[Region, ...], dict[str, str]]:

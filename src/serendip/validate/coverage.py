@@ -6,8 +6,6 @@ repeated in each: choice of the function's order, fit, interval, limit.
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,12 @@ from pydantic import Field, PositiveInt, field_validator
 from scipy import stats
 
 from serendip.search.config import SearchConfig
-from serendip.search.progress import Progress
 from serendip.statistics.inference import likelihood_ratio
 from serendip.statistics.limits import cls_asymptotic
 from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.statistics.pvalues import count_p_value, wilson_interval
-from serendip.validate.base import Check, Validation
+from serendip.validate.base import Answer, Check, Work, answers
 from serendip.validate.config import KindOptions, listed
 from serendip.validate.curves import coverage_picture
 from serendip.validate.spectra import Spectrum, spectra
@@ -74,43 +71,21 @@ class Options(KindOptions):
         return value
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
-    """Count how often the truth is inside.
-
-    Parameters
-    ----------
-    config
-        The search.
-    options
-        Strengths and thresholds.
-    out, jobs
-        Not needed: nothing is trained.
-    progress
-        Receives what is being done.
-    """
-    started = time.perf_counter()
+@answers("coverage")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
+    """Count how often the truth is inside."""
     cases = list(spectra(config, options.share))
-    if progress is not None:
-        progress.start("coverage", len(cases))
+    work.progress.start("coverage", len(cases))
     checks: list[Check] = []
     figures = []
     for case in cases:
         rng = np.random.default_rng([config.seed, 0xC0BE])
         found, held = _intervals(case, config.background, options, rng)
         checks += found
-        figures.append(coverage_picture(case.name, held).model_dump(mode="json"))
+        figures.append(coverage_picture(case.name, held))
         checks += _false_positives(case, config.background, options, rng)
-        if progress is not None:
-            progress.advance(case.name)
-    facts = {"toys": options.toys, "figures": figures}
-    return Validation("coverage", tuple(checks), facts, time.perf_counter() - started)
+        work.progress.advance(case.name)
+    return checks, {"toys": options.toys}, figures
 
 
 def _fraction(

@@ -11,9 +11,7 @@ random part of the labelled signal, several repeats each, trained anew every tim
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +22,8 @@ from scipy import stats
 from serendip.errors import InputError
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.config import SearchConfig
-from serendip.search.progress import Progress
 from serendip.statistics.pvalues import asimov_z
-from serendip.validate.base import Check, Validation, look_name
+from serendip.validate.base import Answer, Check, Work, answers, look_name
 from serendip.validate.config import KindOptions, listed
 from serendip.validate.curves import ladder_pictures
 
@@ -78,35 +75,15 @@ class Options(KindOptions):
         return value
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
+@answers("injection")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
     """Train on every injection that is missing in ``OUT/validation/injection`` and judge the ladder.
-
-    Parameters
-    ----------
-    config
-        The search: a labelled sample and one window.
-    options
-        Of the test.
-    out
-        The folder of the validation; finished trainings in it are kept.
-    jobs
-        Worker processes; default: one for each core.
-    progress
-        Receives what is being done.
 
     Raises
     ------
     InputError
         If there is no label, not enough signal or more than one window.
     """
-    clock = time.perf_counter()
     if config.window is None:
         raise InputError("an injection ladder has one window: give window (LO:HI) in place of the scan")
     if config.label is None and config.preset is None:
@@ -115,7 +92,10 @@ def run(
         )
     settings = config.model_dump() | {"injections": (0, *options.injections), "repeats": options.repeats}
     found = run_compare(
-        CompareConfig(**settings), Path(out) / "validation" / "injection", jobs=jobs, progress=progress
+        CompareConfig(**settings),
+        work.out / "validation" / "injection",
+        jobs=work.jobs,
+        progress=work.progress,
     )
     ladders = [
         _ladder(found["entries"], method["name"], point, max(options.injections))
@@ -123,10 +103,8 @@ def run(
         for point in ([None] if method["weighted"] else method["working_points"])
     ]
     checks = [check for ladder in ladders for check in _checks(ladder, options)]
-    figures = [picture.model_dump(mode="json") for picture in ladder_pictures(ladders)]
-    facts = {"sample": found["sample"], "window": found["window"], "ladders": ladders, "figures": figures}
-    facts["five_sigma"] = found["five_sigma"]
-    return Validation("injection", tuple(checks), facts, time.perf_counter() - clock)
+    facts = {name: found[name] for name in ("sample", "window", "five_sigma")} | {"ladders": ladders}
+    return checks, facts, ladder_pictures(ladders)
 
 
 def _ladder(

@@ -12,7 +12,6 @@ calibrated p-values, each experiment calibrated by others.
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +30,6 @@ from serendip.search.executor import as_finished, available_cores, local_executo
 from serendip.search.folds import event_folds
 from serendip.search.measure import prepare_window
 from serendip.search.null_experiment import NullExperiment, run_null_experiment
-from serendip.search.progress import LogProgress, Progress
 from serendip.search.pseudo_data import (
     ModelBackground,
     SampledBackground,
@@ -40,10 +38,11 @@ from serendip.search.pseudo_data import (
 )
 from serendip.search.rundir import RunDirectory, write_json
 from serendip.search.sight import dead_looks
-from serendip.validate.base import Check, Validation, look_name
+from serendip.validate.base import Answer, Check, Work, answers, look_name
 from serendip.validate.config import KindOptions, listed
 from serendip.validate.curves import rate_pictures
 from serendip.validate.null_verdict import column, judge
+from serendip.validate.pictures import Picture
 
 __all__ = ["Options", "run"]
 
@@ -91,36 +90,15 @@ class Options(KindOptions):
         return listed(value)
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
+@answers("null")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
     """Run the experiments that are missing in ``OUT/validation/null`` and judge all of them.
-
-    Parameters
-    ----------
-    config
-        The search.
-    options
-        Of the test.
-    out
-        The folder of the validation; finished experiments in it are kept.
-    jobs
-        Worker processes; default: one for each core.
-    progress
-        Receives what is being done.
 
     Raises
     ------
     InputError
         If no such samples can be made of the input, or a method cannot be trained on one.
     """
-    clock = time.perf_counter()
-    progress = progress or LogProgress()
     for name in config.method:
         if get_method(name).uses_labels:
             raise InputError(
@@ -129,22 +107,22 @@ def run(
             )
     combinations = options.combinations or (config.combination,)
     events, simulation = read_events(config), read_simulation(config)
-    store = RunDirectory(Path(out) / "validation" / "null")
+    store = RunDirectory(work.out / "validation" / "null")
     checks: list[Check] = []
     facts: dict[str, Any] = {"experiments": options.experiments, "source": options.source, "windows": []}
-    figures = []
+    figures: list[Picture] = []
     curves: list[Curve] = []
     for window in config.windows:
         one = _in_window(config, window)
         source = _source(one, options, events, simulation, store)
         checks += _sight(one, combinations, events)
-        progress.start(f"null experiments, {window}", options.experiments)
-        found = _experiments(one, options, combinations, source, simulation, store, jobs, progress)
+        work.progress.start(f"null experiments, {window}", options.experiments)
+        found = _experiments(one, options, combinations, source, simulation, store, work)
         if isinstance(source, ModelBackground):
             checks.append(_resemblance(events, source, one, options))
         rows, more = judge(found, options.alarm, source.shared, window)
         checks += more
-        figures += [picture.model_dump(mode="json") for picture in rate_pictures(rows, window)]
+        figures += rate_pictures(rows, window)
         facts["windows"].append(
             {
                 "window": [window.low, window.high],
@@ -166,7 +144,7 @@ def run(
         }
         Calibration(settings=settings, source=made, curves=tuple(curves)).write(path)
         facts["calibration"] = str(path)
-    return Validation("null", tuple(checks), facts | {"figures": figures}, time.perf_counter() - clock)
+    return checks, facts, figures
 
 
 def _in_window(config: SearchConfig, window: Window) -> SearchConfig:
@@ -245,8 +223,7 @@ def _experiments(
     source: ModelBackground | SampledBackground,
     simulation: Events | None,
     store: RunDirectory,
-    jobs: int | None,
-    progress: Progress,
+    work: Work,
 ) -> list[dict[str, Any]]:
     """All experiments of a window; those that are there are read."""
     folder = _folder(config, options, combinations, source, simulation, store)
@@ -258,13 +235,13 @@ def _experiments(
     todo = []
     for number, path in enumerate(paths):
         if path.exists():
-            progress.advance(f"experiment {number} (already there)")
+            work.progress.advance(f"experiment {number} (already there)")
         else:
             todo.append(NullExperiment(number, config, combinations, number < options.same_data))
-    with local_executor(min(jobs or available_cores(), len(todo))) as pool:
+    with local_executor(min(work.jobs or available_cores(), len(todo))) as pool:
         for job, content in as_finished(pool, run_null_experiment, todo, source, simulation):
             write_json(paths[job.number], content)
-            progress.advance(f"experiment {job.number}")
+            work.progress.advance(f"experiment {job.number}")
     return [_read(path) for path in paths]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from serendip.search.config import SearchConfig
 from serendip.search.engine import TrainingPlan, plan_training, read_events, read_simulation, train
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Measurement, measure, prepare_window
-from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.sight import dead_looks, warn_of_dead_looks
+from serendip.validate.base import Work
 from serendip.validate.config import Sample
 
 __all__ = [
@@ -56,6 +55,11 @@ class Background:
     simulation: Events | None
     hidden: Window | None
     origin: str
+
+    def facts(self) -> dict[str, Any]:
+        """Say what the sample is, for the page."""
+        hidden = self.hidden
+        return {"sample": self.origin, "closed": None if hidden is None else [hidden.low, hidden.high]}
 
 
 def background_sample(config: SearchConfig, sample: Sample) -> Background:
@@ -272,18 +276,16 @@ class Searched:
 
 def search_region(
     region: Region,
-    out: Path,
+    work: Work,
     *,
     blinded: bool = False,
     trials: bool = False,
-    jobs: int | None,
-    progress: Progress | None,
 ) -> Searched:
     """Train all methods in a region and measure; finished trainings in ``OUT/tasks`` are not repeated."""
-    run, config = RunDirectory(out), region.config
+    run, config = RunDirectory(work.out), region.config
     fold = event_folds(region.events, config.folds, config.seed)
     plan = plan_training(config, run, region.events, region.simulation, 1)
-    tasks = train(plan, run, region.events, region.simulation, None, jobs, progress or LogProgress())
+    tasks = train(plan, run, region.events, region.simulation, None, work.jobs, work.progress)
     windows = [prepare_window(region.events, window, config) for window in config.windows]
     warn_of_dead_looks(dead_looks(config, region.events, fold, windows), config.n_looks)
     measurement = measure(config, region.events, fold, windows, tasks, blinded=blinded, trials=trials)
@@ -294,9 +296,7 @@ def facts_of(
     background: Background, regions: Sequence[Region], left_out: Mapping[str, str]
 ) -> dict[str, Any]:
     """What was tested, for the page."""
-    return {
-        "sample": background.origin,
-        "closed": None if background.hidden is None else [background.hidden.low, background.hidden.high],
+    return background.facts() | {
         "windows": [[region.window.low, region.window.high] for region in regions],
         "left_out": dict(left_out),
     }

@@ -9,7 +9,6 @@ events. What this fit cannot follow is sculpting.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,7 @@ from serendip.events.audit import distance_correlation
 from serendip.search.config import SearchConfig
 from serendip.search.measure import Look
 from serendip.search.merits import mass_shape
-from serendip.search.progress import Progress
-from serendip.validate.base import Check, Validation, look_name
+from serendip.validate.base import Answer, Check, Work, answers, look_name
 from serendip.validate.closure import pull
 from serendip.validate.config import KindOptions, Sample
 from serendip.validate.pictures import Picture, Series
@@ -64,28 +62,9 @@ class Options(KindOptions):
     max_pull: float = Field(default=3.0, gt=0.0)
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
+@answers("sculpting")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
     """Ask every method in every window what its cuts do to the spectrum of background.
-
-    Parameters
-    ----------
-    config
-        The search.
-    options
-        Where to look, and thresholds.
-    out
-        Trainings are kept in ``OUT/tasks``; those of a search of the same data are used.
-    jobs
-        Worker processes; default: one for each core.
-    progress
-        Receives what is being done.
 
     Raises
     ------
@@ -96,7 +75,7 @@ def run(
     closed = background.hidden is not None
     own = without_references(config)
     region = Region(config.windows[0], background.events, background.simulation, own)
-    done = search_region(region, out, blinded=closed, jobs=jobs, progress=progress)
+    done = search_region(region, work, blinded=closed)
     checks: list[Check] = []
     facts: list[dict[str, Any]] = []
     figures: list[Picture] = []
@@ -151,16 +130,7 @@ def run(
                 _profile(where, f"{name}-{window.low:g}-{window.high:g}", background, factors, tested)
             )
         facts.append(entry)
-    return Validation(
-        "sculpting",
-        tuple(checks),
-        {
-            "sample": background.origin,
-            "closed": None if background.hidden is None else [background.hidden.low, background.hidden.high],
-            "results": facts,
-            "figures": [figure.model_dump(mode="json") for figure in figures],
-        },
-    )
+    return checks, background.facts() | {"results": facts}, figures
 
 
 def _correlation(

@@ -5,7 +5,6 @@ Sample 1 is the input of the search, sample 0 its simulation. Both may be simula
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,8 +17,7 @@ from serendip.events.events import Events, Window
 from serendip.events.formats import shown
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
-from serendip.search.progress import LogProgress, Progress
-from serendip.validate.base import Check, Validation
+from serendip.validate.base import Answer, Check, Work, answers
 from serendip.validate.dream import Dream, DreamOptions, compare_samples
 from serendip.validate.dream_pictures import dream_pictures
 
@@ -50,35 +48,15 @@ class Options(DreamOptions):
     max_ratio: float = Field(default=1.2, ge=1.0)
 
 
-def run(
-    config: SearchConfig,
-    options: Options,
-    out: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Validation:
+@answers("simulation")
+def run(config: SearchConfig, options: Options, work: Work) -> Answer:
     """Compare the events of a search with its simulation.
-
-    Parameters
-    ----------
-    config
-        The search; the features are those of the search.
-    options
-        How to compare, and thresholds.
-    out
-        Not used: nothing but the result is kept.
-    jobs
-        Worker processes; default: one for each core.
-    progress
-        Receives what is being done.
 
     Raises
     ------
     InputError
         If there is no simulation, or the samples cannot be compared.
     """
-    progress = progress or LogProgress()
     simulation = read_simulation(config)
     if simulation is None:
         raise InputError(
@@ -86,39 +64,34 @@ def run(
         )
     events = read_events(config).without_label()
     closed = config.windows if options.region == "outside" else ()
-    progress.start("simulation: classifiers between the samples", 1)
+    work.progress.start("simulation: classifiers between the samples", 1)
     names = events.features + ((events.mass,) if options.mass else ())
     (x1, w1), (x0, w0) = (_table(sample, closed, mass=options.mass) for sample in (events, simulation))
     dream = compare_samples(
-        x1, x0, names, first_weights=w1, second_weights=w0, options=options, seed=config.seed, jobs=jobs
+        x1, x0, names, first_weights=w1, second_weights=w0, options=options, seed=config.seed, jobs=work.jobs
     )
-    progress.advance("simulation")
+    work.progress.advance("simulation")
     checks = (_auc_check(dream, options), *_feature_checks(dream, options), *_region_checks(dream, options))
-    figures = dream_pictures(dream, names)
-    return Validation(
-        "simulation",
-        checks,
-        {
-            "sample": shown(config.file),
-            "reference": shown(config.simulation),
-            "closed": [[window.low, window.high] for window in closed],
-            "n_events": [int(np.count_nonzero(dream.sample.y)), int(np.count_nonzero(~dream.sample.y))],
-            "auc": dream.auc,
-            "auc_error": dream.error,
-            "auc_measured": dream.curve.auc,
-            "auc_half_of_training": dream.curve.half,
-            "p": dream.null.p,
-            "p_interval_68": list(dream.null.p_interval_68),
-            "permutations": dream.null.n,
-            "null_auc_mean": float(dream.null.aucs.mean()),
-            "null_auc_deviation": dream.null.deviation,
-            "derivatives": None if dream.derivatives is None else vars(dream.derivatives),
-            "importance": vars(dream.importance),
-            "profiles": [vars(profile) for profile in dream.profiles],
-            "regions": [vars(region) | {"text": str(region)} for region in dream.regions],
-            "figures": [figure.model_dump(mode="json") for figure in figures],
-        },
-    )
+    facts = {
+        "sample": shown(config.file),
+        "reference": shown(config.simulation),
+        "closed": [[window.low, window.high] for window in closed],
+        "n_events": [int(np.count_nonzero(dream.sample.y)), int(np.count_nonzero(~dream.sample.y))],
+        "auc": dream.auc,
+        "auc_error": dream.error,
+        "auc_measured": dream.curve.auc,
+        "auc_half_of_training": dream.curve.half,
+        "p": dream.null.p,
+        "p_interval_68": list(dream.null.p_interval_68),
+        "permutations": dream.null.n,
+        "null_auc_mean": float(dream.null.aucs.mean()),
+        "null_auc_deviation": dream.null.deviation,
+        "derivatives": None if dream.derivatives is None else vars(dream.derivatives),
+        "importance": vars(dream.importance),
+        "profiles": [vars(profile) for profile in dream.profiles],
+        "regions": [vars(region) | {"text": str(region)} for region in dream.regions],
+    }
+    return checks, facts, dream_pictures(dream, names)
 
 
 def _table(
