@@ -68,22 +68,7 @@ class Anode(DensityRatioMethod):
     _members: list[tuple[ConditionalDensity, int]]
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
-        """Learn both densities, for each split.
-
-        Parameters
-        ----------
-        events
-            Signal region and sidebands; event weights are honoured.
-        window
-            The signal region.
-        splits
-            Shape ``(n_models, n_events)``; default: one model that sees everything.
-
-        Raises
-        ------
-        InputError
-            If a split has too few events in the window or in one of the sidebands.
-        """
+        """Learn both densities, for each split; arguments and errors as in :meth:`.Method.fit`."""
         from serendip.density.device import limited_threads
 
         masks = as_splits(splits, len(events))

@@ -232,7 +232,7 @@ class Method(ABC):
         Parameters
         ----------
         events
-            Signal region and sidebands together.
+            Signal region and sidebands together; event weights are honoured.
         window
             The signal region.
         splits

@@ -71,11 +71,6 @@ class Cathode(TemplateMethod):
     config: CathodeConfig
     density: ConditionalDensity
 
-    @property
-    def reach_gev(self) -> float | None:
-        """How far from the window the sidebands reach in GeV; None: any distance."""
-        return self.config.sideband_gev
-
     def background_request(self, window: Window) -> BackgroundRequest:
         """Density of background outside the window, or of all events if it is shared."""
         return self.config.request(window)

@@ -110,11 +110,6 @@ class Curtains(TemplateMethod):
     config: CurtainsConfig
     density: ConditionalDensity
 
-    @property
-    def reach_gev(self) -> float | None:
-        """How far from the window the sidebands reach in GeV; None: any distance."""
-        return self.config.sideband_gev
-
     def background_request(self, window: Window) -> BackgroundRequest | None:
         """Density of background outside the window; None for Sinkhorn."""
         return self.config.request(window) if self.config.loss == "likelihood" else None

@@ -9,19 +9,19 @@ features do not depend on the mass, the background is the same in both, and all 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from serendip.classify.build import ClassifierName, SelectBy, build_classifier
+from serendip.classify.build import ClassifierName, SelectBy
 from serendip.classify.nested import NestedEnsemble
-from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.classify.splits import fit_splits
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.methods.base import HeldOut, Method, MethodConfig, Template, as_splits, require_events
+from serendip.methods.base import HeldOut, MethodConfig, Template, as_splits, require_events
+from serendip.methods.classifier import ClassifierMethod
 
 __all__ = ["Cwola", "CwolaConfig"]
 
@@ -85,7 +85,7 @@ class CwolaConfig(MethodConfig):
         return self
 
 
-class Cwola(Method):
+class Cwola(ClassifierMethod):
     """Signal region against the strips beside it, each with half the weight of the signal region."""
 
     name = "cwola"
@@ -112,14 +112,7 @@ class Cwola(Method):
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train one classifier for each split on the events of the window and the strips.
 
-        Parameters
-        ----------
-        events
-            Signal region and sidebands; event weights are honoured.
-        window
-            The signal region.
-        splits
-            Shape ``(n_models, n_events)``; default: one model that sees everything.
+        Arguments as in :meth:`.Method.fit`.
 
         Raises
         ------
@@ -135,7 +128,7 @@ class Cwola(Method):
         self._weight = np.stack(
             [self._balanced(event_weights, mask & regions, window) for mask in self._masks]
         )
-        self._classifiers: SplitClassifiers = fit_splits(
+        self._classifiers = fit_splits(
             self.classifier(), self._x, self._in_window, self._weight, self._masks,
             None if events.groups is None else events.groups[used],
         )  # fmt: skip
@@ -144,36 +137,15 @@ class Cwola(Method):
     def classifier(self) -> Any:
         """Return the untrained classifier; override it to use any other scikit-learn estimator."""
         config = self.config
-        nested = config.validation == "nested"
-        classifier = build_classifier(
-            config.classifier,
-            members=-(-config.members // _INNER_FOLDS) if nested else config.members,
-            seed=self.seed,
-            threads=self.threads,
-            select_by=config.select_by,
-            validation_fraction=config.validation_fraction,
-        )
-        if not nested:
-            return classifier
+        if config.validation != "nested":
+            return super().classifier()
         return NestedEnsemble(
-            classifier,
+            self._ensemble(-(-config.members // _INNER_FOLDS)),
             inner_folds=_INNER_FOLDS,
             restarts=config.restarts or 5,
             select_by="argos" if config.select_by == "argos" else "efficiency",
             random_state=self.seed,
         )
-
-    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
-        """Log-odds of signal region against strips, shape ``(n_events,)``."""
-        return self._classifiers.score(events.x, split)
-
-    def save_model(self, folder: Path, split: int) -> None:
-        """Write the classifier of model ``split``."""
-        self._classifiers.save(folder / "classifier", split)
-
-    def load_model(self, folder: Path) -> None:
-        """Read the classifier as model 0."""
-        self._classifiers = SplitClassifiers.load(folder / "classifier")
 
     def template(self, split: int = 0) -> Template:
         """Return the strip events that model ``split`` was trained on, with their weights."""

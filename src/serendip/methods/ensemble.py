@@ -204,16 +204,7 @@ class Ensemble(Method):
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train all methods on the same splits, and learn the map of each score from the split's own sidebands.
 
-        Methods that ask for the same density of background share one training.
-
-        Parameters
-        ----------
-        events
-            Signal region and sidebands; event weights are honoured.
-        window
-            The signal region.
-        splits
-            Shape ``(n_models, n_events)``; default: one model that sees everything.
+        Methods that ask for the same density of background share one training. Arguments as in :meth:`.Method.fit`.
 
         Raises
         ------

@@ -75,11 +75,6 @@ class Feta(TemplateMethod):
     _simulated: Preprocessing
     _transforms: list[Preprocessing]
 
-    @property
-    def reach_gev(self) -> float | None:
-        """How far from the window the sidebands reach in GeV; None: any distance."""
-        return self.config.sideband_gev
-
     def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
         """Stop if data or simulation have too few events in the window or a sideband."""
         super().check(events, window, splits)

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from serendip.classify.build import ClassifierName, build_classifier
-from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.classify.build import ClassifierName
+from serendip.classify.splits import fit_splits
 from serendip.events.events import Events, Window
 from serendip.events.groups import group_numbers
-from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+from serendip.methods.base import MethodConfig, Template, as_splits, require_events
+from serendip.methods.classifier import ClassifierMethod
 
 __all__ = ["Idealised", "IdealisedConfig"]
 
@@ -50,7 +51,7 @@ class IdealisedConfig(MethodConfig):
     min_events: PositiveInt = 20
 
 
-class Idealised(Method):
+class Idealised(ClassifierMethod):
     """Data against true background in the signal region, both with the same total weight.
 
     Attributes
@@ -110,20 +111,14 @@ class Idealised(Method):
         self.drawn = masks
         is_data = np.repeat([True, False], n)
         x = np.concatenate([self._x, self._x])
-        self._classifiers: SplitClassifiers = fit_splits(
+        self._classifiers = fit_splits(
             self.classifier(), x, is_data, weights, masks, None if groups is None else np.tile(groups, 2)
         )
         return self
 
     def classifier(self) -> Any:
         """Return the untrained classifier of one member; override it to use any scikit-learn estimator."""
-        return build_classifier(
-            self.config.classifier,
-            members=1,
-            seed=self.seed,
-            threads=self.threads,
-            validation_fraction=self.config.validation_fraction,
-        )
+        return self._ensemble(1)
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Mean log-odds of data against template over the members, shape ``(n_events,)``."""
@@ -135,10 +130,6 @@ class Idealised(Method):
         """Write the classifiers of all members of model ``split``."""
         members = self.config.members
         self._classifiers.save(folder / "classifier", *range(split * members, (split + 1) * members))
-
-    def load_model(self, folder: Path) -> None:
-        """Read the classifiers of all members as model 0."""
-        self._classifiers = SplitClassifiers.load(folder / "classifier")
 
     def template(self, split: int = 0) -> Template:
         """Return all true background events that model ``split`` may see."""

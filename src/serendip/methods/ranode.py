@@ -117,22 +117,7 @@ class Ranode(DensityRatioMethod):
     floor_: Array
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
-        """Learn background and signal, for each split.
-
-        Parameters
-        ----------
-        events
-            Signal region and sidebands; event weights are honoured.
-        window
-            The signal region.
-        splits
-            Shape ``(n_models, n_events)``; default: one model that sees everything.
-
-        Raises
-        ------
-        InputError
-            If a split has too few events in the window or in one of the sidebands.
-        """
+        """Learn background and signal, for each split; arguments and errors as in :meth:`.Method.fit`."""
         from serendip.density.device import limited_threads
 
         masks = as_splits(splits, len(events))

@@ -70,11 +70,6 @@ class Salad(TemplateMethod):
     Config = SaladConfig
     config: SaladConfig
 
-    @property
-    def reach_gev(self) -> float | None:
-        """How far from the window the sidebands reach in GeV; None: any distance."""
-        return self.config.sideband_gev
-
     def check(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
         """Stop if data or simulation have too few events in the window or a sideband."""
         super().check(events, window, splits)

@@ -5,17 +5,17 @@ No search can do this. It shows what the features could give with as much signal
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from serendip.classify.build import ClassifierName, build_classifier
-from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.classify.build import ClassifierName
+from serendip.classify.splits import fit_splits
 from serendip.events.events import Events, Window
-from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+from serendip.methods.base import MethodConfig, Template, as_splits, require_events
+from serendip.methods.classifier import ClassifierMethod
 
 __all__ = ["Supervised", "SupervisedConfig"]
 
@@ -41,7 +41,7 @@ class SupervisedConfig(MethodConfig):
     min_events: PositiveInt = 5
 
 
-class Supervised(Method):
+class Supervised(ClassifierMethod):
     """Signal against background in the signal region, both classes with the same total weight."""
 
     name = "supervised"
@@ -74,34 +74,11 @@ class Supervised(Method):
         for k, mask in enumerate(self._masks):
             for rows in (mask & self._signal, mask & ~self._signal):
                 self._weight[k, rows] = event_weights[rows] * (0.5 * mask.sum() / event_weights[rows].sum())
-        self._classifiers: SplitClassifiers = fit_splits(
+        self._classifiers = fit_splits(
             self.classifier(), self._x, self._signal, self._weight, self._masks,
             None if events.groups is None else events.groups[used],
         )  # fmt: skip
         return self
-
-    def classifier(self) -> Any:
-        """Return the untrained classifier; override it to use any other scikit-learn estimator."""
-        config = self.config
-        return build_classifier(
-            config.classifier,
-            members=config.members,
-            seed=self.seed,
-            threads=self.threads,
-            validation_fraction=config.validation_fraction,
-        )
-
-    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
-        """Log-odds of signal against background, shape ``(n_events,)``."""
-        return self._classifiers.score(events.x, split)
-
-    def save_model(self, folder: Path, split: int) -> None:
-        """Write the classifier of model ``split``."""
-        self._classifiers.save(folder / "classifier", split)
-
-    def load_model(self, folder: Path) -> None:
-        """Read the classifier as model 0."""
-        self._classifiers = SplitClassifiers.load(folder / "classifier")
 
     def template(self, split: int = 0) -> Template:
         """Return the true background events that model ``split`` was trained on."""

@@ -9,18 +9,18 @@ Once a method has said what its template is, the rest is the same for all of the
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from serendip.classify.build import ClassifierName, SelectBy, build_classifier
-from serendip.classify.splits import SplitClassifiers, fit_splits
+from serendip.classify.build import ClassifierName, SelectBy
+from serendip.classify.splits import fit_splits
 from serendip.events.events import Events, Window
 from serendip.events.groups import with_own_groups
-from serendip.methods.base import Method, MethodConfig, Template, as_splits, require_events
+from serendip.methods.base import MethodConfig, Template, as_splits, require_events
+from serendip.methods.classifier import ClassifierMethod
 
 __all__ = ["ClassifierConfig", "TemplateMethod", "require_sidebands"]
 
@@ -51,11 +51,10 @@ class ClassifierConfig(MethodConfig):
     min_events: PositiveInt = 20
 
 
-class TemplateMethod(Method):
+class TemplateMethod(ClassifierMethod):
     """Signal region against a template, which :meth:`make_templates` of the subclass provides."""
 
     config: ClassifierConfig
-    _classifiers: SplitClassifiers
 
     @abstractmethod
     def make_templates(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> list[Template]:
@@ -68,25 +67,11 @@ class TemplateMethod(Method):
     @property
     def reach_gev(self) -> float | None:
         """How far from the window the sidebands reach in GeV; None: any distance."""
-        return None
+        reach: float | None = getattr(self.config, "sideband_gev", None)
+        return reach
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
-        """Make the template and train the classifier, for each split.
-
-        Parameters
-        ----------
-        events
-            Signal region and sidebands; event weights are honoured.
-        window
-            The signal region.
-        splits
-            Shape ``(n_models, n_events)``; default: one model that sees everything.
-
-        Raises
-        ------
-        InputError
-            If a split has too few events in the window or in one of the sidebands.
-        """
+        """Make the template and train the classifier, for each split; arguments and errors as in :meth:`.Method.fit`."""
         masks = as_splits(splits, len(events))
         self.check(events, window, masks)
         self._templates = self.make_templates(events, window, masks)
@@ -95,33 +80,9 @@ class TemplateMethod(Method):
         self._train_classifier(events.x[inside], events.weights[inside], masks[:, inside], groups)
         return self
 
-    def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
-        """Log-odds of data against template, shape ``(n_events,)``."""
-        return self._classifiers.score(events.x, split)
-
-    def save_model(self, folder: Path, split: int) -> None:
-        """Write the classifier of model ``split``."""
-        self._classifiers.save(folder / "classifier", split)
-
-    def load_model(self, folder: Path) -> None:
-        """Read the classifier as model 0."""
-        self._classifiers = SplitClassifiers.load(folder / "classifier")
-
     def template(self, split: int = 0) -> Template:
         """Return the template of model ``split``; its weights sum to the data in the signal region."""
         return self._templates[split]
-
-    def classifier(self) -> Any:
-        """Return the untrained classifier; override it to use any other scikit-learn estimator."""
-        config = self.config
-        return build_classifier(
-            config.classifier,
-            members=config.members,
-            seed=self.seed,
-            threads=self.threads,
-            select_by=config.select_by,
-            validation_fraction=config.validation_fraction,
-        )
 
     def _train_classifier(
         self,
