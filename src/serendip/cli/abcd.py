@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group, Preset, Table, Tree, Weight, Where
+from serendip.cli.options import AsJson, Group, Preset, Table, Tree, Weight, Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def abcd(
     tree: Tree = None,
     preset: Preset = None,
     unblind: Annotated[bool, typer.Option("--unblind", help="Count the events in A.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Predict the count of a region from three others, and measure a signal in it.
 

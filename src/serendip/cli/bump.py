@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group, Masks, Table
+from serendip.cli.options import (
+    AsJsonInGev,
+    CollisionEnergy,
+    Drawing,
+    Group,
+    JoinedTree,
+    Masks,
+    Preset,
+    SeedOfToys,
+    SpectrumMass,
+    Table,
+    Weight,
+    Where,
+)
 from serendip.errors import InputError
 from serendip.wording import counted
 
@@ -23,7 +35,7 @@ def bump(
             help="Window LO:HI, chosen before looking. Without it peaks of all masses and widths are tried."
         ),
     ] = None,
-    mass: Annotated[str | None, typer.Option(help="Mass: a column or an expression of columns.")] = None,
+    mass: SpectrumMass = None,
     range: Annotated[
         str | None,
         typer.Option(
@@ -50,22 +62,16 @@ def bump(
             help="With a window: toys for the goodness of fit, default 0. Without: for the global p-value, default 1000."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the toys.")] = 1,
-    where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
+    seed: SeedOfToys = 1,
+    where: Where = None,
+    weight: Weight = None,
     group: Group = None,
-    tree: Annotated[
-        str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5); A+B joins two.")
-    ] = None,
+    tree: JoinedTree = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass, window and range: GeV or TeV.")] = "GeV",
-    preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
-    sqrt_s: Annotated[
-        float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")
-    ] = 13.0,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw spectrum and fit to this file (PNG, PDF or SVG).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, masses in GeV.")] = False,
+    preset: Preset = None,
+    sqrt_s: CollisionEnergy = 13.0,
+    figure: Drawing = None,
+    as_json: AsJsonInGev = False,
 ) -> None:
     """Count the events in a mass window and compare with a smooth fit of the spectrum outside it.
 

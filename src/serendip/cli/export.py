@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.options import with_flags
+
 __all__ = ["app", "export_onnx"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -41,55 +43,46 @@ SignalSigma = Annotated[
         help="Gaussian width of the signal in the unit of the run; default: a quarter of the window."
     ),
 ]
+_LIKELIHOOD = {
+    "look": Look, "asimov": Asimov, "signal_events": SignalEvents, "signal_mass": SignalMass, "signal_sigma": SignalSigma,
+}  # fmt: skip
 
 
 @app.command()
-def pyhf(
-    run: Run,
-    out: Folder,
-    look: Look = None,
-    asimov: Asimov = False,
-    signal_events: SignalEvents = None,
-    signal_mass: SignalMass = None,
-    signal_sigma: SignalSigma = None,
-) -> None:
+@with_flags(_LIKELIHOOD)
+def pyhf(run: Run, out: Folder, **shared: Any) -> None:
     """Write pyhf workspaces: the count of each look with its measured background, and the spectrum in its window."""
     from serendip.report.exports import export_pyhf
 
-    _likelihood(export_pyhf, run, out, look, asimov, signal_events, signal_mass, signal_sigma)
+    _likelihood(export_pyhf, run, out, **shared)
 
 
 @app.command()
-def combine(
-    run: Run,
-    out: Folder,
-    look: Look = None,
-    asimov: Asimov = False,
-    signal_events: SignalEvents = None,
-    signal_mass: SignalMass = None,
-    signal_sigma: SignalSigma = None,
-) -> None:
+@with_flags(_LIKELIHOOD)
+def combine(run: Run, out: Folder, **shared: Any) -> None:
     """Write datacards for the Combine tool, with their histograms in ROOT files: the same models as for pyhf."""
     from serendip.report.exports import export_combine
 
-    _likelihood(export_combine, run, out, look, asimov, signal_events, signal_mass, signal_sigma)
+    _likelihood(export_combine, run, out, **shared)
 
 
 def _likelihood(
     export: Callable[..., list[Path]],
     run: Path,
     out: Path,
+    *,
     look: int | None,
-    asimov: bool,
-    events: float | None,
-    mass: float | None,
-    sigma: float | None,
+    asimov: bool | None,
+    signal_events: float | None,
+    signal_mass: float | None,
+    signal_sigma: float | None,
 ) -> None:
     from serendip.report.exports import SignalShape
 
-    to_gev = _to_gev(run) if mass is not None or sigma is not None else 1.0
-    shape = SignalShape(events, *(None if value is None else value * to_gev for value in (mass, sigma)))
-    for path in export(run, out, look=look, asimov=asimov, signal=shape):
+    in_unit = (signal_mass, signal_sigma)
+    to_gev = 1.0 if in_unit == (None, None) else _to_gev(run)
+    shape = SignalShape(signal_events, *(None if value is None else value * to_gev for value in in_unit))
+    for path in export(run, out, look=look, asimov=bool(asimov), signal=shape):
         typer.echo(path)
 
 

@@ -8,7 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import Group, Masks, Table
+from serendip.cli.options import (
+    AsJsonInGev,
+    CollisionEnergy,
+    Drawing,
+    Group,
+    JoinedTree,
+    Masks,
+    Preset,
+    SeedOfToys,
+    SpectrumMass,
+    Table,
+    Weight,
+    Where,
+)
 from serendip.errors import InputError
 
 __all__ = ["fit"]
@@ -39,7 +52,7 @@ def fit(
         ),
     ] = None,
     width: Annotated[float, typer.Option(help="Relative width of the scanned Gaussian.")] = 0.03,
-    mass: Annotated[str | None, typer.Option(help="Mass: a column or an expression of columns.")] = None,
+    mass: SpectrumMass = None,
     range: Annotated[
         str | None,
         typer.Option("--range", help="Mass range of the fit, LO:HI; default: all masses of the data."),
@@ -85,22 +98,16 @@ def fit(
             "of few events with 500. A scan has at least 200."
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the toys.")] = 1,
-    where: Annotated[str | None, typer.Option(help="Cut, e.g. 'pt>200 & abs(eta)<2.5'.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column with event weights.")] = None,
+    seed: SeedOfToys = 1,
+    where: Where = None,
+    weight: Weight = None,
     group: Group = None,
-    tree: Annotated[
-        str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5); A+B joins two.")
-    ] = None,
+    tree: JoinedTree = None,
     unit: Annotated[str, typer.Option(help="Unit of the mass and range: GeV or TeV.")] = "GeV",
-    preset: Annotated[str | None, typer.Option(help="Columns of a known file format: lhco.")] = None,
-    sqrt_s: Annotated[
-        float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")
-    ] = 13.0,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw spectrum and fit to this file (PNG, PDF or SVG).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, masses in GeV.")] = False,
+    preset: Preset = None,
+    sqrt_s: CollisionEnergy = 13.0,
+    figure: Drawing = None,
+    as_json: AsJsonInGev = False,
 ) -> None:
     """Fit signal plus background to a spectrum: signal strength, intervals, significance and upper limit.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,8 @@ from serendip.cli.options import (
     File,
     Jobs,
     Mask,
+    Method,
+    RunFolder,
     Seed,
     SetOption,
     SignalWidth,
@@ -29,7 +30,7 @@ __all__ = ["monitor"]
 @with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
 def monitor(
     file: File,
-    out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")],
+    out: RunFolder,
     append: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,7 +39,7 @@ def monitor(
     ] = None,
     signal_width: SignalWidth = None,
     step: Step = None,
-    method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
+    method: Method = None,
     folds: Annotated[
         int | None, typer.Option(help="Parts of each period that are trained and tested in turn; default 1.")
     ] = None,

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "BACKGROUND", "EVENTS", "SIMULATION", "WINDOWS", "Background", "Features", "File", "Group", "Id", "Jobs", "Label", "Mask", "Masks", "Mass", "MassRange", "Preset", "Scan", "Seed",
-    "SetOption", "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight",
-    "Where", "Width", "Window", "WorkingPoints", "with_flags",
+    "BACKGROUND", "EVENTS", "SIMULATION", "WINDOWS", "AsJson", "AsJsonInGev", "Background", "CollisionEnergy", "Drawing", "Features", "File", "Group", "Id",
+    "Jobs", "JoinedTree", "Label", "Mask", "Masks", "Mass", "MassRange", "Method", "Preset", "RunFolder", "Scan", "Seed", "SeedOfToys", "SetOption",
+    "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SpectrumMass", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight", "Where", "Width",
+    "Window", "WorkingPoints", "with_flags",
 ]  # fmt: skip
 
 _TABLE = "Parquet, Arrow, CSV, HDF5, NumPy or ROOT; several files, a folder or a quoted pattern are one table"
@@ -101,6 +102,17 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),
 ]
+Method = Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")]
+RunFolder = Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")]
+SpectrumMass = Annotated[str | None, typer.Option(help="Mass: a column or an expression of columns.")]
+JoinedTree = Annotated[str | None, typer.Option(help="Tree or RNTuple (ROOT), key (HDF5); A+B joins two.")]
+CollisionEnergy = Annotated[
+    float, typer.Option("--sqrt-s", help="Collision energy in TeV (dijet functions).")
+]
+SeedOfToys = Annotated[int, typer.Option(help="Seed of the toys.")]
+Drawing = Annotated[Path | None, typer.Option(help="Draw spectrum and fit to this file (PNG, PDF or SVG).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
+AsJsonInGev = Annotated[bool, typer.Option("--json", help="Print everything as JSON, masses in GeV.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one for each core.")]
 
 EVENTS: Mapping[str, Any] = {

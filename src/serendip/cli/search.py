@@ -16,6 +16,8 @@ from serendip.cli.options import (
     Jobs,
     Label,
     Mask,
+    Method,
+    RunFolder,
     Seed,
     SetOption,
     SignalWidth,
@@ -30,11 +32,11 @@ __all__ = ["search"]
 @with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
 def search(
     file: File,
-    out: Annotated[Path, typer.Option("--out", help="Run directory: new, or one to continue.")],
+    out: RunFolder,
     label: Label = None,
     signal_width: SignalWidth = None,
     step: Step = None,
-    method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
+    method: Method = None,
     working_points: Annotated[
         str | None,
         typer.Option(help="Background efficiencies; default: 1e-2,1e-3, looser ones for a small sample."),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import EVENTS, SIMULATION, WINDOWS, File, with_flags
+from serendip.cli.options import EVENTS, SIMULATION, WINDOWS, File, Method, with_flags
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["tune"]
@@ -17,7 +17,7 @@ __all__ = ["tune"]
 def tune(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
-    method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
+    method: Method = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds of the search; default 10.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search and the tuning; default 1.")] = None,
     set_: Annotated[

@@ -15,6 +15,7 @@ from serendip.cli.options import (
     File,
     Jobs,
     Label,
+    Method,
     Seed,
     Step,
     WorkingPoints,
@@ -41,7 +42,7 @@ def validate(
     ],
     label: Label = None,
     step: Step = None,
-    method: Annotated[str | None, typer.Option(help="cwola[,cathode,...]; default: cwola.")] = None,
+    method: Method = None,
     working_points: WorkingPoints = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
     combination: Annotated[

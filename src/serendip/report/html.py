@@ -15,7 +15,7 @@ __all__ = ["write_report"]
 
 
 def write_report(run: Path) -> Path:
-    """Write ``report.html`` and the ``figures`` folder of a run directory.
+    """Write ``report.html`` and the ``figures`` folder of a run directory; returns the path of the page.
 
     Reads ``results.json``, ``diagnostics.json``, ``manifest.json``, ``config.yaml`` and the outcome of validations only;
     the page carries all it needs and loads nothing.
@@ -24,10 +24,6 @@ def write_report(run: Path) -> Path:
     ----------
     run
         Run directory of a finished search.
-
-    Returns
-    -------
-    Path of the page.
 
     Raises
     ------

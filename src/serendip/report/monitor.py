@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from serendip.report import plots, words
 from serendip.report.figures import COLOURS, styled_figure
 from serendip.report.notation import no_html, no_mathtext
-from serendip.report.page import Page, read_record
+from serendip.report.page import Page, read_record, write_page
 from serendip.report.words.numbers import NBSP, SUPERSCRIPTS
 from serendip.wording import counted
 
@@ -44,21 +44,8 @@ def read_monitor(folder: Path) -> dict[str, Any]:
 
 
 def write_monitor_page(folder: Path | str) -> Path:
-    """Write ``monitor.html`` and its figure.
-
-    Returns
-    -------
-    Path of the page.
-
-    Raises
-    ------
-    InputError
-        If ``monitor.json`` is missing or damaged, or the folder cannot be written.
-    """
-    page = Page(Path(folder))
-    found = read_monitor(page.path)
-    with page.writing():
-        return page.write("monitor.html", _render(page, found))
+    """Write ``monitor.html`` and its figure, as :func:`~serendip.report.page.write_page`."""
+    return write_page(folder, "monitor.html", read_monitor, _render)
 
 
 def evidence_text(log_w: float | None) -> str:

@@ -20,7 +20,7 @@ from serendip.events.files import atomic_write
 from serendip.report import figures, plots, words
 from serendip.report.notation import subscripts
 
-__all__ = ["Group", "Page", "Panel", "read_record"]
+__all__ = ["Group", "Page", "Panel", "read_record", "write_page"]
 
 _SCHEMA = 1
 
@@ -120,6 +120,25 @@ class Page:
         with atomic_write(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return self.path / name
+
+
+def write_page(
+    folder: Path | str,
+    name: str,
+    read: Callable[[Path], dict[str, Any]],
+    render: Callable[[Page, dict[str, Any]], str],
+) -> Path:
+    """Write a page of what ``read`` finds in a folder, with its figures; returns the path of the page.
+
+    Raises
+    ------
+    InputError
+        If what is read is missing or damaged, or the folder cannot be written.
+    """
+    page = Page(Path(folder))
+    found = read(page.path)
+    with page.writing():
+        return page.write(name, render(page, found))
 
 
 def read_record(path: Path, what: str) -> dict[str, Any]:

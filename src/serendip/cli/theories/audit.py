@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serendip.cli.options import AsJson
 from serendip.errors import CheckFailedError
 
 __all__ = ["audit"]
@@ -22,7 +23,7 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict/--skip", help="Stop at a malformed line, or leave it out and count it.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find what separates two samples by construction and not by physics, as they are and harmonised.
 

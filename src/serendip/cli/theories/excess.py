@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from serendip.cli.options import AsJson
 from serendip.errors import InputError
 from serendip.wording import counted, noun
 
@@ -59,7 +60,7 @@ def excess(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count data in the signal regions of trained mixtures and give calibrated p-values, local and global.
 

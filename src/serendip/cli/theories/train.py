@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from serendip.cli.options import AsJson
 from serendip.cli.parsing import split_names
 from serendip.errors import InputError
 from serendip.wording import counted
@@ -173,7 +174,7 @@ def evaluate(
         int, typer.Option(min=2, help="Leave signals with fewer events in a channel out there.")
     ] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Of the errors of the total improvement.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure trained models on signals: AUC, signal efficiencies, significance and total improvement.
 

@@ -35,11 +35,7 @@ _WORDS = (
 
 
 def write_comparison(folder: Path | str) -> Path:
-    """Write ``compare.html``, ``compare.md`` and the figures of a finished comparison.
-
-    Returns
-    -------
-    Path of the page.
+    """Write ``compare.html``, ``compare.md`` and the figures of a finished comparison; returns the path of the page.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from serendip.report.infer.plots import (
     shapes,
     toys,
 )  # fmt: skip
-from serendip.report.page import Page, Panel, read_record
+from serendip.report.page import Page, Panel, read_record, write_page
 
 __all__ = ["read_infer", "summary", "write_infer_report"]
 
@@ -32,21 +32,8 @@ def read_infer(folder: Path) -> dict[str, Any]:
 
 
 def write_infer_report(folder: Path | str) -> Path:
-    """Write ``infer.html`` and the figures of a finished measurement.
-
-    Returns
-    -------
-    Path of the page.
-
-    Raises
-    ------
-    InputError
-        If ``infer.json`` is missing or damaged, or the folder cannot be written.
-    """
-    page = Page(Path(folder))
-    found = read_infer(page.path)
-    with page.writing():
-        return page.write("infer.html", _render(page, found))
+    """Write ``infer.html`` and the figures of a finished measurement, as :func:`~serendip.report.page.write_page`."""
+    return write_page(folder, "infer.html", read_infer, _render)
 
 
 def summary(found: dict[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def is_study(folder: Path | str) -> bool:
 
 
 def write_study_page(out: Path, published: Path | None = None) -> Path:
-    """Write ``theories.html`` and the ``figures`` folder of a study of theories.
+    """Write ``theories.html`` and the ``figures`` folder of a study of theories; returns the path of the page.
 
     Any subset of the questions will do. The page carries all it needs and loads nothing.
 
@@ -53,10 +53,6 @@ def write_study_page(out: Path, published: Path | None = None) -> Path:
     published
         Total improvements of the Dark Machines challenge: the official table, or a folder with it. It is copied into ``out``, so that the
         page can be made again without it.
-
-    Returns
-    -------
-    Path of the page.
 
     Raises
     ------

@@ -63,11 +63,7 @@ def lights(folder: Path) -> tuple[Lights, ...]:
 
 
 def write_validation_page(folder: Path | str) -> Path:
-    """Write ``validation.html`` and the figures of the validations of a folder.
-
-    Returns
-    -------
-    Path of the page.
+    """Write ``validation.html`` and the figures of the validations of a folder; returns the path of the page.
 
     Raises
     ------
