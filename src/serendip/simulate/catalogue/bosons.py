@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from serendip.simulate.catalogue.series import series
 from serendip.simulate.pythia_lines import mass, only, only_pair
 from serendip.simulate.theory_point import TheoryPoint
 
@@ -11,69 +12,32 @@ __all__ = ["POINTS"]
 
 
 def _z_prime() -> list[TheoryPoint]:
-    out = []
-    for m, decay, label in (
+    use = ("NewGaugeBoson:ffbar2gmZZprime = on", "Zprime:gmZmode = 3")
+    fermions = (
         (1000.0, "6", "tt"),
         (2500.0, "6", "tt"),
         (1000.0, "15", "tautau"),
         (1500.0, "15", "tautau"),
         (1500.0, "13", "mumu"),
-    ):
-        out.append(
-            TheoryPoint(
-                f"zprime{m:g}_{label}",
-                f"Z' to {label}",
-                {"Z'": m},
-                (
-                    "NewGaugeBoson:ffbar2gmZZprime = on",
-                    "Zprime:gmZmode = 3",
-                    *mass(32, m),
-                    *only(32, decay),
-                ),
-            )
-        )
-    for m in (1500.0,):
-        out.append(
-            TheoryPoint(
-                f"zprime{m:g}_WW",
-                "Z' to WW",
-                {"Z'": m},
-                (
-                    "NewGaugeBoson:ffbar2gmZZprime = on",
-                    "Zprime:gmZmode = 3",
-                    "Zprime:coup2WW = 1.",
-                    *mass(32, m),
-                    *only(32, "24"),
-                ),
-            )
-        )
-    return out
+    )
+    to_w = (*use, "Zprime:coup2WW = 1.")
+    return [
+        *series("zprime", "Z' to {}", "Z'", 32, use, fermions),
+        *series("zprime", "Z' to {}", "Z'", 32, to_w, [(1500.0, "24", "WW")]),
+    ]
 
 
 def _w_prime() -> list[TheoryPoint]:
-    out = []
-    for m, decays, label in (
-        (1000.0, "-5 6", "tb"),
-        (2000.0, "-5 6", "tb"),
-        (600.0, "24 23", "WZ"),
-        (1500.0, "24 23", "WZ"),
-        (2000.0, "-15 16", "taunu"),
-    ):
-        extra = ("Wprime:coup2WZ = 1.",) if label == "WZ" else ()
-        out.append(
-            TheoryPoint(
-                f"wprime{m:g}_{label}",
-                f"W' to {label}",
-                {"W'": m},
-                (
-                    "NewGaugeBoson:ffbar2Wprime = on",
-                    *extra,
-                    *mass(34, m),
-                    *only_pair(34, decays),
-                ),
-            )
-        )
-    return out
+    use = ("NewGaugeBoson:ffbar2Wprime = on",)
+
+    def points(switches: tuple[str, ...], *rows: tuple[float, str, str]) -> list[TheoryPoint]:
+        return series("wprime", "W' to {}", "W'", 34, switches, rows, decay=only_pair)
+
+    return [
+        *points(use, (1000.0, "-5 6", "tb"), (2000.0, "-5 6", "tb")),
+        *points((*use, "Wprime:coup2WZ = 1."), (600.0, "24 23", "WZ"), (1500.0, "24 23", "WZ")),
+        *points(use, (2000.0, "-15 16", "taunu")),
+    ]
 
 
 def _left_right() -> list[TheoryPoint]:
@@ -112,25 +76,14 @@ def _left_right() -> list[TheoryPoint]:
             ),
         )
     )
-    for m, products, label in (
+    doubly_charged = (
         (200.0, "-15 -15", "tautau"),
         (400.0, "-15 -15", "tautau"),
         (300.0, "24 24", "WW"),
         (500.0, "-13 -15", "mutau"),
-    ):
-        out.append(
-            TheoryPoint(
-                f"hpp{m:g}_{label}",
-                "type2seesaw",
-                {"H++": m},
-                (
-                    "LeftRightSymmmetry:ffbar2HLHL = on",
-                    *mass(9900041, m),
-                    *only_pair(9900041, products),
-                ),
-            )
-        )
-    return out
+    )
+    use = ("LeftRightSymmmetry:ffbar2HLHL = on",)
+    return out + series("hpp", "type2seesaw", "H++", 9900041, use, doubly_charged, decay=only_pair)
 
 
 def large_tan_beta(code: int) -> tuple[str, ...]:

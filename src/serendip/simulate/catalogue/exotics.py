@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serendip.simulate.catalogue.series import series
 from serendip.simulate.pythia_lines import mass, only, only_pair
 from serendip.simulate.theory_point import TheoryPoint
 
@@ -11,28 +12,19 @@ _LIGHT_LEPTONS = "11 13"
 
 
 def _leptoquarks() -> list[TheoryPoint]:
-    out = []
-    for m, products, label in (
+    use = ("LeptoQuark:gg2LQLQbar = on", "LeptoQuark:qqbar2LQLQbar = on")
+    rows = (
         (600.0, "6 15", "ttau"),
         (1000.0, "6 15", "ttau"),
         (800.0, "5 16", "bnu"),
         (1200.0, "4 13", "cmu"),
         (900.0, "6 13", "tmu"),
-    ):
-        out.append(
-            TheoryPoint(
-                f"lqlq{m:g}_{label}",
-                "leptoquark pair",
-                {"LQ": m},
-                (
-                    "LeptoQuark:gg2LQLQbar = on",
-                    "LeptoQuark:qqbar2LQLQbar = on",
-                    *mass(42, m),
-                    f"42:0:products = {products}",
-                ),
-            )
-        )
-    return out
+    )
+
+    def decay(code: int, products: str) -> tuple[str, ...]:
+        return (f"{code}:0:products = {products}",)
+
+    return series("lqlq", "leptoquark pair", "LQ", 42, use, rows, decay=decay)
 
 
 def _excited() -> list[TheoryPoint]:
@@ -127,38 +119,11 @@ def _dimensions() -> list[TheoryPoint]:
             ),
         )
     )
-    for m, products, label in (
-        (1000.0, "23 23", "ZZ"),
-        (1500.0, "24 -24", "WW"),
-        (2000.0, "25 25", "hh"),
-    ):
-        out.append(
-            TheoryPoint(
-                f"rsg{m:g}_{label}",
-                "warped dimension, graviton",
-                {"G*": m},
-                (
-                    "ExtraDimensionsG*:gg2G* = on",
-                    "ExtraDimensionsG*:ffbar2G* = on",
-                    *mass(5100039, m),
-                    *only_pair(5100039, products),
-                ),
-            )
-        )
-    out.append(
-        TheoryPoint(
-            "kkgluon2000_tt",
-            "warped dimension, gluon",
-            {"g*": 2000.0},
-            (
-                "ExtraDimensionsG*:qqbar2KKgluon* = on",
-                "ExtraDimensionsG*:KKintMode = 2",
-                *mass(5100021, 2000.0),
-                *only(5100021, "6"),
-            ),
-        )
-    )
-    return out
+    graviton = ((1000.0, "23 23", "ZZ"), (1500.0, "24 -24", "WW"), (2000.0, "25 25", "hh"))
+    use = ("ExtraDimensionsG*:gg2G* = on", "ExtraDimensionsG*:ffbar2G* = on")
+    out += series("rsg", "warped dimension, graviton", "G*", 5100039, use, graviton, decay=only_pair)
+    use = ("ExtraDimensionsG*:qqbar2KKgluon* = on", "ExtraDimensionsG*:KKintMode = 2")
+    return out + series("kkgluon", "warped dimension, gluon", "g*", 5100021, use, [(2000.0, "6", "tt")])
 
 
 def _dark_matter() -> list[TheoryPoint]:
