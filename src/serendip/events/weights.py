@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serendip.errors import InputError
 
-__all__ = ["WeightSum", "explain_negative_weights", "signed_weights", "unweight", "weight_sum"]
+__all__ = ["WeightSum", "explain_negative_weights", "one_each", "signed_weights", "unweight", "weight_sum"]
 
 Array = NDArray[np.float64]
 
@@ -73,6 +73,17 @@ def weight_sum(weights: ArrayLike) -> WeightSum:
     )
 
 
+def one_each(weights: ArrayLike | None, n: int) -> Array:
+    """Weights as an array with one for each of ``n`` events, ones by default."""
+    if weights is None:
+        return np.ones(n)
+    w = np.asarray(weights, dtype=float)
+    if w.shape != (n,):
+        msg = f"{w.shape} weights for {n} events"
+        raise ValueError(msg)
+    return w
+
+
 def signed_weights(weights: ArrayLike | None, n: int, what: str = "the events") -> Array:
     """Weights of ``n`` events for uses in which only sums enter, of any sign, ones by default.
 
@@ -90,12 +101,7 @@ def signed_weights(weights: ArrayLike | None, n: int, what: str = "the events") 
     InputError
         If a weight is not finite, or their sum is not positive.
     """
-    if weights is None:
-        return np.ones(n)
-    w = np.asarray(weights, dtype=float)
-    if w.shape != (n,):
-        msg = f"{w.shape} weights for {n} events"
-        raise ValueError(msg)
+    w = one_each(weights, n)
     if not np.all(np.isfinite(w)):
         raise InputError(
             f"the weights of {what} must be finite; {np.count_nonzero(~np.isfinite(w))} of {n} are not"

@@ -130,12 +130,8 @@ def inclusive_jets(
 
     Parameters
     ----------
-    px, py, pz, energy
-        Four-momenta of the particles of all events, one after the other, shape ``(n_particles,)``.
-    counts
-        Number of particles of each event, shape ``(n_events,)``; 0 is allowed.
-    radius
-        Radius parameter R of the anti-kT algorithm (arXiv:0802.1189), E-scheme recombination.
+    px, py, pz, energy, counts, radius
+        As in :func:`leading_jets`.
     min_pt
         Smallest transverse momentum, in the unit of the input.
 

@@ -118,6 +118,13 @@ def sic_curve(
     return SicCurve(*(column[enough] for column in columns))
 
 
+def _require_thresholds(curve: SicCurve) -> None:
+    if len(curve.sic) == 0:
+        raise InputError(
+            "no threshold leaves enough background events; lower min_background or use more events"
+        )
+
+
 def max_sic(curve: SicCurve) -> SicPoint:
     """Return the threshold with the largest significance improvement.
 
@@ -126,10 +133,7 @@ def max_sic(curve: SicCurve) -> SicPoint:
     InputError
         If the curve is empty.
     """
-    if len(curve.sic) == 0:
-        raise InputError(
-            "no threshold leaves enough background events; lower min_background or use more events"
-        )
+    _require_thresholds(curve)
     return _point(curve, int(np.argmax(curve.sic)))
 
 
@@ -175,10 +179,7 @@ def smallest_strength(
     InputError
         If the curve is empty.
     """
-    if len(curve.sic) == 0:
-        raise InputError(
-            "no threshold leaves enough background events; lower min_background or use more events"
-        )
+    _require_thresholds(curve)
     total = float(curve.background[-1] if background is None else background)
     behind = curve.background * (total / curve.background[-1])
     # weighted events that are kept may be heavier than others: one effective event of them is then more of the signal

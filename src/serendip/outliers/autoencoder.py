@@ -33,12 +33,7 @@ class Autoencoder(NetworkScore):
     bottleneck
         Width of the layer in the middle (10 there); default: 10, or half the columns if there are fewer than 20.
     steps, batch_size, learning_rate, validation_fraction, evaluations, patience, threads, device, random_state
-        As in :class:`~serendip.outliers.networks.NetworkScore`.
-
-    Attributes
-    ----------
-    validation_loss_, dropped_columns_
-        As in :class:`~serendip.outliers.networks.NetworkScore`.
+        As in :class:`~serendip.outliers.networks.NetworkScore`, whose attributes it has.
     """
 
     kind = "autoencoder"

@@ -47,12 +47,7 @@ class Dagmm(NetworkScore):
     energy_weight, covariance_weight
         :math:`\lambda_1` and :math:`\lambda_2`.
     steps, batch_size, learning_rate, validation_fraction, evaluations, patience, threads, device, random_state
-        As in :class:`~serendip.outliers.networks.NetworkScore`.
-
-    Attributes
-    ----------
-    validation_loss_, dropped_columns_
-        As in :class:`~serendip.outliers.networks.NetworkScore`.
+        As in :class:`~serendip.outliers.networks.NetworkScore`, whose attributes it has.
     """
 
     kind = "dagmm"

@@ -45,12 +45,7 @@ class VariationalAutoencoder(NetworkScore):
     hidden
         Widths of the layers of the encoder, which the decoder has in reverse order.
     steps, batch_size, learning_rate, validation_fraction, evaluations, patience, threads, device, random_state
-        As in :class:`~serendip.outliers.networks.NetworkScore`.
-
-    Attributes
-    ----------
-    validation_loss_, dropped_columns_
-        As in :class:`~serendip.outliers.networks.NetworkScore`.
+        As in :class:`~serendip.outliers.networks.NetworkScore`, whose attributes it has.
     """
 
     kind = "vae"

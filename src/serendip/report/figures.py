@@ -275,50 +275,23 @@ def score_distribution(record: Scores, marks: Sequence[tuple[float, str]] = ()) 
     edges = np.asarray(record.edges)
     with in_style():
         figure, axes = new_figure()
-        mplhep.histplot(
-            record.sideband,
-            edges,
-            ax=axes,
-            histtype="fill",
-            color=FIT,
-            alpha=0.35,
-            label="sideband",
-            yerr=False,
-            flow="none",
-        )
-        if record.signal_region is not None:
-            mplhep.histplot(
-                record.signal_region,
-                edges,
-                ax=axes,
-                color=DATA,
-                lw=1.8,
-                label="window",
-                yerr=False,
-                flow="none",
-            )
-        if record.truth_signal is not None:
-            mplhep.histplot(
-                record.truth_signal,
-                edges,
-                ax=axes,
-                color=SIGNAL,
-                ls="--",
-                lw=1.8,
-                label="true signal",
-                yerr=False,
-                flow="none",
-            )
+        for values, label, style in (
+            (record.sideband, "sideband", {"histtype": "fill", "color": FIT, "alpha": 0.35}),
+            (record.signal_region, "window", {"color": DATA, "lw": 1.8}),
+            (record.truth_signal, "true signal", {"color": SIGNAL, "ls": "--", "lw": 1.8}),
+        ):
+            if values is not None:
+                mplhep.histplot(values, edges, ax=axes, label=label, yerr=False, flow="none", **style)
         for cut, name in marks:
             axes.axvline(-np.log10(cut), color="#666666", ls=":", lw=1.2)
             axes.annotate(
                 name, (-np.log10(cut), 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", fontsize=11, color="#444444"
             )  # fmt: skip
-        values = np.concatenate(
+        seen = np.concatenate(
             [np.asarray(v) for v in (record.sideband, record.signal_region) if v is not None]
         )
         axes.set_yscale("log")
-        axes.set_ylim(0.3 * float(values[values > 0].min(initial=1.0)), 8)
+        axes.set_ylim(0.3 * float(seen[seen > 0].min(initial=1.0)), 8)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel("anomaly score" + (f" ({no_mathtext(record.scale)})" if record.scale else ""))
         axes.set_ylabel("fraction of events / bin")

@@ -130,6 +130,10 @@ def _line(edges: Sequence[float], values: Sequence[float], name: str, colour: st
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **more}
 
 
+def _filled(edges: Sequence[float], values: Sequence[float], name: str) -> Spec:
+    return _line(edges, values, name, FIT, fill="tozeroy", fillcolor="rgba(0,114,178,0.2)")
+
+
 def spectrum(
     record: Spectrum, mass_name: str, unit: str, excesses: Sequence[tuple[float, float]] = ()
 ) -> Spec:
@@ -313,16 +317,7 @@ def level_line(y: float, colour: str, dash: str, width: float) -> Spec:
 
 def score_distribution(record: Scores, marks: Sequence[tuple[float, str]]) -> Spec:
     """Anomaly scores of sideband, window and (with labels) signal; dotted lines at background efficiencies with their names."""
-    data = [
-        _line(
-            record.edges,
-            record.sideband or (),
-            "sideband",
-            FIT,
-            fill="tozeroy",
-            fillcolor="rgba(0,114,178,0.2)",
-        )
-    ]
+    data = [_filled(record.edges, record.sideband or (), "sideband")]
     if record.signal_region is not None:
         data.append(_line(record.edges, record.signal_region, "window", DATA))
     if record.truth_signal is not None:
@@ -398,16 +393,7 @@ def selected_feature(record: SelectedFeature, group: Selected, mass_name: str, u
     fractions = np.asarray(record.selected or np.zeros(len(record.edges) - 1))
     data = []
     if record.template is not None:
-        data.append(
-            _line(
-                record.edges,
-                record.template,
-                "template",
-                FIT,
-                fill="tozeroy",
-                fillcolor="rgba(0,114,178,0.2)",
-            )
-        )
+        data.append(_filled(record.edges, record.template, "template"))
     if record.learned_signal is not None:
         data.append(_line(record.edges, record.learned_signal, "learned signal", LEARNED))
     if record.truth_signal is not None:

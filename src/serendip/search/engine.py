@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +31,7 @@ from serendip.search.executor import as_finished, available_cores, local_executo
 from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
 from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import RunDirectory, TaskResult, write_json
+from serendip.search.rundir import FinishedRun, RunDirectory, TaskResult, write_json
 from serendip.search.second_signals import second_signals
 from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
@@ -51,20 +50,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """What ``run_search`` returns.
-
-    Attributes
-    ----------
-    path
-        The run directory.
-    results
-        Content of ``results.json``.
-    """
-
-    path: Path
-    results: dict[str, Any]
+class SearchResult(FinishedRun):
+    """What ``run_search`` returns; ``results`` is the content of ``results.json``."""
 
 
 def run_search(

@@ -31,7 +31,7 @@ from serendip.search.config import SearchConfig
 from serendip.statistics.template_count import TemplateCurves
 from serendip.version import __version__
 
-__all__ = ["RunDirectory", "TaskResult", "write_json"]
+__all__ = ["FinishedRun", "RunDirectory", "TaskResult", "write_json"]
 
 _ARRAYS = ("scores", "template", "template_weights", "signal", "signal_size", "more_scores")
 _CURVES = "template_curves.npz"
@@ -104,6 +104,22 @@ class TaskResult:
     def all_scores(self) -> tuple[NDArray[np.float64], ...]:
         """Scores in all orders of the folds."""
         return (self.scores, *self.more_scores)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a program returns.
+
+    Attributes
+    ----------
+    path
+        The run directory.
+    results
+        Content of its file of results.
+    """
+
+    path: Path
+    results: dict[str, Any]
 
 
 class RunDirectory:

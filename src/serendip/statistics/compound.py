@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from serendip.errors import InputError
-from serendip.events.weights import explain_negative_weights
+from serendip.events.weights import explain_negative_weights, one_each
 from serendip.statistics.pvalues import count_log_p_value
 
 __all__ = ["CompoundTail", "bin_noise", "effective_number", "event_weights", "group_sums", "jump_scale"]
@@ -41,12 +41,7 @@ _POISSON = 1e12  # side events beyond which the expectation counts as known
 
 def event_weights(weights: ArrayLike | None, n: int) -> Array:
     """Weights of ``n`` events, ones by default; InputError if one is negative or not finite."""
-    if weights is None:
-        return np.ones(n)
-    w = np.asarray(weights, dtype=float)
-    if w.shape != (n,):
-        msg = f"{w.shape} weights for {n} events"
-        raise ValueError(msg)
+    w = one_each(weights, n)
     if not np.all(np.isfinite(w)):
         raise InputError(
             f"{np.count_nonzero(~np.isfinite(w))} of {n} event weights are not finite; leave these events out (--where)"

@@ -42,16 +42,12 @@ def bounded_ratio(
 
     Parameters
     ----------
-    model
-        The model.
-    counts
-        Data sets, shape ``(t, n_bins)`` or ``(n_bins,)``.
+    model, counts, auxiliary
+        As in :func:`~serendip.statistics.inference.likelihood_ratio`.
     mu
         Tested signal strength, not negative.
     best
         Their fits with a signal strength that is not negative, if they are known.
-    auxiliary
-        Auxiliary measurements, shape ``(t, k)``.
     """
     best = model.fit(counts, auxiliary=auxiliary, bounded=True) if best is None else best
     return likelihood_ratio(model, counts, mu, best, auxiliary)

@@ -90,16 +90,12 @@ def q_tilde(
 
     Parameters
     ----------
-    model
-        The model.
-    counts
-        Data sets, shape ``(t, n_bins)`` or ``(n_bins,)``.
+    model, counts, auxiliary
+        As in :func:`~serendip.statistics.inference.likelihood_ratio`.
     mu
         Tested signal strength.
     best
         Their fits with the signal strength free, if they are known.
-    auxiliary
-        Auxiliary measurements, shape ``(t, k)``.
     """
     if best is None:
         best = model.fit(counts, auxiliary=auxiliary)
@@ -147,10 +143,8 @@ def cls_asymptotic(model: BinnedModel, counts: ArrayLike, mu: float) -> tuple[Ar
 
     Parameters
     ----------
-    model
-        The model.
-    counts
-        Data sets, shape ``(t, n_bins)`` or ``(n_bins,)``.
+    model, counts
+        As in :func:`~serendip.statistics.inference.likelihood_ratio`.
     mu
         Tested signal strength, above zero.
 

@@ -184,10 +184,8 @@ def fold_fits(side: Array, spectrum: SpectrumFit, shape_error: float) -> tuple[A
 
     Returns
     -------
-    expected, expected_error
-        Shape ``(..., n_folds)``.
-    shared
-        Relative error that all folds share, shape ``(...)``.
+    expected, expected_error, shared
+        As of :func:`fold_expectations`.
     """
     fits = fit_many(
         side.reshape(-1, side.shape[-1]),

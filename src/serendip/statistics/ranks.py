@@ -103,10 +103,8 @@ def cut_efficiency(
 
     Parameters
     ----------
-    score
-        Anomaly score, shape ``(n,)``; NaN where the fold is not tested.
-    fold, sideband, weights
-        Fold, membership of the sidebands that define the efficiency, event weight; shape ``(n,)``.
+    score, fold, sideband, weights
+        As in :func:`leave_one_out_rank`; the sidebands define the efficiency.
     ties
         Decides between equal scores (:func:`~serendip.search.folds.tie_breaker`), shape ``(n,)``. Trees trained on few events give whole
         blocks of equal scores, much larger than a tight working point.

@@ -297,25 +297,14 @@ def _read_objects(
 
 
 def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
-    rows, weight = _thinned(task, samples, train, config.background_events)
+    x, background = _background(task, samples, train, config.background_events)
     chosen = _chosen(task, samples, config)
     sizes = [len(sample.x) for sample in chosen]
     most = config.events_per_theory if task.events is None else share_out(sizes, task.events)
-    classifier = train_mixture(
-        samples.background.x[rows],
-        chosen,
-        MixtureConfig(
-            events_per_theory=most,
-            weights=task.weights,
-            boost=config.boost,
-            seed=task.seed,
-        ),
-        features=samples.features,
-        background_weight=weight,
-        background_group=_group(samples.background)[rows],
-    )
+    options = MixtureConfig(events_per_theory=most, weights=task.weights, boost=config.boost, seed=task.seed)
+    classifier = train_mixture(x, chosen, options, **background)
     facts = {
-        "train_background": len(rows),
+        "train_background": len(x),
         "rounds": classifier.rounds,
         "validation_auc": classifier.validation_auc,
         "train_signal": sum(min(size, most) for size in sizes),
@@ -327,25 +316,19 @@ def _mixture(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
 def _network(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], config: StudyConfig) -> Any:
     from serendip.theories.sets import SetConfig, train_set_network
 
-    rows, weight = _thinned(task, samples, train, config.network_background)
+    x, background = _background(task, samples, train, config.network_background)
     chosen = _chosen(task, samples, config)
-    classifier = train_set_network(
-        samples.background.x[rows],
-        chosen,
-        SetConfig(
-            kind=task.score,
-            **(_DENSE if task.score == "dense" else {}),
-            events_per_theory=config.network_events,
-            weights=task.weights,
-            threads=config.boost.threads,
-            seed=task.seed,
-        ),
-        features=samples.features,
-        background_weight=weight,
-        background_group=_group(samples.background)[rows],
+    options = SetConfig(
+        kind=task.score,
+        **(_DENSE if task.score == "dense" else {}),
+        events_per_theory=config.network_events,
+        weights=task.weights,
+        threads=config.boost.threads,
+        seed=task.seed,
     )
+    classifier = train_set_network(x, chosen, options, **background)
     facts = {
-        "train_background": len(rows),
+        "train_background": len(x),
         "epochs": classifier.epochs,
         "validation_auc": classifier.validation_auc,
         "train_signal": sum(min(len(sample.x), config.network_events) for sample in chosen),
@@ -360,6 +343,18 @@ def _thinned(
     rows = np.flatnonzero(train)
     kept, weight = thin(_weight(samples.background)[rows], n, np.random.default_rng([task.seed, 0xB6]))
     return rows[kept], weight
+
+
+def _background(
+    task: Task, samples: ChannelSamples, train: NDArray[np.bool_], n: int
+) -> tuple[Array, dict[str, Any]]:
+    """What a training of a classifier takes of the background."""
+    rows, weight = _thinned(task, samples, train, n)
+    return samples.background.x[rows], {
+        "features": samples.features,
+        "background_weight": weight,
+        "background_group": _group(samples.background)[rows],
+    }
 
 
 def _chosen(task: Task, samples: ChannelSamples, config: StudyConfig) -> list[TheorySample]:

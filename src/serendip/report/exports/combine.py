@@ -10,9 +10,8 @@ import uproot
 from numpy.typing import NDArray
 
 from serendip.report.exports.likelihood import LookModel, SignalShape, Spectrum, look_models
-from serendip.report.exports.target import export_folder
+from serendip.report.exports.target import export_folder, write_index
 from serendip.report.load import Run
-from serendip.search.rundir import write_json
 
 __all__ = ["export_combine"]
 
@@ -52,17 +51,12 @@ def export_combine(
     """
     out = Path(out)
     content, models = look_models(run, look=look, asimov=asimov, signal=signal)
-    names, entries = [], []
     with export_folder(out) as folder:
         for model in models:
-            files: dict[str, str | None] = {"counting": f"{model.name}.counting.txt", "spectrum": None}
             _write(folder / f"{model.name}.counting", _header(content, model), *_counting(model))
             if model.spectrum is not None:
-                files["spectrum"] = f"{model.name}.spectrum.txt"
                 _write(folder / f"{model.name}.spectrum", _header(content, model), *_spectrum(model.spectrum))
-            names += [name for name in files.values() if name]
-            entries.append(model.to_dict(**files))
-        write_json(folder / "index.json", {"schema": 1, "run": content.path.resolve().name, "looks": entries})
+        names = write_index(folder, content, models, "txt")
     return [out / name for name in names]
 
 

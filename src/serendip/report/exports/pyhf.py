@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serendip.report.exports.likelihood import LookModel, SignalShape, Spectrum, look_models
-from serendip.report.exports.target import export_folder
+from serendip.report.exports.target import export_folder, write_index
 from serendip.search.rundir import write_json
 
 __all__ = ["counting_workspace", "export_pyhf", "spectrum_workspace"]
@@ -38,12 +38,8 @@ def export_pyhf(
     ----------
     run, out
         The run directory, and a folder that is new or empty, or a name that ends in ``.zip``.
-    look
-        Only this look, by its place in ``results.json``.
-    asimov
-        Take the expected background for the data; the only way while blinded.
-    signal
-        Size and shape of the signal.
+    look, asimov, signal
+        As for :func:`~serendip.report.exports.likelihood.look_models`.
 
     Returns
     -------
@@ -55,18 +51,13 @@ def export_pyhf(
         As :func:`~serendip.report.exports.likelihood.look_models`, and if ``out`` cannot be used.
     """
     out = Path(out)
-    _, models = look_models(run, look=look, asimov=asimov, signal=signal)
-    names, entries = [], []
+    content, models = look_models(run, look=look, asimov=asimov, signal=signal)
     with export_folder(out) as folder:
         for model in models:
-            files: dict[str, str | None] = {"counting": f"{model.name}.counting.json", "spectrum": None}
             write_json(folder / f"{model.name}.counting.json", counting_workspace(model))
             if model.spectrum is not None:
-                files["spectrum"] = f"{model.name}.spectrum.json"
                 write_json(folder / f"{model.name}.spectrum.json", spectrum_workspace(model, model.spectrum))
-            names += [name for name in files.values() if name]
-            entries.append(model.to_dict(**files))
-        write_json(folder / "index.json", {"schema": 1, "run": Path(run).resolve().name, "looks": entries})
+        names = write_index(folder, content, models, "json")
     return [out / name for name in names]
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 from serendip.errors import InputError
 from serendip.events.files import atomic_write
+from serendip.report.exports.likelihood import LookModel
+from serendip.report.load import Run
+from serendip.search.rundir import write_json
 
-__all__ = ["export_folder"]
+__all__ = ["export_folder", "write_index"]
 
 # the time stamp of every member, so that the same run gives the same bytes
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -49,6 +52,18 @@ def export_folder(out: Path) -> Iterator[Path]:
             folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_index(folder: Path, run: Run, models: Iterable[LookModel], suffix: str) -> list[str]:
+    """Write ``index.json``, which says what the files of each look are; returns their names."""
+    names, entries = [], []
+    for model in models:
+        counting = f"{model.name}.counting.{suffix}"
+        spectrum = None if model.spectrum is None else f"{model.name}.spectrum.{suffix}"
+        names += [name for name in (counting, spectrum) if name]
+        entries.append(model.to_dict(counting=counting, spectrum=spectrum))
+    write_json(folder / "index.json", {"schema": 1, "run": run.path.resolve().name, "looks": entries})
+    return names
 
 
 def _zip(folder: Path, out: Path) -> None:

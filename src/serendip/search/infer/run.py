@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,27 +33,15 @@ from serendip.search.infer.session import DRAWN, Session
 from serendip.search.measure import prepare_window
 from serendip.search.models import fingerprints
 from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import RunDirectory, write_json
+from serendip.search.rundir import FinishedRun, RunDirectory, write_json
 
 __all__ = ["InferResult", "read_signal", "run_infer"]
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class InferResult:
-    """What :func:`run_infer` returns.
-
-    Attributes
-    ----------
-    path
-        The run directory.
-    results
-        Content of ``infer.json``.
-    """
-
-    path: Path
-    results: dict[str, Any]
+class InferResult(FinishedRun):
+    """What :func:`run_infer` returns; ``results`` is the content of ``infer.json``."""
 
 
 def run_infer(

@@ -37,7 +37,7 @@ from serendip.search.monitor.periods import (
     write_period,
 )
 from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import RunDirectory, write_json
+from serendip.search.rundir import FinishedRun, RunDirectory, write_json
 from serendip.statistics.compound import effective_number
 from serendip.statistics.eprocess import (
     HORIZONS,
@@ -58,20 +58,8 @@ Array = NDArray[np.float64]
 Where = tuple[str, Window]
 
 
-@dataclass(frozen=True)
-class MonitorResult:
-    """What :func:`run_monitor` returns.
-
-    Attributes
-    ----------
-    path
-        The run directory.
-    results
-        Content of ``monitor.json``.
-    """
-
-    path: Path
-    results: dict[str, Any]
+class MonitorResult(FinishedRun):
+    """What :func:`run_monitor` returns; ``results`` is the content of ``monitor.json``."""
 
 
 @dataclass(frozen=True)
