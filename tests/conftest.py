@@ -26,6 +26,23 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def halves(events: Any) -> Any:
+    """Two splits, each with every other event of the module."""
+    import numpy as np
+
+    first = np.arange(len(events)) % 2 == 0
+    return np.stack([first, ~first])
+
+
+@pytest.fixture(scope="module")
+def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with a planted signal."""
+    from samples import write_table
+
+    return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
+
+
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
     """More threads than cores make torch many times slower on a small busy machine."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,3 +29,40 @@ def make_columns(n_background: int = 12_000, n_signal: int = 0, seed: int = 0) -
 def write_table(path: Path, n_background: int = 12_000, n_signal: int = 0, seed: int = 0) -> Path:
     pq.write_table(pa.table(make_columns(n_background, n_signal, seed)), path)
     return path
+
+
+def search_settings(path: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a search of such a table in the window of its signal."""
+    return {
+        "file": str(path),
+        "mass": "mjj",
+        "features": list(FEATURES),
+        "id": "event",
+        "window": [3300, 3700],
+        **more,
+    }
+
+
+def results(run: Path) -> dict[str, Any]:
+    """What a search has written."""
+    return json.loads((run / "results.json").read_text())
+
+
+def numbers(run: Path) -> dict[str, Any]:
+    """The same without the times that it took."""
+    return {key: value for key, value in results(run).items() if key != "timing_s"}
+
+
+def pyhf_q0(data: Any, model: Any) -> float:
+    """Test statistic of discovery by pyhf."""
+    import pyhf
+
+    found = pyhf.infer.test_statistics.q0(
+        0.0,
+        data,
+        model,
+        model.config.suggested_init(),
+        model.config.suggested_bounds(),
+        model.config.suggested_fixed(),
+    )
+    return float(np.ravel(found)[0])

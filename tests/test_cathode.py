@@ -40,12 +40,6 @@ def events() -> Events:
 
 
 @pytest.fixture(scope="module")
-def halves(events: Events) -> np.ndarray:
-    first = np.arange(len(events)) % 2 == 0
-    return np.stack([first, ~first])
-
-
-@pytest.fixture(scope="module")
 def method(events: Events, halves: np.ndarray) -> Cathode:
     return fitted(events, halves, steps=400, members=4)
 

@@ -24,7 +24,7 @@ import pytest
 import uproot
 import yaml
 from run_factory import write_run
-from samples import FEATURES, make_columns
+from samples import FEATURES, make_columns, pyhf_q0, search_settings
 from scipy import stats
 from scipy.optimize import minimize
 from typer.testing import CliRunner
@@ -69,11 +69,7 @@ def search(folder: Path, columns: dict[str, np.ndarray], *, unblind: bool = True
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), folder / "events.parquet")
     settings = {
-        "file": str(folder / "events.parquet"),
-        "mass": "mjj",
-        "features": [*FEATURES],
-        "id": "event",
-        "window": [3300, 3700],
+        **search_settings(folder / "events.parquet"),
         "folds": 3,
         "toys": 200,
         "working_points": [0.1, 0.02],
@@ -149,18 +145,8 @@ def discovery(workspace: dict[str, Any]) -> tuple[float, float, float]:
     model = pyhf.Workspace(workspace).model()
     data = pyhf.Workspace(workspace).data(model)
     p = float(pyhf.infer.hypotest(0.0, data, model, test_stat="q0"))
-    (q0,) = np.atleast_1d(
-        pyhf.infer.test_statistics.q0(
-            0.0,
-            data,
-            model,
-            model.config.suggested_init(),
-            model.config.suggested_bounds(),
-            model.config.suggested_fixed(),
-        )
-    )
     best = float(pyhf.infer.mle.fit(data, model)[model.config.poi_index])
-    return p, best, float(q0)
+    return p, best, pyhf_q0(data, model)
 
 
 def on_off_q0(n: float, b: float, sigma: float) -> float:

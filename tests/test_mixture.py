@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyhf
 import pytest
+from samples import pyhf_q0
 from scipy.stats import binomtest, chi2, norm
 
 from serendip.errors import InputError
@@ -94,16 +95,9 @@ def test_fit_and_test_statistics_agree_with_pyhf(error, minuit_backend):
     fit = mine.fit()
     best, two_nll = pyhf.infer.mle.fit(data, model, return_fitted_val=True)
     assert fit.count == pytest.approx(best[model.config.poi_index], rel=2e-3)
-    q0 = pyhf.infer.test_statistics.q0(
-        0.0,
-        data,
-        model,
-        model.config.suggested_init(),
-        model.config.suggested_bounds(),
-        model.config.suggested_fixed(),
-    )
-    assert fit.gain == pytest.approx(0.5 * float(q0), rel=1e-3)
-    assert fit.z == pytest.approx(np.sqrt(float(q0)), rel=1e-3)
+    q0 = pyhf_q0(data, model)
+    assert fit.gain == pytest.approx(0.5 * q0, rel=1e-3)
+    assert fit.z == pytest.approx(np.sqrt(q0), rel=1e-3)
     for mu in (5.0, 40.0, 90.0):
         _, fixed = pyhf.infer.mle.fixed_poi_fit(mu, data, model, return_fitted_val=True)
         assert mine.t(mu)[0] == pytest.approx(float(fixed - two_nll), rel=2e-3, abs=2e-3)

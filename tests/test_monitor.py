@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from samples import FEATURES, make_columns
+from samples import make_columns, search_settings
 
 import serendip.search
 from serendip.cli.main import run as command_line
@@ -40,11 +40,7 @@ def table(path: Path, number: int, n_signal: int = 40, first_id: int | None = No
 
 def config(file: Path, **changes: object) -> MonitorConfig:
     settings = {
-        "file": str(file),
-        "mass": "mjj",
-        "features": list(FEATURES),
-        "id": "event",
-        "window": [3300, 3700],
+        **search_settings(file),
         "background": "exppoly:3",
         "options": {"cwola": {"members": 1}},
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from samples import FEATURES, make_columns, write_table
+from samples import FEATURES, make_columns, search_settings, write_table
 from sklearn.linear_model import LogisticRegression
 
 from serendip.classify.networks import NetworkEnsemble
@@ -160,11 +160,7 @@ def test_densities_agree(
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_table(tmp_path_factory.mktemp("data") / "data.parquet", 8000, n_signal=150)
     settings = {
-        "file": str(file),
-        "mass": "mjj",
-        "features": [*FEATURES],
-        "id": "event",
-        "window": [3300, 3700],
+        **search_settings(file),
         "folds": 3,
         "toys": 200,
         "working_points": [0.05],

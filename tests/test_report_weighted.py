@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from run_factory import write_run
-from samples import FEATURES, make_columns
+from samples import FEATURES, make_columns, search_settings
 from scipy import stats
 
 from serendip.cli.search import _print_summary
@@ -44,11 +44,7 @@ def search(folder: Path, name: str, *, unblind: bool, **changes) -> Path:
     (folder / name).mkdir()
     pq.write_table(pa.table(columns), folder / name / "events.parquet")
     settings = {
-        "file": str(folder / name / "events.parquet"),
-        "mass": "mjj",
-        "features": [*FEATURES],
-        "id": "event",
-        "window": [3300, 3700],
+        **search_settings(folder / name / "events.parquet"),
         "folds": 4,
         "toys": 100,
         "combination": "weighted",

@@ -62,12 +62,6 @@ def events() -> Events:
 
 
 @pytest.fixture(scope="module")
-def halves(events: Events) -> np.ndarray:
-    first = np.arange(len(events)) % 2 == 0
-    return np.stack([first, ~first])
-
-
-@pytest.fixture(scope="module")
 def simulation() -> Events:
     return make_events(20_000, seed=5, simulated=True)
 

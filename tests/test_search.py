@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from samples import FEATURES, write_table
+from samples import FEATURES, numbers, results, search_settings, write_table
 
 import serendip.search.engine
 from serendip.errors import InputError
@@ -31,11 +31,7 @@ from serendip.statistics.pvalues import count_p_value
 
 def config(path: Path, **changes: object) -> SearchConfig:
     settings = {
-        "file": str(path),
-        "mass": "mjj",
-        "features": list(FEATURES),
-        "id": "event",
-        "window": [3300, 3700],
+        **search_settings(path),
         "folds": 4,
         "combination": "sequential",
         "toys": 200,
@@ -46,21 +42,8 @@ def config(path: Path, **changes: object) -> SearchConfig:
 
 
 @pytest.fixture(scope="module")
-def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
-
-
-@pytest.fixture(scope="module")
 def unblinded(with_signal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_search(config(with_signal), tmp_path_factory.mktemp("runs") / "run", unblind=True, jobs=1).path
-
-
-def results(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
-
-
-def numbers(run: Path) -> dict:
-    return {key: value for key, value in results(run).items() if key != "timing_s"}
 
 
 def test_a_planted_signal_is_found(unblinded: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 from run_factory import write_run
-from samples import FEATURES, make_columns
+from samples import FEATURES, make_columns, search_settings
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -49,11 +49,7 @@ def write(path: Path, *, n: int = 9000, seed: int = 1, change: Any = None) -> Pa
 
 def settings(path: Path, **more: Any) -> dict[str, Any]:
     given = {
-        "file": str(path),
-        "mass": "mjj",
-        "features": list(FEATURES),
-        "id": "event",
-        "window": [3300, 3700],
+        **search_settings(path),
         "method": ["cwola"],
         "options": {"cwola": {"members": 1}},
         "working_points": [0.1],

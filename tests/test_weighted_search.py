@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from samples import FEATURES, write_table
+from samples import numbers, results, search_settings
 
 import serendip.search
 from serendip.errors import InputError
@@ -22,28 +22,15 @@ from serendip.statistics.combination import cauchy_log_p
 
 def config(path: Path, **changes: object) -> SearchConfig:
     settings = {
-        "file": str(path), "mass": "mjj", "features": list(FEATURES), "id": "event", "window": [3300, 3700],
+        **search_settings(path),
         "folds": 4, "orders": 2, "toys": 200, "working_points": [0.02], "options": {"cwola": {"members": 2}},
     }  # fmt: skip
     return parse_config({**settings, **changes})
 
 
 @pytest.fixture(scope="module")
-def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
-
-
-@pytest.fixture(scope="module")
 def run(with_signal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_search(config(with_signal), tmp_path_factory.mktemp("runs") / "run", unblind=True, jobs=1).path
-
-
-def results(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
-
-
-def numbers(run: Path) -> dict:
-    return {key: value for key, value in results(run).items() if key != "timing_s"}
 
 
 def test_weights_claim_what_a_cut_does_not(run: Path) -> None:
