@@ -24,11 +24,10 @@ from serendip.events.dependence import Telling
 from serendip.events.events import Events, column_names
 from serendip.events.expressions import Expression
 from serendip.events.expressions.values import EXACT, missing
-from serendip.events.formats import Source, open_table
+from serendip.events.formats import Source
 from serendip.events.formats.table import Table
 from serendip.events.identity import group_codes
-from serendip.events.presets import preset_table
-from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
+from serendip.events.roles import UNITS, Roles, as_numbers, open_resolved
 from serendip.events.weights import WeightSum, weight_sum
 
 __all__ = ["Audit", "ColumnAudit", "audit", "distance_correlation", "single_feature_auc"]
@@ -246,24 +245,11 @@ def audit(
         return _audit_events(source, seed)
     if unit not in UNITS:
         raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
-    table = open_table(source, tree, id)
-    try:
-        if preset is not None:
-            table = preset_table(table, preset)
-        roles = resolve(
-            table,
-            mass=mass,
-            features=list(features),
-            weight=weight,
-            label=label,
-            id=id,
-            group=group,
-            where=where,
-        )
-        check_unit(table, roles, unit)
+    with open_resolved(
+        source, tree, preset, unit, mass=mass, features=list(features), weight=weight, label=label, id=id, group=group,
+        where=where,
+    ) as (table, roles):  # fmt: skip
         return _audit_table(table, roles, everything=not (features or preset), scale=UNITS[unit], seed=seed)
-    finally:
-        table.close()
 
 
 def _audit_events(events: Events, seed: int) -> Audit:

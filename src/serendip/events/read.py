@@ -13,7 +13,7 @@ from serendip.errors import InputError
 from serendip.events.cuts import apply_cut
 from serendip.events.dependence import check_dependence
 from serendip.events.events import GROUP, Events
-from serendip.events.formats import Source, open_table
+from serendip.events.formats import Source
 from serendip.events.formats.table import Table
 from serendip.events.identity import (
     COPIES,
@@ -23,8 +23,7 @@ from serendip.events.identity import (
     group_codes,
 )
 from serendip.events.jagged import Jagged
-from serendip.events.presets import preset_table
-from serendip.events.roles import UNITS, Roles, as_numbers, check_unit, resolve
+from serendip.events.roles import UNITS, Roles, as_numbers, open_resolved
 from serendip.events.weights import explain_negative_weights
 from serendip.wording import counted
 
@@ -117,32 +116,18 @@ def read(
     """
     if unit not in UNITS:
         raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
-    table = open_table(path, tree, id)
-    try:
-        if preset is not None:
-            if unit != "GeV":
-                raise InputError(f"the preset {preset} knows that its files are in GeV; leave --unit out")
-            table = preset_table(table, preset)
-        roles = resolve(
-            table,
-            mass=mass,
-            features=list(features),
-            weight=weight,
-            label=label,
-            id=id,
-            group=group,
-            where=where,
-            need_mass=need_mass,
-        )
-        check_unit(table, roles, unit)
+    if preset is not None and unit != "GeV":
+        raise InputError(f"the preset {preset} knows that its files are in GeV; leave --unit out")
+    with open_resolved(
+        path, tree, preset, unit, mass=mass, features=list(features), weight=weight, label=label, id=id, group=group,
+        where=where, need_mass=need_mass,
+    ) as (table, roles):  # fmt: skip
         if roles.mass is None and need_mass:
             raise InputError(f"{table.name}: say which column is the mass (--mass EXPR, mass=)")
         return _build(
             table, roles, unit, preset, for_training=for_training, negative_weights=negative_weights,
             independent=independent,
         )  # fmt: skip
-    finally:
-        table.close()
 
 
 def _build(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.expressions import Expression, not_flat, parse
 from serendip.events.expressions.values import EXACT, whole_numbers
+from serendip.events.formats import open_table
 from serendip.events.formats.table import Table
 from serendip.events.identity import ALONE, COPIES, column_list
 from serendip.events.jagged import Jagged
-from serendip.events.presets import LhcoTable
+from serendip.events.presets import LhcoTable, preset_table
 
-__all__ = ["UNITS", "Roles", "as_numbers", "check_unit", "resolve"]
+__all__ = ["UNITS", "Roles", "as_numbers", "check_unit", "open_resolved", "resolve"]
 
 UNITS = {"GeV": 1.0, "TeV": 1000.0}
 _ENERGIES = {"eV": 1e-9, "keV": 1e-6, "MeV": 1e-3, **UNITS}
@@ -145,6 +147,28 @@ def resolve(
         if roles.mass and text == roles.mass.text:
             raise InputError(f"'{text}' is the mass and cannot also be a feature")
     return roles
+
+
+@contextmanager
+def open_resolved(
+    source: Any, tree: str | None, preset: str | None, unit: str, **given: Any
+) -> Iterator[tuple[Table, Roles]]:
+    """Open a table, find the columns of ``given`` (as of :func:`resolve`) in it, and close it again.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be opened, or something that is given does not fit to it.
+    """
+    table = open_table(source, tree, given["id"])
+    try:
+        if preset is not None:
+            table = preset_table(table, preset)
+        roles = resolve(table, **given)
+        check_unit(table, roles, unit)
+        yield table, roles
+    finally:
+        table.close()
 
 
 def check_unit(table: Table, roles: Roles, unit: str) -> None:

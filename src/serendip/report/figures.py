@@ -299,21 +299,23 @@ def score_distribution(record: Scores, marks: Sequence[tuple[float, str]] = ()) 
     return figure
 
 
-def _grid(n: int) -> tuple[int, int]:
+def _feature_grid(n: int) -> tuple[Figure, Any]:
+    """A figure with one panel for each of ``n`` features."""
     columns = 2 if n in (2, 4) else min(n, 3)
-    return -(-n // columns), columns
+    rows = -(-n // columns)
+    figure, grid = new_figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
+    for axes in grid.flat:
+        axes.minorticks_off()
+    for axes in grid.flat[n:]:
+        axes.set_axis_off()
+    return figure, grid.flat
 
 
 def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
     """Held-out sideband events (points) against the template's prediction (line), one panel per feature."""
-    rows, columns = _grid(len(record.features))
     with in_style():
-        figure, grid = new_figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
-        for axes in grid.flat:
-            axes.minorticks_off()
-        for axes in grid.flat[len(record.features) :]:
-            axes.set_axis_off()
-        for axes, feature in zip(grid.flat, record.features, strict=False):
+        figure, grid = _feature_grid(len(record.features))
+        for axes, feature in zip(grid, record.features, strict=False):
             edges = np.asarray(feature.edges)
             axes.stairs(feature.predicted, edges, color=FIT, lw=1.8, label="template")
             axes.errorbar(
@@ -330,7 +332,7 @@ def closure(record: Closure, mass_name: str = "", unit: str = "") -> Figure:
             axes.set_ylim(0, 1.35 * max(*feature.observed, *feature.predicted, 1.0))
             axes.set_xlabel(_axis(feature.name, mass_name, unit))
             axes.set_ylabel("events / bin")
-        grid.flat[0].legend(fontsize=11)
+        grid[0].legend(fontsize=11)
     return figure
 
 
@@ -340,15 +342,10 @@ def _axis(name: str, mass_name: str, unit: str) -> str:
 
 def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Figure:
     """Features of the events that passed the cut, or of all with their weights (points), against the template (filled), as fractions."""
-    rows, columns = _grid(len(record.features))
     worth = record.effective or max(record.n, 1)
     with in_style():
-        figure, grid = new_figure(rows, columns, size=(4.4 * columns + 0.4, 3.7 * rows + 0.2), squeeze=False)
-        for axes in grid.flat:
-            axes.minorticks_off()
-        for axes in grid.flat[len(record.features) :]:
-            axes.set_axis_off()
-        for axes, feature in zip(grid.flat, record.features, strict=False):
+        figure, grid = _feature_grid(len(record.features))
+        for axes, feature in zip(grid, record.features, strict=False):
             edges = np.asarray(feature.edges)
             fractions = np.asarray(feature.selected or np.zeros(len(edges) - 1))
             if feature.template is not None:
@@ -374,7 +371,7 @@ def selected_events(record: Selected, mass_name: str = "", unit: str = "") -> Fi
             axes.set_ylim(0, 1.5 * highest)
             axes.set_xlabel(_axis(feature.name, mass_name, unit))
             axes.set_ylabel("fraction / bin")
-        grid.flat[0].legend(fontsize=11)
+        grid[0].legend(fontsize=11)
     return figure
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.figures import (
@@ -130,6 +131,20 @@ def _line(edges: Sequence[float], values: Sequence[float], name: str, colour: st
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **more}
 
 
+def _pulls(edges: NDArray[np.float64], z: NDArray[np.float64]) -> Spec:
+    return {
+        "type": "bar",
+        "x": number_list(0.5 * (edges[1:] + edges[:-1])),
+        "y": number_list(z),
+        "width": number_list(np.diff(edges)),
+        "yaxis": "y2",
+        "marker": {"color": FIT},
+        "name": "pull",
+        "showlegend": False,
+        "hovertemplate": "%{y:.1f} σ<extra></extra>",
+    }
+
+
 def _filled(edges: Sequence[float], values: Sequence[float], name: str) -> Spec:
     return _line(edges, values, name, FIT, fill="tozeroy", fillcolor="rgba(0,114,178,0.2)")
 
@@ -186,17 +201,7 @@ def spectrum(
         ),
         _line(edges, expected.tolist(), name, FIT),
         _points(edges, observed.tolist(), poisson_errors(observed, record.scale), "data"),
-        {
-            "type": "bar",
-            "x": number_list(0.5 * (np.asarray(edges)[1:] + np.asarray(edges)[:-1])),
-            "y": number_list(significance),
-            "width": number_list(np.diff(edges)),
-            "yaxis": "y2",
-            "marker": {"color": FIT},
-            "name": "pull",
-            "showlegend": False,
-            "hovertemplate": "%{y:.1f} σ<extra></extra>",
-        },
+        _pulls(np.asarray(edges), significance),
     ]
     label = {
         "xref": "x",
@@ -365,17 +370,7 @@ def closure_feature(record: ClosureFeature, mass_name: str, unit: str) -> Spec:
     data = [
         _line(record.edges, record.predicted, "template", FIT),
         _points(record.edges, record.observed, poisson_errors(observed), "held-out sideband"),
-        {
-            "type": "bar",
-            "x": number_list(0.5 * (edges[1:] + edges[:-1])),
-            "y": number_list(z),
-            "width": number_list(np.diff(edges)),
-            "yaxis": "y2",
-            "marker": {"color": FIT},
-            "name": "pull",
-            "showlegend": False,
-            "hovertemplate": "%{y:.1f} σ<extra></extra>",
-        },
+        _pulls(edges, z),
     ]
     return {
         "data": data,

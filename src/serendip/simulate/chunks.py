@@ -6,17 +6,13 @@ made at the end, because several run at a time; they are not used.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from serendip.errors import SerendipError
 from serendip.simulate.processes import Sample
-from serendip.simulate.workers import start_worker
+from serendip.simulate.workers import worker_pool
 
 __all__ = ["Counted", "run_chunks"]
 
@@ -133,11 +129,8 @@ def run_chunks(
             store(state, index, work(make(state.sample, index)))
             settle()
         return
-    # spawn: Pythia and FastJet keep state in C++ that a forked child would share
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker, initargs=(os.getpid(),))
     running: dict[Future[Counted], tuple[_State, int]] = {}
-    try:
+    with worker_pool(jobs) as pool:
         while True:
             while len(running) < jobs and (next_one := start()) is not None:
                 state, index = next_one
@@ -151,9 +144,3 @@ def run_chunks(
                 state.running.discard(index)
                 store(state, index, future.result())
             settle()
-    except BrokenProcessPool as error:
-        raise SerendipError(
-            "a worker process died, perhaps for lack of memory; repeat the same command to continue"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

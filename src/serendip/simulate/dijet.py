@@ -8,12 +8,10 @@ on interruptions.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serendip.errors import InputError, SerendipError
+from serendip.errors import InputError
 from serendip.features.jets import Jets, leading_jets
 from serendip.features.lhco import jet_columns
 from serendip.simulate.detector import Detector, detect
 from serendip.simulate.pythia import decay_settings, generate, make_pythia, pythia_version, qcd_settings
-from serendip.simulate.workers import start_worker
+from serendip.simulate.workers import worker_pool
 from serendip.version import __version__
 
 __all__ = ["METADATA_KEY", "Progress", "read_settings", "simulate_dijet"]
@@ -245,22 +243,11 @@ def _run(chunks: list[_Chunk], jobs: int, progress: Progress | None) -> None:
             done += _make_chunk(chunk)
             report(done, total)
         return
-    # spawn: Pythia and FastJet keep state in C++ that a forked child would share
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=context, initializer=start_worker, initargs=(os.getpid(),)
-    )
-    try:
+    with worker_pool(min(jobs, len(todo))) as pool:
         futures: list[Future[int]] = [pool.submit(_make_chunk, chunk) for chunk in todo]
         for future in as_completed(futures):
             done += future.result()
             report(done, total)
-    except BrokenProcessPool as error:
-        raise SerendipError(
-            "a worker process died, perhaps for lack of memory; repeat the same command to continue"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _make_chunk(chunk: _Chunk) -> int:

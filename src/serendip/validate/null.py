@@ -117,7 +117,8 @@ def run(config: SearchConfig, options: Options, work: Work) -> Answer:
         source = _source(one, options, events, simulation, store)
         checks += _sight(one, combinations, events)
         work.progress.start(f"null experiments, {window}", options.experiments)
-        found = _experiments(one, options, combinations, source, simulation, store, work)
+        folder = _folder(one, options, combinations, source, simulation, store)
+        found = _experiments(one, options, combinations, source, simulation, folder, work)
         if isinstance(source, ModelBackground):
             checks.append(_resemblance(events, source, one, options))
         rows, more = judge(found, options.alarm, source.shared, window)
@@ -222,11 +223,10 @@ def _experiments(
     combinations: tuple[str, ...],
     source: ModelBackground | SampledBackground,
     simulation: Events | None,
-    store: RunDirectory,
+    folder: Path,
     work: Work,
 ) -> list[dict[str, Any]]:
     """All experiments of a window; those that are there are read."""
-    folder = _folder(config, options, combinations, source, simulation, store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
