@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def smooth(edges: np.ndarray, total: float) -> np.ndarray:
 
 def histogram(rng: np.random.Generator, edges: np.ndarray, draws: np.ndarray) -> list[float]:
     return (np.histogram(draws, edges)[0] / max(len(draws), 1)).round(6).tolist()
+
+
+def shown(inside: np.ndarray, seen: np.ndarray, *, blinded: bool) -> list[float | None]:
+    """Counts as a run shows them: those in the window are hidden while it is blinded."""
+    return [None if blinded and i else v for i, v in zip(inside.tolist(), seen.tolist(), strict=True)]
 
 
 def write_run(
@@ -82,10 +88,7 @@ def write_run(
                 "window": window,
                 "working_point": None,
                 "edges": edges.tolist(),
-                "observed": [
-                    None if blinded and i else v
-                    for i, v in zip(inside.tolist(), seen_before.tolist(), strict=True)
-                ],
+                "observed": shown(inside, seen_before, blinded=blinded),
                 "expected": before.round(3).tolist(),
                 "expected_error": (0.01 * before).round(3).tolist(),
                 "fit": {"function": "dijet-4", "n_parameters": 4, "gof_p": 0.43},
@@ -135,10 +138,7 @@ def write_run(
                         "window": window,
                         "working_point": working_point,
                         "edges": edges.tolist(),
-                        "observed": [
-                            None if blinded and i else v
-                            for i, v in zip(inside.tolist(), seen.tolist(), strict=True)
-                        ],
+                        "observed": shown(inside, seen, blinded=blinded),
                         "expected": after.round(4).tolist(),
                         "expected_error": error.round(4).tolist(),
                         "fit": {"function": "dijet-4 x exp(poly-1)", "n_parameters": 6, "gof_p": 0.31},
@@ -338,8 +338,7 @@ def _weighted(rng, index, method, window, edges, inside, signal, blinded) -> tup
     }
     fit = {"function": "efficiency-2", "n_parameters": 2, "gof_p": 0.31}
 
-    def hide(values):
-        return [None if blinded and i else v for i, v in zip(inside.tolist(), values.tolist(), strict=True)]
+    hide = partial(shown, inside, blinded=blinded)
 
     orders, seen = [], []
     expected = float(after[inside].sum())

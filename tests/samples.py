@@ -11,6 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FEATURES = ("f1", "f2", "f3")
+TINY_DENSITIES = {
+    "flow-matching": {"hidden": 16, "layers": 2, "steps": 40, "batch_size": 64},
+    "spline": {"hidden": 16, "layers": 1, "transforms": 1, "steps": 20, "batch_size": 64},
+    "spline-coupling": {"hidden": 16, "layers": 1, "transforms": 2, "steps": 20, "batch_size": 64},
+    "maf": {"hidden": 16, "layers": 1, "transforms": 2, "steps": 20, "batch_size": 64},
+}
 
 
 def make_columns(n_background: int = 12_000, n_signal: int = 0, seed: int = 0) -> dict[str, np.ndarray]:

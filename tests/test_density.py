@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from samples import TINY_DENSITIES as TINY
 from scipy.special import ndtr
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -19,12 +20,6 @@ SMALL = {
     "spline": {"hidden": 32, "layers": 2, "transforms": 2, "steps": 300, "batch_size": 512},
     "spline-coupling": {"hidden": 32, "layers": 2, "transforms": 3, "steps": 180, "batch_size": 512},
     "maf": {"hidden": 32, "layers": 1, "transforms": 5, "steps": 300, "batch_size": 512},
-}
-TINY = {
-    "flow-matching": {"hidden": 16, "layers": 2, "steps": 40, "batch_size": 64},
-    "spline": {"hidden": 16, "layers": 1, "transforms": 1, "steps": 20, "batch_size": 64},
-    "spline-coupling": {"hidden": 16, "layers": 1, "transforms": 2, "steps": 20, "batch_size": 64},
-    "maf": {"hidden": 16, "layers": 1, "transforms": 2, "steps": 20, "batch_size": 64},
 }
 KINDS = list(SMALL)
 FLOWS = KINDS[1:]

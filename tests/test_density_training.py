@@ -5,18 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from samples import TINY_DENSITIES as TINY
 
 from serendip.density import load_density, make_density
 from serendip.density.samples import SplitSamples
 from serendip.density.training import train
 from serendip.errors import InputError
 
-TINY = {
-    "flow-matching": {"hidden": 16, "layers": 2, "steps": 40, "batch_size": 64},
-    "spline": {"hidden": 16, "layers": 1, "transforms": 1, "steps": 20, "batch_size": 64},
-    "spline-coupling": {"hidden": 16, "layers": 1, "transforms": 2, "steps": 20, "batch_size": 64},
-    "maf": {"hidden": 16, "layers": 1, "transforms": 2, "steps": 20, "batch_size": 64},
-}
 KINDS = list(TINY)
 
 

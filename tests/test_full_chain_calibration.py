@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from samples import FEATURES, write_table
+from samples import search_settings as table_settings
+from samples import write_table
 from scipy import stats
 
 from serendip.errors import InputError
@@ -266,11 +267,10 @@ def table(tmp_path_factory):
 
 
 def settings(table, **more):
-    given = {
-        "file": str(table), "mass": "mjj", "features": list(FEATURES), "id": "event", "window": "3300:3700",
-        "method": "cwola", "options": {"cwola": {"members": 1}}, "working_points": "0.05,0.02", "folds": 3,
-        "combination": "kfold-summed", "toys": 100,
-    }  # fmt: skip
+    given = table_settings(
+        table, method="cwola", options={"cwola": {"members": 1}}, working_points="0.05,0.02", folds=3,
+        combination="kfold-summed", toys=100,
+    )  # fmt: skip
     return parse_config(given | more)
 
 

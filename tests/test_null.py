@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import FEATURES, write_table
+from samples import FEATURES, search_settings, write_table
 from scipy import stats
 
 from serendip.errors import InputError
@@ -44,11 +44,9 @@ def table(tmp_path_factory):
 
 
 def settings(table, **more):
-    given = {
-        "file": str(table), "mass": "mjj", "features": list(FEATURES), "id": "event", "label": "truth",
-        "window": "3300:3700", "method": "cwola", "options": {"cwola": {"members": 1}}, "working_points": "0.1",
-        "folds": 3, "toys": 100,
-    }  # fmt: skip
+    given = search_settings(
+        table, label="truth", method="cwola", options={"cwola": {"members": 1}}, working_points="0.1", folds=3, toys=100
+    )  # fmt: skip
     return parse_config(given | more)
 
 

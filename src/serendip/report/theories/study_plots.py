@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict
 
@@ -177,13 +178,20 @@ def draw_kind_spreads(record: KindSpreads) -> Figure:
             most = max(len(s.values) for row in rows for s in row.kinds if s.kind == kind)
             axes.barh([0], [0], color=COLOURS[i % len(COLOURS)], label=no_mathtext(f"{kind} ({most})"))
         drawn = [value for row in rows for spread in row.kinds for value in spread.values]
-        log_above_zero(axes, "x", max(drawn), min(drawn))
-        axes.set_yticks(range(len(rows)), [no_mathtext(row.signal) for row in rows], fontsize=10.5)
-        axes.tick_params(axis="y", which="minor", left=False, right=False)
-        axes.set_ylim(len(rows) - 0.45, -0.55)
-        axes.set_xlabel("total improvement (TI)")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.5, 1.0), ncols=5, fontsize=10.5, frameon=False)
+        _improvement_axes(axes, [row.signal for row in rows], drawn, size=10.5, edge=0.55, columns=5)
     return figure
+
+
+def _improvement_axes(
+    axes: Axes, names: Sequence[str], drawn: Sequence[float], *, size: float, edge: float, columns: int
+) -> None:
+    """One line for each name, total improvements along it, and the legend above."""
+    log_above_zero(axes, "x", max(drawn), min(drawn))
+    axes.set_yticks(range(len(names)), [no_mathtext(name) for name in names], fontsize=size)
+    axes.tick_params(axis="y", which="minor", left=False, right=False)
+    axes.set_ylim(len(names) - 1 + edge, -edge)
+    axes.set_xlabel("total improvement (TI)")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.5, 1.0), ncols=columns, fontsize=10.5, frameon=False)
 
 
 def draw_families(record: FamilyTest) -> Figure:
@@ -211,12 +219,7 @@ def draw_families(record: FamilyTest) -> Figure:
                 zorder=2 + i,
             )
         drawn = [value for row in rows for value in row.ti.values()]
-        log_above_zero(axes, "x", max(drawn), min(drawn))
-        axes.set_yticks(range(len(rows)), [no_mathtext(row.theory) for row in rows], fontsize=10)
-        axes.tick_params(axis="y", which="minor", left=False, right=False)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel("total improvement (TI)")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.5, 1.0), ncols=3, fontsize=10.5, frameon=False)
+        _improvement_axes(axes, [row.theory for row in rows], drawn, size=10, edge=0.6, columns=3)
     return figure
 
 
