@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from copy import copy
-from typing import Any, Self
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,10 +35,30 @@ class TwoClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
+@dataclass(eq=False, repr=False)
 class EnsembleClassifier(TwoClassClassifier):
-    """A mean of ``members`` classifiers that can be shared out; subclasses write ``_keep`` too."""
+    """A mean of ``members`` classifiers that can be shared out; subclasses write ``_keep`` too.
 
-    members: int
+    Parameters
+    ----------
+    members
+        Classifiers that are averaged.
+    select_by
+        What decides on the validation part how long a classifier is trained: ``"loss"`` or ``"argos"``.
+    validation_fraction
+        That part of the sample.
+    threads
+        Of each training.
+    random_state
+        Seed or generator.
+    """
+
+    members: int = 10
+    _: KW_ONLY
+    select_by: Literal["loss", "argos"] = "loss"
+    validation_fraction: float = 0.5
+    threads: int = 1
+    random_state: Any = None
 
     def parts(self, count: int) -> list[Self]:
         """Return ``count`` fitted ensembles that share the members out in their order."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -83,7 +83,6 @@ class NetworkEnsemble(EnsembleClassifier):
         Rounds made by the longest network of this split.
     """
 
-    members: int = 10
     _: KW_ONLY
     hidden: tuple[int, ...] = (64, 64, 64)
     learning_rate: float = 1e-3
@@ -92,11 +91,7 @@ class NetworkEnsemble(EnsembleClassifier):
     max_rounds: int = 100
     patience: int = 10
     best_rounds: int = 5
-    select_by: Literal["loss", "argos"] = "loss"
-    validation_fraction: float = 0.5
-    threads: int = 1
     device: str | None = None
-    random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train all members.

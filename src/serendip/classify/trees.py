@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,7 +68,6 @@ class TreeEnsemble(EnsembleClassifier):
         Boosting steps of the longest member.
     """
 
-    members: int = 10
     _: KW_ONLY
     learning_rate: float = 0.1
     max_leaf_nodes: int = 31
@@ -77,10 +76,6 @@ class TreeEnsemble(EnsembleClassifier):
     l2_regularization: float = 0.0
     max_bins: int = 127
     n_iter_no_change: int = 10
-    select_by: Literal["loss", "argos"] = "loss"
-    validation_fraction: float = 0.5
-    threads: int = 1
-    random_state: Any = None
 
     def fit(
         self,

@@ -7,10 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from serendip.cli.options import (
-    BACKGROUND,
-    EVENTS,
-    SIMULATION,
-    WINDOWS,
+    SEARCH,
     File,
     Jobs,
     Mask,
@@ -27,7 +24,7 @@ from serendip.cli.parsing import gather_settings, settings_name
 __all__ = ["monitor"]
 
 
-@with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
+@with_flags(SEARCH)
 def monitor(
     file: File,
     out: RunFolder,

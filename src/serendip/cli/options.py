@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "BACKGROUND", "EVENTS", "SIMULATION", "WINDOWS", "AsJson", "AsJsonInGev", "Background", "CollisionEnergy", "Drawing", "Features", "File", "Group", "Id",
+    "BACKGROUND", "EVENTS", "SEARCH", "SIMULATION", "WINDOWS", "AsJson", "AsJsonInGev", "Background", "CollisionEnergy", "Drawing", "Features", "File", "Group", "Id",
     "Jobs", "JoinedTree", "Label", "Mask", "Masks", "Mass", "MassRange", "Method", "Preset", "RunFolder", "Scan", "Seed", "SeedOfToys", "SetOption",
     "SignalWidth", "Simulation", "SimulationWeight", "SimulationWhere", "SpectrumMass", "SqrtS", "Step", "Table", "Tree", "Unit", "Weight", "Where", "Width",
     "Window", "WorkingPoints", "with_flags",
@@ -129,6 +129,9 @@ WINDOWS: Mapping[str, Any] = {"window": Window, "scan": Scan, "width": Width}
 
 BACKGROUND: Mapping[str, Any] = {"background": Background, "range": MassRange, "sqrt_s": SqrtS}
 """The fit of the spectrum."""
+
+SEARCH: Mapping[str, Any] = {**EVENTS, **SIMULATION, **WINDOWS, **BACKGROUND}
+"""All of them: what a search is told about its data."""
 
 
 def with_flags(*groups: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

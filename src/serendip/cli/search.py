@@ -8,10 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from serendip.cli.options import (
-    BACKGROUND,
-    EVENTS,
-    SIMULATION,
-    WINDOWS,
+    SEARCH,
     File,
     Jobs,
     Label,
@@ -29,7 +26,7 @@ from serendip.cli.parsing import gather_settings, settings_name
 __all__ = ["search"]
 
 
-@with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
+@with_flags(SEARCH)
 def search(
     file: File,
     out: RunFolder,

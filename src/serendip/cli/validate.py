@@ -8,10 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from serendip.cli.options import (
-    BACKGROUND,
-    EVENTS,
-    SIMULATION,
-    WINDOWS,
+    SEARCH,
     File,
     Jobs,
     Label,
@@ -27,7 +24,7 @@ from serendip.errors import InputError
 __all__ = ["validate"]
 
 
-@with_flags(EVENTS, SIMULATION, WINDOWS, BACKGROUND)
+@with_flags(SEARCH)
 def validate(
     kinds: Annotated[
         str,
