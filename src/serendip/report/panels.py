@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from matplotlib.figure import Figure
 
 from serendip.report import figures, plots, words
 from serendip.report.load import Closure, Look, Results, Roc, Run, Scores, Selected, Spectrum
@@ -11,6 +15,8 @@ from serendip.report.page import Group, Page, Panel
 from serendip.statistics.weighting import LOOSEST_RANK
 
 __all__ = ["RunPage", "closure", "scan", "scores", "selected", "slug", "spectra", "truth"]
+
+R = TypeVar("R", Closure, Selected)
 
 
 @dataclass(frozen=True)
@@ -172,13 +178,7 @@ def closure(page: RunPage) -> tuple[list[Group], list[Group]]:
             )
             for f in record.features
         ]
-        files: tuple[str, ...] = ()
-        if shown and record.features:
-            files = page.static(
-                f"closure-{slug(record.method)}",
-                record,
-                lambda r=record: figures.closure(r, pictures.mass_name, pictures.unit),  # type: ignore[misc]
-            )
+        files = _printed(page, "closure", record, figures.closure) if shown else ()
         (first if shown else rest).append((title, panels, files))
     return first, rest
 
@@ -209,15 +209,18 @@ def selected(page: RunPage) -> tuple[list[Group], list[Group]]:
             )
             for f in record.features
         ]
-        files: tuple[str, ...] = ()
-        if shown and record.features:
-            files = page.static(
-                f"selected-{slug(record.method)}",
-                record,
-                lambda r=record: figures.selected_events(r, pictures.mass_name, pictures.unit),  # type: ignore[misc]
-            )
+        files = _printed(page, "selected", record, figures.selected_events) if shown else ()
         (first if shown else rest).append((title, panels, files))
     return first, rest
+
+
+def _printed(page: RunPage, what: str, record: R, draw: Callable[[R, str, str], Figure]) -> tuple[str, ...]:
+    """Write the printed figure of the features of a method, if there are any; returns its files."""
+    if not record.features:
+        return ()
+    pictures = page.run.diagnostics
+    name = f"{what}-{slug(record.method)}"
+    return page.static(name, record, lambda: draw(record, pictures.mass_name, pictures.unit))
 
 
 def truth(page: RunPage) -> Panel | None:

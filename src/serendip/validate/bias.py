@@ -8,7 +8,7 @@ are drawn from it, with signals of several strengths, and measured as the search
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from serendip.statistics.functions import get_family
 from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.validate.base import Answer, Check, Work, answers
-from serendip.validate.config import KindOptions, listed
+from serendip.validate.config import KindOptions, Listed
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.spectra import Spectrum, spectra
 
@@ -56,20 +56,15 @@ class Options(KindOptions):
         Largest mean pull.
     """
 
-    truths: tuple[str, ...] = ("exppoly", "dijet", "altexp", "altpower")
-    fits: tuple[str, ...] = ()
-    estimators: tuple[Estimator, ...] = ("count", "fit")
-    strengths: tuple[float, ...] = (0.0, 2.0, 5.0)
+    truths: Annotated[tuple[str, ...], Listed] = ("exppoly", "dijet", "altexp", "altpower")
+    fits: Annotated[tuple[str, ...], Listed] = ()
+    estimators: Annotated[tuple[Estimator, ...], Listed] = ("count", "fit")
+    strengths: Annotated[tuple[float, ...], Listed] = (0.0, 2.0, 5.0)
     choice: Choice = "envelope"
     share: float = Field(default=0.8, gt=0.1, lt=0.99)
     toys: PositiveInt = 300
     min_gof: float = Field(default=0.05, ge=0.0, lt=1.0)
     max_pull: PositiveFloat = 0.2
-
-    @field_validator("truths", "fits", "estimators", "strengths", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return listed(value)
 
     @field_validator("truths", "fits")
     @classmethod

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig, explain, parse_settings
 from serendip.validate.registry import KINDS, check_kind, load_kind
 
-__all__ = ["KindOptions", "RegionOptions", "Sample", "ValidateConfig", "listed", "parse_validation"]
+__all__ = ["KindOptions", "Listed", "RegionOptions", "Sample", "ValidateConfig", "parse_validation"]
 
 Sample = Literal["auto", "data", "label", "simulation"]
 """What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
@@ -54,6 +54,10 @@ def listed(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return [value] if isinstance(value, int | float) else value
+
+
+Listed = BeforeValidator(listed)
+"""Lets an option that is a list be given so."""
 
 
 class ValidateConfig(SearchConfig):

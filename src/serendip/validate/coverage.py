@@ -6,7 +6,7 @@ repeated in each: choice of the function's order, fit, interval, limit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator
@@ -19,7 +19,7 @@ from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.statistics.pvalues import count_p_value, wilson_interval
 from serendip.validate.base import Answer, Check, Work, answers
-from serendip.validate.config import KindOptions, listed
+from serendip.validate.config import KindOptions, Listed
 from serendip.validate.curves import coverage_picture
 from serendip.validate.spectra import Spectrum, spectra
 
@@ -49,19 +49,14 @@ class Options(KindOptions):
         Fraction by which it may miss besides.
     """
 
-    strengths: tuple[float, ...] = (0.0, 2.0, 5.0)
-    levels: tuple[float, ...] = (0.6827, 0.95)
-    rates: tuple[float, ...] = (0.05, 0.003)
+    strengths: Annotated[tuple[float, ...], Listed] = (0.0, 2.0, 5.0)
+    levels: Annotated[tuple[float, ...], Listed] = (0.6827, 0.95)
+    rates: Annotated[tuple[float, ...], Listed] = (0.05, 0.003)
     choice: Choice = "envelope"
     share: float = Field(default=0.8, gt=0.1, lt=0.99)
     toys: PositiveInt = 400
     errors: float = Field(default=3.0, gt=0.0)
     slack: float = Field(default=0.01, ge=0.0, lt=0.5)
-
-    @field_validator("strengths", "levels", "rates", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return listed(value)
 
     @field_validator("levels", "rates")
     @classmethod

@@ -12,7 +12,7 @@ random part of the labelled signal, several repeats each, trained anew every tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.config import SearchConfig
 from serendip.statistics.pvalues import asimov_z
 from serendip.validate.base import Answer, Check, Work, answers, look_name
-from serendip.validate.config import KindOptions, listed
+from serendip.validate.config import KindOptions, Listed
 from serendip.validate.curves import ladder_pictures
 
 __all__ = ["Options", "run"]
@@ -54,17 +54,12 @@ class Options(KindOptions):
         which one fluctuation is in all of them.
     """
 
-    injections: tuple[PositiveInt, ...] = (100, 250, 500, 1000)
+    injections: Annotated[tuple[PositiveInt, ...], Listed] = (100, 250, 500, 1000)
     repeats: int = Field(default=5, ge=2)
     max_pull: PositiveFloat = 0.5
     max_bias: PositiveFloat = 0.3
     min_gain: PositiveFloat = 1.0
     max_null_z: PositiveFloat = 2.0
-
-    @field_validator("injections", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return listed(value)
 
     @field_validator("injections")
     @classmethod

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -39,7 +39,7 @@ from serendip.search.pseudo_data import (
 from serendip.search.rundir import RunDirectory, write_json
 from serendip.search.sight import dead_looks
 from serendip.validate.base import Answer, Check, Work, answers, look_name
-from serendip.validate.config import KindOptions, listed
+from serendip.validate.config import KindOptions, Listed
 from serendip.validate.curves import rate_pictures
 from serendip.validate.null_verdict import column, judge
 from serendip.validate.pictures import Picture
@@ -78,16 +78,11 @@ class Options(KindOptions):
     experiments: int = Field(default=200, ge=25)
     source: Literal["model", "labels", "simulation"] = "model"
     events: PositiveInt | None = None
-    combinations: tuple[Combination, ...] = ()
+    combinations: Annotated[tuple[Combination, ...], Listed] = ()
     same_data: NonNegativeInt = 20
     density: BackgroundConfig = BackgroundConfig(density="flow-matching")
     alarm: float = Field(default=0.003, gt=0, lt=0.5)
     max_auc: float = Field(default=0.53, gt=0.5, lt=1)
-
-    @field_validator("combinations", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return listed(value)
 
 
 @answers("null")
