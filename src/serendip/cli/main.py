@@ -78,18 +78,8 @@ def _register() -> None:
     from serendip.cli.tune import tune
     from serendip.cli.validate import validate
 
-    app.command()(search)
-    app.command()(monitor)
-    app.command()(tune)
-    app.command()(compare)
-    app.command()(validate)
-    app.command()(infer)
-    app.command()(limit)
-    app.command()(bump)
-    app.command()(fit)
-    app.command()(abcd)
-    app.command()(inspect)
-    app.command()(fetch)
+    for command in (search, monitor, tune, compare, validate, infer, limit, bump, fit, abcd, inspect, fetch):
+        app.command()(command)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
     app.add_typer(
         theories,

@@ -131,6 +131,30 @@ def _line(edges: Sequence[float], values: Sequence[float], name: str, colour: st
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **more}
 
 
+def band(
+    x: Sequence[float],
+    low: Sequence[float | None],
+    high: Sequence[float | None],
+    *,
+    colour: str,
+    opacity: float,
+    group: str,
+) -> list[Spec]:
+    """The area between two curves, shown and hidden with its group."""
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    edge = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": number_list(x),
+        "line": {"width": 0, "color": colour},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": group,
+    }
+    fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},{opacity})"}
+    return [edge | {"y": number_list(low)}, edge | {"y": number_list(high)} | fill]
+
+
 def _pulls(edges: NDArray[np.float64], z: NDArray[np.float64]) -> Spec:
     return {
         "type": "bar",

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from serendip.methods.base import BackgroundRequest
 from serendip.methods.registry import get_method
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
-from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.executor import as_finished, available_cores, executor_or_local
 from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
 from serendip.search.progress import LogProgress, Progress
@@ -311,7 +310,6 @@ def train(
     progress: Progress,
 ) -> dict[tuple[str, Window], TaskResult]:
     """Train what is not finished yet; one task for each method and window, and before them one for each density."""
-    cores = jobs or available_cores()
     todo = [task for task in plan.tasks if not run.has_task(task.key)]
     needed = {
         background.key: background
@@ -323,10 +321,7 @@ def train(
     for task in plan.tasks:
         if run.has_task(task.key):
             progress.advance(f"{task.method} in {task.window} (already there)")
-    context = (
-        local_executor(min(cores, max(len(todo), len(first)))) if executor is None else nullcontext(executor)
-    )
-    with context as pool:
+    with executor_or_local(executor, jobs, max(len(todo), len(first))) as pool:
         for background, (density, facts) in as_finished(pool, run_background, first, events):
             run.write_background(background.key, density, facts)
             progress.advance(f"background density ({background.request.outside or 'all windows'})")

@@ -7,7 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import psutil
 from serendip.errors import SerendipError
 from serendip.simulate.workers import end_with_parent
 
-__all__ = ["as_finished", "available_cores", "local_executor"]
+__all__ = ["as_finished", "available_cores", "executor_or_local", "local_executor"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -60,6 +60,13 @@ def local_executor(workers: int) -> Iterator[Executor | None]:
         results._writer.close()  # type: ignore[attr-defined]
         raise
     executor.shutdown()
+
+
+def executor_or_local(
+    executor: Executor | None, jobs: int | None, most: int
+) -> AbstractContextManager[Executor | None]:
+    """Give ``executor``, or if it is None one on this machine with ``jobs`` workers (default: one for each core), but at most ``most``."""
+    return local_executor(min(jobs or available_cores(), most)) if executor is None else nullcontext(executor)
 
 
 def as_finished(

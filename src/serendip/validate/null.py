@@ -26,7 +26,7 @@ from serendip.methods.registry import get_method
 from serendip.search.calibration import Calibration, Curve, search_settings
 from serendip.search.config import Combination, SearchConfig
 from serendip.search.engine import read_events, read_simulation
-from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.executor import as_finished, executor_or_local
 from serendip.search.folds import event_folds
 from serendip.search.measure import prepare_window
 from serendip.search.null_experiment import NullExperiment, run_null_experiment
@@ -233,7 +233,7 @@ def _experiments(
             work.progress.advance(f"experiment {number} (already there)")
         else:
             todo.append(NullExperiment(number, config, combinations, number < options.same_data))
-    with local_executor(min(work.jobs or available_cores(), len(todo))) as pool:
+    with executor_or_local(None, work.jobs, len(todo)) as pool:
         for job, content in as_finished(pool, run_null_experiment, todo, source, simulation):
             write_json(paths[job.number], content)
             work.progress.advance(f"experiment {job.number}")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.errors import InputError
-from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.executor import as_finished, executor_or_local
 from serendip.statistics.pvalues import toy_p_value
 
 __all__ = [
@@ -241,7 +241,7 @@ def permutation_test(
     n_folds = int(sample.fold.max()) + 1
     aucs, pulls = np.empty(n), np.empty(n)
     place = {seed: i for i, seed in enumerate(seeds)}
-    with local_executor(min(jobs or available_cores(), n)) as pool:
+    with executor_or_local(None, jobs, n) as pool:
         arguments = (sample.x, sample.y, sample.weights, estimator, n_folds)
         for batch, found in as_finished(pool, _permuted, _batches(seeds), *arguments):
             for seed, (auc, pull) in zip(batch, found, strict=True):

@@ -12,12 +12,8 @@ from serendip.cli.theories.train import evaluate, simulate, train
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
-app.command()(simulate)
-app.command()(train)
-app.command()(evaluate)
-app.command()(study)
-app.command()(excess)
-app.command()(audit)
+for command in (simulate, train, evaluate, study, excess, audit):
+    app.command()(command)
 
 
 @app.callback()

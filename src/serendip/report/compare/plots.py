@@ -99,24 +99,8 @@ def interactive(picture: Picture, order: dict[str, int]) -> plots.Spec:
     for band in picture.bands:
         i = order[band.method]
         colour = COLOURS[i % len(COLOURS)]
-        red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-        edge = {
-            "type": "scatter",
-            "mode": "lines",
-            "x": plots.number_list(band.x),
-            "line": {"width": 0, "color": colour},
-            "hoverinfo": "skip",
-            "showlegend": False,
-            "legendgroup": band.method,
-        }
         data += [
-            edge | {"y": plots.number_list(band.low)},
-            edge
-            | {
-                "y": plots.number_list(band.high),
-                "fill": "tonexty",
-                "fillcolor": f"rgba({red},{green},{blue},0.13)",
-            },
+            *plots.band(band.x, band.low, band.high, colour=colour, opacity=0.13, group=band.method),
             {
                 "type": "scatter",
                 "mode": "lines+markers" if picture.points else "lines",

@@ -90,20 +90,8 @@ def saturation(record: Saturation) -> plots.Spec:
     data: list[plots.Spec] = []
     for i, curve in enumerate(record.curves):
         colour = COLOURS[i % len(COLOURS)]
-        red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-        edge = {
-            "type": "scatter",
-            "mode": "lines",
-            "x": plots.number_list(curve.x),
-            "line": {"width": 0, "color": colour},
-            "hoverinfo": "skip",
-            "showlegend": False,
-            "legendgroup": curve.name,
-        }
-        fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},0.18)"}
         data += [
-            edge | {"y": plots.number_list(curve.low)},
-            edge | {"y": plots.number_list(curve.high)} | fill,
+            *plots.band(curve.x, curve.low, curve.high, colour=colour, opacity=0.18, group=curve.name),
             {
                 "type": "scatter",
                 "mode": "lines+markers",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.registry import get_method
 from serendip.search.engine import read_simulation
-from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.executor import as_finished, available_cores, executor_or_local
 from serendip.search.folds import tie_breaker
 from serendip.search.measure import WindowFit, prepare_window
 from serendip.search.monitor.config import MonitorConfig
@@ -231,12 +230,7 @@ def _train(
 ) -> None:
     todo = [task for task in tasks if not run.has_task(task.key)]
     progress.start("training", len(todo))
-    context = (
-        local_executor(min(jobs or available_cores(), len(todo)))
-        if executor is None
-        else nullcontext(executor)
-    )
-    with context as pool:
+    with executor_or_local(executor, jobs, len(todo)) as pool:
         for task, result in as_finished(pool, run_period, todo, events, simulation):
             run.write_task(task.key, result)
             progress.advance(f"{task.method} in {task.window}, period {task.period}")
