@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,12 +19,20 @@ Gaps = tuple[float | None, ...]  # None: hidden by blinding
 Edges = Annotated[Numbers, Field(min_length=2)]
 
 
-def _same_length(edges: Numbers, **values: Numbers | Gaps | None) -> None:
-    for name, column in values.items():
-        if column is not None and len(column) != len(edges) - 1:
-            raise ValueError(
-                f"{name} has {len(column)} numbers, but the {len(edges)} edges make {len(edges) - 1} bins"
-            )
+def _in_bins(*names: str) -> Any:
+    """A check of a record: these columns have one number for each bin of its ``edges``."""
+
+    def check(self: Any) -> Any:
+        bins = len(self.edges) - 1
+        for name in names:
+            column = getattr(self, name)
+            if column is not None and len(column) != bins:
+                raise ValueError(
+                    f"{name} has {len(column)} numbers, but the {bins + 1} edges make {bins} bins"
+                )
+        return self
+
+    return model_validator(mode="after")(check)
 
 
 class LeftOutSide(Record):
@@ -63,16 +71,7 @@ class Spectrum(Record):
     left_out: LeftOut | None = None
     masks: tuple[Interval, ...] = ()
 
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(
-            self.edges,
-            observed=self.observed,
-            variance=self.variance,
-            expected=self.expected,
-            expected_error=self.expected_error,
-        )
-        return self
+    _lengths = _in_bins("observed", "variance", "expected", "expected_error")
 
     @property
     def weighted(self) -> bool:
@@ -145,15 +144,7 @@ class Scores(Record):
     truth_signal: Numbers | None = None
     scale: str = ""
 
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(
-            self.edges,
-            sideband=self.sideband,
-            signal_region=self.signal_region,
-            truth_signal=self.truth_signal,
-        )
-        return self
+    _lengths = _in_bins("sideband", "signal_region", "truth_signal")
 
 
 class ClosureFeature(Record):
@@ -164,10 +155,7 @@ class ClosureFeature(Record):
     observed: Numbers
     predicted: Numbers
 
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(self.edges, observed=self.observed, predicted=self.predicted)
-        return self
+    _lengths = _in_bins("observed", "predicted")
 
 
 class Closure(Record):
@@ -191,16 +179,7 @@ class SelectedFeature(Record):
     learned_signal: Numbers | None = None
     truth_signal: Numbers | None = None
 
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        _same_length(
-            self.edges,
-            selected=self.selected,
-            template=self.template,
-            learned_signal=self.learned_signal,
-            truth_signal=self.truth_signal,
-        )
-        return self
+    _lengths = _in_bins("selected", "template", "learned_signal", "truth_signal")
 
 
 class LearnedSignal(Record):
