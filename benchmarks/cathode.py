@@ -27,7 +27,6 @@ from lhco import FEATURES, inject
 
 from serendip.classify.separation import two_sample_auc
 from serendip.density import make_density
-from serendip.density.device import limited_threads
 from serendip.events.events import Window
 from serendip.events.read import read
 from serendip.methods.cathode import Cathode, CathodeConfig
@@ -37,6 +36,7 @@ from serendip.search.engine import run_search
 from serendip.search.executor import available_cores
 from serendip.search.folds import assign_folds, cross_training_plan, tie_breaker
 from serendip.statistics.ranks import cut_efficiency
+from serendip.torch_device import limited_threads
 
 WINDOW = Window(3300.0, 3700.0)
 PAPER = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -22,6 +20,7 @@ from serendip.classify.inputs import binary_targets, checked_weights, split_weig
 from serendip.classify.rounds import COSTS, Rows
 from serendip.classify.storage import require
 from serendip.errors import InputError
+from serendip.torch_device import limited_threads, pick_device
 
 __all__ = ["NetworkEnsemble"]
 
@@ -181,12 +180,12 @@ class NetworkEnsemble(EnsembleClassifier):
         """Return the mean of the networks' probabilities, shape ``(n, 2)``."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, dtype=np.float64)
-        device = self._device()
+        device = pick_device(self.device or None)
         scaled = torch.as_tensor((values - self.mean_) / self.deviation_, dtype=torch.float32)
         layers = [(weight.to(device), bias.to(device)) for weight, bias in self.layers_]
         models = len(layers[0][0])
         probability = np.empty((len(values), 2))
-        with torch.inference_mode(), _torch_threads(self.threads):
+        with torch.inference_mode(), limited_threads(self.threads):
             for start in range(0, len(values), 2048):
                 block = scaled[start : start + 2048].to(device)
                 logits = _forward(layers, block.expand(models, -1, -1)).double()
@@ -247,9 +246,6 @@ class NetworkEnsemble(EnsembleClassifier):
         model.n_features_in_, model.n_iter_ = len(mean), int(facts["rounds"])
         return model
 
-    def _device(self) -> torch.device:
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
     def _train(
         self,
         models: list[Self],
@@ -293,7 +289,7 @@ class NetworkEnsemble(EnsembleClassifier):
                 )
                 for seed in seeds
             ]
-        with _torch_threads(self.threads):
+        with limited_threads(self.threads):
             layers, rounds = self._optimise(networks, scaled, targets, weights)
         for k, model in enumerate(models):
             own = slice(k * self.members, (k + 1) * self.members)
@@ -308,7 +304,7 @@ class NetworkEnsemble(EnsembleClassifier):
         weights: NDArray[np.float64],
     ) -> tuple[Layers, NDArray[np.int64]]:
         """Train; return layers with shape ``(networks, best_rounds, in, out)`` and the rounds each made."""
-        device = self._device()
+        device = pick_device(self.device or None)
         x = torch.as_tensor(scaled, device=device)
         y = torch.as_tensor(targets, dtype=torch.float32, device=device)
         w = torch.as_tensor(weights, dtype=torch.float32, device=device)
@@ -428,13 +424,3 @@ def _fill_unused(stored: Tensor, loss: Tensor) -> None:
     best = loss.argmin(dim=1)
     network, place = torch.isinf(loss).nonzero(as_tuple=True)
     stored[network, place] = stored[network, best[network]]
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

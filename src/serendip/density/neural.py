@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from serendip.density.base import Array, Progress, TransformedDensity
 from serendip.density.checkpoint import Checkpoint
-from serendip.density.device import pick_device
 from serendip.density.samples import Batches, SplitSamples
 from serendip.density.training import train
 from serendip.errors import InputError
+from serendip.torch_device import pick_device
 
 __all__ = ["CommonOptions", "NeuralDensity"]
 

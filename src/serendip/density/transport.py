@@ -36,13 +36,13 @@ from torch import Tensor, nn
 
 from serendip.density.base import ConditionalDensity, TransformedDensity
 from serendip.density.batched import BatchedFlow
-from serendip.density.device import pick_device
 from serendip.density.flows import condition
 from serendip.density.preprocessing import Preprocessing
 from serendip.density.samples import SplitSamples
 from serendip.density.sinkhorn import transport_cost
 from serendip.density.training import train
 from serendip.errors import InputError
+from serendip.torch_device import pick_device
 
 __all__ = ["LogDensity", "Sample", "Transport", "frozen_log_density"]
 

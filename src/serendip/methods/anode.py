@@ -69,7 +69,7 @@ class Anode(DensityRatioMethod):
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Learn both densities, for each split; arguments and errors as in :meth:`.Method.fit`."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         masks = as_splits(splits, len(events))
         self._learn_background(events, window, masks)
@@ -93,7 +93,7 @@ class Anode(DensityRatioMethod):
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Cautious ln p_SR(x|m) - ln p_SB(x|m) at the middle of the window, shape ``(n_events,)``."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         members = self.config.members
         with limited_threads(self.threads):

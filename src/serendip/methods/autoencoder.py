@@ -89,7 +89,7 @@ class Autoencoder(Method):
         InputError
             If a split has too few events, a feature is constant or the training diverges.
         """
-        from serendip.density.device import limited_threads, pick_device
+        from serendip.torch_device import limited_threads, pick_device
 
         masks = as_splits(splits, len(events))
         self.check(events, window, masks)
@@ -124,7 +124,7 @@ class Autoencoder(Method):
 
     def score(self, events: Events, split: int = 0) -> NDArray[np.float64]:
         """Mean squared error of reconstruction of the standardised features, shape ``(n_events,)``."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         z = (events.x.astype(np.float64) - self._centre[split]) / self._spread[split]
         with limited_threads(self.threads):

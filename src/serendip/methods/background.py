@@ -130,7 +130,7 @@ def train_background(
     InputError
         If a split has too few events, or the training diverges.
     """
-    from serendip.density.device import limited_threads
+    from serendip.torch_device import limited_threads
 
     m = events.m
     used = (

@@ -100,7 +100,7 @@ class Cathode(TemplateMethod):
         self, mass: NDArray[np.float64], split: int, rng: np.random.Generator
     ) -> NDArray[np.float32]:
         """Features drawn from the background density of model ``split`` at these masses, shape ``(n, d)``."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         with limited_threads(self.threads):
             return self.density.sample(mass, split, rng=rng).astype(np.float32)

@@ -120,8 +120,8 @@ class Curtains(TemplateMethod):
 
     def make_templates(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> list[Template]:
         """Learn the map and carry the events of the strips into the window, for each split."""
-        from serendip.density.device import limited_threads
         from serendip.density.transport import Transport, frozen_log_density
+        from serendip.torch_device import limited_threads
 
         log_density = None
         if self.config.loss == "likelihood":
@@ -156,7 +156,7 @@ class Curtains(TemplateMethod):
     def _to_masses(
         self, rows: NDArray[np.intp], mass: NDArray[np.float64], split: int
     ) -> NDArray[np.float32]:
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         strips, transform = self._strips[split], self._transforms[split]
         with limited_threads(self.threads):

@@ -99,7 +99,7 @@ class Feta(TemplateMethod):
         self, mass: NDArray[np.float64], split: int, rng: np.random.Generator
     ) -> NDArray[np.float32]:
         """Simulated events at these masses, carried to the data by model ``split``, shape ``(n, d)``."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         u, ours = self._simulated.context(mass), self._transforms[split]
         with limited_threads(self.threads):
@@ -114,8 +114,8 @@ class Feta(TemplateMethod):
 
     def _learn_map(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> None:
         from serendip.density import make_density
-        from serendip.density.device import limited_threads
         from serendip.density.transport import Transport, frozen_log_density
+        from serendip.torch_device import limited_threads
 
         config = self.config
         simulation = require_simulation(

@@ -93,7 +93,7 @@ class LaCathode(Cathode):
 
     def to_latent(self, events: Events, split: int = 0) -> NDArray[np.float32]:
         """Map events to z by the density of model ``split``, shape ``(n_events, d)``."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         with limited_threads(self.threads):
             return self.density.to_latent(events.x, events.m, split).astype(np.float32)

@@ -118,7 +118,7 @@ class Ranode(DensityRatioMethod):
 
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Learn background and signal, for each split; arguments and errors as in :meth:`.Method.fit`."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         masks = as_splits(splits, len(events))
         self._learn_background(events, window, masks)
@@ -149,7 +149,7 @@ class Ranode(DensityRatioMethod):
 
     def score(self, events: Events, split: int = 0) -> Array:
         """Ln p_S(x) - ln p_B(x|m) at the middle of the window, shape ``(n_events,)``."""
-        from serendip.density.device import limited_threads
+        from serendip.torch_device import limited_threads
 
         transform = self._transforms[split]
         with limited_threads(self.threads):

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from serendip.density.autoencoder import AutoencoderNetworks
-from serendip.density.device import limited_threads, pick_device
 from serendip.outliers.base import Array
 from serendip.outliers.inputs import DataError, require_at_least
 from serendip.outliers.networks import NetworkScore
+from serendip.torch_device import limited_threads, pick_device
 
 __all__ = ["Autoencoder"]
 

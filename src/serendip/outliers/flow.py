@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from serendip.density import ConditionalDensity, load_density, make_density
-from serendip.density.device import limited_threads
 from serendip.outliers.base import Array, Arrays, Facts
 from serendip.outliers.dequantise import Dequantisation
 from serendip.outliers.inputs import Standardiser, in_blocks, require_at_least, require_choice
 from serendip.outliers.networks import TrainedScore
+from serendip.torch_device import limited_threads
 
 __all__ = ["FlowLikelihood"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from serendip.density.device import limited_threads, pick_device
 from serendip.density.samples import SplitSamples
 from serendip.density.training import train
 from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
 from serendip.outliers.inputs import DataError, Standardiser, in_blocks, require_at_least
+from serendip.torch_device import limited_threads, pick_device
 
 __all__ = ["Loss", "NetworkScore", "TrainedScore", "train_networks"]
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from serendip.density import load_density
-from serendip.density.device import limited_threads
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.groups import group_numbers
@@ -26,6 +25,7 @@ from serendip.methods.cathode import Cathode, CathodeConfig
 from serendip.search.measure import WindowFit
 from serendip.search.rundir import RunDirectory
 from serendip.statistics.fit import SpectrumFit
+from serendip.torch_device import limited_threads
 
 __all__ = ["ModelBackground", "SampledBackground", "background_model", "rate_error", "without_window"]
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from threadpoolctl import threadpool_limits
 
-from serendip.density.device import limited_threads
 from serendip.errors import InputError
 from serendip.outliers.registry import SCORES, make_score
 from serendip.search.rundir import write_json
@@ -27,6 +26,7 @@ from serendip.theories.mixture import MixtureConfig, train_mixture
 from serendip.theories.sample_cache import read_samples
 from serendip.theories.samples import ChannelSamples, read_channel_samples
 from serendip.theories.training_sample import TheorySample
+from serendip.torch_device import limited_threads
 from serendip.wording import counted
 
 __all__ = ["Outcome", "Scores", "Task", "load_outcome", "load_scores", "run_task", "sample_file"]

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serendip.density.device import limited_threads
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.read import read
@@ -34,6 +33,7 @@ from serendip.search.measure import prepare_window
 from serendip.search.models import fingerprints
 from serendip.search.progress import LogProgress, Progress
 from serendip.search.rundir import FinishedRun, RunDirectory, write_json
+from serendip.torch_device import limited_threads
 
 __all__ = ["InferResult", "read_signal", "run_infer"]
 

@@ -23,12 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from serendip.classify.storage import read_folder, write_folder
-from serendip.density.device import limited_threads, pick_device
 from serendip.errors import InputError
 from serendip.outliers.inputs import in_blocks
 from serendip.theories.sets.layers import SetNetwork, build_network, compact, log_odds
 from serendip.theories.sets.training import optimise, standardise
 from serendip.theories.training_sample import SampleConfig, TheorySample, training_sample
+from serendip.torch_device import limited_threads, pick_device
 
 __all__ = ["SetClassifier", "SetConfig", "train_set_network"]
 
