@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -215,17 +216,8 @@ def test_expected_count_is_yield_times_fraction():
     ratios = np.random.default_rng(6).normal(1, 0.05, (10, 3))
     ratios += 1 - ratios.mean(axis=0)
     efficiency = np.random.default_rng(7).random(len(mass))
-    look = count_look(
-        mass,
-        fold,
-        efficiency,
-        WINDOW,
-        inclusive,
-        curves_of(ratios),
-        working_point=0.05,
-        n_folds=4,
-        method="x",
-    )
+    count = partial(count_look, mass, fold, efficiency, WINDOW, inclusive, curves_of(ratios))
+    look = count(working_point=0.05, n_folds=4, method="x")
     low, high = np.searchsorted(inclusive.edges, [WINDOW.low, WINDOW.high])
     n, error = inclusive.window(int(low), int(high))
     assert look.expected == pytest.approx(0.75 * n * 0.05)
@@ -248,29 +240,15 @@ def test_expected_count_is_yield_times_fraction():
     np.testing.assert_allclose(look.spectrum.expected, inclusive.expected * share)
     np.testing.assert_allclose(look.spectrum.expected_error, inclusive.expected_error * share)
     np.testing.assert_allclose(look.spectrum.jacobian, inclusive.jacobian * share)
-    half = count_look(
-        mass, fold, efficiency, WINDOW, inclusive, curves_of(ratios), working_point=0.025, n_folds=4
-    )
+    half = count(working_point=0.025, n_folds=4)
     assert half.expected == pytest.approx(look.expected / 2)
-    hidden = count_look(
-        mass,
-        fold,
-        efficiency,
-        WINDOW,
-        inclusive,
-        curves_of(ratios),
-        working_point=0.05,
-        n_folds=4,
-        blinded=True,
-    )
+    hidden = count(working_point=0.05, n_folds=4, blinded=True)
     assert hidden.observed is None
     assert hidden.p_local is None
     assert (hidden.expected, hidden.expected_error) == (look.expected, look.expected_error)
     assert hidden.spectrum.counts[hidden.spectrum.mask].sum() == 0
     with pytest.raises(ValueError, match="tested are"):
-        count_look(
-            mass, fold, efficiency, WINDOW, inclusive, curves_of(ratios), working_point=0.05, n_folds=5
-        )
+        count(working_point=0.05, n_folds=5)
 
 
 @pytest.mark.parametrize("combination", ["sequential", "sequential-stouffer", "kfold-bonferroni"])
@@ -309,20 +287,8 @@ def test_toys_of_a_template_count_follow_its_own_p():
     ratios = rng.normal(1, 0.15, (10, 1)) + np.zeros((1, 3))
     efficiency = rng.random(len(mass))
     efficiency[np.flatnonzero(WINDOW.contains(mass))[:30]] = 0.0
-    pair = [
-        count_look(
-            mass,
-            fold,
-            efficiency,
-            WINDOW,
-            inclusive,
-            curves_of(ratios),
-            working_point=p,
-            n_folds=4,
-            method="x",
-        )
-        for p in (0.02, 0.01)
-    ]
+    count = partial(count_look, mass, fold, efficiency, WINDOW, inclusive, curves_of(ratios))
+    pair = [count(working_point=p, n_folds=4, method="x") for p in (0.02, 0.01)]
     for look in pair:
         toys = draw_looks([look], 4000, rng)[0]
         for level in (0.1, 0.02):
