@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import itertools
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from serendip.errors import InputError
 from serendip.search.config import load_config, parse_config
@@ -100,3 +103,57 @@ def test_a_damaged_yaml_is_an_error(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=r"search\.yaml"):
         load_config(path)
+
+
+BOUNDS = """
+search.config.SearchConfig             width (0, 1) step (0, 1] folds [2, 100] orders [1, 20] sqrt_s (0, inf) toys [100, inf) seed [0, 4294967296)
+search.compare.config.CompareConfig    folds [2, 100] noise [0, 1000]
+search.infer.config.InferConfig        folds [2, 100] toys [100, inf) grid_points [3, 100] half_samples [0, 20] scan_points [0, 50] retrain [0, inf) draws [1000, inf)
+search.limit.LimitConfig               width (0, 1)
+search.monitor.config.MonitorConfig    folds [1, 20]
+theories.mixture.BoostConfig           leaves [2, inf) depth [0, inf) learning_rate (0, inf) bins [8, 1023] threads [0, inf)
+theories.sets.network.SetConfig        width [2, inf) weight_decay [0, inf) learning_rate (0, inf)
+theories.training_sample.SampleConfig  validation_fraction (0, 0.9) seed [0, inf)
+methods.cwola.CwolaConfig              validation_fraction (0, 1)
+methods.supervised.SupervisedConfig    validation_fraction (0, 1)
+methods.template_method.ClassifierConfig  validation_fraction (0, 1)
+methods.idealised.IdealisedConfig      validation_fraction (0, 1) data_fraction (0, 1)
+methods.isolation_forest.IsolationForestConfig  subsample [2, inf)
+methods.ranode.RanodeConfig            scan_points [2, inf) members [2, inf) bins [2, inf) fraction (0, 1)
+methods.signal.family.FamilyConfig     members [1, 5] bins [2, inf)
+validate.bias.Options                  share (0.1, 0.99) min_gof [0, 1)
+validate.closure.Options               per_side [1, 10] gap [0, 10] max_auc [0.5, 1) errors [0, inf) min_p (0, 1) bootstraps [20, inf) permutations [5, inf)
+validate.control.Options               per_side [1, 10] gap [0, 10] min_p (0, 1) peak_z (0, inf)
+validate.coverage.Options              share (0.1, 0.99) errors (0, inf) slack [0, 0.5)
+validate.dream.DreamOptions            folds [2, 20] permutations [9, inf) bootstraps [20, inf) max_events [200, inf)
+validate.injection.Options             repeats [2, inf)
+validate.null.Options                  experiments [25, inf) same_data [0, inf) alarm (0, 0.5) max_auc (0.5, 1)
+validate.sculpting.Options             max_correlation (0, 1] min_p (0, 1) max_pull (0, inf)
+validate.simulation.Options            min_p (0, 1) max_auc [0.5, 1) max_ratio [1, inf)
+"""
+
+
+@pytest.mark.parametrize("line", BOUNDS.strip().splitlines(), ids=lambda line: line.split()[0])
+def test_numbers_of_options_are_allowed_up_to_their_bounds(line: str) -> None:
+    place, rest = line.split(maxsplit=1)
+    module, _, name = place.rpartition(".")
+    options = getattr(importlib.import_module(f"serendip.{module}"), name)
+
+    def allowed(option: str, value: float) -> bool:
+        try:
+            options(**{option: value})
+        except ValidationError as error:
+            return not any(option in found["loc"] for found in error.errors())
+        return True
+
+    for option, opening, low, high, closing in re.findall(
+        r"(\w+) ([\[(])([\d.]+), ([\d.]+|inf)([\])])", rest
+    ):
+        whole = options.model_fields[option].annotation is int
+        for bound, closed, inwards in ((low, opening == "[", 1.0), (high, closing == "]", -1.0)):
+            if bound != "inf":
+                step = inwards * (1 if whole else 1e-6)
+                edge = int(bound) if whole else float(bound)
+                assert allowed(option, edge) == closed, (option, edge)
+                assert allowed(option, edge + step), (option, edge + step)
+                assert not allowed(option, edge - step), (option, edge - step)
