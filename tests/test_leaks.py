@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from serendip.theories.harmonise import harmonise
 from serendip.theories.leaks import audit
 from serendip.theories.leaks.comparison import LeakReport
 from serendip.theories.leaks.features import event_features, rules
-from serendip.theories.leaks.tests import fisher_log_p, point_mass, repeats, significant_digits, support_edge
+from serendip.theories.leaks.tests import (
+    _step,
+    fisher_log_p,
+    point_mass,
+    repeats,
+    significant_digits,
+    support_edge,
+)
 
 SIGNALS = (
     "glgl1400_neutralino1100_chan1",
@@ -251,6 +259,10 @@ def test_the_level_and_the_errors(background: ObjectEvents) -> None:
     strict = audit(background, signal, level=1e-200)
     assert strict.clean
     assert strict.hints[0].quantity == "eta"
+    assert strict.hints[0].stops == "background"
+    assert re.search(
+        r"jet.* > 2\.\S+: [\d,]+ events of the signal, none of the background; p = ", str(strict)
+    )
     with pytest.raises(InputError, match="level must be between 0 and 1"):
         audit(background, signal, level=0)
     with pytest.raises(InputError, match="the signal has 5 events"):
@@ -274,6 +286,7 @@ def test_features_of_a_known_event() -> None:
     muons = np.isin(events.kind[mine], [4, 5])
     assert features["n_jet"].values[i] == 4
     assert features["ht"].values[i] == pytest.approx(events.pt[mine][jets].sum())
+    assert features["met_over_ht"].values[i] == pytest.approx(events.met[i] / features["ht"].values[i])
     assert features["jet_max_abs_eta"].values[i] == np.abs(events.eta[mine][jets]).max()
     assert features["m_min_pt"].values[i] == events.pt[mine][muons].min()
     assert features["jet4_pt"].values[i] == events.pt[mine][jets].min()
@@ -282,6 +295,8 @@ def test_features_of_a_known_event() -> None:
     assert np.isnan(features["mm1_pt"].values[none])
     assert list(features) == list(event_features(events.select(np.array([none]))))
     assert rules(events)["pT falls (jet)"] == (600, 600)
+    without = event_features(events.keep_objects(~events.of_kind("j", "b")))
+    assert np.isnan(without["met_over_ht"].values).all()
 
 
 SMOOTH = {
@@ -360,6 +375,23 @@ def test_the_p_value_of_a_step_against_an_unbinned_fit() -> None:
     assert delta > 5
     # bins of a sixtieth of the window
     assert found.log_p == pytest.approx(stats.gamma.logsf(delta, 2.5), rel=0.05)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_step_is_what_neither_the_variable_nor_its_logarithm_explains(sign: int) -> None:
+    rng = np.random.default_rng(25)
+    n = 3000 if sign > 0 else 20_000
+    short, long = (sign * rng.lognormal(mean, width, n) ** sign for mean, width in ((0, 1.0), (1.0, 1.5)))
+    ordered = np.sort(short[short < sign * 6.0**sign])
+    start, edge = float(ordered[-500]), float(ordered[-1])
+
+    def log(x: np.ndarray) -> np.ndarray:
+        return sign * np.log(np.maximum(sign * x, 1e-300))
+
+    plain, logarithmic = (_step(ordered, long, start, edge, to)[0] for to in (lambda x: x, log))
+    found = support_edge(ordered, long)
+    assert found is not None
+    assert found.log_p == pytest.approx(stats.gamma.logsf(min(plain, logarithmic), 2.5))
 
 
 def test_too_little_is_no_edge() -> None:

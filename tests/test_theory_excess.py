@@ -65,6 +65,7 @@ def test_expectation_and_its_error_from_weights_and_groups():
     factor = max(1.0, (w_near**2).sum() / w_near.sum() * kept / (w_in**2).sum())
     v = factor * (shares**2).sum()
     assert r.effective == pytest.approx(1 / v, rel=1e-9)
+    assert r.sigma_simulation == pytest.approx(r.expected * math.sqrt(v), rel=1e-9)
     assert r.sigma == pytest.approx(r.expected * math.sqrt(v + 1 / outside + 0.1**2), rel=1e-9)
     assert r.p == pytest.approx(float(count_p_value(r.observed, r.expected, r.sigma)))
 
