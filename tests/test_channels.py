@@ -10,7 +10,7 @@ import pytest
 
 from serendip.errors import InputError
 from serendip.events.objects import KINDS, ObjectEvents, concatenate
-from serendip.theories.channels import CHANNELS, Channel, cut_masks, ht, select
+from serendip.theories.channels import CHANNELS, Channel, Multiplicity, cut_masks, ht, select
 from serendip.theories.encoding import (
     encode,
     encode_objects,
@@ -129,6 +129,8 @@ def test_channels_say_what_they_cut() -> None:
         "N(jets, pT > 200 GeV) >= 1",
     )
     assert CHANNELS["2a"].cuts() == ("MET >= 50 GeV", "N(leptons, pT > 15 GeV) >= 3")
+    for kinds in (("m-", "m+"), ("b",), ("g", "m+")):
+        assert str(Multiplicity(2, kinds, 30.0)) == f"N({'/'.join(kinds)}, pT > 30 GeV) >= 2"
     assert {name: (c.background_events, c.luminosity) for name, c in CHANNELS.items()} == {
         "1": (214_185, 7.79),
         "2a": (20_005, 309.6),

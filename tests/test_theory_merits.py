@@ -166,6 +166,11 @@ def test_few_background_events_are_flagged():
     assert found.points[2].reason.startswith("2 background events are expected behind eps_B = 0.0001")
     exactly = merits(*gauss(10_000, 500, 2.0, 7)).points
     assert [p.reliable for p in exactly] == [True, True, False]  # 10 expected are enough
+    assert [p.reliable for p in merits(*gauss(9_900, 500, 2.0, 7)).points] == [
+        True,
+        False,
+        False,
+    ]  # 9.9 are not
     assert [p.reliable for p in merits(background, signal, min_background=2).points] == [True] * 3
     assert [p.reliable for p in merits(background, signal, min_background=21).points] == [True, False, False]
     best, safe = found.max_si(), found.max_si(reliable=True)
