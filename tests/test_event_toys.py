@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from serendip.events.events import Window
-from serendip.statistics.event_toys import EventToys, LookEvents
+from serendip.statistics.event_toys import EventToys, LookEvents, _expected, window_mask
 from serendip.statistics.looks import SINGLE, analyse_look, fit_inclusive, make_edges
 from serendip.statistics.trials import draw_looks, global_p_value
 
@@ -231,3 +231,18 @@ def test_selections_and_looks_belong_together(sample):
     looks, events = gather([look_at(mass, fold, score < 0.02, LEFT)], mass, fold)
     with pytest.raises(ValueError, match="1 selections for 2 looks"):
         EventToys(looks * 2, events, np.ones((2, 5)))
+
+
+def test_where_nothing_is_selected_one_event_is_expected_beside_the_window(sample):
+    mass, fold, score = sample
+    look = look_at(mass, fold, score < 0.02, LEFT)[0]
+    inside = window_mask(look)
+    for offset in (None, np.linspace(3.0, 1.0, len(inside))):
+        empty = replace(look.spectrum, expected=np.zeros(len(inside)), offset=offset, scale=2.5)
+        sums = _expected(replace(look, spectrum=empty), 2)
+        shape = np.ones(len(inside)) if offset is None else offset
+        assert sums[:, ~inside].sum() == pytest.approx(2.5)
+        assert sums[:, inside].sum() == pytest.approx(look.expected_error)
+        for part in (inside, ~inside):
+            share = sums.sum(axis=0)[part]
+            np.testing.assert_allclose(share / share.sum(), shape[part] / shape[part].sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,6 +12,7 @@ from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.folds import cross_training_plan
 from serendip.statistics.combination import cauchy_log_p
+from serendip.statistics.look_result import EffectiveEvents
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
 from serendip.statistics.orders import combine_orders, fold_positions
 from serendip.statistics.ranks import leave_one_out_rank
@@ -230,3 +233,14 @@ def test_orders_are_combined_and_kept():
     assert both.observed == pytest.approx(np.mean([look.observed for look in looks]))
     assert [fold.fold for fold in both.folds] == [1, 2, 3, 4]
     assert combine_orders(looks[:1]) is looks[0]
+    assert both.expected == pytest.approx(np.mean([look.expected for look in looks]))
+    np.testing.assert_allclose(
+        both.spectrum.counts, np.mean([look.spectrum.counts for look in looks], axis=0)
+    )
+    # while the window is hidden, only the sidebands have an effective number
+    for windows, found in (((10.0, 20.0), 15.0), ((None, None), None)):
+        numbers = [
+            EffectiveEvents(window, side) for window, side in zip(windows, (100.0, 300.0), strict=True)
+        ]
+        known = [replace(look, effective=number) for look, number in zip(looks, numbers, strict=True)]
+        assert combine_orders(known).effective == EffectiveEvents(found, 200.0)
