@@ -14,6 +14,7 @@ from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Window
 from serendip.methods import background as background_module
+from serendip.methods import lacathode as lacathode_module
 from serendip.methods.background import train_background
 from serendip.methods.cathode import Cathode, CathodeConfig
 from serendip.methods.lacathode import LaCathode
@@ -69,6 +70,25 @@ def test_weights_enter_the_classifier():
         left = (events["a"] < -0.2) & WINDOW.contains(events.m)
         odds.append(scores[right].mean() - scores[left].mean())
     assert odds[1] - odds[0] == pytest.approx(np.log(3), abs=0.4)
+
+
+def test_a_classifier_learns_from_the_events_of_its_split_only(monkeypatch):
+    events = make_events(2500).without_label()
+    splits = np.arange(len(events)) % 2 == np.arange(2)[:, None]
+    seen = {}
+
+    def fit_splits(classifier, x, classes, weights, used, groups):
+        seen.update(x=x, classes=classes, used=used)
+
+    monkeypatch.setattr(lacathode_module, "fit_splits", fit_splits)
+    method = LaCathode(CathodeConfig(**FAST | {"steps": 2, "oversample": 1.5})).fit(events, WINDOW, splits)
+    assert (seen["used"].sum(axis=0) == 1).all()
+    for k, mask in enumerate(splits):
+        data = events.select(mask & WINDOW.contains(events.m))
+        learnt = seen["x"][seen["used"][k] & seen["classes"]]
+        np.testing.assert_array_equal(learnt, method.to_latent(data, k))
+        others = np.count_nonzero(seen["used"][k] & ~seen["classes"])
+        assert others == pytest.approx(method.config.oversample * len(data), abs=1)
 
 
 def test_a_given_density_is_used_and_an_equal_one_trained_otherwise():
