@@ -167,6 +167,17 @@ def test_weights_of_data_and_simulation_are_honoured(name):
 
 
 @pytest.mark.parametrize("name", ["salad", "feta"])
+def test_a_unit_of_the_weights_of_data_is_none(name):
+    data, simulation = make_events(3000, weight=True), make_events(3000, seed=5, simulated=True)
+    doubled = Events(
+        data.columns | {"w": 2 * data["w"]}, mass="m", features=("a", "b"), label="truth", weight="w"
+    )
+    one, two = (fitted(name, sample, simulation=simulation).template() for sample in (data, doubled))
+    np.testing.assert_allclose(two.x, one.x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(two.weights, 2 * one.weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["salad", "feta"])
 def test_a_model_depends_on_the_events_of_its_split_only(name, events, halves):
     changed = {column: events[column].copy() for column in events.columns}
     changed["a"][halves[1]] += 1.0
