@@ -240,6 +240,7 @@ def chunks_run(selected, *, wanted, max_generated, done=None, size=10):
         lambda _sample, chunks: ended.append(chunks),
         wanted=wanted,
         max_generated=max_generated,
+        first=lambda index: index * size,
         jobs=1,
         progress=lambda *_: None,
     )
@@ -494,6 +495,14 @@ def test_more_events_may_be_allowed_later(two, tmp_path, monkeypatch):
     assert [json.loads(path.read_text())["generated"] for path in parts] == [10, 20, 30]
     many = read_parquet(tmp_path / "out" / f"{two[0].name}.parquet")
     assert np.array_equal(few.met, many.met[: len(few)])
+
+
+def test_no_chunk_beyond_the_cap_is_started_beside_a_running_one(two, tmp_path):
+    """Chunks of 250 and 500 events reach it exactly; the first says nothing of the size of the second."""
+    config = SimulateConfig(10_000, seed=3, max_generated=750)
+    (result,) = simulate_samples(tmp_path / "out", two[1:], ChannelSelection(("2a",)), config, jobs=2)
+    assert result.generated == 750
+    assert len(list((tmp_path / "out" / ".parts" / two[1].name).glob("*.json"))) == 2
 
 
 def test_smearings_share_the_weight(two, tmp_path):

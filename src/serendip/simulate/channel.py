@@ -264,6 +264,7 @@ def simulate_samples(
         finish,
         wanted=config.events,
         max_generated=config.max_generated,
+        first=config.first_event,
         jobs=jobs,
         progress=report,
     )

@@ -45,13 +45,15 @@ class _State:
                 return chunks, selected, generated, True
         return chunks, selected, generated, False
 
-    def next_index(self, wanted: int, max_generated: int) -> int | None:
-        """Chunk to start now, or None if those made and running are expected to be enough."""
+    def next_index(self, wanted: int, max_generated: int, first: Callable[[int], int]) -> int | None:
+        """Chunk to start now, or None if those made and running are expected to be enough or reach the cap."""
         if self.written or self.row(wanted, max_generated)[3]:
             return None
         index = 0
         while index in self.done or index in self.running:
             index += 1
+        if first(index) >= max_generated:
+            return None
         if not self.done:
             # one chunk tells the acceptance
             return None if self.running else index
@@ -73,6 +75,7 @@ def run_chunks(
     *,
     wanted: int,
     max_generated: int,
+    first: Callable[[int], int],
     jobs: int,
     progress: Callable[[str, int, int, int], None],
 ) -> None:
@@ -90,6 +93,8 @@ def run_chunks(
         Called once for each sample with the number of chunks that belong to it.
     wanted, max_generated
         A sample ends with this many selected, or after this many generated events.
+    first
+        Number of the first event of a chunk.
     jobs
         Number of processes.
     progress
@@ -112,7 +117,7 @@ def run_chunks(
 
     def start() -> tuple[_State, int] | None:
         for state in states:
-            index = state.next_index(wanted, max_generated)
+            index = state.next_index(wanted, max_generated, first)
             if index is not None:
                 return state, index
         return None
