@@ -17,6 +17,19 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 
+# Files that take longest, first: a run by two workers then ends with short ones, and neither waits for the other.
+_LONGEST = (
+    "search", "validate", "anode", "ranode", "baselines", "infer", "cathode", "curtains", "models", "peaks", "compare", "null", "monitor",
+    "salad_feta", "public", "lacathode", "dream", "full_chain_calibration", "catalogue", "spectrum_fit", "tune", "weighted_search",
+    "template_count", "sight", "simulate_channel", "report_browser", "mixture", "ensemble", "report_theories", "trials",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": k for k, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout; a stranger's clone has none."""
