@@ -133,6 +133,19 @@ def test_held_out_families_have_no_sibling_in_training_and_held_out_points_have_
         make_design({"a": "one", "b": "one", "c": "two"}, config(samples, held_out_families=0.2))
 
 
+def test_theories_that_are_trained_alone_are_not_held_out(samples):
+    kinds = {f"{family}{i}": family for family in "abcdefgh" for i in range(3)}
+    alone = ("a0", "b1", "c2", "d0", "d1")
+    for seed in range(20):
+        one = config(samples, seed=seed, single={"1": alone}, held_out_families=0.5, held_out_points=0.4)
+        design = make_design(kinds, one)
+        assert set(alone) <= set(design.training)
+        assert {kinds[name] for name in design.held_out_families} == set("efgh")
+        assert {kinds[name] for name in design.held_out_points} == set("abcd")
+        drawn = config(samples, seed=seed, held_out_families=0.5, held_out_points=0.4)
+        assert make_design(kinds, drawn) != design
+
+
 def test_named_theories_and_families_are_held_out(samples):
     kinds = {f"{family}{i}": family for family in "abc" for i in range(3)}
     design = make_design(kinds, config(samples, tested="b,c1"))
@@ -663,6 +676,14 @@ def test_a_question_that_cannot_be_answered_does_not_take_the_others_with_it(fin
     assert both["answers"]["families"] == results["answers"]["families"]
     with pytest.raises(InputError, match="needs channel 3"):
         run_study(config(samples, questions=("resonant",)), out, progress=Silent(), jobs=1)
+
+
+def test_if_no_question_can_be_answered_the_reasons_are_said(samples, tmp_path):
+    hopeless = config(samples, questions=("models", "saturation"), single={"1": ("unheard_of",)})
+    with pytest.raises(
+        InputError, match=r"no question can be answered. models, saturation: single: unheard_of cannot train"
+    ):
+        run_study(hopeless, tmp_path / "out", progress=Silent(), jobs=1)
 
 
 def test_samples_that_changed_are_noticed(finished):

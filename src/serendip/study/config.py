@@ -57,7 +57,7 @@ class StudyConfig(BaseModel):
         Part of the background (and of the events of every theory) that trains nothing.
     held_out_families, held_out_points
         Part of the families that no training of ``models`` and ``saturation`` contains, and part of the points, of other
-        families with at least two points.
+        families with at least two points. Theories that ``single`` names are not drawn.
     tested
         Theories or families by name that are held out instead of those drawn at random.
     min_events

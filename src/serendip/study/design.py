@@ -67,22 +67,34 @@ def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
             f"held_out_families = {config.held_out_families:g} of {counted(len(groups), 'family', 'families')} is none to test; give more "
             "families, a larger part, or 0 to test points alone"
         )
-    outside = [name for family in order[:n_families] for name in groups[family]]
+    # a theory that is to be trained alone cannot be held out
+    alone = (
+        {name for theories in config.single.values() for name in theories}
+        if isinstance(config.single, dict)
+        else set()
+    )
+    families_out = [family for family in order if alone.isdisjoint(groups[family])][:n_families]
+    outside = [name for family in families_out for name in groups[family]]
     # one point of each family at most, so that the point always has siblings in training
+    free = {
+        family: [name for name in groups[family] if name not in alone]
+        for family in order
+        if family not in families_out
+    }
     candidates = [
-        groups[family][rng.integers(len(groups[family]))]
-        for family in order[n_families:]
-        if len(groups[family]) > 1
+        points[rng.integers(len(points))]
+        for family, points in free.items()
+        if points and len(groups[family]) > 1
     ]
     n_points = min(round(config.held_out_points * len(names)), len(candidates))
-    points = [candidates[i] for i in rng.permutation(len(candidates))[:n_points]]
-    training = sorted(set(names) - set(outside) - set(points))
-    if not training or not (outside or points):
+    chosen = [candidates[i] for i in rng.permutation(len(candidates))[:n_points]]
+    training = sorted(set(names) - set(outside) - set(chosen))
+    if not training or not (outside or chosen):
         raise InputError(
-            f"{len(names)} theories in {len(groups)} families leave {len(training)} to train on and {len(outside) + len(points)} to "
+            f"{len(names)} theories in {len(groups)} families leave {len(training)} to train on and {len(outside) + len(chosen)} to "
             "test; give more theories, or other held_out_families and held_out_points"
         )
-    return Design(tuple(training), tuple(sorted(points)), tuple(sorted(outside)))
+    return Design(tuple(training), tuple(sorted(chosen)), tuple(sorted(outside)))
 
 
 def _named(tested: Sequence[str], families: Mapping[str, str], groups: Mapping[str, Sequence[str]]) -> Design:

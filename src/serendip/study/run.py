@@ -67,7 +67,7 @@ def run_study(
     Raises
     ------
     InputError
-        If the only question cannot be answered, samples are missing or have changed, or the folder belongs to another study.
+        If no question can be answered, samples are missing or have changed, or the folder belongs to another study.
     """
     _open(out, config)
     found = _prepare(config, out, progress)
@@ -111,6 +111,12 @@ def run_study(
             unanswered[name] = str(error)
         progress.advance(name)
         _write(out, config, context, found, answers, unanswered)
+    if not answers:
+        reasons: dict[str, list[str]] = {}
+        for question_name, reason in unanswered.items():
+            reasons.setdefault(reason, []).append(question_name)
+        said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+        raise InputError(f"no question can be answered. {said}")
     _write(out, config, context, found, answers, unanswered)
     return read_results(out)
 
