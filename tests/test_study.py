@@ -774,6 +774,16 @@ def test_the_experiment_of_the_paper_is_configured_as_published(shared_data):
         parse_settings(StudyConfig, load_config(file) | {"mini": {"1": 1, "2a": 1, "3": 1}}, "study")
 
 
+def test_the_small_experiment_names_theories_of_the_catalogue_and_tests_none_that_it_trains():
+    file = Path(__file__).parents[1] / "examples" / "theories_small.yaml"
+    options = parse_settings(StudyConfig, load_config(file), str(file))
+    points = {sample.name for sample in known_samples()["published"]}
+    assert set(options.tested) <= points
+    for channel in options.channels:
+        assert set(options.of("single", channel)) <= points - set(options.tested)
+        assert all(channel in CATALOGUE[name].channels for name in options.of("single", channel))
+
+
 def test_a_training_is_known_by_what_it_is_and_not_by_who_asked():
     one = Task(channel="1", theories=("a", "b"), seed=3)
     assert one.key == Task(channel="3", theories=("a", "b"), seed=3).key
