@@ -64,7 +64,7 @@ def main() -> None:
     found = {name: copies(given.pilot, name, list(goal)) for name in facts}
     cost = {name: seconds(given.pilot, name) for name in facts}
     size = {n: e["cross_section_pb"] * 1e3 * LUMINOSITY for n, e in facts.items()}
-    single = {n: 1 / max(e["smearings"], e["rare_smearings"]) for n, e in facts.items()}
+    single = {n: 1 / max(e["smearings"], e.get("rare_smearings", 0)) for n, e in facts.items()}
     expected = {n: {c: size[n] * found[n][c].sum() / facts[n]["generated"] for c in goal} for n in facts}
     total = {c: sum(expected[n][c] for n in facts) for c in goal}
     squares = {n: {c: float(np.sum(found[n][c] ** 2)) / facts[n]["generated"] for c in goal} for n in facts}

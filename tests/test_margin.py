@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serendip.events.events import Window
+from serendip.statistics.calibration import CalibratedP
 from serendip.statistics.looks import analyse_look, fit_inclusive, make_edges
 from serendip.statistics.margin import expectation_margin
 from serendip.statistics.orders import combine_orders
@@ -66,3 +67,5 @@ def test_where_it_means_nothing_it_is_none():
     assert expectation_margin(look(0)) is None
     assert expectation_margin(look(150, "kfold-bonferroni")) is None
     assert expectation_margin(look(150, blinded=True)) is None
+    calibrated = CalibratedP(1e-5, 4.3, (4.0, 4.6), 5.0, 1, 100_000, extrapolated=False)
+    assert expectation_margin(replace(look(150), calibration=calibrated)) is None

@@ -545,6 +545,21 @@ def test_rare_channels_are_measured_more_often_with_smaller_weights(two, tmp_pat
         simulate_samples(tmp_path / "usual", [often], selection, config)
 
 
+def test_a_folder_that_does_not_know_of_rare_channels_is_continued(two, tmp_path):
+    out, selection = tmp_path / "out", ChannelSelection(("3",))
+    config = SimulateConfig(5, seed=3, chunk=10)
+    simulate_samples(out, two[:1], selection, config)
+    path = out / "settings.json"
+    record = json.loads(path.read_text())
+    del record["samples"][two[0].name]["rare_channels"], record["samples"][two[0].name]["rare_smearings"]
+    path.write_text(json.dumps(record))
+    (result,) = simulate_samples(out, two[:1], selection, replace(config, events=8))
+    assert result.events == 8
+    often = replace(two[0], rare_channels=("3",), rare_smearings=4)
+    with pytest.raises(InputError, match="numbers of measurements"):
+        simulate_samples(out, [often], selection, config)
+
+
 def test_qcd_is_measured_more_often_for_channel_1():
     for sample in (*PROCESSES["njets"].samples(), *PROCESSES["gam_jets"].samples()):
         assert sample.rare_channels == ("1",)
