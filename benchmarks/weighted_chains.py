@@ -1,12 +1,13 @@
 """Whole chains of the weighted search, from the training to the p-value: rates without signal, significances with one.
 
     python benchmarks/weighted_chains.py null FILE.parquet OUT --method cwola --chains 1000
-    python benchmarks/weighted_chains.py signal FILE OUT --method cwola --signals 150,250 --injections 8
+    python benchmarks/weighted_chains.py signal FILE OUT --method cwola --signals 150,250 --injections 8 [--fold-seeds 4]
     python benchmarks/weighted_chains.py table OUT
 
 FILE is a labelled table with the columns of the LHC Olympics features. Every chain is trained anew and kept in OUT with its scores: a run that was
 stopped goes on, and ``table`` repeats the statistics, of which an improvement needs no training. ``null`` draws 25,000 of the background
-events for each chain (five folds, fast settings), ``signal`` adds signal to all background (ten folds, default settings).
+events for each chain (five folds, fast settings), ``signal`` adds signal to all background (ten folds, default settings), and repeats
+each injection with other folds and trainings (``--fold-seeds``).
 """
 
 from __future__ import annotations
@@ -111,9 +112,11 @@ def signal(given: argparse.Namespace) -> None:
         for number in map(int, given.signals.split(",")):
             keep = ~events.labels
             keep[rows[: np.searchsorted(inside, number) + 1]] = True
-            one = config.model_copy(update={"seed": 100 + k})
             name = f"{Path(given.file).parent.name}-{given.method}-{number}"
-            chain(one, events.select(keep), given.out / f"{name}-{k}.npz", signal=number)
+            for seed in range(given.fold_seeds):
+                one = config.model_copy(update={"seed": 100 + k + 1000 * seed})
+                path = given.out / f"{name}-{k}{f'.{seed}' if seed else ''}.npz"
+                chain(one, events.select(keep), path, signal=number)
 
 
 def again(path: Path) -> tuple[Measurement, Any, dict[str, Any]]:
@@ -146,6 +149,7 @@ def known(look: Look, background: Any, ranked: Any) -> float:
 
 def table(given: argparse.Namespace) -> None:
     rows: dict[str, list[Any]] = defaultdict(list)
+    seeds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(given.out.glob("*.npz")):
         found, background, facts = again(path)
         first, *cuts = found.looks
@@ -154,7 +158,9 @@ def table(given: argparse.Namespace) -> None:
         best = known(first, background, ranked) if "signal" in facts else np.nan
         seconds = [facts["train_s"], facts["statistics_s"]]
         row = [z(first), best, *seconds, *(z(cut) for cut in cuts[:2]), *orders]
-        rows[path.stem.rsplit("-", 1)[0]].append(row)
+        name, place = path.stem.rsplit("-", 1)
+        rows[name].append(row)
+        seeds[name][place.split(".")[0]].append(row[0])
     for name, values in rows.items():
         v = np.array(values, dtype=float)
         if name.startswith("null"):
@@ -177,8 +183,12 @@ def table(given: argparse.Namespace) -> None:
         ]
         spread = v[:, 6:].std(axis=1, ddof=1).mean()
         print(
-            f"{name}: {len(v)} injections; {'; '.join(cells)}; one order {v[:, 6:].mean():.1f}, scatter {spread:.2f}"
+            f"{name}: {len(v)} chains; {'; '.join(cells)}; one order {v[:, 6:].mean():.1f}, scatter {spread:.2f}"
         )
+        repeated = [values for values in seeds[name].values() if len(values) > 1]
+        if repeated:
+            scatter = np.sqrt(np.mean([np.var(values, ddof=1) for values in repeated]))
+            print(f"  {len(repeated)} injections with other folds: {np.round(repeated, 1).tolist()}, scatter of Z {scatter:.2f}")
 
 
 def main() -> None:
@@ -196,6 +206,7 @@ def main() -> None:
         one.add_argument("--chains", type=int, default=1000)
         one.add_argument("--signals", default="150,250")
         one.add_argument("--injections", type=int, default=8)
+        one.add_argument("--fold-seeds", type=int, default=1)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     {"null": null, "signal": signal, "table": table}[given.kind](given)
