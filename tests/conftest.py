@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,33 @@ def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from samples import write_table
 
     return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def printing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Figures as users get them, in a ``with`` block.
+
+    Elsewhere a page is wanted, not its printed figures: each is drawn once, coarsely, and its PDF is a stand-in.
+    """
+    from serendip.report import figures
+
+    def draft(figure: Any, path: Path, suffix: str) -> None:
+        if suffix == ".png":
+            figure.savefig(path, format="png", dpi=20)
+        else:
+            path.write_bytes(b"%PDF draft")
+
+    printed = figures.print_file
+
+    @contextmanager
+    def as_printed() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(figures, "print_file", printed)
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "print_file", draft)
+        yield as_printed
 
 
 @pytest.fixture(autouse=True)

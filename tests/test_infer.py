@@ -160,9 +160,10 @@ def test_a_finished_measurement_is_not_trained_again(learned):
     assert json.dumps(again | {"timing_s": 0}) == json.dumps(found | {"timing_s": 0})
 
 
-def test_the_page_shows_the_numbers(learned):
+def test_the_page_shows_the_numbers(learned, printing):
     _, run, found = learned
-    page = write_infer_report(run).read_text(encoding="utf-8")
+    with printing():
+        page = write_infer_report(run).read_text(encoding="utf-8")
     assert f"{found['total']['fit']['count']:.4g}" in page
     assert "https://" not in page.split("<script>")[0]
     numbers = json.loads((run / "figures" / "likelihood.json").read_text(encoding="utf-8"))

@@ -398,14 +398,20 @@ def significance_improvement(truth: Truth) -> Figure:
     return figure
 
 
+def print_file(figure: Figure, path: Path, suffix: str) -> None:
+    """Write a figure without the date and program, which would change its bytes."""
+    unwanted = {".pdf": "CreationDate", ".png": "Software"}[suffix]
+    figure.savefig(path, format=suffix[1:], dpi=130, metadata={unwanted: None})
+
+
 def save(figure: Figure, numbers: BaseModel | Sequence[BaseModel], stem: Path) -> None:
     """Write a figure as PDF and PNG with its numbers as JSON; the same input gives the same bytes."""
     rows = [numbers] if isinstance(numbers, BaseModel) else list(numbers)
     content = [row.model_dump(mode="json", by_alias=True) for row in rows]
     text = json.dumps(content[0] if isinstance(numbers, BaseModel) else content, indent=1, ensure_ascii=False)
-    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+    for suffix in (".pdf", ".png"):
         with in_style(), atomic_write(stem.with_name(stem.name + suffix)) as temporary:
-            figure.savefig(temporary, format=suffix[1:], dpi=130, metadata=metadata)
+            print_file(figure, temporary, suffix)
     with atomic_write(stem.with_name(stem.name + ".json")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     figure.clear()
