@@ -188,7 +188,9 @@ def table(given: argparse.Namespace) -> None:
         repeated = [values for values in seeds[name].values() if len(values) > 1]
         if repeated:
             scatter = np.sqrt(np.mean([np.var(values, ddof=1) for values in repeated]))
-            print(f"  {len(repeated)} injections with other folds: {np.round(repeated, 1).tolist()}, scatter of Z {scatter:.2f}")
+            print(
+                f"  {len(repeated)} injections with other folds: {np.round(repeated, 1).tolist()}, scatter of Z {scatter:.2f}"
+            )
 
 
 def main() -> None:
