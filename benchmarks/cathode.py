@@ -31,9 +31,9 @@ from serendip.events.events import Window
 from serendip.events.read import read
 from serendip.methods.cathode import Cathode, CathodeConfig
 from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
+from serendip.runs.executor import available_cores
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
-from serendip.search.executor import available_cores
 from serendip.search.folds import assign_folds, cross_training_plan, tie_breaker
 from serendip.statistics.ranks import cut_efficiency
 from serendip.torch_device import limited_threads

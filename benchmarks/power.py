@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 
 from serendip.events.events import Events
+from serendip.io.json import write_json
+from serendip.runs.executor import as_finished, local_executor
 from serendip.search.calibration import Calibration
 from serendip.search.config import SearchConfig, parse_config
 from serendip.search.engine import read_events
-from serendip.search.executor import as_finished, local_executor
 from serendip.search.injection import inject, look_at
 from serendip.search.null_experiment import cross_trained
-from serendip.search.rundir import write_json
 from serendip.statistics.calibration import NullDistribution
 from serendip.validate import null
 from serendip.validate.base import write_validation

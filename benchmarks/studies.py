@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from study_tables import STUDIES, Paths, table
 
 from serendip.events.events import Window
-from serendip.events.files import atomic_write
 from serendip.events.read import read
+from serendip.io.files import atomic_write
 from serendip.search.injection import inject
 
 BEGIN = "<!-- generated table of the long studies: begin -->"

@@ -25,12 +25,13 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from serendip.events.events import Events
+from serendip.runs.folder import RunDirectory
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig, parse_config
 from serendip.search.engine import plan_training, read_events
 from serendip.search.folds import event_folds
 from serendip.search.measure import Look, Measurement, measure, prepare_window
 from serendip.search.pseudo_data import SampledBackground
-from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.task import run_background, run_task
 from serendip.statistics.combination import cauchy_log_p
 from serendip.statistics.pvalues import binomial_interval, z_value

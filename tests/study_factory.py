@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from serendip.io.json import write_json
 from serendip.outliers.combine import SVDD_RULES
-from serendip.search.rundir import write_json
 from serendip.study.config import StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import make_design

@@ -23,6 +23,7 @@ from serendip.methods.cwola import Cwola
 from serendip.report.compare.data import pictures, read_comparison
 from serendip.report.compare.page import write_comparison
 from serendip.report.compare.words import markdown
+from serendip.runs.training import TaskResult
 from serendip.search.compare import CompareConfig, LeftOut, choose_methods, method_names, run_compare
 from serendip.search.compare.stress import stress
 from serendip.search.compare.summary import five_sigma, summary
@@ -34,7 +35,6 @@ from serendip.search.merits import (
     mass_shape,
     merits,
 )
-from serendip.search.rundir import TaskResult
 from serendip.statistics.ranks import pooled_efficiency
 
 WINDOW = Window(3300.0, 3700.0)

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from serendip.errors import SerendipError
-from serendip.search.executor import as_finished, local_executor
+from serendip.runs.executor import as_finished, local_executor
 
 # 400 MB take a while to go through a pipe; the interrupt comes when some of them have
 INTERRUPTED_WHILE_A_WORKER_SENDS = """
 import psutil
-from serendip.search.executor import local_executor
+from serendip.runs.executor import local_executor
 
 def large():
     return bytes(400_000_000)

@@ -46,12 +46,12 @@ from serendip.report.exports.background import NotReproducedError, window_backgr
 from serendip.report.exports.likelihood import LookModel, look_models
 from serendip.report.exports.pyhf import counting_workspace
 from serendip.report.load import Look
+from serendip.runs.folder import RunDirectory
 from serendip.search.config import parse_config
 from serendip.search.engine import read_events, run_search
 from serendip.search.folds import assign_folds
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.models import run_config, stored_models
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.fit import fit_spectrum
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import EFFICIENCY

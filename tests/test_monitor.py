@@ -19,12 +19,12 @@ import serendip.search
 from serendip.cli.main import run as command_line
 from serendip.errors import InputError
 from serendip.report.monitor import evidence_text, write_monitor_page
+from serendip.runs.folder import RunDirectory
 from serendip.search.config import parse_settings
 from serendip.search.folds import tie_breaker
 from serendip.search.measure import prepare_window
 from serendip.search.monitor import MonitorConfig, run_monitor
 from serendip.search.monitor.periods import read_period, stored_periods, training_sets
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.eprocess import HORIZONS, densities, make_transfer, period_evidence
 from serendip.statistics.ranks import leave_one_out_rank
 

@@ -14,6 +14,7 @@ from scipy import stats
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.methods.background import BackgroundConfig
+from serendip.runs.folder import RunDirectory
 from serendip.search.calibration import Calibration
 from serendip.search.config import parse_config
 from serendip.search.engine import read_events, run_search
@@ -25,7 +26,6 @@ from serendip.search.pseudo_data import (
     rate_error,
     without_window,
 )
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.functions import get_family
 from serendip.validate import injection, null
 from serendip.validate.base import read_validations, write_validation

@@ -12,9 +12,9 @@ import pytest
 from run_factory import HARD_NAME, write_run
 
 from serendip.events.events import Window
+from serendip.io.json import write_json
 from serendip.report import figures, write_report
 from serendip.report.validation import page as validation_page
-from serendip.search.rundir import write_json
 from serendip.validate.base import Check, Validation, write_validation
 from serendip.validate.curves import coverage_picture, ladder_pictures, rate_pictures
 from serendip.validate.injection import _medians

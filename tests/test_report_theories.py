@@ -17,6 +17,7 @@ from study_factory import HARD_NAME, resonant_answer, write_study
 
 from serendip.cli.main import run
 from serendip.errors import InputError
+from serendip.io.json import write_json
 from serendip.report import figures
 from serendip.report.theories import claims as theory_claims
 from serendip.report.theories import interactive as theory_interactive
@@ -27,7 +28,6 @@ from serendip.report.theories.page import PAGE, PUBLISHED, is_study, write_study
 from serendip.report.theories.study_plots import draw_families, draw_kind_spreads, family_test, kind_spreads
 from serendip.report.theories.tables import auc_steps, combinations, false_claims, needed, tree
 from serendip.report.theories.words import model_table, summary_rows
-from serendip.search.rundir import write_json
 from serendip.theories.merits import TotalImprovement
 
 pytest.importorskip("lightgbm")

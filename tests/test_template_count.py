@@ -14,10 +14,10 @@ from serendip.events.events import Events, Window
 from serendip.methods.base import Template
 from serendip.methods.registry import get_method
 from serendip.methods.template_method import ClassifierConfig, TemplateMethod
+from serendip.runs.folder import RunDirectory
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.folds import assign_folds, cross_training_plan
-from serendip.search.rundir import RunDirectory
 from serendip.search.task import Task, run_task
 from serendip.search.template_curves import REPLICAS, can_count, template_curves
 from serendip.statistics.event_toys import LookEvents

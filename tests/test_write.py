@@ -15,7 +15,7 @@ import uproot
 
 from serendip import Events, read, write
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 
 N = 300
 SUFFIXES = ("parquet", "pq", "arrow", "feather", "csv", "csv.gz", "h5", "hdf5", "npz", "root")

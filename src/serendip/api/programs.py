@@ -21,7 +21,7 @@ from serendip.search.config import load_config, parse_config, parse_settings
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from serendip.search.progress import Progress
+    from serendip.runs.progress import Progress
 
 __all__ = ["Outcome", "run_compare", "run_infer", "run_limit", "run_monitor", "run_search", "run_validate"]
 

@@ -87,10 +87,10 @@ def _likelihood(
 
 
 def _to_gev(run: Path) -> float:
-    from serendip.events.read import UNITS
+    from serendip.io.units import GEV
     from serendip.search.models import run_config
 
-    return UNITS[run_config(run).unit]
+    return GEV[run_config(run).unit]
 
 
 @app.command()

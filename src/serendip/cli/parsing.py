@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.io.units import in_gev
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -24,8 +25,6 @@ __all__ = [
     "split_names",
 ]
 
-_GEV = {"GeV": 1.0, "TeV": 1000.0}
-
 
 def parse_interval(text: str, unit: str = "GeV", *, option: str = "window") -> tuple[float, float]:
     """Two masses ``LO:HI`` in ``unit``, returned in GeV.
@@ -35,8 +34,7 @@ def parse_interval(text: str, unit: str = "GeV", *, option: str = "window") -> t
     InputError
         If the text is not two finite numbers with 0 < LO < HI, or the unit is unknown.
     """
-    if unit not in _GEV:
-        raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(_GEV)}")
+    scale = in_gev(unit)
     expected = (
         f"{option} '{text}' is not a mass interval: expected LO:HI in {unit} with 0 < LO < HI, e.g. 3300:3700"
     )
@@ -44,7 +42,7 @@ def parse_interval(text: str, unit: str = "GeV", *, option: str = "window") -> t
     if len(parts) != 2:
         raise InputError(expected)
     try:
-        low, high = (float(part) * _GEV[unit] for part in parts)
+        low, high = (float(part) * scale for part in parts)
     except ValueError:
         raise InputError(expected) from None
     if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):

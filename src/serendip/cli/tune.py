@@ -46,8 +46,8 @@ def tune(
     flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.errors import InputError
+    from serendip.runs.executor import available_cores
     from serendip.search.config import SearchConfig, parse_config
-    from serendip.search.executor import available_cores
     from serendip.search.tune import tune as run_tune
 
     settings = gather_settings(file, flags, SearchConfig, set_)

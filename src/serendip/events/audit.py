@@ -27,8 +27,9 @@ from serendip.events.expressions.values import EXACT, missing
 from serendip.events.formats import Source
 from serendip.events.formats.table import Table
 from serendip.events.identity import group_codes
-from serendip.events.roles import UNITS, Roles, as_numbers, open_resolved
+from serendip.events.roles import Roles, as_numbers, open_resolved
 from serendip.events.weights import WeightSum, weight_sum
+from serendip.io.units import in_gev
 
 __all__ = ["Audit", "ColumnAudit", "audit", "distance_correlation", "single_feature_auc"]
 
@@ -243,13 +244,12 @@ def audit(
     """
     if isinstance(source, Events):
         return _audit_events(source, seed)
-    if unit not in UNITS:
-        raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
+    scale = in_gev(unit)
     with open_resolved(
         source, tree, preset, unit, mass=mass, features=list(features), weight=weight, label=label, id=id, group=group,
         where=where,
     ) as (table, roles):  # fmt: skip
-        return _audit_table(table, roles, everything=not (features or preset), scale=UNITS[unit], seed=seed)
+        return _audit_table(table, roles, everything=not (features or preset), scale=scale, seed=seed)
 
 
 def _audit_events(events: Events, seed: int) -> Audit:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.darkmachines_lines import LARGEST_ETA, LARGEST_PHI, LONGEST_NAME
-from serendip.events.files import atomic_write
 from serendip.events.objects import KINDS, ObjectEvents
+from serendip.io.files import atomic_write
 
 __all__ = ["write_events"]
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
 from serendip.events.objects import KINDS, ObjectEvents
+from serendip.io.files import atomic_write
 
 __all__ = ["SCHEMA", "read_parquet", "write_parquet"]
 

@@ -23,11 +23,12 @@ from serendip.events.identity import (
     group_codes,
 )
 from serendip.events.jagged import Jagged
-from serendip.events.roles import UNITS, Roles, as_numbers, open_resolved
+from serendip.events.roles import Roles, as_numbers, open_resolved
 from serendip.events.weights import explain_negative_weights
+from serendip.io.units import GEV, in_gev
 from serendip.wording import counted
 
-__all__ = ["ROW", "UNITS", "read"]
+__all__ = ["ROW", "read"]
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,7 @@ def read(
     InputError
         If the file, a column, an expression or a value cannot be used; the message says which and what to do.
     """
-    if unit not in UNITS:
-        raise InputError(f"the unit '{unit}' is not known; expected {' or '.join(UNITS)}")
+    in_gev(unit)
     if preset is not None and unit != "GeV":
         raise InputError(f"the preset {preset} knows that its files are in GeV; leave --unit out")
     with open_resolved(
@@ -177,7 +177,7 @@ def _build(
     if roles.mass is None:
         columns[mass] = np.ones(len(numbers))
     elif unit != "GeV":
-        columns[mass] = np.asarray(columns[mass], dtype=np.float64) * UNITS[unit]
+        columns[mass] = np.asarray(columns[mass], dtype=np.float64) * GEV[unit]
     if roles.label is not None:
         columns[roles.label] = _label(table, roles.label, raw[roles.label], place)
     if roles.id:

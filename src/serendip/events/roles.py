@@ -18,11 +18,9 @@ from serendip.events.formats.table import Table
 from serendip.events.identity import ALONE, COPIES, column_list
 from serendip.events.jagged import Jagged
 from serendip.events.presets import LhcoTable, preset_table
+from serendip.io.units import ENERGIES, GEV
 
-__all__ = ["UNITS", "Roles", "as_numbers", "check_unit", "open_resolved", "resolve"]
-
-UNITS = {"GeV": 1.0, "TeV": 1000.0}
-_ENERGIES = {"eV": 1e-9, "keV": 1e-6, "MeV": 1e-3, **UNITS}
+__all__ = ["Roles", "as_numbers", "check_unit", "open_resolved", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -180,13 +178,13 @@ def check_unit(table: Table, roles: Roles, unit: str) -> None:
         If they differ.
     """
     stated = table.units.get(roles.mass.text) if roles.mass and roles.mass.plain else None
-    if stated not in _ENERGIES or stated == unit:
+    if stated not in ENERGIES or stated == unit:
         return
     assert roles.mass is not None
-    if stated in UNITS:
+    if stated in GEV:
         what = f"say so: --unit {stated} (unit=)"
     else:
-        what = f"convert it: --mass '{roles.mass.text}*{_ENERGIES[stated]:g}'"
+        what = f"convert it: --mass '{roles.mass.text}*{ENERGIES[stated]:g}'"
     raise InputError(
         f"{table.name}: the header gives the mass '{roles.mass.text}' in {stated}, not in {unit}; {what}"
     )

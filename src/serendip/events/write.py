@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events
-from serendip.events.files import atomic_write
 from serendip.events.formats import format_of
 from serendip.events.identity import ALONE
+from serendip.io.files import atomic_write
 
 __all__ = ["write"]
 

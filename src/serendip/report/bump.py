@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.report.counting import bin_significance, poisson_errors
 from serendip.report.figures import DATA, FIT, LEFT_OUT, SIGNAL, WINDOW, bin_label, styled_figure
 from serendip.statistics.ranges import outer_edges

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
 from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
 from serendip.report.notation import no_mathtext

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel
 
 from serendip.errors import InputError
+from serendip.io.json import write_json
 from serendip.report import figures
 from serendip.report.compare.data import read_comparison
 from serendip.report.figures import COLOURS, save
 from serendip.report.notation import no_mathtext
 from serendip.search.injection_limits import InjectionLimit, injection_limits
-from serendip.search.rundir import write_json
 from serendip.statistics.limits import BANDS
 from serendip.validate.base import look_name
 

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from pydantic import BaseModel
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.report import figures, plots, words
 from serendip.report.notation import subscripts
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.io.json import write_json
 from serendip.search.config import SearchConfig
-from serendip.search.rundir import write_json
 from serendip.statistics.calibration import NullDistribution
 from serendip.version import __version__
 

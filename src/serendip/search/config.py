@@ -25,6 +25,7 @@ from pydantic import (
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.events.expressions import split_expressions
+from serendip.io.units import GEV
 from serendip.methods.registry import get_method
 from serendip.search.tuned import FOLD_KEYS, Columns, Tuned
 from serendip.statistics.combination import in_order
@@ -47,7 +48,6 @@ WINDOW_REACH = 1.4
 
 _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 
-_GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -225,7 +225,7 @@ class SearchConfig(BaseModel):
         if self.scan is None and self.step != 1:
             raise ValueError("step belongs to a scan; a single window has no next one")
         for edges in (self.window, self.scan, self.range):
-            if edges is not None and edges[0] * _GEV[self.unit] > self.sqrt_s * 1000:
+            if edges is not None and edges[0] * GEV[self.unit] > self.sqrt_s * 1000:
                 raise ValueError(
                     f"{edges[0]:g}:{edges[1]:g} {self.unit} lies beyond the collision energy of {self.sqrt_s:g} TeV; "
                     "check the unit, or give sqrt_s"
@@ -282,7 +282,7 @@ class SearchConfig(BaseModel):
     @property
     def windows(self) -> tuple[Window, ...]:
         """The signal regions in GeV: one, or adjacent ones (``step`` < 1: overlapping) of equal relative width."""
-        scale = _GEV[self.unit]
+        scale = GEV[self.unit]
         if self.window is not None:
             return (Window(self.window[0] * scale, self.window[1] * scale),)
         assert self.scan is not None
@@ -334,13 +334,13 @@ class SearchConfig(BaseModel):
         """Range of the background fit in GeV; None: chosen for each window."""
         if self.range is None:
             return None
-        bounds = Window(self.range[0] * _GEV[self.unit], self.range[1] * _GEV[self.unit])
+        bounds = Window(self.range[0] * GEV[self.unit], self.range[1] * GEV[self.unit])
         return bounds.low, bounds.high
 
     @property
     def masks(self) -> tuple[tuple[float, float], ...]:
         """Known resonances that the background fits leave out, in GeV."""
-        scale = _GEV[self.unit]
+        scale = GEV[self.unit]
         return tuple((low * scale, high * scale) for low, high in self.mask)
 
     @property

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events, Window
 from serendip.methods.figures_of_merit import max_sic, sic_at, sic_curve
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
 from serendip.search.measure import Measurement, WindowFit
-from serendip.search.rundir import TaskResult
 from serendip.search.spectrum_records import shown, spectrum_record, squares_in_bins
 from serendip.search.weighted_diagnostics import weighted_looks
 from serendip.statistics.compound import effective_number

@@ -10,9 +10,11 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +22,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serendip.events.events import Events, Window
-from serendip.events.files import atomic_write
+from serendip.events.formats import Source
 from serendip.events.read import read
+from serendip.io.files import atomic_write
+from serendip.io.json import write_json
 from serendip.methods.base import BackgroundRequest
 from serendip.methods.registry import get_method
+from serendip.runs.executor import as_finished, available_cores, executor_or_local
+from serendip.runs.folder import FinishedRun, RunDirectory
+from serendip.runs.progress import LogProgress, Progress
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
-from serendip.search.executor import as_finished, available_cores, executor_or_local
 from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import FinishedRun, RunDirectory, TaskResult, write_json
 from serendip.search.second_signals import second_signals
 from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
@@ -43,6 +48,7 @@ __all__ = [
     "read_events",
     "read_simulation",
     "run_search",
+    "start_run",
     "train",
 ]
 
@@ -91,8 +97,8 @@ def run_search(
     clock = time.perf_counter()
     progress = progress or LogProgress()
     run = RunDirectory(Path(out))
-    config = run.continued(config)
-    run.check(config)
+    config = _continued(config, run.settings())
+    run.check(config.resolved())
     events = read_events(config)
     simulation = read_simulation(config)
     windows = [prepare_window(events, window, config) for window in config.windows]
@@ -101,8 +107,8 @@ def run_search(
     dead = dead_looks(config, events, fold, windows)
     warn_of_dead_looks(dead, config.n_looks)
     _check_methods(config, events, fold, simulation)
-    run.open(config)
-    manifest = run.start(config, events, simulation, unblind=unblind)
+    run.open(config.resolved())
+    manifest = start_run(run, config, events, simulation, unblind=unblind)
     # from the first call on: sums over threads round differently, and a run that is continued with other jobs must end
     # with the numbers of one that was not
     threads = manifest.setdefault("threads", jobs or available_cores() if executor is None else 1)
@@ -196,6 +202,34 @@ def read_simulation(config: SearchConfig) -> Events | None:
         unit=config.unit,
         preset=config.preset,
     ).without_label()
+
+
+def start_run(
+    run: RunDirectory,
+    config: SearchConfig,
+    events: Events,
+    simulation: Events | None = None,
+    *,
+    unblind: bool,
+) -> dict[str, Any]:
+    """Record what a run reads and with what; returns the manifest, as :meth:`~serendip.runs.folder.RunDirectory.start`."""
+    inputs: dict[str, tuple[Source, Events]] = {"input": (config.file, events)}
+    if simulation is not None and config.simulation is not None:
+        inputs["simulation"] = (config.simulation, simulation)
+    return run.start(config.resolved(), inputs, digest=config.digest(), unblind=unblind)
+
+
+def _continued(config: SearchConfig, found: Mapping[str, Any]) -> SearchConfig:
+    """Settings that were chosen from the sample when the run began and are not given now; without a run, ``config``."""
+    chosen: dict[str, Any] = {}
+    with suppress(KeyError, TypeError, ValueError):
+        chosen = {
+            "folds": int(found["folds"]),
+            "working_points": tuple(float(point) for point in found["working_points"]),
+        }
+    return config.model_copy(
+        update={key: value for key, value in chosen.items() if key not in config.model_fields_set}
+    )
 
 
 def _check_methods(

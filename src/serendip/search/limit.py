@@ -13,9 +13,10 @@ from serendip.errors import InputError
 from serendip.events.expressions import split_expressions
 from serendip.events.read import read
 from serendip.events.signal_weight import weight_of_signal
+from serendip.io.units import GEV
+from serendip.runs.progress import Progress
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.config import parse_settings
-from serendip.search.progress import Progress
 from serendip.search.signal_points import ID, LABEL, MASS, SignalPoint, signal_points
 
 __all__ = ["LimitConfig", "ladder_settings", "limit_settings", "make_ladders"]
@@ -168,7 +169,7 @@ def make_ladders(
 
 def ladder_settings(config: LimitConfig, point: SignalPoint) -> dict[str, Any]:
     """Settings of the comparison of one mass, whose sample is in GeV."""
-    scale = 1000.0 if config.unit == "TeV" else 1.0
+    scale = GEV[config.unit]
     return _DEFAULTS | config.search | {
         "range": None if config.range is None else [edge * scale for edge in config.range],
         "file": str(point.file), "mass": MASS, "features": list(point.features), "label": LABEL, "id": ID,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.registry import get_method
+from serendip.runs.training import TaskResult
 from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
 from serendip.search.folds import tie_breaker
-from serendip.search.rundir import TaskResult
 from serendip.statistics.closure import with_alternatives
 from serendip.statistics.compound import group_sums
 from serendip.statistics.event_toys import LookEvents

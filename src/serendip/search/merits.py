@@ -27,10 +27,10 @@ from serendip.methods.figures_of_merit import (
     smallest_strength,
 )
 from serendip.methods.registry import get_method
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Look, Measurement, measure, prepare_window
-from serendip.search.rundir import TaskResult
 from serendip.search.sight import dead_looks
 from serendip.statistics.combination import in_order
 from serendip.statistics.compound import effective_number, group_sums

@@ -24,8 +24,8 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method, read_model_facts
 from serendip.methods.registry import get_method
+from serendip.runs.folder import RunDirectory
 from serendip.search.config import SearchConfig, load_config, parse_config
-from serendip.search.rundir import RunDirectory
 
 __all__ = [
     "MODEL_FOLDER",

@@ -13,12 +13,13 @@ from threadpoolctl import threadpool_limits
 
 from serendip.events.events import Events
 from serendip.methods.registry import get_method
+from serendip.runs.folder import RunDirectory
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
 from serendip.search.engine import plan_training
 from serendip.search.folds import event_folds, tie_breaker
 from serendip.search.measure import WindowFit, measure, prepare_window
 from serendip.search.pseudo_data import ModelBackground, SampledBackground
-from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.task import run_background, run_task
 from serendip.statistics.looks import SINGLE, LookResult, analyse_look
 from serendip.statistics.pvalues import z_value

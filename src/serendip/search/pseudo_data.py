@@ -22,8 +22,8 @@ from serendip.events.events import Events, Window
 from serendip.events.groups import group_numbers
 from serendip.methods.background import BackgroundConfig, background_density
 from serendip.methods.cathode import Cathode, CathodeConfig
+from serendip.runs.folder import RunDirectory
 from serendip.search.measure import WindowFit
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.fit import SpectrumFit
 from serendip.torch_device import limited_threads
 

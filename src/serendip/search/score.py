@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.events.files import atomic_write
 from serendip.events.formats import Source, shown
 from serendip.events.read import read
+from serendip.io.files import atomic_write
 from serendip.methods.registry import get_method
+from serendip.runs.folder import RunDirectory
 from serendip.search.models import events_in_windows, run_config, stored_models
-from serendip.search.rundir import RunDirectory
 
 __all__ = ["ScoreSummary", "score_file"]
 

@@ -5,11 +5,8 @@ Runs in a worker, knows nothing of the run directory.
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +21,10 @@ from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.methods.template_method import TemplateMethod
+from serendip.runs.memory import forget_peak_memory, peak_memory_gib
+from serendip.runs.training import TaskResult
 from serendip.search.folds import cross_training_plan, distinct, event_folds
 from serendip.search.models import pack_model
-from serendip.search.rundir import TaskResult
 from serendip.search.template_curves import template_curves
 from serendip.statistics.looks import SINGLE, fit_range
 
@@ -202,26 +200,6 @@ def held_out_scores(
                 f"{window}; look at the features for extreme values (serendip inspect)"
             )
     return scores
-
-
-def forget_peak_memory() -> None:
-    """Let :func:`peak_memory_gib` start anew: a worker runs many trainings, and each has its own peak (Linux only)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_memory_gib() -> float | None:
-    """Most memory that this process held since its start or the last :func:`forget_peak_memory`; None if unknown."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**20
-    try:
-        import resource
-    except ImportError:
-        return None
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(kilobytes) / 2**20 if sys.platform != "darwin" else float(kilobytes) / 2**30
 
 
 def _template(

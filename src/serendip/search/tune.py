@@ -27,16 +27,16 @@ from numpy.typing import NDArray
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
+from serendip.io.json import write_json
 from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
+from serendip.runs.progress import Progress
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.judge import judge
-from serendip.search.progress import Progress
-from serendip.search.rundir import write_json
 from serendip.search.tuned import FOLD_KEYS, Tuned, TuneOn
 from serendip.statistics.combination import in_order
 from serendip.version import __version__

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.darkmachines_write import write_events
-from serendip.events.files import atomic_write
 from serendip.events.objects import ObjectEvents, concatenate
 from serendip.events.objects_parquet import read_parquet, write_parquet
+from serendip.io.files import atomic_write
 from serendip.simulate.chunks import Counted, run_chunks
 from serendip.simulate.fast_detector import CARDS, MET_KINDS, MetKind, measure
 from serendip.simulate.processes import Sample

@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
-from serendip.search.executor import as_finished, available_cores, local_executor
-from serendip.search.rundir import write_json
+from serendip.io.files import atomic_write
+from serendip.io.json import write_json
+from serendip.runs.executor import as_finished, available_cores, local_executor
 from serendip.study.config import QUESTIONS, StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import make_design

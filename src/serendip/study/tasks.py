@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from threadpoolctl import threadpool_limits
 
 from serendip.errors import InputError
+from serendip.io.json import write_json
 from serendip.outliers.registry import SCORES, make_score
-from serendip.search.rundir import write_json
 from serendip.study.config import StudyConfig
 from serendip.study.thinning import share_out, thin
 from serendip.theories.merits import BackgroundScores, Merits

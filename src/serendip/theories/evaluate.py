@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.theories.merits import (
     MIN_BACKGROUND,
     TARGETS,

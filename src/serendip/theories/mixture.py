@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.theories.training_sample import SampleConfig, TheorySample, TrainingSample, training_sample
 
 if TYPE_CHECKING:

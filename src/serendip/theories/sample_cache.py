@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.theories.mixture import TheorySample
 from serendip.theories.samples import ChannelSamples, family_of
 

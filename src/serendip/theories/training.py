@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from serendip.errors import InputError
+from serendip.io.json import write_json
+from serendip.runs.progress import LogProgress, Progress
 from serendip.search.config import SearchConfig
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import write_json
 from serendip.validate.pictures import Picture
 
 __all__ = [

@@ -29,9 +29,9 @@ from serendip.events.events import Window
 from serendip.events.groups import one_of_each
 from serendip.methods.background import background_density
 from serendip.methods.registry import get_method
+from serendip.runs.folder import RunDirectory
 from serendip.search.config import SearchConfig
 from serendip.search.measure import Look
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.combination import in_order
 from serendip.statistics.compound import CompoundTail
 from serendip.statistics.pvalues import z_value

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.io.units import GEV
 from serendip.search.config import SearchConfig
 from serendip.validate.base import Answer, Check, Work, answers, look_name
 from serendip.validate.config import RegionOptions
@@ -27,8 +28,6 @@ from serendip.validate.regions import (
 )
 
 __all__ = ["Options", "run"]
-
-_GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 
 class Options(RegionOptions):
@@ -87,7 +86,7 @@ def run(config: SearchConfig, options: Options, work: Work) -> Answer:
         If no window can be searched, or the window of a known peak cannot be.
     """
     background = background_sample(config, options.sample)
-    scale = _GEV[config.unit]
+    scale = GEV[config.unit]
 
     def in_gev(intervals: tuple[tuple[float, float], ...]) -> list[Window]:
         return [Window(low * scale, high * scale) for low, high in intervals]

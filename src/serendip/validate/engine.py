@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from serendip.errors import InputError
 from serendip.events.formats import shown
+from serendip.io.json import write_json
+from serendip.runs.progress import LogProgress, Progress
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import write_json
 from serendip.validate.base import Validation, read_validations, write_validation
 from serendip.validate.registry import KINDS, load_kind
 from serendip.version import __version__

@@ -21,12 +21,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.formats import shown
+from serendip.io.json import write_json
 from serendip.methods.background import BackgroundConfig
 from serendip.methods.registry import get_method
+from serendip.runs.executor import as_finished, executor_or_local
+from serendip.runs.folder import RunDirectory
 from serendip.search.calibration import Calibration, Curve, search_settings
 from serendip.search.config import Combination, SearchConfig
 from serendip.search.engine import read_events, read_simulation
-from serendip.search.executor import as_finished, executor_or_local
 from serendip.search.folds import event_folds
 from serendip.search.measure import prepare_window
 from serendip.search.null_experiment import NullExperiment, run_null_experiment
@@ -36,7 +38,6 @@ from serendip.search.pseudo_data import (
     background_model,
     without_window,
 )
-from serendip.search.rundir import RunDirectory, write_json
 from serendip.search.sight import dead_looks
 from serendip.validate.base import Answer, Check, Work, answers, look_name
 from serendip.validate.config import KindOptions, Listed

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.units import GEV
 from serendip.methods.registry import get_method
+from serendip.runs.folder import RunDirectory
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
 from serendip.search.engine import TrainingPlan, plan_training, read_events, read_simulation, train
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.measure import Measurement, measure, prepare_window
-from serendip.search.rundir import RunDirectory, TaskResult
 from serendip.search.sight import dead_looks, warn_of_dead_looks
 from serendip.validate.base import Work
 from serendip.validate.config import Sample
@@ -31,8 +33,6 @@ __all__ = [
     "validation_regions",
     "without_references",
 ]
-
-_GEV = {"GeV": 1.0, "TeV": 1000.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +218,7 @@ def _region(config: SearchConfig, background: Background, window: Window) -> Reg
         simulation = None if simulation is None else _within(simulation, side)
     if len(events) == 0:
         raise InputError("there are no events on this side of the closed region")
-    scale = _GEV[config.unit]
+    scale = GEV[config.unit]
     bounds = config.mass_range
     if bounds is not None:
         bounds = max(bounds[0], side[0]), min(bounds[1], side[1])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from serendip.classify.splits import SplitClassifiers, fit_splits
 from serendip.errors import InputError
-from serendip.search.executor import as_finished, executor_or_local
+from serendip.runs.executor import as_finished, executor_or_local
 from serendip.statistics.pvalues import toy_p_value
 
 __all__ = [

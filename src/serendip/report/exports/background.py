@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError, SerendipError
+from serendip.io.units import GEV
 from serendip.report.load import Look, OrderOfFolds, Run, Spectrum
-from serendip.search.rundir import RunDirectory
+from serendip.runs.folder import RunDirectory
 from serendip.statistics.closure import with_closure
 from serendip.statistics.fit import SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, get_family, rougher
@@ -142,7 +143,7 @@ def _family(run: Run) -> BackgroundFamily:
 
 def _masks(run: Run) -> list[tuple[float, float]]:
     """Known resonances that the fits of a run left out, in GeV."""
-    unit = 1000.0 if run.config.get("unit") == "TeV" else 1.0
+    unit = GEV[run.config.get("unit", "GeV")]
     return [(low * unit, high * unit) for low, high in run.config.get("mask") or ()]
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.json import write_json
 from serendip.methods.registry import get_method
 from serendip.report.exports import bundle_score
 from serendip.report.exports.target import export_folder
 from serendip.report.load import Run, read_run
+from serendip.runs.folder import RunDirectory
 from serendip.search.models import StoredModel, run_config, stored_models
 from serendip.search.onnx_export import export_run
-from serendip.search.rundir import RunDirectory, write_json
 
 __all__ = ["export_bundle"]
 

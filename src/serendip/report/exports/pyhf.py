@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from serendip.io.json import write_json
 from serendip.report.exports.likelihood import LookModel, SignalShape, Spectrum, look_models
 from serendip.report.exports.target import export_folder, write_index
-from serendip.search.rundir import write_json
 
 __all__ = ["counting_workspace", "export_pyhf", "spectrum_workspace"]
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import uproot
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.report.exports.likelihood import look_name
 from serendip.report.load import Run, Spectrum, read_run
 

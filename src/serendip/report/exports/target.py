@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
+from serendip.io.json import write_json
 from serendip.report.exports.likelihood import LookModel
 from serendip.report.load import Run
-from serendip.search.rundir import write_json
 
 __all__ = ["export_folder", "write_index"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import UndefinedError
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.report.page import Page
 from serendip.report.theories import panels as theory_panels
 from serendip.report.theories import tables as theory_tables

@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from typing import Any
 
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.report import words
 from serendip.report.load import Look, Weighted
 from serendip.report.page import Panel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serendip.io.units import GEV
 from serendip.report.load import Closure, Correlation, Look, Run, SidebandExcess, Spectrum
 from serendip.report.words.numbers import counted, interval, number, p_text, percent, with_error, z_text
 from serendip.report.words.sentences import (
@@ -123,7 +124,7 @@ def _beside(run: Run, excess: SidebandExcess) -> Note:
         else ""
     )
     # masks are given in the unit of the input
-    scale = 1000.0 if run.config.get("unit") == "TeV" else 1.0
+    scale = GEV[run.config.get("unit", "GeV")]
     mask = f"{excess.low / scale:.5g}:{excess.high / scale:.5g}"
     change = "lower" if excess.window_without < excess.window_expected else "raise"
     counts = (

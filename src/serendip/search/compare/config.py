@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from serendip.errors import InputError
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.methods.registry import available, get_method
 from serendip.search.config import Combination, SearchConfig, parse_settings
 

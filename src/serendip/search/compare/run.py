@@ -25,19 +25,21 @@ from numpy.typing import NDArray
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events
+from serendip.io.json import write_json
 from serendip.methods.registry import get_method
+from serendip.runs.executor import as_finished, available_cores, local_executor
+from serendip.runs.folder import RunDirectory
+from serendip.runs.progress import LogProgress, Progress
+from serendip.runs.training import TaskResult
 from serendip.search.compare.config import CompareConfig, LeftOut, check_folder, open_folder
 from serendip.search.compare.stress import stress
 from serendip.search.compare.summary import five_sigma, summary
 from serendip.search.config import SearchConfig
-from serendip.search.engine import plan_training, read_events, read_simulation
-from serendip.search.executor import as_finished, available_cores, local_executor
+from serendip.search.engine import plan_training, read_events, read_simulation, start_run
 from serendip.search.folds import cross_training_plan, event_folds
 from serendip.search.injection import Sample, check_injections, inject, look_at
 from serendip.search.measure import prepare_window
 from serendip.search.merits import merits
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import RunDirectory, TaskResult, write_json
 from serendip.search.sight import dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
 
@@ -134,7 +136,7 @@ def run_compare(
             )
     cells, missing = _cells(config, events, simulation, strict=strict)
     open_folder(run.path, config)
-    manifest = run.start(config, original, unblind=True)
+    manifest = start_run(run, config, original, unblind=True)
 
     plans: list[_Job] = []
     for cell in cells:

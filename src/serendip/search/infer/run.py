@@ -21,18 +21,19 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.read import read
+from serendip.io.json import write_json
 from serendip.methods.gbi import LearnedSignals, learn_signals
 from serendip.methods.signal.family import SignalFamily, parameter_grid
-from serendip.search.engine import read_events
-from serendip.search.executor import available_cores
+from serendip.runs.executor import available_cores
+from serendip.runs.folder import FinishedRun, RunDirectory
+from serendip.runs.progress import LogProgress, Progress
+from serendip.search.engine import read_events, start_run
 from serendip.search.folds import cross_training_plan
 from serendip.search.infer.config import InferConfig
 from serendip.search.infer.results import Arrays, family_results, retrained, scanned, strength, toy_summary
 from serendip.search.infer.session import DRAWN, Session
 from serendip.search.measure import prepare_window
 from serendip.search.models import fingerprints
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import FinishedRun, RunDirectory, write_json
 from serendip.torch_device import limited_threads
 
 __all__ = ["InferResult", "read_signal", "run_infer"]
@@ -76,7 +77,7 @@ def run_infer(
     clock = time.perf_counter()
     progress = progress or LogProgress()
     run = RunDirectory(Path(out))
-    run.check(config)
+    run.check(config.resolved())
     unblind = unblind or run.unblinded
     if config.signal is None and not unblind:
         raise InputError(
@@ -87,8 +88,8 @@ def run_infer(
     (window,) = config.windows
     signal = read_signal(config, events, window)
     fit = prepare_window(events, window, config)
-    run.open(config)
-    manifest = run.start(config, events, unblind=unblind)
+    run.open(config.resolved())
+    manifest = start_run(run, config, events, unblind=unblind)
     digests = [events.digest(), None if signal is None else signal.digest()]
     if manifest.setdefault("signal_digest", digests[1]) != digests[1]:
         raise InputError(f"--out {out}: was started with another simulated signal; choose another folder")

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.events.files import atomic_write
+from serendip.io.files import atomic_write
 from serendip.methods.background import train_background
 from serendip.methods.gbi import Background, SignalModel, half_samples, log_ratio, sideband_transform
 from serendip.methods.ranode import Ranode
+from serendip.runs.folder import RunDirectory
+from serendip.runs.progress import Progress
 from serendip.search.folds import event_folds
 from serendip.search.infer.config import InferConfig
 from serendip.search.measure import WindowFit
-from serendip.search.progress import Progress
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import fit_inclusive
 

@@ -20,10 +20,10 @@ from serendip.events.dependence import check_dependence
 from serendip.events.events import Events, Window, concatenate
 from serendip.events.formats import shown
 from serendip.methods.registry import get_method
+from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events
 from serendip.search.folds import event_folds
-from serendip.search.rundir import TaskResult
 from serendip.search.task import held_out_scores
 from serendip.wording import counted
 

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.json import write_json
 from serendip.methods.registry import get_method
-from serendip.search.engine import read_simulation
-from serendip.search.executor import as_finished, available_cores, executor_or_local
+from serendip.runs.executor import as_finished, available_cores, executor_or_local
+from serendip.runs.folder import FinishedRun, RunDirectory
+from serendip.runs.progress import LogProgress, Progress
+from serendip.search.engine import read_simulation, start_run
 from serendip.search.folds import tie_breaker
 from serendip.search.measure import WindowFit, prepare_window
 from serendip.search.monitor.config import MonitorConfig
@@ -35,8 +38,6 @@ from serendip.search.monitor.periods import (
     training_sets,
     write_period,
 )
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import FinishedRun, RunDirectory, write_json
 from serendip.statistics.compound import effective_number
 from serendip.statistics.eprocess import (
     HORIZONS,
@@ -110,7 +111,7 @@ def run_monitor(
     """
     progress = progress or LogProgress()
     run = RunDirectory(Path(out))
-    run.check(config)
+    run.check(config.resolved())
     folder = run.path / "periods"
     stored = stored_periods(folder)
     finished = int(run.manifest().get("periods_finished", 0))
@@ -129,10 +130,10 @@ def run_monitor(
     simulation = read_simulation(config)
     sample = _prepare(config, [*stored, *new], simulation)
 
-    run.open(config)
+    run.open(config.resolved())
     for number, period in enumerate(new, start=len(stored)):
         write_period(folder, number, period)
-    manifest = run.start(config, sample.periods[0].events, simulation, unblind=unblind)
+    manifest = start_run(run, config, sample.periods[0].events, simulation, unblind=unblind)
     threads = manifest.setdefault("threads", jobs or available_cores() if executor is None else 1)
     tasks = _plan(config, run, sample, simulation, threads)
     manifest["task_keys"] = [

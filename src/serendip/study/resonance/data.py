@@ -13,7 +13,7 @@ from serendip.errors import InputError
 from serendip.events.audit import distance_correlation
 from serendip.events.events import Events, Window
 from serendip.events.write import write
-from serendip.search.progress import Progress
+from serendip.runs.progress import Progress
 from serendip.study.resonance.config import ResonantConfig
 from serendip.study.resonance.table import (
     COUNTS,

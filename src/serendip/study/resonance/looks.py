@@ -14,13 +14,13 @@ from serendip.events.audit import distance_correlation
 from serendip.events.events import Events
 from serendip.methods.figures_of_merit import SicPoint, max_sic, sic_at, sic_curve
 from serendip.methods.registry import get_method
+from serendip.runs.folder import RunDirectory
 from serendip.search.compare import CompareConfig
 from serendip.search.engine import read_events
 from serendip.search.folds import event_folds, tie_breaker
 from serendip.search.injection import inject
 from serendip.search.measure import prepare_window
 from serendip.search.merits import mass_shape
-from serendip.search.rundir import RunDirectory
 from serendip.statistics.looks import SINGLE, LookResult, analyse_look
 from serendip.statistics.ranks import cut_efficiency
 

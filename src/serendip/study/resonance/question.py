@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from serendip.errors import InputError
+from serendip.io.json import write_json
+from serendip.runs.progress import LogProgress, Progress
 from serendip.search.compare import CompareConfig, run_compare
-from serendip.search.progress import LogProgress, Progress
-from serendip.search.rundir import write_json
 from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
 from serendip.study.resonance.config import ResonantConfig

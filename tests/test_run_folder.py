@@ -8,8 +8,10 @@ from samples import FEATURES, make_columns
 
 from serendip.errors import InputError
 from serendip.events.events import Events
+from serendip.runs.folder import RunDirectory
+from serendip.runs.training import TaskResult
 from serendip.search.config import parse_config
-from serendip.search.rundir import RunDirectory, TaskResult
+from serendip.search.engine import start_run
 
 BASE = {"file": "a.parquet", "mass": "mjj", "features": list(FEATURES), "window": [3300, 3700]}
 
@@ -31,57 +33,57 @@ def result() -> TaskResult:
 
 def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
-    run.open(parse_config(BASE))
-    run.open(parse_config(BASE))
+    run.open(parse_config(BASE).resolved())
+    run.open(parse_config(BASE).resolved())
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     with pytest.raises(InputError, match="seed"):
-        run.open(parse_config({**BASE, "seed": 7}))
+        run.open(parse_config({**BASE, "seed": 7}).resolved())
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="not empty"):
-        RunDirectory(tmp_path).open(parse_config(BASE))
+        RunDirectory(tmp_path).open(parse_config(BASE).resolved())
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(InputError, match="is a file"):
-        RunDirectory(tmp_path / "thesis.tex").open(parse_config(BASE))
+        RunDirectory(tmp_path / "thesis.tex").open(parse_config(BASE).resolved())
 
 
 def test_other_events_in_the_same_folder_are_refused(tmp_path: Path) -> None:
     run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
-    run.open(config)
-    run.start(config, events(), unblind=False)
-    run.start(config, events(), unblind=False)
+    run.open(config.resolved())
+    start_run(run, config, events(), unblind=False)
+    start_run(run, config, events(), unblind=False)
     with pytest.raises(InputError, match="has changed"):
-        run.start(config, events(seed=1), unblind=False)
+        start_run(run, config, events(seed=1), unblind=False)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"input": 3}', "{"])
 def test_a_damaged_manifest_is_not_taken_for_a_new_run(tmp_path: Path, content: str) -> None:
     run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
-    run.open(config)
+    run.open(config.resolved())
     (run.path / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest.json: is damaged"):
-        run.start(config, events(), unblind=False)
+        start_run(run, config, events(), unblind=False)
 
 
 def test_unblinding_is_recorded_once_and_stays(tmp_path: Path) -> None:
     run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
-    run.open(config)
-    run.start(config, events(), unblind=False)
+    run.open(config.resolved())
+    start_run(run, config, events(), unblind=False)
     assert not run.unblinded
-    run.start(config, events(), unblind=True)
+    start_run(run, config, events(), unblind=True)
     first = run.manifest()["unblinding"]
     assert first[0]["config_hash"] == config.digest()
-    run.start(config, events(), unblind=False)
+    start_run(run, config, events(), unblind=False)
     assert run.unblinded
     assert run.manifest()["unblinding"] == first
 
 
 def test_tasks_are_whole_or_absent(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
-    run.open(parse_config(BASE))
+    run.open(parse_config(BASE).resolved())
     key = run.task_key("a", 1)
     assert key == run.task_key("a", 1)
     assert key != run.task_key("a", 2)
@@ -95,7 +97,7 @@ def test_tasks_are_whole_or_absent(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_half_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDirectory(tmp_path / "run")
-    run.open(parse_config(BASE))
+    run.open(parse_config(BASE).resolved())
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
