@@ -173,6 +173,8 @@ class Method(ABC):
         Background efficiencies at which this method is cut, if not those of the search; 1: no cut.
     trains
         False for a score that learns nothing from the data: all events are then one count, without folds.
+    by_name_only
+        True for a method that ``all`` does not stand for.
     Config
         The configuration class.
     """
@@ -183,6 +185,7 @@ class Method(ABC):
     needs_simulation: ClassVar[bool] = False
     working_points: ClassVar[tuple[float, ...] | None] = None
     trains: ClassVar[bool] = True
+    by_name_only: ClassVar[bool] = False
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(

@@ -16,19 +16,27 @@ GROUP = "serendip.methods"
 
 _BUILT_IN = {
     "anode": "serendip.methods.anode:Anode",
-    "autoencoder": "serendip.methods.autoencoder:Autoencoder",
+    "autoencoder": "serendip.methods.outlier:Autoencoder",
     "bump-hunt": "serendip.methods.bump_hunt:BumpHunt",
     "cathode": "serendip.methods.cathode:Cathode",
     "curtains": "serendip.methods.curtains:Curtains",
     "cwola": "serendip.methods.cwola:Cwola",
+    "dagmm": "serendip.methods.outlier:Dagmm",
+    "deep-svdd": "serendip.methods.outlier:DeepSvdd",
     "ensemble": "serendip.methods.ensemble:Ensemble",
     "feta": "serendip.methods.feta:Feta",
+    "flow": "serendip.methods.outlier:FlowLikelihood",
+    "gaussian-mixture": "serendip.methods.outlier:GaussianMixture",
     "idealised": "serendip.methods.idealised:Idealised",
-    "isolation-forest": "serendip.methods.isolation_forest:IsolationForest",
+    "isolation-forest": "serendip.methods.outlier:IsolationForest",
+    "kde": "serendip.methods.outlier:KernelDensity",
     "lacathode": "serendip.methods.lacathode:LaCathode",
+    "planar-vae": "serendip.methods.outlier:PlanarVae",
     "ranode": "serendip.methods.ranode:Ranode",
     "salad": "serendip.methods.salad:Salad",
     "supervised": "serendip.methods.supervised:Supervised",
+    "vae-radius": "serendip.methods.outlier:VaeRadius",
+    "vae-reconstruction": "serendip.methods.outlier:VaeReconstruction",
 }
 
 

@@ -42,12 +42,24 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
     ----------
     n_features_in_
         Number of columns seen in ``fit``.
+
+    Notes
+    -----
+    While ``_fit`` runs, ``_groups`` holds the groups of its events, shape ``(n,)``, or None.
     """
 
     kind: ClassVar[str]
+    _groups: NDArray[np.int64] | None
     _minimum_events: ClassVar[int] = 5
 
-    def fit(self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Learn what background looks like.
 
         Parameters
@@ -58,6 +70,9 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
             Not used; scikit-learn's tools pass it.
         sample_weight
             Event weights, shape ``(n,)``, not negative. Only their ratios matter. Events of weight zero are left out.
+        groups
+            Whole numbers, shape ``(n,)``: events with the same one belong together, and a score that holds out events to choose its
+            weights holds them out together. Default: every event by itself.
 
         Raises
         ------
@@ -65,6 +80,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
             If a value is not finite, a weight is negative, there are too few events, or an option is not valid.
         """
         del y
+        self.check_options()
         values = self._checked(X, reset=True)
         try:
             weights = checked_weights(sample_weight, values)
@@ -76,8 +92,21 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
                 f"{type(self).__name__} needs at least {self._minimum_events} background events with a weight above "
                 f"zero, got {np.count_nonzero(used)} (n_samples = {len(values)})"
             )
-        self._fit(values[used], weights[used])
+        self._groups = None if groups is None else np.asarray(groups, dtype=np.int64)[used]
+        try:
+            self._fit(values[used], weights[used])
+        finally:
+            del self._groups
         return self
+
+    def check_options(self) -> None:
+        """Stop if an option is not valid; subclasses override it.
+
+        Raises
+        ------
+        InputError
+            Saying which option, what it was and what is allowed.
+        """
 
     def score_samples(self, X: ArrayLike) -> Array:
         """Anomaly score of each event, shape ``(n,)``; higher = more anomalous.

@@ -63,8 +63,9 @@ class Dagmm(NetworkScore):
     steps: int = 1000
     batch_size: int = 512
 
-    def _check_options(self) -> None:
-        super()._check_options()
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        super().check_options()
         require_at_least(
             1, latent=self.latent, components=self.components, estimation=self.estimation,
             **{f"hidden[{i}]": v for i, v in enumerate(self.hidden)},

@@ -68,12 +68,15 @@ class FlowLikelihood(TrainedScore):
     learning_rate: float = 2e-3
     patience: int | None = 4
 
-    def _fit(self, x: Array, weights: Array) -> None:
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
         require_choice(_FLOWS, flow=self.flow)
         require_at_least(
-            1, transforms=self.transforms, hidden=self.hidden, layers=self.layers, ensemble=self.ensemble,
-            steps=self.steps, batch_size=self.batch_size, threads=self.threads, evaluations=self.evaluations,
-        )  # fmt: skip
+            1, transforms=self.transforms, hidden=self.hidden, layers=self.layers, ensemble=self.ensemble
+        )
+        super().check_options()
+
+    def _fit(self, x: Array, weights: Array) -> None:
         seed = self._seed()
         self._standardiser = Standardiser.fit(x, weights)
         self.dropped_columns_ = x.shape[1] - len(self._standardiser.kept)
@@ -87,7 +90,7 @@ class FlowLikelihood(TrainedScore):
             mass_dependence=False, seed=seed, device=self.device,
         )  # fmt: skip
         with limited_threads(self.threads):
-            density.fit(spread, np.ones(len(spread)), weight=weights)
+            density.fit(spread, np.ones(len(spread)), weight=weights, groups=self._groups)
         self._density: ConditionalDensity = density
 
     def _score(self, x: Array) -> Array:

@@ -61,12 +61,15 @@ class GaussianMixtureScore(OutlierScore):
     max_iter: int = 200
     random_state: Any = 0
 
-    def _fit(self, x: Array, weights: Array) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
         require_at_least(1, components=self.components, max_iter=self.max_iter)
         require_at_least(0, regularisation=self.regularisation)
         require_choice(_COVARIANCES, covariance=self.covariance)
+
+    def _fit(self, x: Array, weights: Array) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+
         if self.components > len(x):
             raise DataError(
                 f"{self.components} components need at least as many events, got n_samples = {len(x)}"

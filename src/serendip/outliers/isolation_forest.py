@@ -45,11 +45,14 @@ class IsolationForestScore(OutlierScore):
     subsample: int = 256
     random_state: Any = 0
 
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        require_at_least(1, trees=self.trees)
+        require_at_least(2, subsample=self.subsample)
+
     def _fit(self, x: Array, weights: Array) -> None:
         from sklearn.ensemble import IsolationForest
 
-        require_at_least(1, trees=self.trees)
-        require_at_least(2, subsample=self.subsample)
         seed = self._seed()
         rows = weighted_rows(weights, np.random.default_rng(seed))
         self.subsample_ = min(self.subsample, len(rows))

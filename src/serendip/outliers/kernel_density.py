@@ -61,9 +61,14 @@ class KernelDensity(OutlierScore):
     max_events: int = 20_000
     random_state: Any = 0
 
-    def _fit(self, x: Array, weights: Array) -> None:
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
         require_at_least(1, dimensions=self.dimensions)
         require_at_least(10, max_events=self.max_events)
+        if self.bandwidth not in ("silverman", "cv"):
+            _positive(self.bandwidth)
+
+    def _fit(self, x: Array, weights: Array) -> None:
         rng = np.random.default_rng(self._seed())
         self._standardiser = Standardiser.fit(x, weights)
         self.dropped_columns_ = x.shape[1] - len(self._standardiser.kept)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serendip.density.samples import SplitSamples
@@ -42,10 +43,11 @@ def train_networks(
     patience: int | None,
     device: torch.device,
     name: str,
+    groups: NDArray[np.int64] | None = None,
 ) -> list[float]:
     """Train models on batches that all of them see, and keep the best of each on held-out events.
 
-    The held-out events are a random ``validation_fraction``. Every look at them uses the same noise. Events are drawn in
+    The held-out events are a random ``validation_fraction``, or whole ``groups``. Every look at them uses the same noise. Events are drawn in
     proportion to their weights. Other options as in :func:`serendip.density.training.train`.
 
     Returns
@@ -59,8 +61,9 @@ def train_networks(
         If the training diverges.
     """
     data = SplitSamples.make(
-        [(z, np.zeros(len(z)), weights)], seed=seed, validation_fraction=validation_fraction, device=device
-    )
+        [(z, np.zeros(len(z)), weights)], seed=seed, validation_fraction=validation_fraction, device=device,
+        groups=[groups],
+    )  # fmt: skip
     network.to(device)
     batches = data.batches(batch_size, noise=False)
     ones = torch.ones(batch_size, device=device)
@@ -124,6 +127,22 @@ class TrainedScore(OutlierScore):
     device: str | None = None
     random_state: Any = 0
 
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        require_at_least(
+            1,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            evaluations=self.evaluations,
+            threads=self.threads,
+        )
+        if self.patience is not None:
+            require_at_least(1, patience=self.patience)
+        if not self.learning_rate > 0:
+            raise DataError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.validation_fraction < 1:
+            raise DataError(f"validation_fraction must be between 0 and 1, got {self.validation_fraction}")
+
 
 class NetworkScore(TrainedScore):
     """An outlier score from a network on standardised columns; higher = more anomalous.
@@ -143,7 +162,6 @@ class NetworkScore(TrainedScore):
     _stacked: ClassVar[bool] = False
 
     def _fit(self, x: Array, weights: Array) -> None:
-        self._check_options()
         z = self._prepare(x, weights)
         seed = self._seed()
         with limited_threads(self.threads):
@@ -158,7 +176,7 @@ class NetworkScore(TrainedScore):
             self._network, self._loss, z, weights, stacked=self._stacked, seed=seed, steps=self.steps,
             batch_size=self.batch_size, learning_rate=self.learning_rate,
             validation_fraction=self.validation_fraction, evaluations=self.evaluations, patience=self.patience,
-            device=pick_device(self.device), name=self.kind,
+            device=pick_device(self.device), name=self.kind, groups=self._groups,
         )  # fmt: skip
 
     def _score(self, x: Array) -> Array:
@@ -182,21 +200,6 @@ class NetworkScore(TrainedScore):
 
     def _finish(self, z: Array, weights: Array) -> None:
         """Learn what follows from the trained network."""
-
-    def _check_options(self) -> None:
-        require_at_least(
-            1,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            evaluations=self.evaluations,
-            threads=self.threads,
-        )
-        if self.patience is not None:
-            require_at_least(1, patience=self.patience)
-        if not self.learning_rate > 0:
-            raise DataError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 < self.validation_fraction < 1:
-            raise DataError(f"validation_fraction must be between 0 and 1, got {self.validation_fraction}")
 
     def _state(self) -> tuple[Facts, Arrays]:
         facts = {"validation_loss": self.validation_loss_, "dropped_columns": self.dropped_columns_}

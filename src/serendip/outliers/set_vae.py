@@ -87,6 +87,7 @@ class DeepSetVAE(NetworkScore):
         *,
         mask: NDArray[np.bool_] | None = None,
         sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> Self:
         """Learn what background looks like.
 
@@ -100,6 +101,8 @@ class DeepSetVAE(NetworkScore):
             Which objects to use, shape ``(n_events, n_objects)``. Default: all that have a kind.
         sample_weight
             Event weights, shape ``(n_events,)``, not negative. Only their ratios matter.
+        groups
+            Events that are held out together, shape ``(n_events,)``, as in :meth:`.OutlierScore.fit`.
 
         Raises
         ------
@@ -108,7 +111,7 @@ class DeepSetVAE(NetworkScore):
         """
         sets = self._sets(X, mask)
         self._shape = (sets.shape[1], sets.shape[2])
-        return super().fit(sets.reshape(len(sets), -1), y, sample_weight=sample_weight)
+        return super().fit(sets.reshape(len(sets), -1), y, sample_weight=sample_weight, groups=groups)
 
     def score_samples(self, X: ArrayLike, mask: NDArray[np.bool_] | None = None) -> Array:
         """Anomaly score of each event, shape ``(n_events,)``; higher = more anomalous. Arguments as in :meth:`fit`."""
@@ -138,8 +141,9 @@ class DeepSetVAE(NetworkScore):
             raise DataError(f"the mask has shape {np.shape(mask)}, but there are {sets.shape[:2]} objects")
         return np.where(np.asarray(mask, dtype=bool)[..., None], sets, 0.0)
 
-    def _check_options(self) -> None:
-        super()._check_options()
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        super().check_options()
         require_choice(_MEASURES, measure=self.measure)
         require_at_least(1, latent=self.latent, width=self.width, kinds=self.kinds)
         require_at_least(0, kind_weight=self.kind_weight)

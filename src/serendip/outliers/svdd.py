@@ -150,8 +150,9 @@ class DeepSVDD(NetworkScore):
     def _pairs(self) -> list[tuple[float, int]]:
         return [(float(c), int(d)) for d, c in product(self.dimensions, self.targets)]
 
-    def _check_options(self) -> None:
-        super()._check_options()
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        super().check_options()
         require_choice(_RULES, combine=self.combine)
         require_at_least(0, min_spread=self.min_spread)
         require_at_least(1, **{f"hidden[{i}]": v for i, v in enumerate(self.hidden)})

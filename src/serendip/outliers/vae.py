@@ -56,8 +56,9 @@ class VariationalAutoencoder(NetworkScore):
     measure: Literal["reconstruction", "radius"] = "radius"
     hidden: tuple[int, ...] = (128, 64)
 
-    def _check_options(self) -> None:
-        super()._check_options()
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        super().check_options()
         require_at_least(1, latent=self.latent, **{f"hidden[{i}]": v for i, v in enumerate(self.hidden)})
         require_choice(_MEASURES, measure=self.measure)
         if len(self.hidden) == 0:
@@ -125,8 +126,9 @@ class PlanarFlowVAE(VariationalAutoencoder):
     flows: int = 6
     measure: Literal["reconstruction", "radius"] = "reconstruction"
 
-    def _check_options(self) -> None:
-        super()._check_options()
+    def check_options(self) -> None:
+        """Stop if an option is not valid."""
+        super().check_options()
         require_at_least(1, flows=self.flows)
 
     def _flows(self) -> int:

@@ -124,11 +124,13 @@ def choose_methods(wanted: Sequence[str], *, simulation: bool) -> tuple[tuple[st
     names, left_out = [], []
     for name in available():
         try:
-            needs_simulation = get_method(name).needs_simulation
+            method = get_method(name)
         except InputError as error:
             left_out.append(LeftOut(name, str(error)))
             continue
-        if needs_simulation and not simulation:
+        if method.by_name_only:
+            left_out.append(LeftOut(name, "an outlier score beyond the two baselines: name it to compare it"))
+        elif method.needs_simulation and not simulation:
             left_out.append(LeftOut(name, "needs simulated background (--simulation FILE)"))
         else:
             names.append(name)
