@@ -50,6 +50,19 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
         RunDirectory(tmp_path / "thesis.tex").open(parse_config(BASE).resolved())
 
 
+def test_what_may_change_is_said_and_kept_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    run = RunDirectory(tmp_path, "comparison", may_change=("method",))
+    run.open({"seed": 1, "method": ["cwola"]})
+    run.open({"seed": 1, "method": ["anode"], "new": None})
+    assert run.settings() == {"seed": 1, "method": ["anode"], "new": None}
+    with pytest.raises(InputError, match=r"a comparison .*\(seed differ\).* only method may change"):
+        run.check({"seed": 2})
+    (tmp_path / "config.yaml").write_text("- 1")
+    with pytest.raises(InputError, match=r"config\.yaml: is damaged"):
+        run.check({"seed": 1})
+
+
 def test_other_events_in_the_same_folder_are_refused(tmp_path: Path) -> None:
     run, config = RunDirectory(tmp_path / "run"), parse_config(BASE)
     run.open(config.resolved())

@@ -738,7 +738,7 @@ def test_a_study_that_could_not_start_may_be_corrected(samples, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(InputError, match="no theory and no family called nothing"):
         run_study(config(samples, questions=("models",), tested=("nothing",)), out, progress=Silent(), jobs=1)
-    with pytest.raises(InputError, match=r"other options \(rotate differ\)"):
+    with pytest.raises(InputError, match=r"holds a study with other settings \(rotate differ\)"):
         run_study(config(samples, rotate=False), out, progress=Silent(), jobs=1)
     changed = config(samples, questions=("resonant",), tested=("stop",))
     with pytest.raises(InputError, match="needs channel 3"):

@@ -388,10 +388,10 @@ def test_a_folder_of_other_input_is_refused(
     answered: tuple[ResonantAnswer, Path], samples: dict[str, TheorySample], tmp_path: Path
 ) -> None:
     _, out = answered
-    with pytest.raises(InputError, match=r"other input \(config\)"):
+    with pytest.raises(InputError, match=r"other settings \(config differ\)"):
         ask(samples, out, CONFIG.model_copy(update={"seed": 2}))
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(InputError, match="not an empty folder"):
+    with pytest.raises(InputError, match="is not empty and holds no resonant question"):
         ask(samples, tmp_path)
 
 
@@ -405,7 +405,7 @@ def test_every_number_of_a_sample_is_input(
     values[-1] += 1
     changed = {**samples, name: replace(samples[name], **{part: values})}
     what = {"background": "background", "peak": "resonance", "other": "theories"}[name]
-    with pytest.raises(InputError, match=rf"other input \({what}\)"):
+    with pytest.raises(InputError, match=rf"other settings \({what} differ\)"):
         ask(changed, out)
 
 
@@ -415,9 +415,9 @@ def test_an_empty_folder_may_be_used_and_a_file_or_a_damaged_record_not(tmp_path
     file.touch()
     _open(folder, {"schema": 1})
     _open(folder, {"schema": 1})
-    with pytest.raises(InputError, match="not an empty folder"):
+    with pytest.raises(InputError, match="is a file"):
         _open(file, {"schema": 1})
-    with pytest.raises(InputError, match=r"other input \(schema\)"):
+    with pytest.raises(InputError, match=r"other settings \(schema differ\)"):
         _open(folder, {"schema": 2})
     (record,) = folder.iterdir()
     record.write_text("{")

@@ -542,7 +542,7 @@ def test_folders_that_hold_something_else(data, tmp_path):
     config, chosen = parse_validation(settings(data, **bump()) | {"validate": FAST}, ["control"], "test")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="holds neither validations nor the run of a search"):
+    with pytest.raises(InputError, match="holds no validation and no run of a search"):
         run_validations(config, chosen, tmp_path / "full")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):

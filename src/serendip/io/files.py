@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a kill leaves the old or the new one, never half of one."""
+"""Files: written so that a crash, a full disk or a kill leaves the old or the new one, and read with errors for people."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 from serendip.errors import InputError
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "make_folder", "reading"]
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -63,3 +64,57 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: Path, *, missing: str = "", damaged: str = "") -> Iterator[None]:
+    """Turn what goes wrong while a file, or a folder of them, is read and taken apart into an error that names it.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    missing
+        What was expected there, if it does not exist.
+    damaged
+        What to do if it cannot be read, or holds something else.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+
+    Examples
+    --------
+    >>> with reading(Path("run.json"), damaged="make it again"):
+    ...     {}["seed"]
+    Traceback (most recent call last):
+        ...
+    serendip.errors.InputError: run.json: is damaged ('seed' is missing); make it again
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        reason = " ".join(str(error).split())[:300]
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
+        elif isinstance(error, FileNotFoundError) and error.filename is not None:
+            lost = Path(str(error.filename))
+            if lost == path:
+                raise InputError("; ".join(filter(None, [f"{path}: is missing", missing]))) from None
+            reason = f"{lost.name} is missing"
+        raise InputError("; ".join(filter(None, [f"{path}: is damaged ({reason})", damaged]))) from None
+
+
+def make_folder(folder: Path, said: str = "--out ") -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Raises
+    ------
+    InputError
+        If that is impossible; the message begins with ``said``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{said}{folder}: cannot be created ({error.strerror or error})") from None

@@ -8,9 +8,42 @@ from typing import Any
 
 import numpy as np
 
-from serendip.io.files import atomic_write
+from serendip.io.files import atomic_write, reading
 
-__all__ = ["jsonable", "write_json"]
+__all__ = ["jsonable", "load_json", "read_json", "write_json"]
+
+
+def read_json(
+    path: Path, *, missing: str = "", damaged: str = "", schema: int | None = None
+) -> dict[str, Any]:
+    """Read an object of JSON.
+
+    Parameters
+    ----------
+    path
+        The file.
+    missing, damaged
+        For the message, as of :func:`~serendip.io.files.reading`.
+    schema
+        Version that its ``schema`` must have; None: it need not have one.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, no object or of another version.
+    """
+    with reading(path, missing=missing, damaged=damaged):
+        return load_json(path, schema)
+
+
+def load_json(path: Path, schema: int | None = None) -> dict[str, Any]:
+    """Read an object of JSON as :func:`read_json` does, but raise what goes wrong as it is: for use inside of :func:`reading`."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise TypeError("an object with names is expected")
+    if schema is not None and found.get("schema") != schema:
+        raise ValueError(f"schema {found.get('schema')}; this version reads schema {schema}")
+    return found
 
 
 def write_json(path: Path, content: Any) -> None:

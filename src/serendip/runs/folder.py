@@ -8,29 +8,31 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import psutil
-import yaml
 
 from serendip.density import ConditionalDensity, load_density
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.formats import Source, shown
-from serendip.io.files import atomic_write
-from serendip.io.json import jsonable, write_json
+from serendip.io.files import make_folder, reading
+from serendip.io.json import jsonable, read_json, write_json
+from serendip.io.yaml import write_yaml
+from serendip.runs.reuse import check_same, read_record
 from serendip.runs.training import TaskResult
 from serendip.version import __version__
 
 __all__ = ["FinishedRun", "RunDirectory"]
 
 _PACKAGES = ("numpy", "scipy", "iminuit", "scikit-learn", "torch", "zuko", "pyarrow")
+
+_AGAIN = "delete the folder of this training and repeat the command"
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,24 @@ class RunDirectory:
     ----------
     path
         The folder; :meth:`open` creates it.
+    holds
+        What it holds, for messages: "search", "comparison".
+    may_change
+        Settings that may differ between two calls for one folder: finished trainings are found by their content.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, holds: str = "search", may_change: Collection[str] = ()) -> None:
+        self.path, self.holds, self.may_change = path, holds, may_change
 
     def settings(self) -> dict[str, Any]:
-        """Settings that the folder belongs to, of its ``config.yaml``; empty if there are none that can be read."""
-        try:
-            found = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
-            found = None
-        return found if isinstance(found, dict) else {}
+        """Settings that the folder belongs to, of its ``config.yaml``; empty for a new folder.
+
+        Raises
+        ------
+        InputError
+            If the folder holds other files, or these are damaged.
+        """
+        return read_record(self.path, "config.yaml", self.holds) or {}
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Stop if the folder cannot hold a run with these settings; writes nothing.
@@ -75,23 +83,19 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If the folder belongs to another search or holds other files.
+            If the folder belongs to a run with other settings or holds other files.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"--out {self.path}: is a file, a folder is needed")
-        if (self.path / "config.yaml").exists():
-            found = self.settings()
-            # a setting that did not exist when the run was made is one that is not given
-            changed = sorted(
-                key for key in settings.keys() | found.keys() if found.get(key) != settings.get(key)
+        advice = "or repeat the settings of its config.yaml to continue it"
+        if self.may_change:
+            advice = f"only {', '.join(self.may_change)} may change"
+        if found := self.settings():
+            check_same(
+                found,
+                settings,
+                f"--out {self.path}: holds a {self.holds}",
+                may_change=self.may_change,
+                advice=f"choose another folder; {advice}",
             )
-            if changed:
-                raise InputError(
-                    f"--out {self.path}: holds a search with other settings ({', '.join(changed)} differ); "
-                    "choose another folder, or repeat the settings of its config.yaml to continue it"
-                )
-        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
-            raise InputError(f"--out {self.path}: is not empty and not a serendip run; choose another folder")
 
     def open(self, settings: Mapping[str, Any]) -> None:
         """Create the folder, or continue in it.
@@ -102,16 +106,11 @@ class RunDirectory:
             As :meth:`check`, and if the folder cannot be written.
         """
         self.check(settings)
-        config_file = self.path / "config.yaml"
-        try:
-            (self.path / "tasks").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {self.path}: cannot be created ({error.strerror})") from None
+        make_folder(self.path / "tasks")
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError(f"--out {self.path}: is not writable")
-        if not config_file.exists():
-            with atomic_write(config_file) as temporary:
-                temporary.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+        if self.may_change or not (self.path / "config.yaml").exists():
+            write_yaml(self.path / "config.yaml", settings)
 
     # manifest -----------------------------------------------------------------------------------------------
 
@@ -120,11 +119,8 @@ class RunDirectory:
         path = self.path / "manifest.json"
         if not path.exists():
             return {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: is damaged ({error}); choose another folder") from None
-        if not isinstance(content, dict) or not isinstance(content.get("input", {}), dict):
+        content = read_json(path, damaged="choose another folder")
+        if not isinstance(content.get("input", {}), dict):
             raise InputError(f"{path}: is damaged (not the record of a run); choose another folder")
         return content
 
@@ -218,10 +214,9 @@ class RunDirectory:
             If its files are damaged.
         """
         folder = self.task_folder(key)
-        try:
-            return load_density(folder), json.loads((folder / "task.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError) as error:
-            raise _damaged(folder, error) from None
+        facts = read_json(folder / "task.json", damaged=_AGAIN)
+        with reading(folder, damaged=_AGAIN):
+            return load_density(folder), facts
 
     def _write(self, key: str, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
         folder = self.task_folder(key)
@@ -250,10 +245,9 @@ class RunDirectory:
             If its files are damaged.
         """
         folder = self.task_folder(key)
-        try:
-            return TaskResult.load(folder)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
-            raise _damaged(folder, error) from None
+        facts = read_json(folder / "task.json", damaged=_AGAIN)
+        with reading(folder, damaged=_AGAIN):
+            return TaskResult.load(folder, facts)
 
     def task_key(self, *parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""
@@ -269,10 +263,6 @@ def _record(file: Source, sample: Events) -> dict[str, Any]:
         "rows_read": sample.provenance.get("rows_in_file"),
         "rows_used": len(sample),
     }
-
-
-def _damaged(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder}: is damaged ({error}); delete this folder and repeat the command")
 
 
 def _version(package: str) -> str | None:

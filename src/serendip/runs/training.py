@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,10 +74,9 @@ class TaskResult:
             path.write_bytes(content)
 
     @classmethod
-    def load(cls, folder: Path) -> TaskResult:
-        """Read what :meth:`save` wrote, and the facts beside it; raises what NumPy and JSON raise for damaged files."""
+    def load(cls, folder: Path, facts: dict[str, Any]) -> TaskResult:
+        """Read what :meth:`save` wrote; raises what NumPy raises for damaged files."""
         stored = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
-        facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         if (folder / _CURVES).exists():
             with np.load(folder / _CURVES, allow_pickle=False) as curves:
                 arrays = dict(curves)

@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.io.files import atomic_write
+from serendip.io.files import make_folder
 from serendip.io.json import write_json
+from serendip.io.yaml import write_yaml
 from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.runs.progress import Progress
+from serendip.runs.reuse import read_record
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
 from serendip.search.folds import cross_training_plan, event_folds
@@ -188,9 +189,7 @@ def tune(
     settings["tuned"] = Tuned(
         on=on, methods=config.method, **{key: getattr(config, key) for key in FOLD_KEYS}
     ).model_dump(mode="json")
-    with atomic_write(path / "best.yaml") as temporary:
-        note = f"# {ALL_WARNING}\n" if on == "all" else ""
-        temporary.write_text(note + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    write_yaml(path / "best.yaml", settings, f"# {ALL_WARNING}\n" if on == "all" else "")
     return TuneResult(path, content)
 
 
@@ -364,18 +363,11 @@ def _open(
         "n_events": len(sample),
         "methods": {},
     }
-    file = path / "tune.json"
-    if not file.exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"--out {path}: is not empty and holds no tune.json; choose another folder")
-        path.mkdir(parents=True, exist_ok=True)
+    found = read_record(path, "tune.json", "tuning")
+    if found is None:
+        make_folder(path)
         return started
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        same = found["key"] == started["key"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: is damaged ({error}); choose another folder") from None
-    if not same:
+    if found.get("key") != started["key"]:
         raise InputError(
             f"--out {path}: was tuned with other settings, events or version of serendip; choose another folder"
         )

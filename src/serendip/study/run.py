@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import yaml
 
 from serendip.errors import InputError
-from serendip.io.files import atomic_write
-from serendip.io.json import write_json
+from serendip.io.json import read_json, write_json
 from serendip.runs.executor import as_finished, available_cores, local_executor
+from serendip.runs.folder import RunDirectory
+from serendip.runs.progress import Progress
 from serendip.study.config import QUESTIONS, StudyConfig
 from serendip.study.context import Context
 from serendip.study.design import make_design
@@ -26,20 +25,9 @@ from serendip.theories.samples import ChannelSamples, read_channel_samples, samp
 from serendip.version import __version__
 from serendip.wording import noun
 
-__all__ = ["Progress", "read_results", "run_study"]
+__all__ = ["read_results", "run_study"]
 
-_MAY_CHANGE = ("questions",)
 _OF_SAMPLES = ("background", "theories", "harmonised", "rotate", "min_events", "seed")
-
-
-class Progress(Protocol):
-    """What is told about the progress."""
-
-    def start(self, stage: str, total: int) -> None:
-        """Announce a stage of ``total`` steps."""
-
-    def advance(self, done: str) -> None:
-        """Report a finished step."""
 
 
 def run_study(
@@ -152,12 +140,11 @@ def read_results(out: Path) -> dict[str, Any]:
         If there is none, or it is damaged.
     """
     path = out / "results.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found.get("answers"), dict):
-            raise InputError(f"{path}: holds no study of theories")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not the results of a study ({error})") from None
+    found = read_json(
+        path, missing="expected the folder of 'serendip theories study'", damaged="repeat the study"
+    )
+    if not isinstance(found.get("answers"), dict):
+        raise InputError(f"{path}: holds no study of theories")
     return found
 
 
@@ -171,34 +158,12 @@ def _answers(out: Path) -> dict[str, Any]:
 
 def _open(out: Path, config: StudyConfig) -> None:
     """Create the folder, or make sure that it belongs to this study."""
-    stored = out / "config.yaml"
     wanted = config.model_dump(mode="json")
-    if stored.exists():
-        try:
-            before = yaml.safe_load(stored.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise InputError(f"{stored}: damaged ({error})") from None
-        changed = sorted(
-            key
-            for key in wanted.keys() | dict(before).keys()
-            if key not in _MAY_CHANGE and dict(before).get(key) != wanted.get(key)
-        )
-        # without a training there is nothing yet that other options could contradict, but for the samples
-        if not any((out / "tasks").rglob("*.json")):
-            changed = [key for key in changed if key in _OF_SAMPLES]
-        if changed:
-            raise InputError(
-                f"--out {out}: holds a study with other options ({', '.join(changed)} differ); choose another folder. Only "
-                f"{', '.join(_MAY_CHANGE)} may change"
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: is not empty and not a study; choose another folder")
-    try:
-        (out / "tasks").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
-    with atomic_write(stored) as temporary:
-        temporary.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    may_change: Collection[str] = ("questions",)
+    # without a training there is nothing yet that other options could contradict, but for the samples
+    if not any((out / "tasks").rglob("*.json")):
+        may_change = [key for key in wanted if key not in _OF_SAMPLES]
+    RunDirectory(out, "study", may_change).open(wanted)
 
 
 def _prepare(config: StudyConfig, out: Path, progress: Progress) -> dict[str, Any]:
@@ -210,7 +175,7 @@ def _prepare(config: StudyConfig, out: Path, progress: Progress) -> dict[str, An
     }
     record = out / "samples" / "files.json"
     if record.exists():
-        before = json.loads(record.read_text(encoding="utf-8"))
+        before = read_json(record, damaged="choose another folder")
         changed = sorted(name for name in before.keys() | files.keys() if before.get(name) != files.get(name))
         if changed:
             raise InputError(

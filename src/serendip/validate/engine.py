@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from serendip.errors import InputError
 from serendip.events.formats import shown
-from serendip.io.json import write_json
+from serendip.io.files import make_folder
+from serendip.io.json import read_json, write_json
 from serendip.runs.progress import LogProgress, Progress
+from serendip.runs.reuse import check_same, read_record
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
 from serendip.validate.base import Validation, read_validations, write_validation
@@ -142,64 +143,34 @@ def read_state(out: Path) -> dict[str, Any]:
     InputError
         If it is missing or damaged.
     """
-    path = out / STATE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{out}: holds no validation ({STATE} is missing); run 'serendip validate'"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is damaged ({error}); choose another folder") from None
-    if not isinstance(content, dict) or content.get("schema") != 1:
-        raise InputError(f"{path}: is not the record of validations in schema 1; choose another folder")
-    return content
+    return read_json(
+        out / STATE, missing="the folder holds no validation; run 'serendip validate'",
+        damaged="choose another folder", schema=1,
+    )  # fmt: skip
 
 
 def _open(out: Path, config: SearchConfig) -> dict[str, Any]:
     """Stop if the folder cannot hold these validations; create it; return what is known of it."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file, a folder is needed")
     state: dict[str, Any] = {}
+    wanted = config.resolved()
     if (out / STATE).exists():
         state = read_state(out)
-        found, wanted = state.get("config") or {}, config.resolved()
-        changed = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
-        if changed:
-            raise InputError(
-                f"--out {out}: holds validations of a search with other settings ({', '.join(changed)} differ); choose another "
-                "folder. Only options of the kinds of validation may change"
-            )
-    elif (out / "config.yaml").exists():
-        _check_run(out, config)
-    elif out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()):
-        raise InputError(
-            f"--out {out}: is not empty and holds neither validations nor the run of a search; choose another folder"
+        check_same(
+            state.get("config") or {},
+            wanted,
+            f"--out {out}: holds validations of a search",
+            advice="choose another folder; only options of the kinds of validation may change",
         )
-    try:
-        (out / "validation").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+    elif found := read_record(out, "config.yaml", "validation and no run of a search"):
+        check_same(
+            {key: found[key] for key in found.keys() & wanted.keys()},
+            wanted,
+            f"--out {out}: is the run of a search",
+            may_change=_NOT_OF_THE_SEARCH,
+            advice=f"choose another folder, or validate {out / 'config.yaml'}",
+        )
+    make_folder(out / "validation")
     return state
-
-
-def _check_run(out: Path, config: SearchConfig) -> None:
-    """Stop if the folder is the run directory of another search than the one that is validated."""
-    try:
-        found = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        found = None
-    wanted = config.resolved()
-    changed = (
-        sorted(key for key in wanted if key not in _NOT_OF_THE_SEARCH and found.get(key) != wanted[key])
-        if isinstance(found, dict)
-        else ["all settings"]
-    )
-    if changed:
-        raise InputError(
-            f"--out {out}: is the run of a search with other settings ({', '.join(changed)} differ); choose another folder, or "
-            f"validate {out / 'config.yaml'}"
-        )
 
 
 def _inputs(config: SearchConfig) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ calibrated p-values, each experiment calibrated by others.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.events.formats import shown
-from serendip.io.json import write_json
+from serendip.io.files import make_folder, reading
+from serendip.io.json import load_json, write_json
 from serendip.methods.background import BackgroundConfig
 from serendip.methods.registry import get_method
 from serendip.runs.executor import as_finished, executor_or_local
@@ -223,10 +223,7 @@ def _experiments(
     work: Work,
 ) -> list[dict[str, Any]]:
     """All experiments of a window; those that are there are read."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror})") from None
+    make_folder(folder, "")
     paths = [folder / f"{number:06d}.json" for number in range(options.experiments)]
     todo = []
     for number, path in enumerate(paths):
@@ -242,11 +239,9 @@ def _experiments(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, damaged="delete it and run again"):
+        content = load_json(path)
         return content if content["looks"] else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is damaged ({error}); delete it and run again") from None
 
 
 def _resemblance(events: Events, source: ModelBackground, config: SearchConfig, options: Options) -> Check:

@@ -1,35 +1,31 @@
-"""The settings of a comparison, which methods it has, and the folder that holds it."""
+"""The settings of a comparison, and which methods it has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from serendip.errors import InputError
-from serendip.io.files import atomic_write
 from serendip.methods.registry import available, get_method
 from serendip.search.config import Combination, SearchConfig, parse_settings
 
 __all__ = [
+    "MAY_CHANGE",
     "CompareConfig",
     "LeftOut",
-    "check_folder",
     "choose_methods",
     "method_names",
-    "open_folder",
     "parse_comparison",
 ]
 
-# what may change between two calls for one folder: finished trainings are found by their content
-_MAY_CHANGE = (
+MAY_CHANGE = (
     *("method", "options", "injections", "repeats", "working_points", "min_background"),
     *("simulation", "simulation_weight", "simulation_where"),
 )
+"""Settings that may change between two calls for one folder."""
 
 
 class CompareConfig(SearchConfig):
@@ -155,43 +151,3 @@ def parse_comparison(
     chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)
     config = parse_settings(CompareConfig, {**settings, "method": chosen}, source)
     return config, left_out, "all" not in names
-
-
-def check_folder(path: Path, config: CompareConfig) -> None:
-    """Stop if the folder cannot hold this comparison; writes nothing."""
-    stored = path / "config.yaml"
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--out {path}: is a file, a folder is needed")
-    if not stored.exists():
-        if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-            raise InputError(f"--out {path}: is not empty and not a comparison; choose another folder")
-        return
-    try:
-        found = yaml.safe_load(stored.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
-        found = None
-    if not isinstance(found, dict) or "injections" not in found:
-        raise InputError(
-            f"--out {path}: holds no comparison (a search, or a damaged config.yaml); choose another folder"
-        )
-    wanted = config.resolved()
-    changed = sorted(
-        key
-        for key in wanted.keys() | found.keys()
-        if key not in _MAY_CHANGE and found.get(key) != wanted.get(key)
-    )
-    if changed:
-        raise InputError(
-            f"--out {path}: holds a comparison with other settings ({', '.join(changed)} differ); choose another folder. "
-            f"Only {', '.join(_MAY_CHANGE)} may change"
-        )
-
-
-def open_folder(path: Path, config: CompareConfig) -> None:
-    """Create the folder, or continue in it."""
-    try:
-        (path / "tasks").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be created ({error.strerror})") from None
-    with atomic_write(path / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(config.resolved(), sort_keys=False), encoding="utf-8")

@@ -31,7 +31,7 @@ from serendip.runs.executor import as_finished, available_cores, local_executor
 from serendip.runs.folder import RunDirectory
 from serendip.runs.progress import LogProgress, Progress
 from serendip.runs.training import TaskResult
-from serendip.search.compare.config import CompareConfig, LeftOut, check_folder, open_folder
+from serendip.search.compare.config import MAY_CHANGE, CompareConfig, LeftOut
 from serendip.search.compare.stress import stress
 from serendip.search.compare.summary import five_sigma, summary
 from serendip.search.config import SearchConfig
@@ -117,8 +117,11 @@ def run_compare(
     """
     clock = time.perf_counter()
     progress = progress or LogProgress()
-    run = RunDirectory(Path(out))
-    check_folder(run.path, config)
+    run = RunDirectory(Path(out), "comparison", MAY_CHANGE)
+    settings = config.resolved()
+    if "injections" not in (run.settings() or settings):
+        raise InputError(f"--out {run.path}: holds no comparison but another run; choose another folder")
+    run.check(settings)
     events, simulation = read_events(config), read_simulation(config)
     (window,) = config.windows
     sample = look_at(events, window)
@@ -135,7 +138,7 @@ def run_compare(
                 sample="simulation",
             )
     cells, missing = _cells(config, events, simulation, strict=strict)
-    open_folder(run.path, config)
+    run.open(settings)
     manifest = start_run(run, config, original, unblind=True)
 
     plans: list[_Job] = []
@@ -157,7 +160,7 @@ def run_compare(
     results = {
         "schema": 1,
         "seed": config.seed,
-        "config": config.resolved(),
+        "config": settings,
         "mass_name": events.mass,
         "unit": "GeV",
         "window": [window.low, window.high],

@@ -76,7 +76,7 @@ def run_infer(
     """
     clock = time.perf_counter()
     progress = progress or LogProgress()
-    run = RunDirectory(Path(out))
+    run = RunDirectory(Path(out), "measurement")
     run.check(config.resolved())
     unblind = unblind or run.unblinded
     if config.signal is None and not unblind:

@@ -110,7 +110,7 @@ def run_monitor(
         If the input, the configuration or the folder cannot be used, or a period was appended before. The folder is then as it was.
     """
     progress = progress or LogProgress()
-    run = RunDirectory(Path(out))
+    run = RunDirectory(Path(out), "monitor")
     run.check(config.resolved())
     folder = run.path / "periods"
     stored = stored_periods(folder)

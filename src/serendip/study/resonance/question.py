@@ -9,7 +9,6 @@ score itself and the bump hunt without a cut.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from serendip.errors import InputError
+from serendip.io.files import make_folder
 from serendip.io.json import write_json
 from serendip.runs.progress import LogProgress, Progress
+from serendip.runs.reuse import check_same, read_record
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
@@ -197,26 +198,12 @@ def _digest(
 
 
 def _open(out: Path, wanted: dict[str, Any]) -> None:
-    path = out / _RECORD
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise InputError(f"{path}: damaged; choose another folder")
-        if changed := sorted(key for key in wanted if found.get(key) != wanted[key]):
-            raise InputError(
-                f"{out}: holds a study of other input ({', '.join(changed)}); choose another folder"
-            )
+    found = read_record(out, _RECORD, "resonant question")
+    if found is not None:
+        check_same(found, wanted, f"--out {out}: holds a resonant question")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is not an empty folder; choose another one")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be created ({error.strerror})") from None
-    write_json(path, wanted)
+    make_folder(out)
+    write_json(out / _RECORD, wanted)
 
 
 def _classifier(

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serendip.errors import InputError
+from serendip.io.files import make_folder, reading
+from serendip.io.json import read_json, write_json
+from serendip.io.yaml import read_yaml, write_yaml
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    content = {"schema": 1, "edges": [1.5, None], "name": "μ"}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json", schema=1) == content
+    write_yaml(tmp_path / "a.yaml", content, "# a note\n")
+    assert read_yaml(tmp_path / "a.yaml") == content
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", r"Expecting property name .*"),
+        ("[1]", "an object with names is expected"),
+        ('{"schema": 2}', "schema 2; this version reads schema 1"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"a\.json: is damaged \({reason}\); make it again$"):
+        read_json(path, damaged="make it again", schema=1)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "\x00"])
+def test_settings_that_are_no_settings(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"a\.yaml: is damaged \((no YAML: .*|expected lines .*)\)$"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.json: is missing; expected a run$"):
+        read_json(tmp_path / "a.json", missing="expected a run", damaged="make it again")
+    with (
+        pytest.raises(InputError, match=r"is damaged \(b.npy is missing\); make it again$"),
+        reading(tmp_path, damaged="make it again"),
+    ):
+        (tmp_path / "b.npy").read_bytes()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^--out .*file/run: cannot be created \(Not a directory\)$"):
+        make_folder(tmp_path / "file" / "run")
