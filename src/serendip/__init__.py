@@ -37,18 +37,31 @@ if TYPE_CHECKING:
     from serendip.api.run import Run, open_run
     from serendip.api.spectra import bump, fit
     from serendip.errors import InputError, SerendipError
+    from serendip.events.audit import Audit
     from serendip.events.audit import audit as inspect
     from serendip.events.events import Events, Window, concatenate
     from serendip.events.read import read
     from serendip.events.write import write
+    from serendip.report.load import Look, Results
     from serendip.simulate.dijet import simulate_dijet
+    from serendip.statistics.anywhere import PeakSearch
+    from serendip.statistics.bump import BumpResult
+    from serendip.statistics.spectrum_fit import SpectrumFitResult
+    from serendip.validate.base import Validation
 
 __all__ = [
+    "Audit",
+    "BumpResult",
     "Events",
     "InputError",
+    "Look",
     "Outcome",
+    "PeakSearch",
+    "Results",
     "Run",
     "SerendipError",
+    "SpectrumFitResult",
+    "Validation",
     "Window",
     "__version__",
     "bump",
@@ -80,11 +93,16 @@ _HOMES = {
     "serendip.api.run": ("Run", "open_run"),
     "serendip.api.spectra": ("bump", "fit"),
     "serendip.errors": ("InputError", "SerendipError"),
-    "serendip.events.audit": ("inspect",),
+    "serendip.events.audit": ("Audit", "inspect"),
     "serendip.events.events": ("Events", "Window", "concatenate"),
     "serendip.events.read": ("read",),
     "serendip.events.write": ("write",),
+    "serendip.report.load": ("Look", "Results"),
     "serendip.simulate.dijet": ("simulate_dijet",),
+    "serendip.statistics.anywhere": ("PeakSearch",),
+    "serendip.statistics.bump": ("BumpResult",),
+    "serendip.statistics.spectrum_fit": ("SpectrumFitResult",),
+    "serendip.validate.base": ("Validation",),
 }
 _OWN_NAMES = {"inspect": "audit"}
 

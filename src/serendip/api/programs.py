@@ -95,21 +95,19 @@ def run_search(
 
     Examples
     --------
-    >>> rng = np.random.default_rng(1)
-    >>> run = run_search(
-    ...     {"m": 2000 + 1000 * rng.exponential(size=5000), "x": rng.normal(size=5000)},
-    ...     mass="m",
-    ...     features=["x"],
-    ...     window=(3000, 3300),
+    >>> run = serendip.run_search(
+    ...     "events.parquet",
+    ...     mass="mjj",
+    ...     features=["mj1", "tau21"],
+    ...     window=(3300, 3700),
     ...     method="bump-hunt",
     ...     toys=100,
     ...     unblind=True,
-    ...     out=folder / "run",
+    ...     out="run",
     ... )
-    >>> run.looks[0].method, run.looks[0].window
-    ('bump-hunt', (3000.0, 3300.0))
-    >>> 0.001 < run.looks[0].p_local < 0.999
-    True
+    >>> look = run.looks[0]
+    >>> look.method, look.window, look.observed, f"{look.z_local:.1f}"
+    ('bump-hunt', (3300.0, 3700.0), 189.0, '3.4')
     """
     from serendip.report import write_report
     from serendip.search.engine import run_search as search
@@ -147,9 +145,19 @@ def run_compare(
 
     Examples
     --------
-    >>> found = run_compare("events.parquet", mass="mjj", features=["mj1"], label="truth", window=(3300, 3700),
-    ...                     method=["cwola"], injections=[0, 250], out="comparison")     # doctest: +SKIP
-    >>> found.results["summary"]                                                         # doctest: +SKIP
+    >>> found = serendip.run_compare(
+    ...     "events.parquet",
+    ...     mass="mjj",
+    ...     features=["mj1", "tau21"],
+    ...     label="truth",
+    ...     window=(3300, 3700),
+    ...     method=["bump-hunt"],
+    ...     injections=[0, 50],
+    ...     repeats=1,
+    ...     out="comparison",
+    ... )
+    >>> [(entry["method"], entry["injection"]) for entry in found.results["entries"]]
+    [('bump-hunt', 0), ('bump-hunt', 50)]
     """
     from serendip.report.compare.page import write_comparison
     from serendip.search.compare import run_compare as compare
@@ -190,9 +198,9 @@ def run_infer(
 
     Examples
     --------
-    >>> found = run_infer("events.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700), unblind=True,
-    ...                   out="mu")                                                      # doctest: +SKIP
-    >>> found.results["total"]["fit"]["count"]                                           # doctest: +SKIP
+    >>> found = serendip.run_infer("events.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700),
+    ...                            unblind=True, out="mu")  # doctest: +SKIP
+    >>> found.results["total"]["fit"]["count"]  # doctest: +SKIP
     """
     from serendip.report.infer.page import write_infer_report
     from serendip.search.infer import InferConfig
@@ -243,9 +251,19 @@ def run_limit(
 
     Examples
     --------
-    >>> found = run_limit("events.parquet", inject="signal.parquet", masses=[3500], mass="mjj", features=["mj1", "tau21"],
-    ...                   out="limits")                                                  # doctest: +SKIP
-    >>> [limit["observed"] for limit in found.results["limits"]]                         # doctest: +SKIP
+    >>> found = serendip.run_limit(
+    ...     "events.parquet",
+    ...     inject="signal.parquet",
+    ...     masses=[3500],
+    ...     mass="mjj",
+    ...     features=["mj1", "tau21"],
+    ...     method="bump-hunt",
+    ...     injections=[50, 100],
+    ...     repeats=1,
+    ...     out="limits",
+    ... )
+    >>> [f"{limit['observed']:.0f} events" for limit in found.results["limits"]]
+    ['75 events']
     """
     from serendip.report.compare.page import write_comparison
     from serendip.report.limits import check_claim, write_limits
@@ -296,9 +314,18 @@ def run_monitor(
 
     Examples
     --------
-    >>> found = run_monitor("2024.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700), append=["2025.parquet"],
-    ...                     unblind=True, out="watch")                                   # doctest: +SKIP
-    >>> found.results["global"][-1]["p"]                                                 # doctest: +SKIP
+    >>> found = serendip.run_monitor(
+    ...     "events.parquet",
+    ...     append=["more.parquet"],
+    ...     mass="mjj",
+    ...     features=["mj1", "tau21"],
+    ...     window=(3300, 3700),
+    ...     options={"cwola": {"members": 1}},
+    ...     unblind=True,
+    ...     out="watch",
+    ... )
+    >>> 0 < found.results["global"][-1]["p"] <= 1
+    True
     """
     from serendip.report.monitor import write_monitor_page
     from serendip.search.monitor import MonitorConfig
@@ -346,9 +373,17 @@ def run_validate(
 
     Examples
     --------
-    >>> found = run_validate("events.parquet", ["closure", "null"], mass="mjj", features=["mj1", "tau21"], window=(3300, 3700),
-    ...                      out="validation")                                           # doctest: +SKIP
-    >>> [check.name for validation in found.results for check in validation.failed]      # doctest: +SKIP
+    >>> found = serendip.run_validate(
+    ...     "events.parquet",
+    ...     ["closure"],
+    ...     mass="mjj",
+    ...     features=["mj1", "tau21"],
+    ...     window=(3300, 3700),
+    ...     method="bump-hunt",
+    ...     out="validation",
+    ... )
+    >>> [check.name for validation in found.results for check in validation.failed]
+    []
     """
     from serendip.report.validation.page import write_validation_page
     from serendip.validate.config import parse_validation

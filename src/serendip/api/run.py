@@ -14,6 +14,7 @@ from serendip.errors import InputError
 
 if TYPE_CHECKING:
     import hist
+    import pandas as pd
     import pyarrow as pa
     from matplotlib.figure import Figure
 
@@ -21,16 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "open_run"]
 
-_COLUMNS = (
-    "method",
-    "working_point",
-    "cross_check",
-    "observed",
-    "expected",
-    "expected_error",
-    "p_local",
-    "z_local",
-)
+_NUMBERS = ("observed", "expected", "expected_error", "p_local", "z_local")
 _EXPORTS = ("pyhf", "combine", "hepdata", "root", "bundle")
 
 
@@ -44,6 +36,14 @@ class Run:
     ----------
     path
         The folder.
+
+    Examples
+    --------
+    >>> run = serendip.open_run("run")
+    >>> f"{run.looks[0].expected:.0f} events expected, {run.looks[0].observed:.0f} observed"
+    '138 events expected, 189 observed'
+    >>> run.hist(selected=False).axes[0].label
+    'mjj [GeV]'
     """
 
     path: Path
@@ -70,25 +70,44 @@ class Run:
         """Unit of all masses."""
         return self.content.diagnostics.unit
 
-    def table(self) -> pa.Table:
-        """One row for each look, as an Arrow table (``.to_pandas()`` makes a data frame).
+    def table(self) -> pd.DataFrame:
+        """One row for each look, as a pandas data frame.
 
-        Columns: method, ``window_low`` and ``window_high`` in :attr:`unit`, working point, cross check, observed and expected counts,
-        local p-value and significance.
+        Columns: ``method``, ``window_low`` and ``window_high`` in :attr:`unit`, ``working_point`` (background efficiency, missing without a
+        cut), ``cross_check``, ``observed`` and ``expected`` counts with ``expected_error``, ``p_local`` and ``z_local``. What is blinded is NaN.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
         """
+        table = self.arrow()
+        try:
+            return table.to_pandas()
+        except ImportError:
+            raise InputError(
+                "a data frame needs pandas (pip install pandas); without it, .arrow() gives the same as an Arrow table"
+            ) from None
+
+    def arrow(self) -> pa.Table:
+        """The same as :meth:`table`, as an Arrow table with nulls for what is blinded."""
         import pyarrow as pa
 
-        columns: dict[str, list[Any]] = {
-            name: [getattr(look, name) for look in self.looks] for name in _COLUMNS
-        }
-        edges = {
-            name: [look.window[i] for look in self.looks]
-            for i, name in enumerate(("window_low", "window_high"))
-        }
-        return pa.table({"method": columns.pop("method"), **edges, **columns})
+        looks = self.looks
+        numbers = {name: pa.array([getattr(x, name) for x in looks], pa.float64()) for name in _NUMBERS}
+        return pa.table(
+            {
+                "method": [x.method for x in looks],
+                "window_low": [x.window[0] for x in looks],
+                "window_high": [x.window[1] for x in looks],
+                "working_point": pa.array([x.working_point for x in looks], pa.float64()),
+                "cross_check": [x.cross_check for x in looks],
+                **numbers,
+            }
+        )
 
     def scores(self) -> pa.Table:
-        """Score of every event by each method and window, as an Arrow table.
+        """Score of every event by each method and window, as an Arrow table (``.to_pandas()`` makes a data frame of it).
 
         Raises
         ------
@@ -110,6 +129,7 @@ class Run:
         look: int | None = None,
         *,
         selected: bool = True,
+        label: str | None = None,
     ) -> Figure:
         """Draw a figure of the report (matplotlib, mplhep style).
 
@@ -121,12 +141,28 @@ class Run:
             Its place in :attr:`looks`; default: the most significant one, while blinded the first.
         selected
             For a spectrum: of the events as the look counts them; False: of all events in its range.
+        label
+            Experiment and status above the axes, such as ``"ATLAS Internal"`` or ``"CMS Simulation Preliminary"``; the first word is set in
+            bold. Default: none.
 
         Raises
         ------
         InputError
             If the run has no such figure.
+
+        Examples
+        --------
+        >>> figure = serendip.open_run("run").figure("spectrum", label="ATLAS Internal")
+        >>> figure.savefig("spectrum.pdf")
         """
+        from serendip.report import figures
+
+        drawn = self._draw(kind, look, selected)
+        if label:
+            figures.experiment_label(drawn, label)
+        return drawn
+
+    def _draw(self, kind: str, look: int | None, selected: bool) -> Figure:
         from serendip.report import figures
 
         pictures = self.content.diagnostics
@@ -232,8 +268,10 @@ def open_run(path: Path | str) -> Run:
 
     Examples
     --------
-    >>> run = open_run("run")                                                            # doctest: +SKIP
-    >>> run.table().to_pandas()                                                          # doctest: +SKIP
+    >>> run = serendip.open_run("run")
+    >>> run.table()[["method", "window_low", "window_high"]]
+          method  window_low  window_high
+    0  bump-hunt      3300.0       3700.0
     """
     run = Run(Path(path))
     run.content  # noqa: B018 - damaged files are named here and not at first use

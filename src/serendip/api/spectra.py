@@ -65,7 +65,7 @@ def bump(
     --------
     >>> rng = np.random.default_rng(2)
     >>> m = np.concatenate([2000 + 1500 * rng.exponential(size=20_000), rng.normal(3500, 60, 400)])
-    >>> found = bump({"m": m}, (3380, 3620), mass="m")
+    >>> found = serendip.bump({"m": m}, (3380, 3620), mass="m")
     >>> f"{found.observed:.0f} observed, {found.z_local:.0f} sigma"
     '1589 observed, 11 sigma'
     """
@@ -112,7 +112,7 @@ def fit(
     --------
     >>> rng = np.random.default_rng(2)
     >>> m = np.concatenate([2000 + 1500 * rng.exponential(size=20_000), rng.normal(3500, 60, 400)])
-    >>> found = fit({"m": m}, "gauss:3500:0.017", mass="m", spurious=0.0, limit=False)
+    >>> found = serendip.fit({"m": m}, "gauss:3500:0.017", mass="m", spurious=0.0, limit=False)
     >>> f"{found.fit.mu:.0f} events"
     '422 events'
     """

@@ -241,6 +241,12 @@ def audit(
     ------
     InputError
         If the file or an expression cannot be used.
+
+    Examples
+    --------
+    >>> found = serendip.inspect("events.parquet", mass="mjj", features=["mj1", "tau21"], label="truth")
+    >>> found.rows, found.mass_correlated
+    (4060, ('tau21', 'mj1'))
     """
     if isinstance(source, Events):
         return _audit_events(source, seed)

@@ -39,7 +39,14 @@ def column_names(role: str | Sequence[str] | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A half-open mass interval ``[low, high)`` in GeV: the signal region of one look."""
+    """A half-open mass interval ``[low, high)`` in GeV: the signal region of one look.
+
+    Examples
+    --------
+    >>> window = serendip.Window(3300, 3700)
+    >>> window.contains(np.array([3299.0, 3300.0, 3700.0]))
+    array([False,  True, False])
+    """
 
     low: float
     high: float
@@ -103,6 +110,12 @@ class Events:
     InputError
         If the columns differ in length, a role names a missing column, the mass, label, id, weight or group is
         also a feature, or the groups are no whole numbers.
+
+    Examples
+    --------
+    >>> events = serendip.Events({"mjj": np.array([2500.0, 3100.0]), "tau21": np.array([0.4, 0.7])}, mass="mjj", features=("tau21",))
+    >>> len(events.select(events.m > 3000))
+    1
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -245,6 +258,12 @@ def concatenate(samples: Sequence[Events]) -> Events:
     ------
     InputError
         If the list is empty or the roles differ.
+
+    Examples
+    --------
+    >>> events = serendip.read({"mjj": [2500.0, 3100.0]}, mass="mjj")
+    >>> len(serendip.concatenate([events, events]))
+    4
     """
     if not samples:
         raise InputError("nothing to concatenate")

@@ -114,6 +114,12 @@ def read(
     ------
     InputError
         If the file, a column, an expression or a value cannot be used; the message says which and what to do.
+
+    Examples
+    --------
+    >>> events = serendip.read("events.parquet", mass="mjj", features=["mj1", "tau21"], where="mjj > 3000")
+    >>> len(events), events.x.shape
+    (547, (547, 2))
     """
     in_gev(unit)
     if preset is not None and unit != "GeV":

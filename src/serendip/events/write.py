@@ -56,6 +56,13 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
     ------
     InputError
         If the suffix is not known, the folder cannot be written, or the disk is full.
+
+    Examples
+    --------
+    >>> events = serendip.read({"mjj": [2500.0, 3100.0], "tau21": [0.4, 0.7]}, mass="mjj", features=["tau21"])
+    >>> serendip.write(events, "two.parquet")
+    >>> serendip.read("two.parquet").features
+    ('tau21',)
     """
     target = Path(path)
     if not target.name.lower().endswith(_SUFFIXES):

@@ -1,4 +1,4 @@
-"""Publication figures (matplotlib, mplhep style, no experiment label) of the records of a run."""
+"""Publication figures (matplotlib, mplhep style; no experiment label unless asked for) of the records of a run."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ __all__ = [
     "COLOURS",
     "bin_label",
     "closure",
+    "experiment_label",
     "p_value_scan",
     "save",
     "score_distribution",
@@ -99,6 +100,16 @@ def styled_figure(rows: int = 1, columns: int = 1, **options: Any) -> Iterator[t
     """Figure and axes in the style of all figures, which holds while they are drawn."""
     with in_style():
         yield new_figure(rows, columns, **options)
+
+
+def experiment_label(figure: Figure, label: str) -> None:
+    """Write the experiment (first word) and the status of a result above the axes, as mplhep does."""
+    name, _, status = no_mathtext(label).partition(" ")
+    with in_style():
+        # room for a line of text
+        figure.subplots_adjust(top=1 - 0.45 / figure.get_figheight())
+        # data: mplhep adds "Simulation" otherwise, which is for the caller to say
+        mplhep.label.exp_label(exp=name, text=status, data=True, com=None, loc=0, ax=figure.axes[0])
 
 
 def bin_label(edges: Sequence[float], unit: str, what: str = "Events") -> str:

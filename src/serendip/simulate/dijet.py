@@ -102,6 +102,12 @@ def simulate_dijet(
     InputError
         If an argument makes no sense, the output or an unfinished run of other settings is in the way, the
         output cannot be written, or Pythia or FastJet is not installed.
+
+    Examples
+    --------
+    >>> path = serendip.simulate_dijet("simulated.parquet", background=2, signal=1)  # doctest: +SKIP
+    >>> len(serendip.read(path, preset="lhco"))  # doctest: +SKIP
+    3
     """
     path = Path(path)
     _check(background, signal, masses, prongs, seed=seed, jobs=jobs, pthat_min=pthat_min)
