@@ -25,7 +25,7 @@ from serendip.theories.merits import merits
 
 def scores(names: tuple[str, ...]) -> dict[str, Any]:
     """All scores of the study, another DeepSet VAE, and flow with SVDD by rule."""
-    found = {entry.title: entry.make(names) for entry in SCORES.values()}
+    found = {entry.title: entry.make(names) for entry in map(SCORES.__getitem__, SCORES.built_in)}
     found["DeepSet VAE, β = 0.1"] = outliers.DeepSetVAE(0.1)
     for rule in ("and", "or"):
         found[f"flow {rule.upper()} SVDD"] = outliers.flow_and_svdd(rule, flow=outliers.FlowLikelihood("maf"))

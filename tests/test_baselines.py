@@ -21,7 +21,7 @@ from serendip.events.events import Events, Window
 from serendip.events.read import read
 from serendip.methods.cwola import Cwola, CwolaConfig
 from serendip.methods.outlier import OutlierMethod
-from serendip.methods.registry import available, get_method
+from serendip.methods.registry import METHODS, get_method
 from serendip.outliers.registry import SCORES
 from serendip.report import write_report
 from serendip.search.config import parse_config
@@ -170,11 +170,11 @@ def test_bad_options_and_samples_are_explained():
             get_method(name).Config(trefs=3)
 
 
-FLAT = [name for name, score in SCORES.items() if not (score.simple or score.objects)]
+FLAT = [name for name in SCORES.built_in if not (SCORES[name].simple or SCORES[name].objects)]
 
 
 def test_every_score_of_flat_features_is_a_method():
-    found = [name for name in available() if issubclass(get_method(name), OutlierMethod)]
+    found = [name for name in METHODS.built_in if issubclass(get_method(name), OutlierMethod)]
     assert found == sorted(FLAT)
 
 

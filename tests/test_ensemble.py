@@ -13,12 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.methods import background, registry
+from serendip.methods import background
 from serendip.methods import ensemble as ensemble_module
 from serendip.methods.base import Method, MethodConfig, Template
 from serendip.methods.cathode import Cathode, CathodeConfig
 from serendip.methods.cwola import Cwola, CwolaConfig
 from serendip.methods.ensemble import EfficiencyMap, Ensemble, EnsembleConfig
+from serendip.methods.registry import METHODS
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 
@@ -83,8 +84,7 @@ class Simulated(One):
 def toys(monkeypatch):
     """Three little methods by name."""
     for cls in (A, B, Simulated):
-        monkeypatch.setitem(registry._BUILT_IN, cls.name, f"{__name__}:{cls.__name__}")
-    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("sys").modules[__name__])
+        monkeypatch.setitem(METHODS.built_in, cls.name, cls)
 
 
 # The map

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -11,7 +9,6 @@ from sklearn.metrics import roc_auc_score
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.methods import registry
 from serendip.methods.base import Method, MethodConfig
 from serendip.methods.cwola import Cwola, CwolaConfig
 from serendip.methods.figures_of_merit import (
@@ -21,7 +18,7 @@ from serendip.methods.figures_of_merit import (
     smallest_strength,
 )
 from serendip.methods.idealised import Idealised, IdealisedConfig
-from serendip.methods.registry import available, get_method
+from serendip.methods.registry import METHODS, get_method
 from serendip.methods.supervised import Supervised, SupervisedConfig
 from serendip.statistics.pvalues import asimov_z
 from serendip.statistics.ranks import fraction_kept
@@ -267,41 +264,14 @@ def test_methods_by_name():
 
 
 def test_every_built_in_method_keeps_the_contract():
-    titles = available()
-    assert {"cathode", "cwola", "idealised", "lacathode", "supervised"} <= set(titles)
-    assert list(titles) == sorted(titles)
-    for name, title in titles.items():
+    assert {"cathode", "cwola", "idealised", "lacathode", "supervised"} <= set(METHODS)
+    assert list(METHODS.built_in) == sorted(METHODS.built_in)
+    for name in METHODS.built_in:
         method = get_method(name)
         assert issubclass(method, Method)
-        assert (method.name, method.title) == (name, title)
+        assert method.name == name
+        assert method.title
         assert method.uses_labels == (name in {"idealised", "supervised"})
-
-
-class Theirs(Method):
-    name = "theirs"
-    title = "a method from elsewhere"
-
-
-def test_third_parties_add_methods_by_entry_point(monkeypatch):
-    entries = [
-        EntryPoint("theirs", f"{__name__}:Theirs", registry.GROUP),
-        EntryPoint("broken", "no_such_package_at_all:Method", registry.GROUP),
-        EntryPoint("wrong", "math:sqrt", registry.GROUP),
-        EntryPoint("cwola", f"{__name__}:Theirs", registry.GROUP),
-    ]
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: entries if group == "serendip.methods" else []
-    )
-    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("sys").modules[__name__])
-    assert get_method("theirs") is Theirs
-    assert get_method("cwola") is Cwola
-    with pytest.raises(InputError, match=r"'broken' .* cannot be loaded: No module named"):
-        get_method("broken")
-    with pytest.raises(InputError, match=r"'wrong' .* is not a subclass"):
-        get_method("wrong")
-    titles = available()
-    assert titles["theirs"] == "a method from elsewhere"
-    assert titles["broken"].startswith("cannot be used")
 
 
 # Figures of merit

@@ -27,7 +27,7 @@ from serendip.errors import InputError
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method
 from serendip.methods.cwola import Cwola
-from serendip.methods.registry import _BUILT_IN, get_method
+from serendip.methods.registry import METHODS, get_method
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.models import StoredModel, fingerprints, pack_model, stored_models
@@ -277,8 +277,8 @@ def test_a_loaded_method_scores_as_the_one_that_was_saved(tmp_path: Path, name: 
 
 
 def test_all_methods_can_be_saved() -> None:
-    assert not {name for name in _BUILT_IN if get_method(name).save_model is Method.save_model}
-    assert {*_BUILT_IN} == {*FAST, *MORE}
+    assert not {name for name in METHODS.built_in if get_method(name).save_model is Method.save_model}
+    assert {*METHODS.built_in} == {*FAST, *MORE}
 
 
 def test_a_loaded_signal_is_the_one_that_was_saved(tmp_path: Path) -> None:

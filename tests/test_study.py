@@ -18,6 +18,7 @@ from serendip.errors import InputError
 from serendip.events.objects import ObjectEvents
 from serendip.events.objects_parquet import write_parquet
 from serendip.outliers.combine import RankMap
+from serendip.outliers.registry import ScoreEntry
 from serendip.search.config import load_config, parse_settings
 from serendip.simulate.catalogue.papers import CHALLENGE, SIGNALS
 from serendip.simulate.catalogue.points import CATALOGUE, known_samples
@@ -341,7 +342,7 @@ def test_test_events_and_events_of_the_ranks_train_nothing(kind, score, samples,
     trained = Trained()
     monkeypatch.setattr(study_tasks, "train_mixture", trained)
     monkeypatch.setattr("serendip.theories.sets.train_set_network", trained)
-    monkeypatch.setattr(study_tasks, "make_score", lambda name, features: trained)
+    monkeypatch.setattr(ScoreEntry, "make", lambda entry, features: trained)
     known = ("glgl1000_neutralino1", "sqsq_sq1400_neut200")
     task = Task(channel="1", kind=kind, score=score, theories=() if kind == "outlier" else known)
     run_task(task, prepared, config(samples))
@@ -571,7 +572,7 @@ def test_flow_and_deep_svdd_are_joined_by_one_rule_in_both_stages(
 
     ensemble = Ensemble()
     monkeypatch.setattr(
-        study_tasks, "make_score", lambda name, _: ensemble if name == "deep-svdd" else Trained()
+        ScoreEntry, "make", lambda entry, _: ensemble if entry.name == "DeepSVDD" else Trained()
     )
     tasks = [Task(channel="1", kind="outlier", score=score, keep=True) for score in ("flow", "deep-svdd")]
     for task in tasks:

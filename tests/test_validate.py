@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,25 +91,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_kinds_by_name():
     assert registry.kind_names("control, closure,control") == ("closure", "control")
     assert registry.kind_names("all") == tuple(registry.KINDS)
-    with pytest.raises(InputError, match="unknown kind of validation 'closur'; did you mean 'closure'"):
+    with pytest.raises(InputError, match="unknown validation 'closur'; did you mean 'closure'"):
         registry.kind_names("closur")
     with pytest.raises(InputError, match="name at least one"):
         registry.kind_names(",")
 
 
-def test_a_kind_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(registry.KINDS, "horoscope", registry.Kind("What do the stars say?"))
-    with pytest.raises(InputError, match="'horoscope' is not part of this installation"):
-        registry.load_kind("horoscope")
-    # an error inside a module is no missing kind
-    monkeypatch.setattr(registry, "import_module", lambda name: __import__("not_a_module_at_all"))
-    with pytest.raises(ModuleNotFoundError, match="not_a_module_at_all"):
-        registry.load_kind("closure")
-
-
 @pytest.mark.parametrize("kind", list(registry.KINDS))
 def test_every_kind_has_the_interface(kind):
-    module = registry.load_kind(kind)
+    module = registry.KINDS[kind]
     assert module.Options().model_config["extra"] == "forbid"
     assert callable(module.run)
 
@@ -121,7 +112,7 @@ def test_every_kind_has_the_interface(kind):
             "validate.closure: unknown option 'max_acu'; did you mean 'max_auc'",
         ),
         ({"validate": {"closure": {"min_p": 2}}}, "validate.closure: min_p: .*less than 1"),
-        ({"validate": {"closur": {}}}, "unknown kind of validation 'closur'"),
+        ({"validate": {"closur": {}}}, "unknown validation 'closur'"),
         ({"validate": ["closure"]}, "expected validate: {KIND: {OPTION: VALUE}}"),
         ({"window": None}, "'closure' needs a window"),
         ({"window": None, "width": 0.1}, "width belongs to a scan|give either a window"),
@@ -640,7 +631,7 @@ def test_the_page_carries_all_it_needs(tmp_path):
 def test_the_light_of_a_kind_is_its_worst(tmp_path, passed, colour):
     (lamp,) = lights(folder(tmp_path / "v", *passed))
     assert lamp.colour == colour
-    assert lamp.question == registry.KINDS["closure"].question
+    assert lamp.question == registry.KINDS["closure"].QUESTION
 
 
 def test_headlines():
@@ -766,3 +757,18 @@ def test_the_command_reads_a_yaml_file_and_a_flag_wins(data, tmp_path, command):
     assert passed.exit_code == 0
     (found,) = read_validations(tmp_path / "a")
     assert found.facts["windows"] == [[4000.0, 4300.0]]
+
+
+def test_all_leaves_out_a_broken_kind_of_another_package_and_says_why(data, tmp_path, command, monkeypatch):
+    broken = EntryPoint("horoscope", "no_stars_today", registry.KINDS.group)
+    monkeypatch.setattr(
+        "serendip.registry.entry_points", lambda group: [broken] if group == broken.group else []
+    )
+    with pytest.raises(InputError, match="'horoscope' of the module no_stars_today cannot be loaded"):
+        registry.kind_names("horoscope")
+    monkeypatch.setattr(registry.KINDS, "built_in", {"control": "serendip.validate.control"})
+    flags = ("--mass", "mjj", "--features", "f1,f2", "--window", "3300:3700", "--method", "bump-hunt")
+    more = ("--toys", 200, "--jobs", 1, "--set", "control.windows=4000:4300")
+    passed = command("all", data, "--out", tmp_path / "a", *flags, *more)
+    assert passed.exit_code == 0, passed.output
+    assert "left out: horoscope: validation 'horoscope' of" in passed.output

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from serendip.errors import SerendipError
+from serendip.registry import package_at_fault
 
 __all__ = ["app", "main", "run"]
 
@@ -133,6 +134,13 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         _complain(f"{error.filename or 'output'}: cannot be used ({error.strerror})")
         return 2
+    # a defect of this package must be seen with its traceback; one of another package must be told apart from ours
+    except Exception as error:
+        package = package_at_fault(error)
+        if package is None:
+            raise
+        _complain(f"{package} failed ({type(error).__name__}: {error}); update it or tell its authors")
+        return 1
     return 0
 
 

@@ -30,7 +30,7 @@ def validate(
         str,
         typer.Argument(
             metavar="KIND[,KIND...]",
-            help="closure, sculpting, control, null, bias, coverage, injection, simulation, or all.",
+            help="closure, sculpting, control, null, bias, coverage, injection, simulation, one of another package, or all.",
         ),
     ],
     file: File,
@@ -68,7 +68,7 @@ def validate(
     from serendip.report.validation.page import write_validation_page
     from serendip.validate.config import ValidateConfig, parse_validation
     from serendip.validate.engine import run_validations
-    from serendip.validate.registry import KINDS, kind_names, load_kind
+    from serendip.validate.registry import KINDS, kind_names
 
     names = kind_names(kinds)
     everything = "all" in [part.strip() for part in kinds.split(",")]
@@ -84,7 +84,7 @@ def validate(
     if everything:
         for name in names:
             try:
-                load_kind(name)
+                KINDS[name]
             except InputError as error:
                 missing[name] = str(error)
         names = tuple(name for name in names if name not in missing)

@@ -20,8 +20,7 @@ from pydantic import PositiveInt, create_model, model_validator
 from serendip.events.events import Events, Window
 from serendip.methods.base import Method, MethodConfig, as_splits, require_events
 from serendip.outliers.base import OutlierScore
-from serendip.outliers.kinds import load_score
-from serendip.outliers.registry import SCORES
+from serendip.outliers.registry import SCORES, load_score
 
 __all__ = [
     "Autoencoder",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from serendip.outliers.kinds import HOMES, KINDS, find, load_score
+from serendip.outliers.registry import HOMES, KINDS, find, load_score
 
 if TYPE_CHECKING:
     from serendip.outliers.autoencoder import Autoencoder

@@ -12,6 +12,7 @@ detectors has the opposite sign.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -40,6 +41,14 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
 
     Attributes
     ----------
+    kind
+        Name in files; of a score that a package adds, also its name on the command line.
+    title
+        In tables and figures.
+    objects
+        It reads lists of objects and not flat features.
+    simple
+        It is a single number of an event and learns nothing.
     n_features_in_
         Number of columns seen in ``fit``.
 
@@ -49,8 +58,17 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
     """
 
     kind: ClassVar[str]
+    title: ClassVar[str] = ""
+    objects: ClassVar[bool] = False
+    simple: ClassVar[bool] = False
     _groups: NDArray[np.int64] | None
     _minimum_events: ClassVar[int] = 5
+
+    @classmethod
+    def make(cls, features: Sequence[str]) -> Self:
+        """Give the unfitted score with its defaults for columns of these names; override it to use them."""
+        del features
+        return cls()
 
     def fit(
         self,

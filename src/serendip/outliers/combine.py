@@ -30,7 +30,7 @@ from sklearn.base import clone
 
 from serendip.outliers.base import Array, Arrays, Facts, OutlierScore
 from serendip.outliers.inputs import DataError, require_at_least, require_choice, require_finite
-from serendip.outliers.kinds import load_score
+from serendip.outliers.registry import load_score
 from serendip.statistics.ranks import share_below
 
 __all__ = ["RULES", "SVDD_RULES", "CombinedScore", "RankMap", "combine_ranks", "flow_and_svdd"]

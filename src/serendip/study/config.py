@@ -124,7 +124,7 @@ class StudyConfig(BaseModel):
     single: PositiveInt | dict[str, tuple[str, ...]] = 7
     active_rounds: PositiveInt = 3
     folds: int = Field(default=5, ge=2)
-    outliers: tuple[str, ...] = tuple(SCORES)
+    outliers: tuple[str, ...] = tuple(SCORES.built_in)
     outlier_events: PositiveInt = 20_000
     networks: tuple[Literal["dense", "deepsets", "transformer"], ...] = ("dense", "deepsets")
     network_background: PositiveInt = 50_000
@@ -175,8 +175,8 @@ class StudyConfig(BaseModel):
     @field_validator("outliers")
     @classmethod
     def _outliers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(value) - set(SCORES)):
-            raise ValueError(f"unknown score '{unknown[0]}'; known: {', '.join(SCORES)}")
+        for name in value:
+            SCORES[name]
         return value
 
     @field_validator("targets")

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from serendip.errors import InputError
 from serendip.io.json import write_json
-from serendip.outliers.registry import SCORES, make_score
+from serendip.outliers.registry import SCORES
 from serendip.study.config import StudyConfig
 from serendip.study.thinning import share_out, thin
 from serendip.theories.merits import BackgroundScores, Merits
@@ -375,7 +375,7 @@ def _outlier(task: Task, samples: ChannelSamples, train: NDArray[np.bool_], conf
     rows, weight = _thinned(task, samples, train, config.outlier_events)
     order = np.random.default_rng([task.seed, 0x0071]).permutation(len(rows))
     rows, weight = rows[order], weight[order]
-    estimator = make_score(task.score, samples.features)
+    estimator = SCORES[task.score].make(samples.features)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=task.seed)
     estimator.fit(samples.background.x[rows], sample_weight=weight)

@@ -1,7 +1,8 @@
 """What every validation returns: checks with a value, a limit and a sentence that says what they mean.
 
-A kind of validation is a module of this package with a class ``Options`` (pydantic, thresholds included) and a function
-``run``, which :func:`answers` makes a :class:`Run`; :mod:`serendip.validate.registry` names them.
+A kind of validation is a module with one sentence ``QUESTION``, a class ``Options`` (pydantic, thresholds included; all have defaults) and a
+function ``run``, which :func:`answers` makes a :class:`Run`. It may say ``NEEDS_WINDOW = False`` if it works without a signal region.
+:mod:`serendip.validate.registry` names the kinds of this package; others name theirs in the entry-point group ``serendip.validations``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ from serendip.validate.config import KindOptions, Listed
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.spectra import Spectrum, spectra
 
-__all__ = ["Options", "run"]
+__all__ = ["QUESTION", "Options", "run"]
+
+QUESTION = "Does a wrong background function look like a signal?"
 
 Array = NDArray[np.float64]
 Estimator = Literal["count", "fit"]

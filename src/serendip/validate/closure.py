@@ -41,7 +41,9 @@ from serendip.validate.pictures import Picture, Series
 from serendip.validate.regions import Searched, background_sample, facts_of, search_region, validation_regions
 from serendip.validate.twosample import bootstrap_error, cross_validate, permutation_test
 
-__all__ = ["Options", "pull", "run"]
+__all__ = ["QUESTION", "Options", "pull", "run"]
+
+QUESTION = "Does the background estimate predict a sideband that it was not made from?"
 
 _FOLDS = 5
 _FEWEST = 100

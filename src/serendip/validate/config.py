@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig, explain, parse_settings
-from serendip.validate.registry import KINDS, check_kind, load_kind
+from serendip.validate.registry import KINDS
 
 __all__ = ["KindOptions", "Listed", "RegionOptions", "Sample", "ValidateConfig", "parse_validation"]
 
@@ -121,16 +121,16 @@ def parse_validation(
         given = dict(given)
         given["null"] = (given.pop(None) or {}) | (given.get("null") or {})
     for kind in given:
-        check_kind(str(kind))
+        KINDS[str(kind)]
     config = parse_settings(ValidateConfig, settings, source)
     options = {}
     for kind in dict.fromkeys(kinds):
-        module = load_kind(kind)
+        module = KINDS[kind]
         try:
             options[kind] = module.Options(**(given.get(kind) or {}))
         except ValidationError as error:
             raise InputError(f"{source}: validate.{kind}: {explain(error, module.Options)}") from None
-        if KINDS[kind].needs_window and not config.windows:
+        if getattr(module, "NEEDS_WINDOW", True) and not config.windows:
             raise InputError(
                 f"{source}: '{kind}' needs a window (LO:HI) or a scan: the signal region of the search"
             )

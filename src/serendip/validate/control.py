@@ -27,7 +27,9 @@ from serendip.validate.regions import (
     validation_regions,
 )
 
-__all__ = ["Options", "run"]
+__all__ = ["QUESTION", "Options", "run"]
+
+QUESTION = "Does a search where no signal is expected find none (and a known peak, if one is named)?"
 
 
 class Options(RegionOptions):

@@ -23,7 +23,9 @@ from serendip.validate.config import KindOptions, Listed
 from serendip.validate.curves import coverage_picture
 from serendip.validate.spectra import Spectrum, spectra
 
-__all__ = ["Options", "run"]
+__all__ = ["QUESTION", "Options", "run"]
+
+QUESTION = "Do intervals contain the truth as often as they say?"
 
 
 class Options(KindOptions):

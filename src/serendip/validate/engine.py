@@ -22,7 +22,7 @@ from serendip.runs.reuse import check_same, read_record
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
 from serendip.validate.base import Validation, read_validations, write_validation
-from serendip.validate.registry import KINDS, load_kind
+from serendip.validate.registry import KINDS
 from serendip.version import __version__
 
 __all__ = ["STATE", "read_state", "run_validations"]
@@ -109,7 +109,7 @@ def run_validations(
             continue
         started = time.perf_counter()
         try:
-            found = load_kind(kind).run(config, chosen, out, jobs=jobs, progress=progress)
+            found = KINDS[kind].run(config, chosen, out, jobs=jobs, progress=progress)
         except InputError as error:
             if strict:
                 raise InputError(f"{kind}: {error}") from None

@@ -27,7 +27,9 @@ from serendip.validate.base import Answer, Check, Work, answers, look_name
 from serendip.validate.config import KindOptions, Listed
 from serendip.validate.curves import ladder_pictures
 
-__all__ = ["Options", "run"]
+__all__ = ["QUESTION", "Options", "run"]
+
+QUESTION = "Is a signal that is put in found, with the size it has?"
 
 Array = NDArray[np.float64]
 

@@ -45,7 +45,9 @@ from serendip.validate.curves import rate_pictures
 from serendip.validate.null_verdict import column, judge
 from serendip.validate.pictures import Picture
 
-__all__ = ["Options", "run"]
+__all__ = ["QUESTION", "Options", "run"]
+
+QUESTION = "Does the full chain, training included, claim excesses in background as often as it says?"
 
 _SUMMED = "kfold-summed"
 _AUC_EVENTS = 10_000

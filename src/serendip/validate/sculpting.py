@@ -33,7 +33,9 @@ from serendip.validate.regions import (
     without_references,
 )
 
-__all__ = ["Options", "run"]
+__all__ = ["QUESTION", "Options", "run"]
+
+QUESTION = "Does a cut on the score change the mass spectrum of background?"
 
 _CORRELATED = 2000
 _PROFILE_BINS = 20

@@ -21,7 +21,10 @@ from serendip.validate.base import Answer, Check, Work, answers
 from serendip.validate.dream import Dream, DreamOptions, compare_samples
 from serendip.validate.dream_pictures import dream_pictures
 
-__all__ = ["Options", "run"]
+__all__ = ["NEEDS_WINDOW", "QUESTION", "Options", "run"]
+
+QUESTION = "Does the simulation look like the data (or another simulation)?"
+NEEDS_WINDOW = False
 
 
 class Options(DreamOptions):

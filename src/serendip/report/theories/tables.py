@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from serendip.errors import InputError
 from serendip.outliers.combine import RULES
 from serendip.outliers.registry import SCORES
 from serendip.report.theories.claims import ALL, GROUPS, best, compare, of_kind, verdict_of
@@ -56,8 +57,16 @@ def combinations(answers: Answers, group: str) -> list[tuple[str, list[tuple[str
             )
             cells.append(("–" if level is None else str(level), above))
             largest = max(largest, -math.inf if level is None else level.value)
-        rows.append((largest, SCORES[score].title if score in SCORES else score, cells))
+        rows.append((largest, _title(score), cells))
     return [(title, cells) for _, title, cells in sorted(rows, key=lambda row: -row[0])]
+
+
+def _title(score: str) -> str:
+    """Title of a score, or its name if the package that brought it is gone or broken."""
+    try:
+        return SCORES[score].title
+    except InputError:
+        return score
 
 
 def auc_steps(

@@ -99,7 +99,11 @@ def _ordered(folder: Path) -> list[Validation]:
 
 def _lights(found: Validation) -> Lights:
     counts = [sum(check.passed is state for check in found.checks) for state in (True, None, False)]
-    question = KINDS[found.kind].question if found.kind in KINDS else ""
+    try:
+        question = KINDS[found.kind].QUESTION
+    # the package that brought the kind is gone or broken; its numbers are still there
+    except InputError:
+        question = ""
     return Lights(found.kind, question, *counts)
 
 

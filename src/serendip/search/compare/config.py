@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from serendip.errors import InputError
-from serendip.methods.registry import available, get_method
+from serendip.methods.registry import METHODS, get_method
 from serendip.search.config import Combination, SearchConfig, parse_settings
 
 __all__ = [
@@ -118,7 +118,7 @@ def choose_methods(wanted: Sequence[str], *, simulation: bool) -> tuple[tuple[st
     if "all" not in wanted:
         return tuple(dict.fromkeys(wanted)), ()
     names, left_out = [], []
-    for name in available():
+    for name in METHODS:
         try:
             method = get_method(name)
         except InputError as error:

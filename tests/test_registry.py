@@ -1,0 +1,120 @@
+"""Names of methods, scores and the rest: ours, those of other packages, and what is said of broken ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from samples import write_table
+
+from serendip.cli.main import run
+from serendip.errors import InputError
+from serendip.methods.cwola import Cwola
+from serendip.methods.registry import METHODS
+from serendip.outliers.registry import SCORES
+from serendip.registry import Registry, package_at_fault
+
+GOOD = """
+from serendip.methods.base import Method
+class Theirs(Method):
+    name, title = "theirs", "a method from elsewhere"
+    def fit(self, events, window, splits=None): raise RuntimeError("no fit today")
+    def score(self, events, split=0): ...
+"""
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Lay out a package as an installer does, with entry points ``group:name=value`` and a module of its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for registry in (METHODS, SCORES):
+        monkeypatch.setattr(registry, "_loaded", {})
+
+    def installed(package: str, *entries: str, content: str = "") -> None:
+        info = tmp_path / f"{package}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+        groups = [entry.partition(":")[::2] for entry in entries]
+        (info / "entry_points.txt").write_text("".join(f"[serendip.{g}]\n{value}\n" for g, value in groups))
+        (tmp_path / f"{package}.py").write_text(content)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+
+    return installed
+
+
+def test_a_package_adds_a_method_and_cannot_take_the_name_of_ours(install):
+    install("good", "methods:theirs = good:Theirs", content=GOOD)
+    install("thief", "methods:cwola = good:Theirs")
+    assert METHODS["theirs"].title == "a method from elsewhere"
+    assert METHODS["cwola"] is Cwola
+    assert list(METHODS) == [*METHODS.built_in, "theirs"]
+    with pytest.raises(
+        InputError, match=r"unknown method 'their'; did you mean 'theirs'. .available: anode, .*theirs\)"
+    ):
+        METHODS["their"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "message"),
+    [
+        ("mine = nothing_of_this_name:X", "", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("mine = broken:X", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("mine = broken:X", "import sys; sys.exit(3)", "SystemExit: 3"),
+        ("mine = broken:Y", "X = 1", "AttributeError: .*'Y'"),
+    ],
+)
+@pytest.mark.parametrize("registry", [METHODS, SCORES], ids=["method", "score"])
+def test_what_cannot_be_loaded_is_named_with_its_package(
+    registry: Registry, install, entry, content, message
+):
+    install("broken", f"{registry.group.removeprefix('serendip.')}:{entry}", content=content)
+    assert "mine" in registry
+    with pytest.raises(
+        InputError, match=f"^{registry.kind} 'mine' of the package broken 1.2 cannot be loaded .{message}"
+    ):
+        registry["mine"]
+    assert registry[next(iter(registry))]
+
+
+def test_what_is_something_else_is_refused(install):
+    install("odd", "methods:number = math:pi", "scores:number = odd:Theirs", content=GOOD)
+    with pytest.raises(
+        InputError, match=r"of the package odd 1.2 cannot be used: math:pi is not a subclass of .*Method"
+    ):
+        METHODS["number"]
+    with pytest.raises(InputError, match=r"odd:Theirs is not a subclass of .*OutlierScore"):
+        SCORES["number"]
+
+
+def test_one_name_of_two_packages_is_refused(install):
+    install("good", "methods:theirs = good:Theirs", content=GOOD)
+    install("other", "methods:theirs = good:Theirs")
+    with pytest.raises(
+        InputError, match=r"'theirs' comes from the package .* and the package .*; uninstall all but one"
+    ):
+        METHODS["theirs"]
+
+
+def test_the_package_whose_code_failed_is_named(install):
+    install("good", "methods:theirs = good:Theirs", content=GOOD)
+    with pytest.raises(RuntimeError) as caught:
+        METHODS["theirs"]().fit(None, None)
+    assert package_at_fault(caught.value) == "the package good 1.2"
+    assert package_at_fault(RuntimeError("ours")) is None
+
+
+def test_a_method_that_fails_in_a_worker_is_a_message_and_no_traceback(install, tmp_path, capsys):
+    install("good", "methods:theirs = good:Theirs", content=GOOD)
+    table = write_table(tmp_path / "events.parquet", 3000)
+    code = run(
+        ["search", str(table), "--mass", "mjj", "--features", "f1", "--window", "3300:3700", "--method", "theirs",
+         "--toys", "100", "--jobs", "2", "--out", str(tmp_path / "run")]
+    )  # fmt: skip
+    assert code == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "error: the package good 1.2 failed (RuntimeError: no fit today)" in message
+    assert "Traceback" not in message
