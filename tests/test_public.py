@@ -161,8 +161,11 @@ def test_without_pandas_the_arrow_table_is_named(run, monkeypatch):
         run.table()
 
 
-def test_a_blinded_run_shows_no_counts_of_the_window(table, tmp_path):
+def test_a_blinded_run_shows_no_counts_of_the_window(table, tmp_path, caplog, capsys):
     run = serendip.run_search(pd.read_parquet(table), **SEARCH, out=tmp_path / "run")
+    # without a terminal or a notebook, the log tells the progress
+    assert "training ..." in caplog.messages
+    assert capsys.readouterr() == ("", "")
     assert run.looks[0].observed is None
     assert run.arrow()["p_local"].to_pylist() == [None] * len(run.looks)
     assert run.table()[["observed", "p_local", "z_local"]].isna().all(axis=None)

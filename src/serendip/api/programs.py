@@ -16,12 +16,12 @@ from serendip.events.formats import is_path
 from serendip.events.formats.memory import write_parquet
 from serendip.events.identity import ALONE
 from serendip.events.write import write
+from serendip.runs.progress import Progress, show_progress
 from serendip.search.config import load_config, parse_config, parse_settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from serendip.runs.progress import Progress
 
 __all__ = ["Outcome", "run_compare", "run_infer", "run_limit", "run_monitor", "run_search", "run_validate"]
 
@@ -78,7 +78,7 @@ def run_search(
     executor
         Runs the trainings instead of local processes.
     progress
-        Receives what is being done; default: the log.
+        Receives what is being done; default: bars in a terminal or a notebook, else the log (``logging``, level INFO).
     **settings
         Keys of :class:`~serendip.search.config.SearchConfig`: ``mass``, ``features``, ``window`` or ``scan``, ``method``, ``options``, ... They
         win over those of a YAML file.
@@ -114,7 +114,8 @@ def run_search(
 
     config = parse_config(_settings(source, out, settings), "run_search")
     _keep(source, Path(out))
-    result = search(config, out, unblind=unblind, jobs=jobs, executor=executor, progress=progress)
+    with show_progress(progress) as shown:
+        result = search(config, out, unblind=unblind, jobs=jobs, executor=executor, progress=shown)
     write_report(result.path)
     return Run(result.path)
 
@@ -165,9 +166,10 @@ def run_compare(
 
     config, left_out, strict = parse_comparison(_settings(source, out, settings), "run_compare")
     _keep(source, Path(out))
-    results = compare(
-        config, out, left_out=left_out, strict=strict, jobs=jobs, executor=executor, progress=progress
-    )
+    with show_progress(progress) as shown:
+        results = compare(
+            config, out, left_out=left_out, strict=strict, jobs=jobs, executor=executor, progress=shown
+        )
     return Outcome(Path(out), write_comparison(out), results)
 
 
@@ -208,7 +210,8 @@ def run_infer(
 
     config = parse_settings(InferConfig, _settings(source, out, settings), "run_infer")
     _keep(source, Path(out))
-    result = infer(config, out, unblind=unblind, threads=threads, progress=progress)
+    with show_progress(progress) as shown:
+        result = infer(config, out, unblind=unblind, threads=threads, progress=shown)
     return Outcome(result.path, write_infer_report(result.path), result.results)
 
 
@@ -278,7 +281,8 @@ def run_limit(
         }
     config = parse_settings(LimitConfig, limit_settings(given), "run_limit")
     _keep(source, Path(out))
-    ladders = make_ladders(config, Path(out), jobs=jobs, progress=progress, page=write_comparison)
+    with show_progress(progress) as shown:
+        ladders = make_ladders(config, Path(out), jobs=jobs, progress=shown, page=write_comparison)
     results = write_limits(ladders, Path(out), level=level, luminosity=luminosity, acceptance=acceptance)
     return Outcome(Path(out), Path(out) / "figures" / "limits.png", results)
 
@@ -333,16 +337,11 @@ def run_monitor(
 
     config = parse_settings(MonitorConfig, _settings(source, out, settings), "run_monitor")
     _keep(source, Path(out))
-    result = monitor(
-        config,
-        out,
-        append=[os.fspath(file) for file in append],
-        unblind=unblind,
-        jobs=jobs,
-        executor=executor,
-        progress=progress,
-        page=write_monitor_page,
-    )
+    files = [os.fspath(file) for file in append]
+    with show_progress(progress) as shown:
+        result = monitor(
+            config, out, append=files, unblind=unblind, jobs=jobs, executor=executor, progress=shown, page=write_monitor_page
+        )  # fmt: skip
     return Outcome(result.path, result.path / "monitor.html", result.results)
 
 
@@ -393,7 +392,8 @@ def run_validate(
     names = kind_names(kinds if isinstance(kinds, str) else ",".join(kinds))
     config, options = parse_validation(_settings(source, out, settings), names, "run_validate")
     _keep(source, Path(out))
-    found = run_validations(config, options, out, jobs=jobs, progress=progress)
+    with show_progress(progress) as shown:
+        found = run_validations(config, options, out, jobs=jobs, progress=shown)
     return Outcome(Path(out), write_validation_page(out), found)
 
 

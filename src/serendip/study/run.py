@@ -42,7 +42,7 @@ def run_study(
     out
         Folder: new, or one of the same study; finished trainings are not repeated.
     progress
-        Is told.
+        Receives what is being done.
     jobs
         Cores; default: those that there are. Each trains one thing at a time, and what is left of them shares a training.
 
