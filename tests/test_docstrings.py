@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         # the same as in the example of run_search, which finds it finished
         serendip.run_search(
-            "events.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700), method="bump-hunt", toys=100, unblind=True, out="run",
+            "events.parquet", mass="mjj", features=["mj1", "tau21"], windows=(3300, 3700), methods="bump-hunt", toys=100, unblind=True, out="run",
             jobs=1,
         )  # fmt: skip
     return folder

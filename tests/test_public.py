@@ -19,6 +19,7 @@ import pytest
 from samples import FEATURES, write_table
 
 import serendip
+from serendip.api.settings import program_settings
 from serendip.errors import InputError
 from serendip.events.formats.memory import write_parquet
 
@@ -180,12 +181,36 @@ def test_settings_of_a_yaml_file_stand_below_those_that_are_given(table, run, tm
     file.write_text(
         f"file: {table}\nmass: mjj\nfeatures: [{', '.join(FEATURES)}]\nwindow: [2000, 2200]\nmethod: bump-hunt\ntoys: 100\n"
     )
-    found = serendip.run_search(file, window=serendip.Window(*WINDOW), unblind=True, out=tmp_path / "run")
+    found = serendip.run_search(file, windows=serendip.Window(*WINDOW), unblind=True, out=tmp_path / "run")
     assert found.looks[0].p_local == run.looks[0].p_local
     with pytest.raises(InputError, match=r"run_search: .*feature"):
         serendip.run_search(table, feature=["x"], **SEARCH, out=tmp_path / "other")
     with pytest.raises(InputError, match="first argument"):
         serendip.run_search(table, file="a.parquet", **SEARCH, out=tmp_path / "other")
+
+
+def test_windows_and_methods_are_the_names_of_several(tmp_path):
+    def settings(source="events.parquet", **given):
+        found = program_settings(source, tmp_path, given)
+        return {name: found[name] for name in found if name not in ("file", "mass", "features")}
+
+    assert settings(methods=["cwola", "cathode"]) == {"method": ["cwola", "cathode"]}
+    for one in ((3300, 3700), [(3300, 3700)], serendip.Window(3300, 3700), [serendip.Window(3300, 3700)]):
+        assert settings(windows=one) == {"window": (3300, 3700)}
+        assert settings(windows=one, width=0.1) == {"scan": (3300, 3700), "width": 0.1}
+    assert settings(windows="3300:3700", signal_width=0.03)["scan"] == "3300:3700"
+    file = tmp_path / "scan.yaml"
+    file.write_text("scan: [2500, 5000]\nwidth: 0.2\nmethod: cwola\n")
+    assert settings(file, windows=(3000, 4000)) == {"scan": (3000, 4000), "width": 0.2, "method": "cwola"}
+    for given, words in (
+        ({"methods": "cwola", "method": "anode"}, "methods= and method= mean the same"),
+        ({"windows": (1, 2), "scan": (1, 2)}, "windows= and scan= mean the same"),
+        ({"windows": [(3300, 3700), (4000, 4400)]}, "several windows are those of a scan"),
+    ):
+        with pytest.raises(InputError, match=words):
+            settings(**given)
+    with pytest.raises(InputError, match="'3300' is not a mass interval"):
+        serendip.run_search("events.parquet", mass="m", features=["x"], windows=3300, out=tmp_path / "run")
 
 
 def test_bump_and_fit_agree_with_the_functions_of_arrays(table):

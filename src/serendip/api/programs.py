@@ -10,24 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serendip.api.run import Run
-from serendip.errors import InputError
-from serendip.events.events import Events, Window
-from serendip.events.formats import is_path
-from serendip.events.formats.memory import write_parquet
-from serendip.events.identity import ALONE
-from serendip.events.write import write
+from serendip.api.settings import keep_events, program_settings
+from serendip.events.events import Events
 from serendip.runs.progress import Progress, show_progress
-from serendip.search.config import load_config, parse_config, parse_settings
+from serendip.search.config import parse_config, parse_settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
 __all__ = ["Outcome", "run_compare", "run_infer", "run_limit", "run_monitor", "run_search", "run_validate"]
-
-# hidden, because a folder with other files is not taken for a run
-_TABLE, _NEW = ".events.parquet", ".events-new.parquet"
-_WINDOWS = ("window", "scan")
 
 
 @dataclass(frozen=True)
@@ -80,8 +72,9 @@ def run_search(
     progress
         Receives what is being done; default: bars in a terminal or a notebook, else the log (``logging``, level INFO).
     **settings
-        Keys of :class:`~serendip.search.config.SearchConfig`: ``mass``, ``features``, ``window`` or ``scan``, ``method``, ``options``, ... They
-        win over those of a YAML file.
+        Keys of :class:`~serendip.search.config.SearchConfig`: ``mass``, ``features``, ``options``, ``folds``, ... They win over those of a YAML
+        file. ``methods`` is the list of methods (``method`` in YAML). ``windows`` is one window (LO, HI), or with ``width`` or
+        ``signal_width`` the range of a scan (``window`` and ``scan`` in YAML).
 
     Returns
     -------
@@ -99,8 +92,8 @@ def run_search(
     ...     "events.parquet",
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
-    ...     window=(3300, 3700),
-    ...     method="bump-hunt",
+    ...     windows=(3300, 3700),
+    ...     methods=["bump-hunt"],
     ...     toys=100,
     ...     unblind=True,
     ...     out="run",
@@ -112,8 +105,8 @@ def run_search(
     from serendip.report import write_report
     from serendip.search.engine import run_search as search
 
-    config = parse_config(_settings(source, out, settings), "run_search")
-    _keep(source, Path(out))
+    config = parse_config(program_settings(source, out, settings), "run_search")
+    keep_events(source, Path(out))
     with show_progress(progress) as shown:
         result = search(config, out, unblind=unblind, jobs=jobs, executor=executor, progress=shown)
     write_report(result.path)
@@ -136,8 +129,8 @@ def run_compare(
     source, out, jobs, executor, progress
         As for :func:`run_search`.
     **settings
-        Keys of :class:`~serendip.search.compare.config.CompareConfig`, ``label`` and ``window`` among them; ``method``: a list of names, default all
-        that can run.
+        Keys of :class:`~serendip.search.compare.config.CompareConfig`, ``label`` among them; ``windows`` and ``methods`` as for
+        :func:`run_search`, default: all methods that can run.
 
     Raises
     ------
@@ -151,8 +144,8 @@ def run_compare(
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
     ...     label="truth",
-    ...     window=(3300, 3700),
-    ...     method=["bump-hunt"],
+    ...     windows=(3300, 3700),
+    ...     methods=["bump-hunt"],
     ...     injections=[0, 50],
     ...     repeats=1,
     ...     out="comparison",
@@ -164,8 +157,8 @@ def run_compare(
     from serendip.search.compare import run_compare as compare
     from serendip.search.compare.config import parse_comparison
 
-    config, left_out, strict = parse_comparison(_settings(source, out, settings), "run_compare")
-    _keep(source, Path(out))
+    config, left_out, strict = parse_comparison(program_settings(source, out, settings), "run_compare")
+    keep_events(source, Path(out))
     with show_progress(progress) as shown:
         results = compare(
             config, out, left_out=left_out, strict=strict, jobs=jobs, executor=executor, progress=shown
@@ -191,7 +184,7 @@ def run_infer(
     threads
         Of each training; default: one for each core.
     **settings
-        Keys of :class:`~serendip.search.infer.config.InferConfig`.
+        Keys of :class:`~serendip.search.infer.config.InferConfig`; ``windows``: one window (LO, HI).
 
     Raises
     ------
@@ -200,7 +193,7 @@ def run_infer(
 
     Examples
     --------
-    >>> found = serendip.run_infer("events.parquet", mass="mjj", features=["mj1", "tau21"], window=(3300, 3700),
+    >>> found = serendip.run_infer("events.parquet", mass="mjj", features=["mj1", "tau21"], windows=(3300, 3700),
     ...                            unblind=True, out="mu")  # doctest: +SKIP
     >>> found.results["total"]["fit"]["count"]  # doctest: +SKIP
     """
@@ -208,8 +201,8 @@ def run_infer(
     from serendip.search.infer import InferConfig
     from serendip.search.infer import run_infer as infer
 
-    config = parse_settings(InferConfig, _settings(source, out, settings), "run_infer")
-    _keep(source, Path(out))
+    config = parse_settings(InferConfig, program_settings(source, out, settings), "run_infer")
+    keep_events(source, Path(out))
     with show_progress(progress) as shown:
         result = infer(config, out, unblind=unblind, threads=threads, progress=shown)
     return Outcome(result.path, write_infer_report(result.path), result.results)
@@ -245,7 +238,7 @@ def run_limit(
     acceptance
         Share of produced signal events that is in the window before any cut.
     **settings
-        Keys of :class:`~serendip.search.limit.LimitConfig` and of the searches that are trained.
+        Keys of :class:`~serendip.search.limit.LimitConfig` and of the searches that are trained, ``methods`` among them.
 
     Raises
     ------
@@ -260,7 +253,7 @@ def run_limit(
     ...     masses=[3500],
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
-    ...     method="bump-hunt",
+    ...     methods=["bump-hunt"],
     ...     injections=[50, 100],
     ...     repeats=1,
     ...     out="limits",
@@ -273,14 +266,14 @@ def run_limit(
     from serendip.search.limit import LimitConfig, limit_settings, make_ladders
 
     check_claim(level, luminosity, acceptance)
-    given = _settings(source, out, settings) | {"inject": os.fspath(inject), "masses": masses}
+    given = program_settings(source, out, settings) | {"inject": os.fspath(inject), "masses": masses}
     if isinstance(source, Events):
         # the injected signal is what is labelled, and events are numbered anew with it
         given = {
             name: value for name, value in given.items() if name in settings or name not in ("label", "id")
         }
     config = parse_settings(LimitConfig, limit_settings(given), "run_limit")
-    _keep(source, Path(out))
+    keep_events(source, Path(out))
     with show_progress(progress) as shown:
         ladders = make_ladders(config, Path(out), jobs=jobs, progress=shown, page=write_comparison)
     results = write_limits(ladders, Path(out), level=level, luminosity=luminosity, acceptance=acceptance)
@@ -309,7 +302,7 @@ def run_monitor(
     out, unblind, jobs, executor, progress
         As for :func:`run_search`.
     **settings
-        Keys of :class:`~serendip.search.monitor.config.MonitorConfig`.
+        Keys of :class:`~serendip.search.monitor.config.MonitorConfig`; ``windows`` and ``methods`` as for :func:`run_search`.
 
     Raises
     ------
@@ -323,7 +316,7 @@ def run_monitor(
     ...     append=["more.parquet"],
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
-    ...     window=(3300, 3700),
+    ...     windows=(3300, 3700),
     ...     options={"cwola": {"members": 1}},
     ...     unblind=True,
     ...     out="watch",
@@ -335,8 +328,8 @@ def run_monitor(
     from serendip.search.monitor import MonitorConfig
     from serendip.search.monitor import run_monitor as monitor
 
-    config = parse_settings(MonitorConfig, _settings(source, out, settings), "run_monitor")
-    _keep(source, Path(out))
+    config = parse_settings(MonitorConfig, program_settings(source, out, settings), "run_monitor")
+    keep_events(source, Path(out))
     files = [os.fspath(file) for file in append]
     with show_progress(progress) as shown:
         result = monitor(
@@ -377,8 +370,8 @@ def run_validate(
     ...     ["closure"],
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
-    ...     window=(3300, 3700),
-    ...     method="bump-hunt",
+    ...     windows=(3300, 3700),
+    ...     methods=["bump-hunt"],
     ...     out="validation",
     ... )
     >>> [check.name for validation in found.results for check in validation.failed]
@@ -390,59 +383,8 @@ def run_validate(
     from serendip.validate.registry import kind_names
 
     names = kind_names(kinds if isinstance(kinds, str) else ",".join(kinds))
-    config, options = parse_validation(_settings(source, out, settings), names, "run_validate")
-    _keep(source, Path(out))
+    config, options = parse_validation(program_settings(source, out, settings), names, "run_validate")
+    keep_events(source, Path(out))
     with show_progress(progress) as shown:
         found = run_validations(config, options, out, jobs=jobs, progress=shown)
     return Outcome(Path(out), write_validation_page(out), found)
-
-
-def _settings(source: Any, out: Path | str, settings: dict[str, Any]) -> dict[str, Any]:
-    """All settings: those of a YAML file below those that are given, and the file of the events."""
-    given = {
-        key: (value.low, value.high) if key in _WINDOWS and isinstance(value, Window) else value
-        for key, value in settings.items()
-    }
-    if "file" in given:
-        raise InputError("the events are the first argument, not file=")
-    if isinstance(source, Events):
-        given = _roles(source) | given
-    if not is_path(source):
-        return given | {"file": str(Path(out) / _TABLE)}
-    paths = [os.fspath(p) for p in ([source] if isinstance(source, str | os.PathLike) else source)]
-    if len(paths) == 1 and Path(paths[0]).suffix.lower() in {".yaml", ".yml"}:
-        return load_config(Path(paths[0])) | given
-    return given | {"file": paths}
-
-
-def _roles(events: Events) -> dict[str, Any]:
-    alone = ALONE if events.provenance.get("group") == ALONE else None
-    roles: dict[str, Any] = {
-        "mass": events.mass, "features": list(events.features), "weight": events.weight, "label": events.label, "id": events.id,
-        "group": events.group or alone,
-    }  # fmt: skip
-    return {name: value for name, value in roles.items() if value is not None}
-
-
-def _keep(source: Any, out: Path) -> None:
-    """Write a table in memory into the folder, so that the run can be continued and repeated."""
-    if is_path(source):
-        return
-    path, new, started = out / _TABLE, out / _NEW, (out / "config.yaml").exists()
-    if started and not path.exists():
-        raise InputError(f"{out}: holds a run that was started from a file; choose another folder")
-    if out.is_file():
-        raise InputError(f"{out}: is a file, a folder is needed")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if isinstance(source, Events):
-            write(source, new)
-        else:
-            write_parquet(source, new)
-        if started and path.read_bytes() != new.read_bytes():
-            raise InputError(f"{out}: was started on other events; choose another folder")
-        new.replace(path)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
-    finally:
-        new.unlink(missing_ok=True)
