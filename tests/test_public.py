@@ -25,8 +25,9 @@ from serendip.events.formats.memory import write_parquet
 
 NAMES = [
     "Audit", "BumpResult", "Events", "InputError", "Look", "Outcome", "PeakSearch", "Results", "Run", "SerendipError", "SpectrumFitResult",
-    "Validation", "Window", "__version__", "bump", "concatenate", "fit", "inspect", "open_run", "read", "run_compare", "run_infer", "run_limit",
-    "run_monitor", "run_search", "run_validate", "simulate_dijet", "write",
+    "Validation", "Window", "__version__", "bump", "compare", "concatenate", "fit", "infer", "inspect", "limit", "monitor", "open_run", "read",
+    "run_compare", "run_infer", "run_limit", "run_monitor", "run_search", "run_validate", "search", "simulate", "simulate_dijet", "validate",
+    "write",
 ]  # fmt: skip
 WINDOW = (3300.0, 3700.0)
 SEARCH = {"mass": "mjj", "features": FEATURES, "window": WINDOW, "method": "bump-hunt", "toys": 100}
@@ -39,7 +40,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> serendip.Run:
-    return serendip.run_search(table, **SEARCH, unblind=True, out=tmp_path_factory.mktemp("runs") / "run")
+    return serendip.search(table, **SEARCH, unblind=True, out=tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_the_list_of_names_is_this_one_and_all_are_there():
@@ -49,6 +50,32 @@ def test_the_list_of_names_is_this_one_and_all_are_there():
         assert getattr(serendip, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'rum_search'"):
         _ = serendip.rum_search
+
+
+def test_programs_have_short_names_of_which_three_are_packages_too():
+    for name in ("compare", "infer", "limit", "monitor"):
+        assert getattr(serendip, name) is getattr(serendip, f"run_{name}")
+    from serendip import search, simulate, validate
+
+    for package, program in (
+        (search, serendip.run_search),
+        (validate, serendip.run_validate),
+        (simulate, serendip.simulate_dijet),
+    ):
+        assert package is sys.modules[package.__name__]
+        assert inspect.signature(package) == inspect.signature(program)
+        assert program.__name__ in package.__doc__
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'out'"):
+        search("events.parquet")
+
+
+def test_packages_are_programs_however_they_are_imported():
+    """The name is that of the package after any import, so a function in its place would not last."""
+    code = "import serendip.search, sys, serendip; print(callable(serendip.search), callable(serendip.simulate), 'numpy' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    assert found.stdout.split() == ["True", "True", "False"]
 
 
 def test_nothing_is_loaded_before_it_is_used():

@@ -88,7 +88,7 @@ def run_search(
 
     Examples
     --------
-    >>> run = serendip.run_search(
+    >>> run = serendip.search(
     ...     "events.parquet",
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
@@ -139,7 +139,7 @@ def run_compare(
 
     Examples
     --------
-    >>> found = serendip.run_compare(
+    >>> found = serendip.compare(
     ...     "events.parquet",
     ...     mass="mjj",
     ...     features=["mj1", "tau21"],
@@ -193,7 +193,7 @@ def run_infer(
 
     Examples
     --------
-    >>> found = serendip.run_infer("events.parquet", mass="mjj", features=["mj1", "tau21"], windows=(3300, 3700),
+    >>> found = serendip.infer("events.parquet", mass="mjj", features=["mj1", "tau21"], windows=(3300, 3700),
     ...                            unblind=True, out="mu")  # doctest: +SKIP
     >>> found.results["total"]["fit"]["count"]  # doctest: +SKIP
     """
@@ -247,7 +247,7 @@ def run_limit(
 
     Examples
     --------
-    >>> found = serendip.run_limit(
+    >>> found = serendip.limit(
     ...     "events.parquet",
     ...     inject="signal.parquet",
     ...     masses=[3500],
@@ -311,7 +311,7 @@ def run_monitor(
 
     Examples
     --------
-    >>> found = serendip.run_monitor(
+    >>> found = serendip.monitor(
     ...     "events.parquet",
     ...     append=["more.parquet"],
     ...     mass="mjj",
@@ -365,7 +365,7 @@ def run_validate(
 
     Examples
     --------
-    >>> found = serendip.run_validate(
+    >>> found = serendip.validate(
     ...     "events.parquet",
     ...     ["closure"],
     ...     mass="mjj",

@@ -1,1 +1,4 @@
-"""Simulated events: Pythia 8, a fast detector and FastJet."""
+"""Simulated events: Pythia 8, a fast detector and FastJet.
+
+``serendip.simulate(...)`` is :func:`serendip.simulate_dijet`.
+"""

@@ -1,4 +1,7 @@
-"""Is the tool right on *your* data: closure, sculpting, null, bias, coverage, injection, control, simulation."""
+"""Is the tool right on *your* data: closure, sculpting, null, bias, coverage, injection, control, simulation.
+
+``serendip.validate(...)`` is :func:`serendip.run_validate`.
+"""
 
 from __future__ import annotations
 
