@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import os
+import re
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,8 @@ import pytest
 from samples import make_columns
 
 import serendip
+from serendip.methods.registry import get_method
+from serendip.validate.registry import KINDS
 
 SOURCE = Path(serendip.__file__).parent
 MODULES = sorted(
@@ -58,13 +62,34 @@ def test_examples(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_public_has_examples() -> None:
     assert len(MODULES) > 20
     # too slow: densities are trained, events are generated
-    not_run = {"run_infer", "simulate_dijet"}
+    not_run = (serendip.run_infer, serendip.simulate_dijet)
+    made_by_functions = ("Audit", "Look", "Outcome", "Results", "Validation")
     for name in serendip.__all__:
         thing = getattr(serendip, name)
-        made_by_others = name in ("__version__", "Look", "Results", "Outcome", "Validation", "Audit", "Check")
-        if made_by_others or name.endswith(("Error", "Result", "Search")):
+        # packages are programs that have another name, too
+        if isinstance(thing, ModuleType) or name == "__version__" or name in made_by_functions:
+            continue
+        if name.endswith(("Error", "Result", "Search")):
             continue
         examples = doctest.DocTestFinder(recurse=False).find(thing, name)[0].examples
         assert examples, name
         skipped = [bool(example.options.get(doctest.SKIP)) for example in examples]
-        assert all(skipped) if name in not_run else not any(skipped), name
+        assert all(skipped) if thing in not_run else not any(skipped), name
+
+
+@pytest.mark.parametrize("package", ["statistics", "methods", "outliers", "validate"])
+def test_what_a_package_recommends_exists(package: str) -> None:
+    module = import_module(f"serendip.{package}")
+    assert module.__doc__ is not None
+    names = re.findall(r":(?:func|class|mod):`~?([\w.]+)`", module.__doc__)
+    assert len(names) >= 3
+    for name in names:
+        full = name if name.startswith("serendip.") else f"{module.__name__}.{name}"
+        home, _, last = full.rpartition(".")
+        assert hasattr(import_module(home), last) or import_module(full), full
+    recommended = set(re.findall(r"``([a-z][a-z-]+)``", module.__doc__))
+    if package == "methods":
+        for name in recommended:
+            get_method(name)
+    if package == "validate":
+        assert recommended == set(KINDS)

@@ -1,19 +1,41 @@
-"""Fits, p-values and trials factors: arrays in, numbers out.
+"""Fits, p-values and limits: arrays in, numbers out. Nothing here knows files, methods or torch.
 
-* :mod:`~serendip.statistics.functions` - background functions and their bin integrals
-* :mod:`~serendip.statistics.fit` - binned Poisson fit of one spectrum; :mod:`~serendip.statistics.many` of
-many
-* :mod:`~serendip.statistics.pvalues` - counting p-values, significances, combinations, intervals
-* :mod:`~serendip.statistics.binning` - mass ranges and bins around a window
-* :mod:`~serendip.statistics.goodness` - toys that judge a fit; :mod:`~serendip.statistics.sliding` - fits in sliding windows
-* :mod:`~serendip.statistics.signals` - shapes of a resonance; :mod:`~serendip.statistics.model` - signal plus background
-* :mod:`~serendip.statistics.inference` - discovery and intervals; :mod:`~serendip.statistics.limits` - CLs limits;
-  :mod:`~serendip.statistics.spurious` - what a fit finds where there is no signal;
-  :mod:`~serendip.statistics.scans` - scans of a spectrum with a global p-value;
-  :mod:`~serendip.statistics.spectrum_fit` - all of these from the masses of events
-* :mod:`~serendip.statistics.abcd` - three regions predict a fourth; :mod:`~serendip.statistics.template_count` - a template
-  predicts a count; :mod:`~serendip.statistics.mixture` - the signal strength from two densities
-* :mod:`~serendip.statistics.looks` - from scores to the p-value of one look
-* :mod:`~serendip.statistics.trials` - the global p-value over all looks
-* :mod:`~serendip.statistics.bump` - a bump hunt without any classifier
+**One spectrum of masses**
+
+* a window chosen before looking: :func:`~serendip.statistics.bump.bump_hunt`
+* no idea where, nor how wide: :func:`~serendip.statistics.anywhere.find_peak`, with a global p-value
+* a shape that is known (:func:`~serendip.statistics.signals.parse_shape`): :func:`~serendip.statistics.spectrum_fit.fit_resonance` for
+  strength, interval, significance and limit; :func:`~serendip.statistics.spectrum_fit.scan_masses` at many masses
+* bins instead of events: :func:`~serendip.statistics.scans.q0_scan` for a known shape, :func:`~serendip.statistics.scans.bump_hunter` (the
+  statistic of BumpHunter) for none
+* the background alone: :func:`~serendip.statistics.fit.fit_spectrum` for one spectrum, :func:`~serendip.statistics.many.fit_many` for thousands of
+  toys, :func:`~serendip.statistics.sliding.sliding_window_fits` if no function describes the whole range
+* does the fit describe it: :func:`~serendip.statistics.goodness.goodness_of_fit`; what does it find where there is no signal:
+  :func:`~serendip.statistics.spurious.spurious_signal`
+
+**A count**
+
+* p-value of a count whose expectation has an error: :func:`~serendip.statistics.pvalues.count_p_value`; without error:
+  :func:`~serendip.statistics.pvalues.poisson_p`; as a significance: :func:`~serendip.statistics.pvalues.z_value`
+* a sum of weights: :class:`~serendip.statistics.compound.CompoundTail`
+* an expectation from three regions: :mod:`~serendip.statistics.abcd`; from a background template:
+  :mod:`~serendip.statistics.template_count`
+* how wrong the expectation would have to be: :func:`~serendip.statistics.margin.expectation_margin`
+
+**A signal strength**
+
+* in bins: :class:`~serendip.statistics.model.BinnedModel` is the likelihood; :func:`~serendip.statistics.inference.discovery_z` and
+  :func:`~serendip.statistics.inference.interval` (asymptotic), :func:`~serendip.statistics.feldman_cousins.feldman_cousins` (few events),
+  :func:`~serendip.statistics.limits.upper_limit` (CLs)
+* unbinned, from two densities: :class:`~serendip.statistics.mixture.MixtureLikelihood`
+
+**Many results**
+
+* from scores of events to the p-value of one look: :func:`~serendip.statistics.looks.analyse_look`; ranks of scores:
+  :mod:`~serendip.statistics.ranks`, each rule once
+* the p-value of the best of many looks: :func:`~serendip.statistics.trials.global_p_value` (toys);
+  :func:`~serendip.statistics.pvalues.bonferroni` if nothing is known of their dependence
+* independent significances: :func:`~serendip.statistics.pvalues.stouffer`
+* data that are looked at after every period: :mod:`~serendip.statistics.eprocess`
+* a null distribution that was measured: :class:`~serendip.statistics.calibration.NullDistribution`
 """

@@ -1,6 +1,15 @@
-"""Is the tool right on *your* data: closure, sculpting, null, bias, coverage, injection, control, simulation.
+"""Is the search right on *your* data? Each kind of validation answers one question with checks that pass or fail.
 
-``serendip.validate(...)`` is :func:`serendip.run_validate`.
+``serendip.validate(...)`` is :func:`serendip.run_validate`. Which kind to choose:
+
+* before anything else, and cheap: ``closure`` (is the background estimate right beside the window?) and ``sculpting`` (does a cut on the score
+  make a bump?)
+* before unblinding: ``control`` (a search where no signal is expected) and ``bias`` (does a wrong background function look like a signal?)
+* the rate of false claims is to be quoted: ``null``, the whole chain on many samples without signal; it takes that many searches
+* what is measured is a signal strength: ``coverage`` of its intervals, ``injection`` of signal of known size
+* a method starts from simulation: ``simulation``, a classifier between simulation and data
+
+:func:`run_validations` runs several and stores a :class:`Validation` for each, which is a list of :class:`Check`.
 """
 
 from __future__ import annotations
