@@ -3,12 +3,12 @@
 All have ``fit(X, sample_weight=...)`` and ``score_samples(X)``, and **higher always means more anomalous**, the opposite sign of
 scikit-learn's own ``score_samples``. Which to choose:
 
-* the best single scores of the Dark Machines challenge: :class:`FlowLikelihood` and :class:`DeepSVDD`; both in one:
-  :func:`flow_and_svdd`
+* what was published as the best (arXiv:2207.07631): :func:`flow_and_svdd`, both :class:`FlowLikelihood` and :class:`DeepSVDD`
 * events are lists of objects of any length: :class:`DeepSetVAE`
 * few columns, and no network: :class:`KernelDensity`, :class:`GaussianMixtureScore`; many columns in seconds: :class:`IsolationForestScore`
 * the scores of the literature for comparison: :class:`Autoencoder`, :class:`VariationalAutoencoder`, :class:`PlanarFlowVAE`, :class:`Dagmm`
-* what one variable does: :class:`Met`, :class:`Ht`, :class:`MetPlusHt`, :class:`Multiplicity`; a score that does not beat them has learnt nothing
+* what one variable does, always beside the others: :class:`Met`, :class:`Ht`, :class:`MetPlusHt`, :class:`Multiplicity`; MET alone was
+  as good as all of the above in our study
 * several scores: :class:`CombinedScore`, on the scale of their background ranks (:class:`RankMap`)
 
 For a resonance in a mass spectrum use :mod:`serendip.methods`, which compare the window with its sidebands.

@@ -84,10 +84,40 @@ class Order(Record):
 
 
 class Look(Record):
-    """One test: a method and a mass window, with a working point (background efficiency) if there is a cut.
+    """One test: a method and a mass window. What the data say is None while the run is blinded.
 
-    Counts of a look without one are sums of weights, means over the ``orders`` of the folds. A ``cross_check`` stands beside another
-    look and is no claim of its own.
+    Attributes
+    ----------
+    method
+        Name of the method.
+    window
+        Low and high edge, in the unit of the input (:attr:`serendip.Run.unit`).
+    working_point
+        Background efficiency of the cut; None if every event counts with a weight.
+    statistic
+        ``"bump-fit"`` or ``"template-count"``: what predicts the count.
+    observed, expected, expected_error
+        Events in the window that pass the cut, or sums of weights, means over :attr:`orders`.
+    p_local, z_local
+        One-sided p-value and significance.
+    combination
+        How the folds became one p-value.
+    folds, orders
+        The look in single folds, and in single orders of the folds.
+    fit
+        The background fit.
+    warning, dead
+        Why the result is doubtful; why the look cannot see anything. None for all others.
+    effective_events
+        Events of equal weight with the same relative error.
+    expectation_margin
+        Relative amount by which the background may be larger than expected, with 3 sigma left; None below them.
+    cross_check
+        True for what stands beside another look and is no claim of its own.
+    template
+        Relative errors and closure of a template count.
+    calibration
+        p-value and significance from background-only experiments of the whole chain, and how many there were.
     """
 
     method: str
@@ -108,6 +138,8 @@ class Look(Record):
     expectation_margin: float | None = None
     orders: tuple[Order, ...] = ()
     cross_check: bool = False
+    template: Mapping[str, float] | None = None
+    calibration: Mapping[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -158,7 +190,21 @@ class SidebandExcess(Record):
 
 
 class Results(Record):
-    """``results.json``."""
+    """``results.json``: all looks of a search and what they say together.
+
+    Attributes
+    ----------
+    seed, blinded
+        As of the run.
+    looks
+        The tests.
+    overall
+        The p-value over all of them (``global`` in the file); None while blinded.
+    sidebands
+        Excesses beside the windows.
+    timing_s
+        Seconds that each part took.
+    """
 
     schema_version: Literal[1] = Field(alias="schema")
     seed: int | None = None
