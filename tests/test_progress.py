@@ -1,4 +1,4 @@
-"""Bars for who watches, lines for a log."""
+"""Bars in terminals and notebooks, lines in a log elsewhere."""
 
 from __future__ import annotations
 

@@ -24,16 +24,16 @@ __all__ = ["Outcome", "run_compare", "run_infer", "run_limit", "run_monitor", "r
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program leaves behind.
+    """Result of a program.
 
     Attributes
     ----------
     path
-        Its folder, which the same call continues or finds finished.
+        Output folder; the same call continues there, or returns at once if everything is finished.
     page
-        The report, an HTML file that loads nothing; of limits, their figure.
+        The report, a self-contained HTML file; for limits, the figure.
     results
-        Content of its JSON file; of a validation, the list of :class:`~serendip.validate.base.Validation`.
+        Content of the JSON file; for a validation, a list of :class:`~serendip.Validation`.
     """
 
     path: Path
@@ -64,16 +64,16 @@ def run_search(
     out
         Run directory: new, or one to continue.
     unblind
-        Show and write observed counts in the windows. Is recorded and cannot be taken back.
+        Show and store the observed counts in the windows. This is recorded and cannot be undone.
     jobs
         Worker processes; default: one for each core.
     executor
-        Runs the trainings instead of local processes.
+        Runs the trainings, instead of local processes.
     progress
-        Receives what is being done; default: bars in a terminal or a notebook, else the log (``logging``, level INFO).
+        Receives stages and finished steps; default: bars in a terminal or a notebook, else the log (``logging``, level INFO).
     **settings
-        Keys of :class:`~serendip.search.config.SearchConfig`: ``mass``, ``features``, ``options``, ``folds``, ... They win over those of a YAML
-        file. ``methods`` is the list of methods (``method`` in YAML). ``windows`` is one window (LO, HI), or with ``width`` or
+        Keys of :class:`~serendip.search.config.SearchConfig`: ``mass``, ``features``, ``options``, ``folds``, ... They take precedence over those
+        of a YAML file. ``methods`` is the list of methods (``method`` in YAML). ``windows`` is one window (LO, HI), or with ``width`` or
         ``signal_width`` the range of a scan (``window`` and ``scan`` in YAML).
 
     Returns
@@ -122,7 +122,7 @@ def run_compare(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Outcome:
-    """Compare methods on labelled events with more and more injected signal; the same as ``serendip compare``.
+    """Compare methods on labelled events with increasing injected signal; the same as ``serendip compare``.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def run_infer(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Outcome:
-    """Measure the strength of a signal in one window with learnt densities; the same as ``serendip infer``.
+    """Measure the strength of a signal in one window with learned densities; the same as ``serendip infer``.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def run_limit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Outcome:
-    """Upper limits on a signal by searches that are trained with it in the data; the same as ``serendip limit --inject``.
+    """Set upper limits on a signal with searches that are trained on data containing it; the same as ``serendip limit --inject``.
 
     Parameters
     ----------
@@ -230,13 +230,13 @@ def run_limit(
     inject
         File with simulated signal.
     masses
-        Signal masses in GeV; each is the middle of its window.
+        Signal masses in GeV, each the centre of a window.
     level
         Confidence level.
     luminosity
-        In 1/fb; limits are then also quoted in fb.
+        In 1/fb; limits are then quoted in fb as well.
     acceptance
-        Share of produced signal events that is in the window before any cut.
+        Fraction of the produced signal events that lie in the window before any cut.
     **settings
         Keys of :class:`~serendip.search.limit.LimitConfig` and of the searches that are trained, ``methods`` among them.
 
@@ -291,14 +291,14 @@ def run_monitor(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Outcome:
-    """Search after every period of data taking, with evidence that is valid whenever one looks; as ``serendip monitor``.
+    """Search after every data-taking period, with p-values that are valid at any time of looking; as ``serendip monitor``.
 
     Parameters
     ----------
     source
         The first period; as for :func:`run_search`.
     append
-        Files of new periods, in their order.
+        Files of new periods, in chronological order.
     out, unblind, jobs, executor, progress
         As for :func:`run_search`.
     **settings

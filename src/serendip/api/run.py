@@ -138,7 +138,7 @@ class Run:
         kind
             ``"spectrum"`` of a look, ``"scan"``: local p-values of all windows, ``"scores"``: their distributions for the method and window of a look.
         look
-            Its place in :attr:`looks`; default: the most significant one, while blinded the first.
+            Index in :attr:`looks`; default: the most significant one, while blinded the first.
         selected
             For a spectrum: of the events as the look counts them; False: of all events in its range.
         label
@@ -223,7 +223,7 @@ class Run:
         Raises
         ------
         InputError
-            If the format is not known, or cannot say truthfully what the run holds.
+            If the format is not known, or cannot represent the run faithfully.
         """
         from serendip.report import exports
 
@@ -264,7 +264,7 @@ def open_run(path: Path | str) -> Run:
     Raises
     ------
     InputError
-        If it is none, or a file in it is damaged.
+        If the folder is not a finished run, or a file in it is damaged.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a program tells while it works: bars for who watches, lines for a log."""
+"""Progress of a program: bars in terminals and notebooks, lines in a log elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress(Protocol):
 
 
 class _Steps:
-    """Counts the steps of a stage and estimates the time that the others need."""
+    """Counts the steps of a stage and estimates the time left."""
 
     _stage, _total, _done, _skipped, _started = "", 0, 0, 0, 0.0
 
@@ -38,7 +38,7 @@ class _Steps:
     def advance(self, done: str) -> None:
         """Report one finished step."""
         self._done += 1
-        # what an earlier run has done says nothing about the time
+        # steps taken from an earlier run say nothing about the time left
         self._skipped += "already there" in done
 
     def _time_left(self) -> str:
@@ -127,7 +127,7 @@ class NotebookBars(_Steps):
 def show_progress(
     progress: Progress | None = None, *, otherwise: Callable[[str], object] = log.info
 ) -> Iterator[Progress]:
-    """Give ``progress``, or if it is None what suits the place: bars in a notebook and on a terminal, else lines.
+    """Give ``progress`` or, if it is None, bars in a notebook or on a terminal and lines elsewhere.
 
     Parameters
     ----------
