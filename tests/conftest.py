@@ -84,6 +84,16 @@ def printing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         yield as_printed
 
 
+@pytest.fixture(scope="module")
+def unprinted(printing: Any) -> Iterator[None]:
+    """Files of figures are stand-ins: for modules that look at no page."""
+    from serendip.report import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "print_file", lambda _, path, suffix: path.write_text(f"stand-in {suffix}"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
     """More threads than cores make torch many times slower on a small busy machine."""

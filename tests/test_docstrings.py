@@ -28,7 +28,7 @@ MODULES = sorted(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, unprinted: None) -> Path:
     """Where the examples run: a table of events, a later period, simulated signal, and a finished search of the first."""
     folder = tmp_path_factory.mktemp("examples")
     for name, seed, n_background, n_signal in (
