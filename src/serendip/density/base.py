@@ -205,7 +205,7 @@ class TransformedDensity(ABC):
         x, m = _as_table(x, m)
         u = self._transform(split).context(m)
         z, log_jacobian = self._transform(split).forward(x, u)
-        members = [self._latent_log_prob(z, u, model) for model in self._members(split)]
+        members = [self._latent_log_prob(z, u, model) for model in self.members_of(split)]
         result: Array = logsumexp(members, axis=0) - np.log(self.ensemble) + log_jacobian
         return result
 
@@ -215,7 +215,7 @@ class TransformedDensity(ABC):
         transform = self._transform(split)
         u = transform.context(m)
         z = rng.standard_normal((len(m), transform.n_features))
-        members = self._members(split)
+        members = self.members_of(split)
         # masses may be sorted: which member draws where is left to chance
         owner = rng.permutation(len(m)) % self.ensemble if self.ensemble > 1 else np.zeros(len(m), np.intp)
         for e, model in enumerate(members):
@@ -256,7 +256,7 @@ class TransformedDensity(ABC):
         """Return a density whose model ``k`` is model ``splits[k]`` of this one, which may occur more than once."""
         other = type(self)(**self.options)
         other.transforms = [self._transform(int(split)) for split in splits]
-        own = np.concatenate([np.array(self._members(int(split))) for split in splits])
+        own = np.concatenate([np.array(self.members_of(int(split))) for split in splits])
         other._restore({name: array[own] for name, array in self._tensors().items()})
         return other
 
@@ -292,8 +292,8 @@ class TransformedDensity(ABC):
         model._restore({n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")})
         return model
 
-    def _members(self, split: int) -> range:
-        """Models of one split."""
+    def members_of(self, split: int) -> range:
+        """Numbers of the models of one split, the members of its ensemble."""
         first = range(len(self.transforms))[split] * self.ensemble
         return range(first, first + self.ensemble)
 

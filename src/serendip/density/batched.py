@@ -51,7 +51,7 @@ class BatchedFlow(nn.Module):
             if identity:
                 _zero_last_layers(flows[-1])
         parameters, buffers = stack_module_state(flows)
-        self._parameter_names, self._buffer_names = list(parameters), list(buffers)
+        self.parameter_names, self.buffer_names = list(parameters), list(buffers)
         self.stacked = nn.ParameterList(nn.Parameter(p.detach()) for p in parameters.values())
         for i, buffer in enumerate(buffers.values()):
             self.register_buffer(f"constant{i}", buffer)
@@ -74,8 +74,8 @@ class BatchedFlow(nn.Module):
         return result
 
     def _run(self, what: str, z: Tensor, c: Tensor, only: slice) -> Any:
-        parameters = {name: p[only] for name, p in zip(self._parameter_names, self.stacked, strict=True)}
-        buffers = {name: getattr(self, f"constant{i}")[only] for i, name in enumerate(self._buffer_names)}
+        parameters = {name: p[only] for name, p in zip(self.parameter_names, self.stacked, strict=True)}
+        buffers = {name: getattr(self, f"constant{i}")[only] for i, name in enumerate(self.buffer_names)}
         skeleton = self._skeleton[0]
 
         def one(p: dict[str, Tensor], b: dict[str, Tensor], z: Tensor, c: Tensor) -> Any:

@@ -172,7 +172,7 @@ class FlowMatching(NeuralDensity):
         network = trained(self.network)
         pairs = zip(network.weights, network.biases, strict=True)
         layers = [(w[model].detach().to(dtype), b[model].detach().to(dtype)) for w, b in pairs]
-        field = _Field(layers, self.options["frequencies"], self._bridge_in_context(model // self.ensemble))
+        field = _Field(layers, self.options["frequencies"], self.bridge_of(model // self.ensemble))
         steps = self.ode_steps if backward else self.sample_steps
         step = (-1.0 if backward else 1.0) / steps
         first = 1.0 if backward else 0.0
@@ -192,7 +192,8 @@ class FlowMatching(NeuralDensity):
                 integrals.append(total.double().cpu().numpy())
         return np.concatenate(ends), np.concatenate(integrals)
 
-    def _bridge_in_context(self, split: int) -> tuple[float, float] | None:
+    def bridge_of(self, split: int) -> tuple[float, float] | None:
+        """Ends of the bridged mass range, as the network of a split sees the mass; None without a bridge."""
         if self._bridge is None:
             return None
         low, high = self.transforms[split].context(np.array(self._bridge))

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from serendip.density.preprocessing import Preprocessing
 
-__all__ = ["LogitTransform", "StandardTransform"]
+__all__ = ["EDGE", "LogitTransform", "StandardTransform"]
 
 Array = NDArray[np.float64]
 
 _MARGIN = 1e-3
+
+EDGE = _MARGIN / (1 + 2 * _MARGIN)
+"""Where the training range ends inside the widened one, which is (0, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +54,15 @@ class LogitTransform(Preprocessing):
     def _map(self, x: Array) -> tuple[Array, Array]:
         width = self.high - self.low
         r = (x - self.low) / width
-        inside = np.clip(r, _EDGE, 1 - _EDGE)
+        inside = np.clip(r, EDGE, 1 - EDGE)
         slope = 1 / (inside * (1 - inside))
         return np.log(inside / (1 - inside)) + slope * (r - inside), slope / width
 
     def _unmap(self, q: Array) -> Array:
-        top = np.log((1 - _EDGE) / _EDGE)
+        top = np.log((1 - EDGE) / EDGE)
         inside = np.clip(q, -top, top)
         r = 1 / (1 + np.exp(-inside))
         return self.low + (self.high - self.low) * (r + (q - inside) * r * (1 - r))
-
-
-# where the training range ends inside the widened one
-_EDGE = _MARGIN / (1 + 2 * _MARGIN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.density.base import ConditionalDensity, TransformedDensity
-from serendip.density.logit import _EDGE, LogitTransform, StandardTransform
+from serendip.density.logit import EDGE, LogitTransform, StandardTransform
 from serendip.density.preprocessing import Preprocessing
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
@@ -53,7 +53,7 @@ def export_density(
         raise InputError(f"a density of type {type(density).__name__} cannot be exported to ONNX")
     if density.kind not in ("flow-matching", *_FLOWS):
         raise InputError(f"a density of kind '{density.kind}' cannot be exported to ONNX")
-    members = density._members(split)
+    members = density.members_of(split)
     if len(members) > 1 and not log_prob:
         raise InputError(f"the mean of {len(members)} densities has no latent space to export")
     graph = Graph("density")
@@ -135,7 +135,7 @@ def _fixed_spline(graph: Graph, x: Value, xk: Array, zk: Array, dk: Array) -> tu
 def _logit(graph: Graph, x: Value, low: Array, high: Array) -> tuple[Value, Value]:
     """Logit of the place in the training range, straight on beyond it; and its derivative."""
     r = (x - low) / (high - low)
-    inside = r.clip(_EDGE, 1 - _EDGE)
+    inside = r.clip(EDGE, 1 - EDGE)
     slope = graph.constant(1.0) / (inside * (1.0 - inside))
     return (inside / (1.0 - inside)).apply("Log") + slope * (r - inside), slope / (high - low)
 
@@ -158,7 +158,7 @@ def _flow_matching(
     """The place at time 0 and minus the integral of the divergence, with the midpoint rule."""
     pairs = zip(density.network.weights, density.network.biases, strict=True)
     layers = [tuple(parameter[model].detach().double().cpu().numpy() for parameter in pair) for pair in pairs]
-    frequencies, ends = density.options["frequencies"], density._bridge_in_context(model // density.ensemble)
+    frequencies, ends = density.options["frequencies"], density.bridge_of(model // density.ensemble)
 
     def field(at: Value, t: float, with_divergence: bool) -> tuple[Value, Value | None]:
         if ends is None:
@@ -234,11 +234,11 @@ def _flow(graph: Graph, density: Any, model: int, z: Value, u: Value) -> tuple[V
     network = density.network
     numbers = {
         name: parameter[model].detach().double().cpu().numpy()
-        for name, parameter in zip(network._parameter_names, network.stacked, strict=True)
+        for name, parameter in zip(network.parameter_names, network.stacked, strict=True)
     }
     masks = {
         name: getattr(network, f"constant{i}")[model].cpu().numpy()
-        for i, name in enumerate(network._buffer_names)
+        for i, name in enumerate(network.buffer_names)
     }
     condition = graph.concatenate([u, u.apply("Sin"), u.apply("Cos")])
     d = density.transforms[0].n_features

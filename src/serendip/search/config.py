@@ -208,6 +208,17 @@ class SearchConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self.check_consistency()
+        return self
+
+    def check_consistency(self) -> None:
+        """Stop if settings contradict each other, or one is missing that others need.
+
+        Raises
+        ------
+        ValueError
+            Naming them.
+        """
         if (self.window is None) == (self.scan is None):
             raise ValueError("give either a window (LO:HI) or a scan (LO:HI) with a width")
         if self.width is not None and self.signal_width is not None:
@@ -277,7 +288,6 @@ class SearchConfig(BaseModel):
                 raise ValueError(
                     f"method '{name}' starts from simulated background: give a file with the same columns (simulation)"
                 )
-        return self
 
     @property
     def windows(self) -> tuple[Window, ...]:

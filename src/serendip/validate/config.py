@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, cast
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from serendip.errors import InputError
 from serendip.events.events import Window
@@ -18,10 +18,6 @@ Sample = Literal["auto", "data", "label", "simulation"]
 """What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
 
 _PLACEHOLDER = (1.0, 2.0)
-
-
-# pydantic hands out a decorated validator as a plain function
-_check_search = cast("Callable[[SearchConfig], SearchConfig]", SearchConfig._consistent)
 
 
 class KindOptions(BaseModel):
@@ -63,23 +59,22 @@ Listed = BeforeValidator(listed)
 class ValidateConfig(SearchConfig):
     """The keys of a search. A simulation may be given to be compared with, and a window be missing where none is needed."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def check_consistency(self) -> None:
+        """Stop if settings contradict each other; a window and what is simulated may be anything that a kind can use."""
         changes: dict[str, Any] = {}
         if self.window is None and self.scan is None and self.width is None and self.signal_width is None:
             changes["window"] = _PLACEHOLDER
         try:
-            _check_search(self.model_copy(update=changes))
+            SearchConfig.check_consistency(self.model_copy(update=changes))
         except ValueError as error:
             if self.simulation is None:
                 raise
             # a search refuses a simulation that no method starts from; anything else is wrong with or without one
             changes |= {"simulation": None, "simulation_weight": None, "simulation_where": None}
             try:
-                _check_search(self.model_copy(update=changes))
+                SearchConfig.check_consistency(self.model_copy(update=changes))
             except ValueError:
                 raise error from None
-        return self
 
     @property
     def windows(self) -> tuple[Window, ...]:
