@@ -138,10 +138,10 @@ class SplineFlow(_Flow):
     _passes: ClassVar[int | None] = None
 
     def _one(self, d: int) -> Any:
-        import zuko
+        from serendip.density.splines import spline_flow
 
         o = self.options
-        return zuko.flows.NSF(
+        return spline_flow(
             d,
             _CONDITIONS,
             transforms=o["transforms"],

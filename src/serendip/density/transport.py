@@ -188,9 +188,9 @@ class Transport:
         return self._in_rows("from_noise", z, source, target, split)
 
     def _one(self, d: int) -> Any:
-        import zuko
+        from serendip.density.splines import spline_flow
 
-        flow = zuko.flows.NSF(d, 2 if self.between_masses else 1, **self.shape)
+        flow: Any = spline_flow(d, 2 if self.between_masses else 1, **self.shape)
         if self.between_masses:
             for layer in flow.transform.transforms:
                 layer.hyper = _Proportional(layer.hyper)

@@ -100,9 +100,9 @@ class SignalFamily:
             diverges.
         """
         import torch
-        import zuko
 
         from serendip.density.batched import BatchedFlow
+        from serendip.density.splines import spline_flow
         from serendip.density.training import train
 
         missing = [name for name in parameters if name not in signal.columns]
@@ -136,7 +136,7 @@ class SignalFamily:
         part = rng.permutation(len(m)) % _HELD_OUT
         self._flow = BatchedFlow(
             c.members,
-            lambda: zuko.flows.NSF(
+            lambda: spline_flow(
                 d, k, transforms=c.transforms, bins=c.bins, hidden_features=[c.hidden, c.hidden]
             ),
             self.seed,

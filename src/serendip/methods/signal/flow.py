@@ -74,13 +74,13 @@ class SignalFlows(nn.Module):
         seed: int,
         starts: list[SignalStart],
     ) -> None:
-        import zuko
+        from serendip.density.splines import spline_flow
 
         super().__init__()
         self.dimension = d
         self.flow = BatchedFlow(
             models,
-            lambda: zuko.flows.NSF(d, transforms=transforms, bins=bins, hidden_features=[hidden]),
+            lambda: spline_flow(d, transforms=transforms, bins=bins, hidden_features=[hidden]),
             seed,
             identity=True,
         )
