@@ -378,7 +378,7 @@ def test_wrong_options_and_damaged_models_are_explained(samples, model, tmp_path
         json.dumps(TrainingRecord.load(model).to_dict() | {"channel": "9"}),
     ):
         (broken / "training.json").write_text(content, encoding="utf-8")
-        with pytest.raises(InputError, match=r"training.json: damaged"):
+        with pytest.raises(InputError, match=r"training.json: is damaged"):
             TrainingRecord.load(broken)
 
 

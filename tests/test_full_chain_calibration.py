@@ -366,7 +366,7 @@ def test_calibration_of_another_version_is_refused(table, tmp_path):
 def test_files_that_are_no_calibration_are_refused(table, tmp_path, text):
     path = tmp_path / "null.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="is no calibration"):
+    with pytest.raises(InputError, match="expected a calibration"):
         read_calibration(settings(table, calibration=str(path)))
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serendip.errors import InputError
 from serendip.io.files import make_folder, reading
 from serendip.io.json import read_json, write_json
+from serendip.io.models import read_arrays, read_model, write_model
 from serendip.io.yaml import read_yaml, write_yaml
 
 
@@ -41,7 +43,7 @@ def test_settings_that_are_no_settings(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.json: is missing; expected a run$"):
+    with pytest.raises(InputError, match=r"a\.json: no such file; expected a run$"):
         read_json(tmp_path / "a.json", missing="expected a run", damaged="make it again")
     with (
         pytest.raises(InputError, match=r"is damaged \(b.npy is missing\); make it again$"),
@@ -54,3 +56,25 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^--out .*file/run: cannot be created \(Not a directory\)$"):
         make_folder(tmp_path / "file" / "run")
+
+
+def test_a_model_is_two_files_under_one_name(tmp_path: Path) -> None:
+    arrays = {"low": np.array([1.0, np.inf]), "count": np.array([3])}
+    write_model(tmp_path / "new", {"kind": "a"}, arrays, "classifier")
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        "classifier.json",
+        "classifier.safetensors",
+    ]
+    facts, found = read_model(tmp_path / "new", "classifier")
+    assert facts == {"schema": 1, "kind": "a"}
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    path = tmp_path / "new" / "classifier.safetensors"
+    with pytest.raises(InputError, match=r"is damaged \('low' holds a number that is not finite\)$"):
+        read_arrays(path, finite=True)
+    with pytest.raises(InputError, match=r"is damaged \('high' is missing\)$"):
+        read_arrays(path, "high")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"classifier\.safetensors: is damaged"):
+        read_arrays(path)
+    with pytest.raises(InputError, match=r"density\.json: no such file; the folder holds no density$"):
+        read_model(tmp_path / "new")

@@ -18,10 +18,11 @@ from serendip.classify.splits import SplitClassifiers
 from serendip.classify.storage import load_classifier, save_classifier
 from serendip.classify.trees import TreeEnsemble
 from serendip.cli.main import run as cli
-from serendip.density import make_density, storage
+from serendip.density import make_density
 from serendip.density.onnx_export import export_density
 from serendip.errors import InputError
 from serendip.events.events import Events
+from serendip.io.models import write_model
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.models import stored_models
@@ -214,7 +215,7 @@ def test_export_explains_what_is_wrong(run: Path, tmp_path: Path, monkeypatch: p
     finally:
         shutil.rmtree(model.folder / "forest")
     # stored like a density, but none
-    storage.write(model.folder / "network", {"kind": "autoencoder"}, {"weights": np.ones(2)})
+    write_model(model.folder / "network", {"kind": "autoencoder"}, {"weights": np.ones(2)})
     try:
         with pytest.raises(InputError, match="no ONNX form of its part 'network'"):
             export_run(run, tmp_path / "new")

@@ -864,7 +864,7 @@ def test_the_command_answers_a_question_and_draws_the_page(samples, tmp_path, ca
     assert (out / "theories.html").stat().st_size > 10_000
     assert read_results(out)["config"]["boost"]["rounds"] == 10
     assert run([*command, "--set", "boost.rounds=11"]) == 2
-    assert "other options (boost, held_out_families differ)" in " ".join(capsys.readouterr().err.split())
+    assert "other settings (boost, held_out_families differ)" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

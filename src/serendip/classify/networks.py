@@ -18,8 +18,8 @@ from torch import Tensor
 from serendip.classify.base import EnsembleClassifier, stored_classes
 from serendip.classify.inputs import binary_targets, checked_weights, split_weights
 from serendip.classify.rounds import COSTS, Rows
-from serendip.classify.storage import require
 from serendip.errors import InputError
+from serendip.io.models import require
 from serendip.torch_device import limited_threads, pick_device
 
 __all__ = ["NetworkEnsemble"]

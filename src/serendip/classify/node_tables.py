@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from serendip.classify.storage import Arrays, require
 from serendip.errors import InputError
+from serendip.io.models import Arrays, require
 
 __all__ = ["BoostedTrees", "Tree", "member_of", "pack_trees", "unpack_trees"]
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-
 from serendip.errors import InputError
+from serendip.io.models import read_model, write_model
 
-__all__ = ["Arrays", "load_classifier", "require", "save_classifier"]
-
-_FACTS = "classifier.json"
-_NUMBERS = "classifier.safetensors"
+__all__ = ["load_classifier", "save_classifier"]
 
 # Where the class of each kind is: loaded when a file asks for it.
 _KINDS = {
@@ -25,8 +17,6 @@ _KINDS = {
     "network": ("serendip.classify.networks", "NetworkEnsemble"),
     "nested": ("serendip.classify.nested", "NestedEnsemble"),
 }
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def save_classifier(folder: str | Path, estimator: Any) -> None:
@@ -44,7 +34,7 @@ def save_classifier(folder: str | Path, estimator: Any) -> None:
             "NetworkEnsemble have a file format that is safe to open"
         )
     facts, arrays = described()
-    write_folder(Path(folder), facts, arrays)
+    write_model(Path(folder), facts, arrays, "classifier")
 
 
 def load_classifier(folder: str | Path) -> Any:
@@ -55,7 +45,7 @@ def load_classifier(folder: str | Path) -> Any:
     InputError
         If files are missing or damaged.
     """
-    facts, arrays = read_folder(Path(folder))
+    facts, arrays = read_model(Path(folder), "classifier")
     kind = facts.get("kind")
     if kind not in _KINDS:
         raise InputError(f"{folder} holds a classifier of the unknown kind '{kind}'")
@@ -64,47 +54,3 @@ def load_classifier(folder: str | Path) -> Any:
         return getattr(import_module(module), name).from_arrays(facts, arrays)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, InputError) as error:
         raise InputError(f"{folder}: the classifier is damaged ({error})") from None
-
-
-def write_folder(folder: Path, facts: dict[str, Any], arrays: Arrays) -> None:
-    """Write facts and numbers, creating the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _NUMBERS)
-    text = json.dumps({"schema": 1, **facts}, indent=1, sort_keys=True)
-    (folder / _FACTS).write_text(text + "\n", encoding="utf-8")
-
-
-def read_folder(folder: Path) -> tuple[dict[str, Any], Arrays]:
-    """Read facts and numbers.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, damaged or of another version.
-    """
-    for name in (_FACTS, _NUMBERS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no classifier: {name} is missing")
-    try:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        arrays = dict(load_file(folder / _NUMBERS))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: the classifier is damaged ({error})") from None
-    if not isinstance(facts, dict) or facts.get("schema") != 1:
-        raise InputError(f"{folder / _FACTS} is not a classifier in schema 1, which this version reads")
-    return facts, arrays
-
-
-def require(arrays: Arrays, name: str, kinds: str, ndim: int) -> NDArray[Any]:
-    """An array of a file, if it is there and has the kind of numbers and the dimensions that it must have.
-
-    Raises
-    ------
-    InputError
-        If it is not.
-    """
-    array = arrays.get(name)
-    if array is None or array.dtype.kind not in kinds or array.ndim != ndim:
-        found = "missing" if array is None else f"{array.dtype} with {array.ndim} dimensions"
-        raise InputError(f"'{name}' is {found}")
-    return array

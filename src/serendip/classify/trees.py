@@ -16,8 +16,8 @@ from serendip.classify.base import EnsembleClassifier, stored_classes
 from serendip.classify.boosting import boost
 from serendip.classify.inputs import binary_targets, checked_weights
 from serendip.classify.node_tables import member_of, pack_trees, unpack_trees
-from serendip.classify.storage import require
 from serendip.errors import InputError
+from serendip.io.models import require
 
 __all__ = ["TreeEnsemble"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
+from serendip.io.json import read_json
 
 __all__ = ["KINDS", "ConditionalDensity", "load_density", "make_density"]
 
@@ -24,9 +25,7 @@ def make_density(kind: str, **options: Any) -> ConditionalDensity:
 
 def load_density(folder: str | Path) -> ConditionalDensity:
     """Read a fitted density model of any kind from the folder that its ``save`` wrote."""
-    from serendip.density import storage
-
-    facts, _ = storage.read(Path(folder))
+    facts = read_json(Path(folder) / "density.json", missing="the folder holds no density", schema=1)
     return _class_of(facts["kind"]).load(folder)  # type: ignore[no-any-return]
 
 

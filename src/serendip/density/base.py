@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from serendip.density import storage
 from serendip.density.logit import LogitTransform, StandardTransform
 from serendip.density.preprocessing import Preprocessing
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
+from serendip.io.models import read_model, write_model
 
 __all__ = ["ConditionalDensity", "TransformedDensity"]
 
@@ -270,7 +270,7 @@ class TransformedDensity(ABC):
             f"transform.{k}.{n}": a for k, t in enumerate(self.transforms) for n, a in t.arrays().items()
         }
         facts = {"kind": self.kind, "options": self.options, "models": len(self.transforms)}
-        storage.write(Path(folder), facts, arrays | {f"model.{n}": a for n, a in self._tensors().items()})
+        write_model(Path(folder), facts, arrays | {f"model.{n}": a for n, a in self._tensors().items()})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -281,7 +281,7 @@ class TransformedDensity(ABC):
         InputError
             If the folder holds no density model of this kind.
         """
-        facts, arrays = storage.read(Path(folder))
+        facts, arrays = read_model(Path(folder))
         if facts["kind"] != cls.kind:
             raise InputError(f"{folder} holds a density of kind '{facts['kind']}', not '{cls.kind}'")
         model = cls(**facts["options"])

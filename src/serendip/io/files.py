@@ -98,11 +98,10 @@ def reading(path: Path, *, missing: str = "", damaged: str = "") -> Iterator[Non
         reason = " ".join(str(error).split())[:300]
         if isinstance(error, KeyError):
             reason = f"{reason} is missing"
-        elif isinstance(error, FileNotFoundError) and error.filename is not None:
-            lost = Path(str(error.filename))
-            if lost == path:
-                raise InputError("; ".join(filter(None, [f"{path}: is missing", missing]))) from None
-            reason = f"{lost.name} is missing"
+        elif isinstance(error, FileNotFoundError):
+            if not path.exists():
+                raise InputError("; ".join(filter(None, [f"{path}: no such file", missing]))) from None
+            reason = f"{Path(str(error.filename)).name} is missing"
         raise InputError("; ".join(filter(None, [f"{path}: is damaged ({reason})", damaged]))) from None
 
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.json import read_json
 from serendip.version import __version__
 
 __all__ = [
@@ -417,14 +418,7 @@ def read_model_facts(folder: Path) -> dict[str, Any]:
         If the file is missing, damaged or of another version.
     """
     path = folder / MODEL_FACTS
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no model: {MODEL_FACTS} is missing") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error})") from None
-    if not isinstance(facts, dict) or facts.get("schema") != 1:
-        raise InputError(f"{path} is not a description of a model in schema 1, which this version reads")
+    facts = read_json(path, missing="the folder holds no model", schema=1)
     texts = [facts.get("method"), facts.get("mass"), *(facts.get("features") or [None])]
     if not (
         all(isinstance(text, str) for text in texts)

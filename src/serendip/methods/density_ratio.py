@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from serendip.density import load_density
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.models import read_arrays, write_arrays
 from serendip.methods.background import BackgroundConfig, background_density
 from serendip.methods.base import BackgroundRequest, Method, MethodConfig
 from serendip.methods.template_method import require_sidebands
 
-__all__ = ["DensityRatioConfig", "DensityRatioMethod", "read_arrays", "write_arrays"]
+__all__ = ["DensityRatioConfig", "DensityRatioMethod"]
 
 _RANGE = "range.safetensors"
 
@@ -83,7 +81,7 @@ class DensityRatioMethod(Method):
         InputError
             If they are missing or damaged.
         """
-        arrays = read_arrays(folder / _RANGE, "low", "high", "window")
+        arrays = read_arrays(folder / _RANGE, "low", "high", "window", finite=True)
         low, high, edges = arrays["low"], arrays["high"], arrays["window"]
         if low.ndim != 1 or low.shape != high.shape or (low > high).any() or edges.shape != (2,):
             raise InputError(f"{folder / _RANGE} is damaged: it holds no range of features or no window")
@@ -105,31 +103,3 @@ class DensityRatioMethod(Method):
         Far outside, a ratio of two densities is a ratio of two guesses of the tails, and can be anything.
         """
         return np.clip(events.x, *self._ranges[split]).astype(np.float64)
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays by name into a safetensors file."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-
-
-def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
-    """Read all arrays of a safetensors file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged, one of ``names`` is not in it, or a number is not finite.
-    """
-    try:
-        arrays: dict[str, NDArray[Any]] = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} holds no complete model: {path.name} is missing") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{path} is damaged ({error})") from None
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise InputError(f"{path} is damaged: '{missing[0]}' is missing")
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise InputError(f"{path} is damaged: '{name}' holds a number that is not finite")
-    return arrays

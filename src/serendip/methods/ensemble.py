@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from serendip.density import storage
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.models import read_model, write_model
 from serendip.methods.background import train_background
 from serendip.methods.base import (
     BackgroundRequest,
@@ -273,13 +273,13 @@ class Ensemble(Method):
             component.save_model(part, split)
             arrays |= {f"{i}.score": efficiency.score, f"{i}.value": efficiency.value}
             arrays[f"{i}.scale"] = np.array([efficiency.scale])
-        storage.write(folder / "maps", {"kind": "efficiency-maps"}, arrays)
+        write_model(folder / "maps", {"kind": "efficiency-maps"}, arrays)
 
     def load_model(self, folder: Path) -> None:
         """Read every method and map as model 0."""
         for i, component in enumerate(self.components):
             component.load_model(folder / str(i))
-        _, arrays = storage.read(folder / "maps")
+        _, arrays = read_model(folder / "maps")
         self._maps = [
             [
                 EfficiencyMap(arrays[f"{i}.score"], arrays[f"{i}.value"], float(arrays[f"{i}.scale"][0]))

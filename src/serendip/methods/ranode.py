@@ -29,9 +29,10 @@ from serendip.density.base import ConditionalDensity
 from serendip.density.transforms import FeatureTransform
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.models import read_arrays, write_arrays
 from serendip.methods.background import MassConfig, fit_masses, widened
 from serendip.methods.base import LearnedSignal, as_splits
-from serendip.methods.density_ratio import DensityRatioConfig, DensityRatioMethod, read_arrays, write_arrays
+from serendip.methods.density_ratio import DensityRatioConfig, DensityRatioMethod
 from serendip.methods.signal.floor import floor_density, log_of_others, spurious_fraction, windows_beside
 from serendip.methods.signal.sample import SignalSample, best_fraction, mass_quantile
 from serendip.methods.template_method import sidebands_within
@@ -195,7 +196,7 @@ class Ranode(DensityRatioMethod):
         from serendip.methods.signal.flow import SignalFit
 
         super().load_model(folder)
-        c, arrays = self.config, read_arrays(folder / _SIGNAL, "found")
+        c, arrays = self.config, read_arrays(folder / _SIGNAL, "found", finite=True)
         transform, signal = (
             {name.removeprefix(part): a for name, a in arrays.items() if name.startswith(part)}
             for part in ("transform.", "signal.")

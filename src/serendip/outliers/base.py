@@ -23,8 +23,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from serendip.classify.inputs import checked_weights
-from serendip.density import storage
 from serendip.errors import InputError
+from serendip.io.models import read_model, write_model
 from serendip.outliers.inputs import DataError, require_finite
 
 __all__ = ["OutlierScore"]
@@ -158,7 +158,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
             raise InputError("a score with a generator as random_state cannot be stored; use an integer")
         facts, arrays = self._state()
         names = getattr(self, "feature_names_in_", None)
-        storage.write(
+        write_model(
             Path(folder),
             {
                 "kind": self.kind,
@@ -180,7 +180,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
         InputError
             If the folder does not hold a score of this kind or is damaged.
         """
-        facts, arrays = storage.read(Path(folder))
+        facts, arrays = read_model(Path(folder))
         if facts.get("kind") != cls.kind:
             raise InputError(
                 f"{folder} holds '{facts.get('kind')}', not an outlier score of kind '{cls.kind}'"

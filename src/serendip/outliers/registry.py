@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serendip.errors import InputError
+from serendip.io.json import read_json
 from serendip.registry import Registry
 
 if TYPE_CHECKING:
@@ -132,9 +133,7 @@ def load_score(folder: str | Path) -> OutlierScore:
     InputError
         If the folder holds no outlier score or is damaged.
     """
-    from serendip.density import storage
-
-    facts, _ = storage.read(Path(folder))
+    facts = read_json(Path(folder) / "density.json", missing="the folder holds no outlier score", schema=1)
     kind = str(facts.get("kind"))
     if kind in KINDS:
         found = find(KINDS[kind])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel
 
 from serendip.errors import InputError
-from serendip.io.json import write_json
+from serendip.io.files import make_folder
+from serendip.io.json import read_json, write_json
 from serendip.report import figures
 from serendip.report.compare.data import read_comparison
 from serendip.report.figures import COLOURS, save
@@ -93,7 +93,7 @@ def write_limits(
     for folder in comparisons:
         # checked once as a whole; the numbers are then taken as they are
         read_comparison(folder)
-        content = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        content = read_json(folder / "compare.json")
         window = (float(content["window"][0]), float(content["window"][1]))
         if window in windows:
             raise InputError(
@@ -110,10 +110,7 @@ def write_limits(
         "schema": 1, "level": level, "luminosity_per_fb": luminosity, "acceptance": acceptance,
         "fb_per_event": per_event, "limits": limits,
     }  # fmt: skip
-    try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be created ({error.strerror})") from None
+    make_folder(out / "figures")
     write_json(out / "limits.json", results)
     for window in windows:
         mine = [entry for entry in found if entry.window == window]

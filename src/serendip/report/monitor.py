@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict
 
+from serendip.io.json import read_json
 from serendip.report import plots, words
 from serendip.report.figures import COLOURS, styled_figure
 from serendip.report.notation import no_html, no_mathtext
-from serendip.report.page import Page, read_record, write_page
+from serendip.report.page import Page, write_page
 from serendip.report.words.numbers import NBSP, SUPERSCRIPTS
 from serendip.wording import counted
 
@@ -40,7 +41,7 @@ def is_monitor(folder: Path) -> bool:
 
 def read_monitor(folder: Path) -> dict[str, Any]:
     """Content of ``monitor.json``; InputError if it is missing or damaged."""
-    return read_record(folder / "monitor.json", "monitor")
+    return read_json(folder / "monitor.json", missing="the folder holds no monitor", schema=1)
 
 
 def write_monitor_page(folder: Path | str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,7 @@ from serendip.io.files import atomic_write
 from serendip.report import figures, plots, words
 from serendip.report.notation import subscripts
 
-__all__ = ["Group", "Page", "Panel", "read_record", "write_page"]
-
-_SCHEMA = 1
+__all__ = ["Group", "Page", "Panel", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -139,29 +136,3 @@ def write_page(
     found = read(page.path)
     with page.writing():
         return page.write(name, render(page, found))
-
-
-def read_record(path: Path, what: str) -> dict[str, Any]:
-    """Content of the results file of a program.
-
-    Parameters
-    ----------
-    path
-        The file.
-    what
-        What a folder without it lacks, for the message.
-
-    Raises
-    ------
-    InputError
-        If it is missing, damaged or of another version.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != _SCHEMA:
-            raise ValueError(f"schema {found['schema']} is not known")
-    except FileNotFoundError:
-        raise InputError(f"{path.parent}: holds no {what} ({path.name} is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    return found  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ from serendip.events.formats import Source, shown
 from serendip.io.files import make_folder, reading
 from serendip.io.json import jsonable, read_json, write_json
 from serendip.io.yaml import write_yaml
-from serendip.runs.reuse import check_same, read_record
+from serendip.runs.reuse import check_same, stored_record
 from serendip.runs.training import TaskResult
 from serendip.version import __version__
 
@@ -75,7 +75,7 @@ class RunDirectory:
         InputError
             If the folder holds other files, or these are damaged.
         """
-        return read_record(self.path, "config.yaml", self.holds) or {}
+        return stored_record(self.path, "config.yaml", self.holds) or {}
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Stop if the folder cannot hold a run with these settings; writes nothing.

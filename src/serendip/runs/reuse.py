@@ -10,10 +10,10 @@ from serendip.errors import InputError
 from serendip.io.json import read_json
 from serendip.io.yaml import read_yaml
 
-__all__ = ["check_same", "read_record"]
+__all__ = ["check_same", "stored_record"]
 
 
-def read_record(folder: Path, name: str, holds: str) -> dict[str, Any] | None:
+def stored_record(folder: Path, name: str, holds: str) -> dict[str, Any] | None:
     """Read the file that says what a folder holds; None for a folder that is new, or empty but for hidden files.
 
     Parameters

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.io.json import write_json
+from serendip.io.files import reading
+from serendip.io.json import load_json, write_json
 from serendip.search.config import SearchConfig
 from serendip.statistics.calibration import NullDistribution
 from serendip.version import __version__
@@ -185,12 +185,6 @@ def read_calibration(config: SearchConfig) -> Calibration | None:
     if config.calibration is None:
         return None
     path = Path(config.calibration)
-    try:
-        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"calibration {path}: no such file") from None
-    except (OSError, ValueError, TypeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"calibration {path}: is no calibration as 'serendip validate null' writes it ({reason})"
-        ) from None
+    expected = "expected a calibration as 'serendip validate null' writes it"
+    with reading(path, missing=expected, damaged=expected):
+        return Calibration(**load_json(path))

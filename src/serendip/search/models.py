@@ -7,7 +7,6 @@ sideband events of the last fold, which this model never saw.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
+from serendip.io.files import reading
+from serendip.io.json import load_json
+from serendip.io.models import read_arrays, write_arrays
 from serendip.methods.base import Method, read_model_facts
 from serendip.methods.registry import get_method
 from serendip.runs.folder import RunDirectory
@@ -60,7 +60,6 @@ _BROKEN = (
     AttributeError,
     RuntimeError,
     AssertionError,
-    SafetensorError,
 )
 
 
@@ -173,7 +172,7 @@ class StoredModel:
         facts = read_model_facts(folder)
         try:
             method = get_method(facts["method"]).load(folder, threads=threads)
-            arrays = load_file(folder / _REFERENCE)
+            arrays = read_arrays(folder / _REFERENCE)
             limits = arrays["limits"].reshape(len(facts["features"]), 2)
             thresholds, efficiencies = arrays["thresholds"], arrays["efficiencies"]
             window = Window(*(float(edge) for edge in facts["window"]))
@@ -253,7 +252,7 @@ def _write_reference(
         "efficiencies": efficiencies,
         _FINGERPRINTS: _among_decoys(fingerprints(events.select(window.contains(events.m)))),
     }
-    save_file({key: np.ascontiguousarray(values) for key, values in arrays.items()}, folder / _REFERENCE)
+    write_arrays(folder / _REFERENCE, arrays)
 
 
 def fingerprints(events: Events) -> NDArray[np.uint64]:
@@ -294,8 +293,8 @@ def events_in_windows(run: Path, events: Events) -> NDArray[np.bool_]:
     # all methods saw the same events in a window
     for folder in {window: folder for (_, window), folder in _model_folders(run)[0].items()}.values():
         try:
-            known = load_file(folder / _REFERENCE)[_FINGERPRINTS]
-        except _BROKEN as error:
+            known = read_arrays(folder / _REFERENCE, _FINGERPRINTS)[_FINGERPRINTS]
+        except InputError as error:
             raise InputError(
                 f"the model in {folder} does not know the events of its run ({' '.join(str(error).split())}), which "
                 "is still blinded; delete its folder and repeat the search"
@@ -366,13 +365,11 @@ def _model_folders(run: Path) -> tuple[dict[tuple[str, Window], Path], dict[tupl
     """Folder of each model, and why there is none, by method and window."""
     folders, notes = {}, {}
     for path in _task_files(run):
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+        with reading(path, damaged="delete its folder and repeat the command"):
+            facts = load_json(path)
             if "method" not in facts:
                 continue
             where = (str(facts["method"]), Window(*facts["window"]))
-        except (OSError, ValueError, TypeError, KeyError, InputError) as error:
-            raise InputError(f"{path}: is damaged ({error})") from None
         if (path.parent / MODEL_FOLDER).is_dir():
             folders[where] = path.parent / MODEL_FOLDER
         elif facts.get("model_note"):

@@ -33,7 +33,7 @@ from serendip.methods.background import train_background
 from serendip.methods.base import BackgroundRequest, Method
 from serendip.methods.registry import get_method
 from serendip.runs.progress import Progress
-from serendip.runs.reuse import read_record
+from serendip.runs.reuse import stored_record
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
 from serendip.search.folds import cross_training_plan, event_folds
@@ -363,7 +363,7 @@ def _open(
         "n_events": len(sample),
         "methods": {},
     }
-    found = read_record(path, "tune.json", "tuning")
+    found = stored_record(path, "tune.json", "tuning")
     if found is None:
         make_folder(path)
         return started

@@ -22,7 +22,8 @@ from serendip.errors import InputError
 from serendip.events.darkmachines_write import write_events
 from serendip.events.objects import ObjectEvents, concatenate
 from serendip.events.objects_parquet import read_parquet, write_parquet
-from serendip.io.files import atomic_write
+from serendip.io.files import make_folder
+from serendip.io.json import read_json, write_json
 from serendip.simulate.chunks import Counted, run_chunks
 from serendip.simulate.fast_detector import CARDS, MET_KINDS, MetKind, measure
 from serendip.simulate.processes import Sample
@@ -254,7 +255,7 @@ def simulate_samples(
     def finish(sample: Sample, chunks: int) -> None:
         out[sample.name] = _merge(folder, sample, chunks, selection, config)
         record["samples"][sample.name] |= out[sample.name].to_dict()
-        _write_json(folder / "settings.json", record)
+        write_json(folder / "settings.json", record)
 
     run_chunks(
         samples,
@@ -280,13 +281,11 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
         If it is missing or damaged.
     """
     path = Path(folder) / "settings.json"
-    try:
-        settings: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; expected a folder of 'serendip simulate channel'") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: damaged ({error}); restore it or choose another folder") from error
-    return settings
+    return read_json(
+        path,
+        missing="expected a folder of 'serendip simulate channel'",
+        damaged="restore it or choose another folder",
+    )
 
 
 def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -313,11 +312,8 @@ def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> di
             raise InputError(
                 f"{folder}: sample '{sample.name}' was made with other Pythia settings or numbers of measurements; choose another folder"
             )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error
-    _write_json(path, record)
+    make_folder(folder, "")
+    write_json(path, record)
     for sample in samples:
         _parts(folder, sample).mkdir(parents=True, exist_ok=True)
     return record
@@ -384,7 +380,7 @@ def _make_chunk(chunk: _Chunk) -> Counted:
         "cpu_s": round(time.process_time() - started, 3),
     }
     # its presence says that the chunk is complete
-    _write_json(path.with_suffix(".json"), facts)
+    write_json(path.with_suffix(".json"), facts)
     return Counted(generated, len(events), tried)
 
 
@@ -400,7 +396,7 @@ def _merge(
     folder: Path, sample: Sample, chunks: int, selection: Selection, config: SimulateConfig
 ) -> SampleResult:
     parts = _parts(folder, sample)
-    facts = [json.loads((parts / f"{k:06d}.json").read_text()) for k in range(chunks)]
+    facts = [read_json(parts / f"{k:06d}.json") for k in range(chunks)]
     events = concatenate([read_parquet(parts / f"{k:06d}.parquet") for k in range(chunks)])
     firsts = np.array([config.first_event(k) for k in range(chunks)], dtype=np.int64)
     numbers = np.array([fact["generated"] for fact in facts], dtype=np.int64)
@@ -449,8 +445,3 @@ def _merge(
 
 def _columns(events: ObjectEvents) -> dict[str, Any]:
     return {name: getattr(events, name) for name in ObjectEvents.__dataclass_fields__}
-
-
-def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")

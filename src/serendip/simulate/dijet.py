@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.features.jets import Jets, leading_jets
 from serendip.features.lhco import jet_columns
+from serendip.io.json import read_json, write_json
 from serendip.simulate.detector import Detector, detect
 from serendip.simulate.pythia import decay_settings, generate, make_pythia, pythia_version, qcd_settings
 from serendip.simulate.workers import worker_pool
@@ -208,16 +209,14 @@ def _triple(masses: tuple[float, ...]) -> tuple[float, float, float]:
 def _open_parts(parts: Path, settings: dict[str, Any]) -> None:
     record = parts / "settings.json"
     if record.exists():
-        if json.loads(record.read_text()) != settings:
+        if read_json(record, damaged="delete its folder and repeat the command") != settings:
             raise InputError(
                 f"{parts}: holds an unfinished simulation with other settings; "
                 "repeat its command, choose another --out or delete the folder"
             )
         return
     parts.mkdir(parents=True, exist_ok=True)
-    temporary = record.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings, indent=1))
-    temporary.replace(record)
+    write_json(record, settings)
 
 
 def _plan(settings: dict[str, Any], parts: Path) -> list[_Chunk]:

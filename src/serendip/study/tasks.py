@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from threadpoolctl import threadpool_limits
 
-from serendip.errors import InputError
-from serendip.io.json import write_json
+from serendip.io.files import reading
+from serendip.io.json import load_json, write_json
 from serendip.outliers.registry import SCORES
 from serendip.study.config import StudyConfig
 from serendip.study.thinning import share_out, thin
@@ -33,6 +33,7 @@ __all__ = ["Outcome", "Scores", "Task", "load_outcome", "load_scores", "run_task
 
 Array = NDArray[np.float64]
 
+_AGAIN = "delete it and run again"
 _DENSE = {"width": 256, "layers": 3}
 RANK_FRACTION = 0.1
 """Part of the background beside the test fraction that trains nothing and turns scores into ranks."""
@@ -221,23 +222,18 @@ def load_outcome(task: Task, out: Path) -> Outcome | None:
     path = out / "tasks" / task.channel / f"{task.key}.json"
     if not path.exists() or (task.keep and not path.with_suffix(".npz").exists()):
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, damaged=_AGAIN):
+        content = load_json(path)
         merits = {name: Merits.from_dict(entry) for name, entry in content["merits"].items()}
         return Outcome(Task(**content["task"]), merits, content["facts"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
 
 
 def load_scores(task: Task, out: Path, rule: str = "") -> Scores:
     """Read the stored scores of a finished training; ``rule`` is another one for the members of a deep SVDD ensemble."""
     start = f"{rule}/" if rule else ""
     path = out / "tasks" / task.channel / f"{task.key}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            plain: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+    with reading(path, damaged=_AGAIN), np.load(path, allow_pickle=False) as file:
+        plain: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
 
     def by_theory(prefix: str) -> dict[str, Array]:
         return {

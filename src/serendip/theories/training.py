@@ -6,7 +6,6 @@ model names the files, so that evaluation and searches use only events that did 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serendip.errors import InputError
-from serendip.io.files import atomic_write
+from serendip.io.files import reading
+from serendip.io.json import load_json, write_json
 from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.simulate.channel import read_settings
 from serendip.theories.channels import CHANNELS
@@ -113,24 +113,19 @@ class TrainingRecord:
 
     def save(self, folder: Path) -> None:
         """Write ``training.json`` into the folder of the model."""
-        with atomic_write(folder / _RECORD) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        write_json(folder / _RECORD, self.to_dict())
 
     @classmethod
     def load(cls, folder: Path) -> TrainingRecord:
         """Read what :meth:`save` wrote; InputError if it is not there or damaged."""
         path = folder / _RECORD
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("schema") != 1:
-                raise ValueError("made by a newer version")
+        missing = "expected a folder of 'serendip theories train'"
+        with reading(path, missing=missing, damaged="train the model again"):
+            content = load_json(path, schema=1)
+            del content["schema"]
             record = cls(**content)
-        except FileNotFoundError:
-            raise InputError(f"{path}: missing; expected a folder of 'serendip theories train'") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: damaged ({error}); train the model again") from None
-        if record.channel not in CHANNELS or not 0 <= record.test_fraction < 1:
-            raise InputError(f"{path}: damaged (channel or test fraction); train the model again")
+            if record.channel not in CHANNELS or not 0 <= record.test_fraction < 1:
+                raise ValueError("channel or test fraction")
         return record
 
 

@@ -7,15 +7,14 @@ function ``run``, which :func:`answers` makes a :class:`Run`. It may say ``NEEDS
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from serendip.errors import InputError
-from serendip.io.json import write_json
+from serendip.io.files import reading
+from serendip.io.json import load_json, write_json
 from serendip.runs.progress import LogProgress, Progress
 from serendip.search.config import SearchConfig
 from serendip.validate.pictures import Picture
@@ -192,12 +191,8 @@ def read_validations(out: Path) -> list[Validation]:
     """
     found = []
     for path in sorted((out / "validation").glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+        with reading(path, damaged="delete it and run again"):
+            content = load_json(path)
             checks = tuple(Check(**check) for check in content["checks"])
             found.append(Validation(content["kind"], checks, content["facts"], content["seconds"]))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{path}: not the outcome of a validation ({error}); delete it and run again"
-            ) from None
     return found

@@ -18,7 +18,7 @@ from serendip.events.formats import shown
 from serendip.io.files import make_folder
 from serendip.io.json import read_json, write_json
 from serendip.runs.progress import LogProgress, Progress
-from serendip.runs.reuse import check_same, read_record
+from serendip.runs.reuse import check_same, stored_record
 from serendip.search.config import SearchConfig
 from serendip.search.engine import read_events, read_simulation
 from serendip.validate.base import Validation, read_validations, write_validation
@@ -161,7 +161,7 @@ def _open(out: Path, config: SearchConfig) -> dict[str, Any]:
             f"--out {out}: holds validations of a search",
             advice="choose another folder; only options of the kinds of validation may change",
         )
-    elif found := read_record(out, "config.yaml", "validation and no run of a search"):
+    elif found := stored_record(out, "config.yaml", "validation and no run of a search"):
         check_same(
             {key: found[key] for key in found.keys() & wanted.keys()},
             wanted,

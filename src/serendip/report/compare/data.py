@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from serendip.errors import InputError
+from serendip.io.files import reading
+from serendip.io.json import load_json
 
 __all__ = [
     "Band",
@@ -242,12 +242,8 @@ def read_comparison(folder: Path) -> Comparison:
         If it is missing or damaged.
     """
     path = folder / "compare.json"
-    try:
-        return Comparison(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: holds no finished comparison (compare.json is missing)") from None
-    except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from None
+    with reading(path, missing="the folder holds no finished comparison"):
+        return Comparison(**load_json(path))
 
 
 def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Picture], Costs]:

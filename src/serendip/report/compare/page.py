@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
-from serendip.errors import InputError
+from serendip.io.json import read_json
 from serendip.report import words
 from serendip.report.compare import plots as compare_plots
 from serendip.report.compare import words as compare_words
@@ -108,7 +106,7 @@ def _render(page: Page, found: Comparison) -> str:
         helpers={"c": compare_words},
         name=page.path.resolve().name,
         found=found,
-        manifest=_manifest(page.path),
+        manifest=read_json(page.path / "manifest.json"),
         header=header,
         blocks=blocks,
         claims=compare_words.claims(found),
@@ -133,13 +131,3 @@ def _render(page: Page, found: Comparison) -> str:
         ),
         memory=costs.costs,
     )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'manifest.json'}: cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{folder / 'manifest.json'}: is damaged")
-    return found

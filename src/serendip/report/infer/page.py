@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from serendip.io.json import read_json
 from serendip.report import words
 from serendip.report.infer.plots import (
     Lines,
@@ -19,7 +20,7 @@ from serendip.report.infer.plots import (
     shapes,
     toys,
 )  # fmt: skip
-from serendip.report.page import Page, Panel, read_record, write_page
+from serendip.report.page import Page, Panel, write_page
 
 __all__ = ["read_infer", "summary", "write_infer_report"]
 
@@ -28,7 +29,7 @@ _FEW_SIGMA = 5.0
 
 def read_infer(folder: Path) -> dict[str, Any]:
     """Content of ``infer.json``; InputError if it is missing or damaged."""
-    return read_record(folder / "infer.json", "finished measurement")
+    return read_json(folder / "infer.json", missing="the folder holds no finished measurement", schema=1)
 
 
 def write_infer_report(folder: Path | str) -> Path:

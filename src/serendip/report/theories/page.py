@@ -12,7 +12,8 @@ import numpy as np
 from jinja2 import UndefinedError
 
 from serendip.errors import InputError
-from serendip.io.files import atomic_write
+from serendip.io.files import atomic_write, reading
+from serendip.io.json import load_json
 from serendip.report.page import Page
 from serendip.report.theories import panels as theory_panels
 from serendip.report.theories import tables as theory_tables
@@ -100,15 +101,13 @@ def _guards(out: Path, results: Mapping[str, Any]) -> dict[str, list[Guard]]:
         behind: dict[float, list[float]] = {target: [] for target in config["targets"]}
         passed = dict.fromkeys(behind, 0)
         for path in sorted((out / "tasks" / channel).glob("*.json")):
-            try:
-                merits = json.loads(path.read_text(encoding="utf-8"))["merits"]
+            with reading(path, damaged="delete it and run the study again"):
+                merits = load_json(path)["merits"]
                 # the background is the same for all theories
                 points = next(iter(merits.values()))["points"] if merits else []
                 for point in points:
                     behind[point["target"]].append(point["background"])
                     passed[point["target"]] += bool(point["reliable"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}: damaged ({error}); delete it and run the study again") from None
         found[channel] = [
             Guard(target, float(np.median(values)), passed[target], len(values))
             if values

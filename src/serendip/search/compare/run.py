@@ -8,7 +8,6 @@ added later and what is finished stays.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from serendip.density.base import ConditionalDensity
 from serendip.errors import InputError
 from serendip.events.events import Events
-from serendip.io.json import write_json
+from serendip.io.json import read_json, write_json
 from serendip.methods.registry import get_method
 from serendip.runs.executor import as_finished, available_cores, local_executor
 from serendip.runs.folder import RunDirectory
@@ -379,7 +378,7 @@ def _entry(run: RunDirectory, job: _Job, path: Path, users: Mapping[str, int]) -
         "seed": job.cell.config.seed,
         "task": job.task.key,
         "background_task": job.background and job.background.key,
-        **json.loads(path.read_text(encoding="utf-8")),
+        **read_json(path, damaged="delete it and repeat the command"),
         "cost": {
             "own_s": own["total_s"],
             "background_s": shared and shared["total_s"],

@@ -19,6 +19,8 @@ from serendip.errors import InputError
 from serendip.events.dependence import check_dependence
 from serendip.events.events import Events, Window, concatenate
 from serendip.events.formats import shown
+from serendip.io.files import reading
+from serendip.io.json import load_json
 from serendip.methods.registry import get_method
 from serendip.runs.training import TaskResult
 from serendip.search.config import SearchConfig
@@ -102,8 +104,8 @@ def stored_periods(folder: Path) -> list[Period]:
     """
     found = []
     for place in sorted(folder.glob("[0-9]*")):
-        try:
-            facts = json.loads((place / "period.json").read_text(encoding="utf-8"))
+        with reading(place, damaged="choose another folder for --out"):
+            facts = load_json(place / "period.json")
             columns = {
                 name: np.load(place / f"{number}.npy", allow_pickle=False)
                 for number, name in enumerate(facts["columns"])
@@ -112,8 +114,6 @@ def stored_periods(folder: Path) -> list[Period]:
             events = Events(columns, **roles, provenance=facts["provenance"])
             if events.digest() != facts["digest"]:
                 raise ValueError("its events have changed")
-        except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
-            raise InputError(f"{place}: is damaged ({error}); choose another folder for --out") from None
         found.append(Period(facts["file"], events, facts["digest"]))
     return found
 

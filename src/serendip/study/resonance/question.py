@@ -19,7 +19,7 @@ from serendip.errors import InputError
 from serendip.io.files import make_folder
 from serendip.io.json import write_json
 from serendip.runs.progress import LogProgress, Progress
-from serendip.runs.reuse import check_same, read_record
+from serendip.runs.reuse import check_same, stored_record
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.simulate.catalogue.points import refuse_other_names
 from serendip.study.resonance.answer import INPUTS, ResonantAnswer, resonant_notes, resonant_rows
@@ -198,7 +198,7 @@ def _digest(
 
 
 def _open(out: Path, wanted: dict[str, Any]) -> None:
-    found = read_record(out, _RECORD, "resonant question")
+    found = stored_record(out, _RECORD, "resonant question")
     if found is not None:
         check_same(found, wanted, f"--out {out}: holds a resonant question")
         return

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from serendip.classify.storage import read_folder, write_folder
 from serendip.errors import InputError
+from serendip.io.models import read_model, write_model
 from serendip.outliers.inputs import in_blocks
 from serendip.theories.sets.layers import SetNetwork, build_network, compact, log_odds
 from serendip.theories.sets.training import optimise, standardise
@@ -170,12 +170,12 @@ class SetClassifier:
             "kind": _KIND, "features": list(self.features), "theories": list(self.theories),
             "config": self.config.model_dump(mode="json"), "epochs": self.epochs, "validation_auc": self.validation_auc,
         }  # fmt: skip
-        write_folder(folder, facts, dict(self.arrays))
+        write_model(folder, facts, dict(self.arrays), "classifier")
 
     @classmethod
     def load(cls, folder: Path) -> SetClassifier:
         """Read what :meth:`save` wrote; InputError if it is not there, damaged or another classifier."""
-        facts, arrays = read_folder(folder)
+        facts, arrays = read_model(folder, "classifier")
         if facts.get("kind") != _KIND:
             raise InputError(f"{folder} holds '{facts.get('kind')}', not a set network of a mixture")
         try:
