@@ -355,7 +355,7 @@ def test_wrong_options_and_damaged_models_are_explained(samples, model, tmp_path
             ["train", *common, "--channel", "1", "--theory", "slsl"],
             "60 events in the channel, too few",
         ),
-        (["evaluate", bsm, "--background", sm, "--signals", bsm], "training.json: missing"),
+        (["evaluate", bsm, "--background", sm, "--signals", bsm], "training.json: no such file"),
         (["evaluate", str(model), str(model), "--background", sm, "--signals", bsm], "both of channel 1"),
         (
             ["evaluate", str(model), "--background", sm, "--signals", bsm, "--min-events", "9999"],

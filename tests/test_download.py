@@ -339,7 +339,7 @@ def test_another_file_of_that_name_is_not_overwritten(mirror: Mirror, tmp_path: 
 
 def test_a_folder_that_cannot_be_made(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be created"):
         download(files_of(mirror), tmp_path / "file" / "folder", pause=0)
 
 

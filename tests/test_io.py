@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serendip.errors import InputError
-from serendip.io.files import make_folder, reading
+from serendip.io.files import atomic_folder, make_folder, reading
 from serendip.io.json import read_json, write_json
 from serendip.io.models import read_arrays, read_model, write_model
 from serendip.io.yaml import read_yaml, write_yaml
@@ -78,3 +78,19 @@ def test_a_model_is_two_files_under_one_name(tmp_path: Path) -> None:
         read_arrays(path)
     with pytest.raises(InputError, match=r"density\.json: no such file; the folder holds no density$"):
         read_model(tmp_path / "new")
+
+
+def test_a_folder_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "task"
+    for content in ("old", "new"):
+        with atomic_folder(folder) as temporary:
+            (temporary / content).touch()
+    with pytest.raises(ZeroDivisionError), atomic_folder(folder) as temporary:
+        raise ZeroDivisionError
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert list(folder.parent.iterdir()) == [folder]
+    with (
+        pytest.raises(InputError, match=r"cannot be written .*; free space"),
+        atomic_folder(folder / "new" / "a"),
+    ):
+        pass

@@ -163,7 +163,7 @@ def test_what_is_missing_is_named(folders, tmp_path):
         read_channel_samples([folders[0]], [folders[1]], "1", encoding="objects", max_objects=1)
     with pytest.raises(InputError, match="twice: ttbar_a"):
         read_channel_samples([folders[0]], [folders[0] / "ttbar_a.parquet"], "1")
-    with pytest.raises(InputError, match=r"settings.json: missing"):
+    with pytest.raises(InputError, match=r"settings.json: no such file"):
         read_channel_samples([tmp_path], [folders[1]], "1")
     with pytest.raises(InputError, match="no background event is in channel 2a"):
         read_channel_samples([folders[0]], [folders[1]], "2a")

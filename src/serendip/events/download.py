@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from serendip.errors import InputError
+from serendip.io.files import make_folder
 
 __all__ = ["RemoteFile", "download", "open_address", "readable_size", "repeat"]
 
@@ -88,10 +89,7 @@ def download(
         that name with other content exists.
     """
     folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder '{folder}' cannot be made: {error.strerror}") from error
+    make_folder(folder, "")
     missing = [file for file in files if not _is_there(file, folder)]
     _check_space(missing, folder)
     done = {file.name: "already there" for file in files if file not in missing}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from zipfile import BadZipFile
 
 from serendip.errors import InputError
 
-__all__ = ["atomic_write", "make_folder", "reading"]
+__all__ = ["atomic_folder", "atomic_write", "make_folder", "reading"]
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -64,6 +65,30 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside ``folder``; on success it replaces ``folder``, which is there as a whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); free space and repeat the command"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

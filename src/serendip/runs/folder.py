@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from serendip.density import ConditionalDensity, load_density
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.events.formats import Source, shown
-from serendip.io.files import make_folder, reading
+from serendip.io.files import atomic_folder, make_folder, reading
 from serendip.io.json import jsonable, read_json, write_json
 from serendip.io.yaml import write_yaml
 from serendip.runs.reuse import check_same, stored_record
@@ -219,22 +218,9 @@ class RunDirectory:
             return load_density(folder), facts
 
     def _write(self, key: str, fill: Callable[[Path], None], facts: dict[str, Any]) -> None:
-        folder = self.task_folder(key)
-        temporary = folder.with_name(f".{key}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
+        with atomic_folder(self.task_folder(key)) as temporary:
             fill(temporary)
-            (temporary / "task.json").write_text(
-                json.dumps(jsonable(facts), indent=1) + "\n", encoding="utf-8"
-            )
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise InputError(
-                f"{folder}: cannot be written ({error.strerror or error}); free space and repeat the command"
-            ) from None
+            write_json(temporary / "task.json", facts)
 
     def read_task(self, key: str) -> TaskResult:
         """Load a finished training.
@@ -249,7 +235,8 @@ class RunDirectory:
         with reading(folder, damaged=_AGAIN):
             return TaskResult.load(folder, facts)
 
-    def task_key(self, *parts: Any) -> str:
+    @staticmethod
+    def task_key(*parts: Any) -> str:
         """Content address of a training: the same inputs and settings give the same key."""
         text = json.dumps([__version__, *jsonable(list(parts))], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +15,7 @@ from serendip.errors import InputError
 from serendip.events.formats import shown
 from serendip.io.files import make_folder
 from serendip.io.json import read_json, write_json
+from serendip.runs.folder import RunDirectory
 from serendip.runs.progress import LogProgress, Progress
 from serendip.runs.reuse import check_same, stored_record
 from serendip.search.config import SearchConfig
@@ -83,9 +82,8 @@ def run_validations(
     state = _open(out, config)
     inputs = _inputs(config)
     known = state.get("input") or inputs
-    if {name: entry["digest"] for name, entry in known.items()} != {
-        name: entry["digest"] for name, entry in inputs.items()
-    }:
+    digests = {name: entry["digest"] for name, entry in inputs.items()}
+    if {name: entry["digest"] for name, entry in known.items()} != digests:
         raise InputError(
             f"--out {out}: holds validations of other events: the content of {shown(config.file)} or of the simulation has changed "
             "since; choose another folder"
@@ -101,7 +99,7 @@ def run_validations(
     # first of all: a folder without it would be taken for somebody else's after a kill
     write_json(out / STATE, state)
     for kind, chosen in options.items():
-        key = _key(config, inputs, kind, chosen)
+        key = RunDirectory.task_key(config.resolved(), digests, kind, chosen.model_dump(mode="json"))
         path = out / "validation" / f"{kind}.json"
         if path.exists() and (state["kinds"].get(kind) or {}).get("key") == key:
             progress.start(kind, 1)
@@ -183,9 +181,3 @@ def _inputs(config: SearchConfig) -> dict[str, dict[str, Any]]:
             "rows_used": len(simulation),
         }
     return found
-
-
-def _key(config: SearchConfig, inputs: Mapping[str, Mapping[str, Any]], kind: str, options: BaseModel) -> str:
-    digests = {name: entry["digest"] for name, entry in inputs.items()}
-    parts = [__version__, config.resolved(), digests, kind, options.model_dump(mode="json")]
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=10).hexdigest()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +17,7 @@ from serendip.errors import InputError
 from serendip.events.dependence import check_dependence
 from serendip.events.events import Events, Window, concatenate
 from serendip.events.formats import shown
-from serendip.io.files import reading
+from serendip.io.files import atomic_folder, reading
 from serendip.io.json import load_json
 from serendip.methods.registry import get_method
 from serendip.runs.training import TaskResult
@@ -76,22 +74,12 @@ def write_period(folder: Path, number: int, period: Period) -> None:
         "provenance": dict(events.provenance),
         **{role: getattr(events, role) for role in _ROLES},
     }
-    target = folder / f"{number:04d}"
-    temporary = folder / f".{number:04d}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with atomic_folder(folder / f"{number:04d}") as temporary:
         # names of columns are expressions, which no file name holds
         for place, values in enumerate(events.columns.values()):
             np.save(temporary / f"{place}.npy", values, allow_pickle=False)
         text = json.dumps(facts | {"columns": list(events.columns)}, indent=1, default=str)
         (temporary / "period.json").write_text(text + "\n", encoding="utf-8")
-        temporary.rename(target)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror or error}); free space and repeat the command"
-        ) from None
 
 
 def stored_periods(folder: Path) -> list[Period]:
