@@ -529,10 +529,11 @@ def test_command_line_refuses_and_says_why(tmp_path):
     import typer
     from typer.testing import CliRunner
 
+    from serendip.cli.flags import Command
     from serendip.cli.infer import infer
 
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(infer)
+    app.command(cls=Command)(infer)
     file = write_table(tmp_path / "events.parquet", 3000)
     given = [
         str(file),

@@ -214,18 +214,19 @@ def test_the_command_makes_ladders_and_limits(files, tmp_path, capsys):
     assert again.page.is_file()
     ladder = ["limit", str(tmp_path), "--width", "0.3", "--where", "a>0", "--set", "cwola.members=1"]
     assert run([*ladder, "--out", str(tmp_path / "o")]) == 2
-    assert "--width, --where, --set: only with --inject" in capsys.readouterr().err
+    assert "--where, --width, --set: only with --inject" in capsys.readouterr().err
 
 
-def test_a_range_is_in_the_unit_of_the_data(tmp_path):
+def test_range_and_masks_are_in_the_unit_of_the_data(tmp_path):
     common = {"file": "data.csv", "inject": "signal.csv", "masses": [3500.0]}
     (point,) = signal_points(sample(3000, 0), sample(0, 100), None, [3500.0], 0.12, tmp_path, [20, 40])
-    for unit, text in (("TeV", "2.6:6"), ("GeV", "2600:6000")):
-        config = LimitConfig(**common, unit=unit, range=text)
-        assert ladder_settings(config, point)["range"] == pytest.approx([2600.0, 6000.0])
+    for unit, text, mask in (("TeV", "2.6:6", "3:3.2"), ("GeV", "2600:6000", "3000:3200")):
+        settings = ladder_settings(LimitConfig(**common, unit=unit, range=text, mask=mask), point)
+        assert settings["range"] == pytest.approx([2600.0, 6000.0])
+        assert settings["mask"] == [pytest.approx([3000.0, 3200.0])]
 
 
-@pytest.mark.parametrize("name", ["window", "label", "id", "injections"])
+@pytest.mark.parametrize("name", ["window", "label", "id", "injections", "mask"])
 def test_what_a_limit_sets_itself_is_refused(name, tmp_path):
     config = LimitConfig(file="data.csv", inject="signal.csv", masses=[3500.0], search={name: "x"})
     with pytest.raises(InputError, match=f"{name}: no setting of limits"):

@@ -15,7 +15,7 @@ from serendip.errors import InputError
 from serendip.report.held import fraction_held, held_sentence
 from serendip.report.html import write_report
 from serendip.report.load import read_run
-from serendip.search.config import SearchConfig, parse_config
+from serendip.search.config import parse_config
 
 
 def config(**changes):
@@ -73,10 +73,10 @@ def test_what_makes_no_sense_is_refused(changes, words):
 def test_a_flag_takes_the_place_of_the_other_one_in_a_file(tmp_path):
     file = tmp_path / "search.yaml"
     file.write_text("{file: x, mass: m, features: [a], scan: [2000, 8000], width: 0.1}")
-    found = gather_settings([file], {"signal_width": "0.05", "width": None}, SearchConfig)
+    found = gather_settings([file], {"signal_width": "0.05", "width": None})
     assert parse_config(found).windows == config(signal_width=0.05).windows
     file.write_text("{file: x, mass: m, features: [a], scan: [2000, 8000], signal_width: 0.05}")
-    found = gather_settings([file], {"signal_width": None, "width": 0.1}, SearchConfig)
+    found = gather_settings([file], {"signal_width": None, "width": 0.1})
     assert parse_config(found).windows == config(width=0.1).windows
 
 

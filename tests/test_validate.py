@@ -21,6 +21,7 @@ from samples import FEATURES, make_columns, search_settings
 from scipy import stats
 from typer.testing import CliRunner
 
+from serendip.cli.flags import Command
 from serendip.cli.validate import validate
 from serendip.errors import InputError
 from serendip.events.events import Window
@@ -693,7 +694,7 @@ def test_the_report_of_a_search_shows_the_lights(tmp_path):
 @pytest.fixture
 def command():
     app = typer.Typer()
-    app.command()(validate)
+    app.command(cls=Command)(validate)
 
     def call(*arguments: Any):
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import with_flags
+from serendip.cli.flags import with_flags
 
 __all__ = ["app", "export_onnx"]
 

@@ -67,6 +67,7 @@ def _register() -> None:
     from serendip.cli.export import export_onnx
     from serendip.cli.fetch import fetch
     from serendip.cli.fit import fit
+    from serendip.cli.flags import Command
     from serendip.cli.infer import infer
     from serendip.cli.inspect import inspect
     from serendip.cli.limit import limit
@@ -79,7 +80,9 @@ def _register() -> None:
     from serendip.cli.tune import tune
     from serendip.cli.validate import validate
 
-    for command in (search, monitor, tune, compare, validate, infer, limit, bump, fit, abcd, inspect, fetch):
+    for command in (search, monitor, tune, compare, validate, infer, limit):
+        app.command(cls=Command)(command)
+    for command in (bump, fit, abcd, inspect, fetch):
         app.command()(command)
     app.add_typer(simulate, name="simulate", help="Make events: Pythia 8, a fast detector, FastJet.")
     app.add_typer(

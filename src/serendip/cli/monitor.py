@@ -6,25 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import (
-    SEARCH,
-    File,
-    Jobs,
-    Mask,
-    Method,
-    RunFolder,
-    Seed,
-    SetOption,
-    SignalWidth,
-    Step,
-    with_flags,
-)
+from serendip.cli.flags import flags_of
+from serendip.cli.options import File, Jobs, RunFolder, SetOption
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["monitor"]
 
 
-@with_flags(SEARCH)
+@flags_of("serendip.search.monitor.config:MonitorConfig")
 def monitor(
     file: File,
     out: RunFolder,
@@ -34,33 +23,24 @@ def monitor(
             "--append", help="A new period: a file, a folder or a quoted pattern. May be repeated, in order."
         ),
     ] = None,
-    signal_width: SignalWidth = None,
-    step: Step = None,
-    method: Method = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Parts of each period that are trained and tested in turn; default 1.")
-    ] = None,
-    mask: Mask = None,
-    seed: Seed = None,
     set_: SetOption = None,
     jobs: Jobs = None,
     unblind: Annotated[
         bool, typer.Option("--unblind", help="Show and write the evidence; is recorded.")
     ] = False,
-    **shared: Any,
+    **flags: Any,
 ) -> None:
     """Search again after every period of data taking, with evidence that may be looked at at any time.
 
     FILE is the first period, on which only models are trained; every --append adds one. Its events are scored by models of all earlier
     periods. Blind by default. Repeating the command continues an interrupted run; without --append it shows the result again.
     """
-    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.monitor import summary, write_monitor_page
     from serendip.search.config import parse_settings
     from serendip.search.monitor import MonitorConfig, run_monitor
 
-    settings = gather_settings(file, flags, MonitorConfig, set_)
+    settings = gather_settings(file, flags, set_)
     config = parse_settings(MonitorConfig, settings, settings_name(file, "monitor"))
     with TerminalProgress() as progress:
         result = run_monitor(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.io.units import in_gev
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = [
     "assign_option",
@@ -110,10 +107,7 @@ def settings_name(files: Sequence[Path], command: str) -> str:
 
 
 def gather_settings(
-    files: Sequence[Path],
-    flags: Mapping[str, Any],
-    model: type[BaseModel],
-    assignments: Sequence[str] | None = None,
+    files: Sequence[Path], flags: Mapping[str, Any], assignments: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Settings of a command: those of its YAML file, the flags that were given, and ``--set``, each over the one before.
 
@@ -122,9 +116,7 @@ def gather_settings(
     files
         The YAML file, or the files of the table of events.
     flags
-        All flags by name, ``locals()`` of the command; None are those that were not given.
-    model
-        Its fields say which flags are settings.
+        All settings that have a flag, by name; None are those that were not given.
     assignments
         Texts ``METHOD.OPTION=VALUE``.
 
@@ -136,8 +128,7 @@ def gather_settings(
     from serendip.search.config import load_config
 
     settings = load_config(files[0]) if is_settings(files) else {"file": [str(file) for file in files]}
-    names = model.model_fields.keys() - {"file"}
-    given = {name: value for name, value in flags.items() if name in names and value is not None}
+    given = {name: value for name, value in flags.items() if value is not None}
     # a flag wins over the file, so a window there takes the place of a scan here, and the other way round
     if "scan" in given and "window" not in given:
         settings.pop("window", None)

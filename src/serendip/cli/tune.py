@@ -7,19 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import EVENTS, SIMULATION, WINDOWS, File, Method, with_flags
+from serendip.cli.flags import flags_of
+from serendip.cli.options import File, OutFolder, Threads
 from serendip.cli.parsing import gather_settings, settings_name
 
 __all__ = ["tune"]
 
 
-@with_flags(EVENTS, SIMULATION, WINDOWS)
+@flags_of("serendip.search.config:SearchConfig")
 def tune(
     file: File,
-    out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
-    method: Method = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds of the search; default 10.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the search and the tuning; default 1.")] = None,
+    out: OutFolder,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Option that is not tuned, METHOD.OPTION=VALUE; may be repeated."),
@@ -34,26 +32,23 @@ def tune(
     unblind: Annotated[
         bool, typer.Option("--unblind", help="Needed for --on all: look into the window; is recorded.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a training; default: all cores.")
-    ] = None,
-    **shared: Any,
+    jobs: Threads = None,
+    **flags: Any,
 ) -> None:
     """Choose the options of a method by ARGOS, without labels, on events that the search never tests.
 
     Repeating the command continues it. Afterwards: serendip search OUT/best.yaml --out RUN.
     """
-    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.errors import InputError
     from serendip.runs.executor import available_cores
-    from serendip.search.config import SearchConfig, parse_config
+    from serendip.search.config import parse_config
     from serendip.search.tune import tune as run_tune
 
-    settings = gather_settings(file, flags, SearchConfig, set_)
+    settings = gather_settings(file, flags, set_)
     if on not in ("untested", "all"):
         raise InputError(f"--on {on}: 'untested' or 'all' is expected")
-    config: SearchConfig = parse_config(settings, settings_name(file, "tune"))
+    config = parse_config(settings, settings_name(file, "tune"))
     with TerminalProgress() as progress:
         result = run_tune(
             config,

@@ -7,24 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from serendip.cli.options import (
-    SEARCH,
-    File,
-    Jobs,
-    Label,
-    Method,
-    Seed,
-    Step,
-    WorkingPoints,
-    with_flags,
-)
+from serendip.cli.flags import flags_of
+from serendip.cli.options import File, Jobs
 from serendip.cli.parsing import assign_option, gather_settings, settings_name
 from serendip.errors import InputError
 
 __all__ = ["validate"]
 
 
-@with_flags(SEARCH)
+@flags_of("serendip.validate.config:ValidateConfig")
 def validate(
     kinds: Annotated[
         str,
@@ -37,19 +28,6 @@ def validate(
     out: Annotated[
         Path, typer.Option("--out", help="Folder: new, one to continue, or the run directory of a search.")
     ],
-    label: Label = None,
-    step: Step = None,
-    method: Method = None,
-    working_points: WorkingPoints = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds; default 10.")] = None,
-    combination: Annotated[
-        str | None,
-        typer.Option(
-            help="weighted (default), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed."
-        ),
-    ] = None,
-    toys: Annotated[int | None, typer.Option(help="Toys for a global p-value; default 1000.")] = None,
-    seed: Seed = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,22 +35,21 @@ def validate(
         ),
     ] = None,
     jobs: Jobs = None,
-    **shared: Any,
+    **flags: Any,
 ) -> None:
     """Validate a search on its own data, with pass or fail for each question and a page of traffic lights.
 
     The windows of the search stay closed. Exit code 1 if a check fails. Repeating the command skips what is finished.
     """
-    flags = shared | locals()
     from serendip.cli.progress import TerminalProgress
     from serendip.report.validation.page import write_validation_page
-    from serendip.validate.config import ValidateConfig, parse_validation
+    from serendip.validate.config import parse_validation
     from serendip.validate.engine import run_validations
     from serendip.validate.registry import KINDS, kind_names
 
     names = kind_names(kinds)
     everything = "all" in [part.strip() for part in kinds.split(",")]
-    settings = gather_settings(file, flags, ValidateConfig)
+    settings = gather_settings(file, flags)
     for assignment in set_ or []:
         if assignment.partition(".")[0] in KINDS:
             nested = {"options": settings.get("validate")}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import yaml
@@ -17,24 +17,25 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from serendip.errors import InputError
 from serendip.events.events import Window
-from serendip.events.expressions import split_expressions
 from serendip.io.units import GEV
 from serendip.methods.registry import get_method
-from serendip.search.tuned import FOLD_KEYS, Columns, Tuned
+from serendip.search.fields import Columns, Expressions, Files, Interval, Intervals, Listed
+from serendip.search.tuned import FOLD_KEYS, Tuned
 from serendip.statistics.combination import in_order
 from serendip.statistics.orders import fold_positions
 
 __all__ = [
     "WINDOW_REACH",
     "Combination",
+    "DataConfig",
     "SearchConfig",
+    "SettingsError",
     "explain",
     "load_config",
     "parse_config",
@@ -52,8 +53,41 @@ _PASSING_DRAWS, _FEWEST_DRAWS, _MOST_DRAWS = 100, 20_000, 1_000_000
 Config = TypeVar("Config", bound=BaseModel)
 
 
-class SearchConfig(BaseModel):
-    r"""Everything that decides the numbers of a search. Each field but :attr:`tuned` is a key of the YAML file and a flag.
+class DataConfig(BaseModel):
+    """What is read from the files of a sample."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    no_flag: ClassVar[dict[str, str]] = {"file": "the argument of the command"}
+    """Fields that are no flags of the command line, and why."""
+
+    file: Files
+    """Table of events; several files are one table."""
+    mass: str | None = None
+    """Resonant mass: a column or an expression of columns."""
+    features: Expressions = ()
+    """Features: EXPR[,EXPR...]."""
+    where: str | None = None
+    """Cut, e.g. 'pt>200 & abs(eta)<2.5'."""
+    weight: str | None = None
+    """Column with event weights."""
+    group: Columns = None
+    """COL[,COL...]: events that are equal in these columns depend on each other (copies, candidates of one event). Or: duplicates, for
+    exact copies; none, to take all events as independent whatever they look like."""
+    tree: str | None = None
+    """Tree or RNTuple (ROOT), key (HDF5)."""
+    preset: str | None = None
+    """Columns of a known file format: lhco."""
+    unit: Literal["GeV", "TeV"] = "GeV"
+    """Unit of the mass column: GeV or TeV."""
+    range: Interval | None = None
+    """Mass range of the background fit, LO:HI; default: chosen for each window."""
+    mask: Intervals = ()
+    """Known resonances that the background fits leave out, LO:HI[,LO:HI...]."""
+
+
+class SearchConfig(DataConfig):
+    r"""Everything that decides the numbers of a search. Each field is a key of the YAML file, and all but :attr:`no_flag` are flags.
 
     A search chooses ``folds`` and ``working_points`` that are not given from the size of its sample
     (:func:`serendip.search.sight.choose_by_size`); the defaults are those of a large one.
@@ -62,47 +96,62 @@ class SearchConfig(BaseModel):
     (``signal_width``, :math:`\sigma/m`): from 1.4 sigma below the peak to 1.4 sigma above, which loses least of the
     significance, and half overlapping unless ``step`` is given.
 
-    Masses (``window``, ``scan``, ``range``) are in :attr:`unit`, the unit of the input column.
+    Masses (``window``, ``scan``, ``range``, ``mask``) are in ``unit``, the unit of the input column.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    no_flag = DataConfig.no_flag | {
+        "options": "--set METHOD.OPTION=VALUE",
+        "tuned": "written by serendip tune into its best.yaml",
+    }
 
-    file: str | tuple[str, ...]
-    mass: str | None = None
-    features: tuple[str, ...] = ()
-    where: str | None = None
-    weight: str | None = None
     label: str | None = None
+    """Column with the truth; only for references and the truth panel."""
     id: Columns = None
-    group: Columns = None
-    tree: str | None = None
-    preset: str | None = None
-    simulation: str | tuple[str, ...] | None = None
+    """Column with event ids, or several: COL[,COL...], e.g. run,lumi,event; default: the row number."""
+    simulation: Files | None = None
+    """Simulated background with the same columns, for methods that start from it."""
     simulation_weight: str | None = None
+    """Column with the weights of the simulation."""
     simulation_where: str | None = None
-    unit: Literal["GeV", "TeV"] = "GeV"
+    """Cut on the simulation; default: the one of --where."""
 
-    window: tuple[float, float] | None = None
-    scan: tuple[float, float] | None = None
+    window: Interval | None = None
+    """One signal region, LO:HI."""
+    scan: Interval | None = None
+    """Scan of windows from LO to HI, LO:HI."""
     width: float | None = Field(default=None, gt=0, lt=1)
-    signal_width: tuple[float, ...] | None = None
+    """Relative width of each window of a scan, e.g. 0.1."""
+    signal_width: Annotated[tuple[float, ...], Listed] | None = None
+    """Relative widths sigma/m of the resonances that the windows are made for, e.g. 0.05 or 0.03,0.08."""
     step: float = Field(default=1.0, gt=0, le=1)
+    """Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping."""
 
-    method: tuple[str, ...] = ("cwola",)
+    method: Annotated[tuple[str, ...], Listed] = ("cwola",)
+    """cwola[,cathode,...]."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    working_points: tuple[float, ...] = (1e-2, 1e-3)
+    """Options of the methods, by method."""
+    working_points: Annotated[tuple[float, ...], Listed] = (1e-2, 1e-3)
+    """Background efficiencies; default: from the size of the sample, 1e-2,1e-3 for a large one."""
     folds: int = Field(default=10, ge=2, le=100)
+    """Number of folds; default: 10, and fewer if a search has a small sample."""
     combination: Combination = "weighted"
+    """weighted (default: no cut, events count with weights), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."""
     orders: int = Field(default=4, ge=1, le=20)
+    """Orders of the folds of 'weighted', each with its trainings."""
     calibration: str | None = None
+    """Full-chain calibration of kfold-summed: the calibration.json that serendip validate null writes."""
     counting: Literal["fit", "template"] = "fit"
+    """What predicts a count: fit of the selected spectrum (default), or template, for very tight cuts."""
     background: str = "auto"
-    range: tuple[float, float] | None = None
-    mask: tuple[tuple[float, float], ...] = ()
+    """Background of the spectrum: auto (default), exppoly[:DEGREE], exp[:DEGREE], dijet[:N], poly:DEGREE ..."""
     sqrt_s: float = Field(default=13.0, gt=0)
+    """Collision energy in TeV."""
     toys: int = Field(default=1000, ge=100)
+    """Toys for the global p-value."""
     seed: int = Field(default=1, ge=0, lt=2**32)
+    """Seed of everything random."""
     tuned: Tuned | None = None
+    """Events that the options were chosen on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -130,65 +179,6 @@ class SearchConfig(BaseModel):
         if value is not None and (not value or any(not 0 < width <= 0.3 for width in value)):
             raise ValueError("each width of a signal is sigma/m, above 0 and up to 0.3, e.g. 0.05")
         return value if value is None else tuple(sorted(set(value)))
-
-    @field_validator("features", "method", "working_points", "signal_width", mode="before")
-    @classmethod
-    def _list(cls, value: Any, info: ValidationInfo) -> Any:
-        """Text with commas, as on the command line, counts as a list; a single value too."""
-        if not isinstance(value, str):
-            return [value] if isinstance(value, int | float) else value
-        parts = split_expressions(value) if info.field_name == "features" else value.split(",")
-        return [part.strip() for part in parts]
-
-    @field_validator("id", "group", mode="before")
-    @classmethod
-    def _columns(cls, value: Any) -> Any:
-        """``COL,COL`` as on the command line is a list, and a list of one is that column."""
-        parts = split_expressions(value) if isinstance(value, str) and "," in value else value
-        return parts[0] if isinstance(parts, list | tuple) and len(parts) == 1 else parts
-
-    @field_validator("file", "simulation", mode="before")
-    @classmethod
-    def _files(cls, value: Any) -> Any:
-        """A list of one file is that file."""
-        return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-    @field_validator("window", "scan", "range", mode="before")
-    @classmethod
-    def _interval(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is None:
-            return None
-        parts = value.split(":") if isinstance(value, str) else value
-        given = ":".join(map(str, parts)) if isinstance(parts, list | tuple) else parts
-        try:
-            low, high = (float(part) for part in parts)
-        except (TypeError, ValueError):
-            low = high = math.nan
-        if not 0 < low < high < math.inf:
-            raise ValueError(
-                f"'{given}' is not a mass interval: expected LO:HI with 0 < LO < HI, e.g. 3300:3700"
-            )
-        return low, high
-
-    @field_validator("mask", mode="before")
-    @classmethod
-    def _mask(cls, value: Any) -> Any:
-        """Intervals LO:HI, as a list or as text with commas."""
-        given = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value or []
-        if len(given) == 2 and all(isinstance(edge, int | float) for edge in given):
-            given = [given]
-        out = []
-        for part in given:
-            try:
-                low, high = (float(edge) for edge in (part.split(":") if isinstance(part, str) else part))
-            except (TypeError, ValueError):
-                low = high = math.nan
-            if not 0 < low < high < math.inf:
-                raise ValueError(
-                    f"'{part}' is not a mass interval: expected LO:HI with 0 < LO < HI, e.g. 86:96"
-                )
-            out.append((low, high))
-        return tuple(out)
 
     @field_validator("working_points")
     @classmethod
@@ -423,13 +413,13 @@ def parse_settings(model: type[Config], settings: dict[str, Any], source: str) -
 
     Raises
     ------
-    InputError
+    SettingsError
         Naming the key, what was given and what is allowed.
     """
     try:
         return model(**settings)
     except ValidationError as error:
-        raise InputError(f"{source}: {explain(error, model)}") from None
+        raise SettingsError(source, _problems(error, model)) from None
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -455,17 +445,40 @@ def _shown(value: object) -> str:
     return "none" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
 
 
+class SettingsError(InputError):
+    """Settings that a model refuses.
+
+    Attributes
+    ----------
+    source
+        Where they come from.
+    problems
+        Pairs of a key and what is wrong with it; the key is empty if it is about several.
+    """
+
+    def __init__(self, source: str, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(f"{source}: {_in_words(problems)}")
+        self.source, self.problems = source, problems
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say which keys of a configuration are wrong, and what was meant or is known."""
-    texts = []
+    return _in_words(_problems(error, model))
+
+
+def _in_words(problems: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{key}: {text}" if key else text for key, text in problems)
+
+
+def _problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, str]]:
+    found = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = Tuned.model_fields if problem["loc"][0] == "tuned" else model.model_fields
             near = difflib.get_close_matches(str(problem["loc"][-1]), list(known), n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
-            texts.append(f"unknown option '{key}'{hint}")
+            found.append(("", f"unknown option '{key}'{hint}"))
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            texts.append(f"{key}: {message}" if key else message)
-    return "; ".join(texts)
+            found.append((key, problem["msg"].removeprefix("Value error, ")))
+    return found

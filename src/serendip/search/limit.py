@@ -5,94 +5,87 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from serendip.errors import InputError
-from serendip.events.expressions import split_expressions
 from serendip.events.read import read
 from serendip.events.signal_weight import weight_of_signal
 from serendip.io.units import GEV
 from serendip.runs.progress import Progress
 from serendip.search.compare import CompareConfig, run_compare
-from serendip.search.config import parse_settings
+from serendip.search.config import Combination, DataConfig, parse_settings
+from serendip.search.fields import Listed
 from serendip.search.signal_points import ID, LABEL, MASS, SignalPoint, signal_points
 
-__all__ = ["LimitConfig", "ladder_settings", "limit_settings", "make_ladders"]
+__all__ = ["LadderConfig", "LimitConfig", "ladder_settings", "limit_settings", "make_ladders"]
 
-# What a ladder is trained with, unless told otherwise.
-_DEFAULTS = {"method": ("cwola", "bump-hunt"), "repeats": 3, "folds": 10}
 _POISSON = ("weighted", "sequential")
 # What belongs to the sample of each mass and cannot be chosen for the searches.
-_OWN = {"file", "mass", "features", "label", "id", "window", "scan", "injections", "weight", "group", "range"}
+_OWN = {
+    *(
+        "file",
+        "mass",
+        "features",
+        "label",
+        "id",
+        "window",
+        "scan",
+        "injections",
+        "weight",
+        "group",
+        "range",
+        "mask",
+    ),
+}
 
 
-class LimitConfig(BaseModel):
-    """The events, the simulated signal that is put into them, and what the searches are trained with.
+class LadderConfig(CompareConfig):
+    """What the searches are trained with: the keys of a comparison, with other defaults."""
 
-    Attributes
-    ----------
-    file, mass, features, where, weight, group, tree, preset, unit
-        The data, as in a search.
-    inject, inject_where
-        File with the simulated signal, which has the same columns, and a cut on it.
-    signal_mass
-        Column of the signal with the generated mass in GeV; needed for more than one mass.
-    signal_weight
-        Event weight of the signal, not negative: events are drawn in proportion to it. Default: that of the data, if the file has it.
-    masses
-        Signal masses in GeV; each is the middle of its window.
-    width
-        Relative width of the windows.
-    range
-        Mass range of the fits, in ``unit``; default: found for each window.
-    injections
-        Yields in the window; default: seven from 0.5 to 5 times the root of its events.
-    search
-        Keys of :class:`~serendip.search.compare.config.CompareConfig`: ``method``, ``folds``, ``repeats``, ``options``, ...
-    """
+    no_flag = (
+        CompareConfig.no_flag
+        | dict.fromkeys(_OWN, "belongs to the sample of each mass")
+        | dict.fromkeys(
+            ("simulation", "simulation_weight", "simulation_where"), "has not the columns of these samples"
+        )
+        | dict.fromkeys(
+            ("min_background", "correlate", "noise"), "changes no limit, or is a stress of a comparison"
+        )
+    )
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    method: Annotated[tuple[str, ...], Listed] = ("cwola", "bump-hunt")
+    """Methods; default: cwola,bump-hunt; bump-hunt is the inclusive reference."""
+    repeats: PositiveInt = 3
+    """Random parts of the signal for each yield."""
+    folds: int = Field(default=10, ge=2, le=100)
+    """Number of folds."""
+    combination: Combination = "weighted"
+    """weighted (default) or sequential: cuts at the working points."""
 
-    file: str | tuple[str, ...]
+
+class LimitConfig(DataConfig):
+    """The events, the simulated signal that is put into them, and what the searches are trained with."""
+
+    no_flag = DataConfig.no_flag | {"search": "its keys are flags of their own"}
+
     inject: str
+    """Simulated signal with the same columns: makes the ladders of injected yields."""
     masses: tuple[float, ...] = Field(min_length=1)
-    mass: str | None = None
-    features: tuple[str, ...] = ()
-    where: str | None = None
-    weight: str | None = None
-    group: str | tuple[str, ...] | None = None
-    tree: str | None = None
-    preset: str | None = None
-    unit: Literal["GeV", "TeV"] = "GeV"
-    range: tuple[float, float] | None = None
-    inject_where: str | None = None
+    """Signal masses in GeV, M[,M...]; each is the middle of its window."""
     signal_mass: str | None = None
+    """Column of the signal with the generated mass in GeV; needed for more than one mass."""
+    inject_where: str | None = None
+    """Cut on the signal; default: none."""
     signal_weight: str | None = None
+    """Event weight in --inject, not negative: events are drawn in proportion to it; default: that of --weight, if the file has it."""
     width: float = Field(default=0.12, gt=0, lt=1)
+    """Relative width of the windows."""
     injections: tuple[int, ...] = ()
+    """Yields in the window, N[,N...]; default: seven from 0.5 to 5 times the root of its events."""
     search: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("features", mode="before")
-    @classmethod
-    def _features(cls, value: Any) -> Any:
-        return split_expressions(value) if isinstance(value, str) else value
-
-    @field_validator("range", mode="before")
-    @classmethod
-    def _range(cls, value: Any) -> Any:
-        if value is None:
-            return None
-        try:
-            low, high = (float(edge) for edge in (value.split(":") if isinstance(value, str) else value))
-        except (TypeError, ValueError):
-            low = high = math.nan
-        if not 0 < low < high < math.inf:
-            raise ValueError(
-                f"'{value}' is not a mass interval: expected LO:HI with 0 < LO < HI, in the unit"
-            )
-        return low, high
+    """Keys of :class:`LadderConfig`: ``method``, ``folds``, ``repeats``, ``options``, ..."""
 
     @field_validator("masses", "injections", mode="before")
     @classmethod
@@ -156,7 +149,7 @@ def make_ladders(
             f"{', '.join(taken)}: no setting of limits, which make samples, labels and a window for each mass (masses, width, injections)"
         )
     points = _points(config, out)
-    configs = [parse_settings(CompareConfig, ladder_settings(config, point), "limit") for point in points]
+    configs = [parse_settings(LadderConfig, ladder_settings(config, point), "limit") for point in points]
     folders = []
     for point, one in zip(points, configs, strict=True):
         folder = point.file.parent / "comparison"
@@ -170,8 +163,9 @@ def make_ladders(
 def ladder_settings(config: LimitConfig, point: SignalPoint) -> dict[str, Any]:
     """Settings of the comparison of one mass, whose sample is in GeV."""
     scale = GEV[config.unit]
-    return _DEFAULTS | config.search | {
+    return config.search | {
         "range": None if config.range is None else [edge * scale for edge in config.range],
+        "mask": [[edge * scale for edge in mask] for mask in config.mask],
         "file": str(point.file), "mass": MASS, "features": list(point.features), "label": LABEL, "id": ID,
         "window": [point.window.low, point.window.high], "injections": list(point.injections),
         "weight": point.weight, "group": point.group,

@@ -6,34 +6,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-__all__ = ["FOLD_KEYS", "Columns", "TuneOn", "Tuned"]
+from serendip.search.fields import Columns
+
+__all__ = ["FOLD_KEYS", "TuneOn", "Tuned"]
 
 TuneOn = Literal["untested", "all"]
 
 FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
 """Settings of a search that say which events are in which fold."""
 
-Columns = str | tuple[str, ...] | None
-"""One column or several."""
-
 
 class Tuned(BaseModel):
-    """Which events the options were chosen on, written by ``serendip tune``.
+    """Which events the options were chosen on, written by ``serendip tune``."""
 
-    Attributes
-    ----------
-    on
-        ``"untested"``: fold 0 of a sequential search; ``"all"``: every event.
-    methods
-        Methods whose options were chosen.
-    folds, seed, id, group, where, tree, preset
-        Settings of the tuning that say which events are in fold 0.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     on: TuneOn
+    """``"untested"``: fold 0 of a sequential search; ``"all"``: every event."""
     methods: tuple[str, ...]
+    """Methods whose options were chosen."""
+    # settings of the tuning that say which events are in fold 0
     folds: int
     seed: int
     id: Columns = None

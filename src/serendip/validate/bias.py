@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from serendip.search.config import SearchConfig
+from serendip.search.fields import Listed
 from serendip.statistics.fit import SpectrumFit
 from serendip.statistics.functions import get_family
 from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.validate.base import Answer, Check, Work, answers
-from serendip.validate.config import KindOptions, Listed
+from serendip.validate.config import KindOptions
 from serendip.validate.pictures import Picture, Series
 from serendip.validate.spectra import Spectrum, spectra
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serendip.errors import InputError
 from serendip.events.events import Window
 from serendip.search.config import SearchConfig, explain, parse_settings
 from serendip.validate.registry import KINDS
 
-__all__ = ["KindOptions", "Listed", "RegionOptions", "Sample", "ValidateConfig", "parse_validation"]
+__all__ = ["KindOptions", "RegionOptions", "Sample", "ValidateConfig", "parse_validation"]
 
 Sample = Literal["auto", "data", "label", "simulation"]
 """What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
@@ -23,41 +23,25 @@ _PLACEHOLDER = (1.0, 2.0)
 class KindOptions(BaseModel):
     """Base of the options of a kind; an unknown option is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class RegionOptions(KindOptions):
-    """Options of kinds that take windows beside the signal region for it.
-
-    Attributes
-    ----------
-    sample
-        What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"`` (labels if
-        there are any, else data).
-    per_side
-        Windows on each side of the signal region.
-    gap
-        Distance of the first of them in widths; it is a sideband of both.
-    """
+    """Options of kinds that take windows beside the signal region for it."""
 
     sample: Sample = "auto"
+    """What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"`` (labels if there are any,
+    else data)."""
     per_side: int = Field(default=2, ge=1, le=10)
+    """Windows on each side of the signal region."""
     gap: float = Field(default=0.5, ge=0.0, le=10.0)
-
-
-def listed(value: Any) -> Any:
-    """Text with commas, as on the command line, or a single number, as a list."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    return [value] if isinstance(value, int | float) else value
-
-
-Listed = BeforeValidator(listed)
-"""Lets an option that is a list be given so."""
+    """Distance of the first of them in widths; it is a sideband of both."""
 
 
 class ValidateConfig(SearchConfig):
     """The keys of a search. A simulation may be given to be compared with, and a window be missing where none is needed."""
+
+    no_flag = SearchConfig.no_flag | {"calibration": "is made here, by the kind null"}
 
     def check_consistency(self) -> None:
         """Stop if settings contradict each other; a window and what is simulated may be anything that a kind can use."""

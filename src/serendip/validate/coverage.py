@@ -13,13 +13,14 @@ from pydantic import Field, PositiveInt, field_validator
 from scipy import stats
 
 from serendip.search.config import SearchConfig
+from serendip.search.fields import Listed
 from serendip.statistics.inference import likelihood_ratio
 from serendip.statistics.limits import cls_asymptotic
 from serendip.statistics.many import fit_many
 from serendip.statistics.model import Choice
 from serendip.statistics.pvalues import count_p_value, wilson_interval
 from serendip.validate.base import Answer, Check, Work, answers
-from serendip.validate.config import KindOptions, Listed
+from serendip.validate.config import KindOptions
 from serendip.validate.curves import coverage_picture
 from serendip.validate.spectra import Spectrum, spectra
 

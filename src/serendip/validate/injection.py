@@ -22,9 +22,10 @@ from scipy import stats
 from serendip.errors import InputError
 from serendip.search.compare import CompareConfig, run_compare
 from serendip.search.config import SearchConfig
+from serendip.search.fields import Listed
 from serendip.statistics.pvalues import asimov_z
 from serendip.validate.base import Answer, Check, Work, answers, look_name
-from serendip.validate.config import KindOptions, Listed
+from serendip.validate.config import KindOptions
 from serendip.validate.curves import ladder_pictures
 
 __all__ = ["QUESTION", "Options", "run"]

@@ -29,6 +29,7 @@ from serendip.runs.folder import RunDirectory
 from serendip.search.calibration import Calibration, Curve, search_settings
 from serendip.search.config import Combination, SearchConfig
 from serendip.search.engine import read_events, read_simulation
+from serendip.search.fields import Listed
 from serendip.search.folds import event_folds
 from serendip.search.measure import prepare_window
 from serendip.search.null_experiment import NullExperiment, run_null_experiment
@@ -40,7 +41,7 @@ from serendip.search.pseudo_data import (
 )
 from serendip.search.sight import dead_looks
 from serendip.validate.base import Answer, Check, Work, answers, look_name
-from serendip.validate.config import KindOptions, Listed
+from serendip.validate.config import KindOptions
 from serendip.validate.curves import rate_pictures
 from serendip.validate.null_verdict import column, judge
 from serendip.validate.pictures import Picture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from serendip.errors import InputError
 from serendip.methods.registry import METHODS, get_method
-from serendip.search.config import Combination, SearchConfig, parse_settings
+from serendip.search.config import SearchConfig, parse_settings
+from serendip.search.fields import Listed
 
 __all__ = [
     "MAY_CHANGE",
@@ -28,37 +29,45 @@ MAY_CHANGE = (
 """Settings that may change between two calls for one folder."""
 
 
+def _coefficients(value: Any) -> Any:
+    """Texts ``COL=C`` of the command line as a mapping."""
+    if not isinstance(value, list):
+        return value
+    pairs = [text.rpartition("=") for text in value]
+    try:
+        found = {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        found = {"": 0.0}
+    if "" in found:
+        raise ValueError("expected COL=NUMBER, e.g. mj1=0.1")
+    return found
+
+
 class CompareConfig(SearchConfig):
-    """Everything that decides the numbers of a comparison: the keys of a search, with other defaults, and these.
+    """Everything that decides the numbers of a comparison: the keys of a search, with other defaults, and these."""
 
-    Attributes
-    ----------
-    injections
-        Signal events in the window.
-    repeats
-        Random parts of the signal, each with folds and seeds of its own.
-    min_background
-        Background events in the window that a quoted SIC leaves at least; the default is more than 25.
-    correlate
-        Features to which the mass is added, with the coefficient of each (:func:`serendip.search.compare.stress.stress`).
-    noise
-        Number of noise features to add.
-    """
+    no_flag = (
+        SearchConfig.no_flag
+        | dict.fromkeys(("scan", "width", "signal_width", "step"), "a comparison has one window")
+        | {"toys": "there is no global p-value", "calibration": "is made for the events of one search"}
+    )
 
+    label: str | None = None
+    """Column with the truth, 1 = signal, 0 = background; needed."""
+    method: Annotated[tuple[str, ...], Listed] = ("cwola",)
+    """cwola[,cathode,...], or all (default): every one that can run."""
     folds: int = Field(default=5, ge=2, le=100)
-    combination: Combination = "weighted"
-    injections: tuple[int, ...] = (0, 75, 150, 250, 500, 1000)
+    """Number of folds."""
+    injections: Annotated[tuple[int, ...], Listed] = (0, 75, 150, 250, 500, 1000)
+    """Signal events in the window, N[,N...]."""
     repeats: PositiveInt = 5
+    """Random parts of the signal for each number, each with folds and seeds of its own."""
     min_background: PositiveInt = 26
-    correlate: dict[str, float] = Field(default_factory=dict)
+    """Background events in the window that a quoted SIC leaves at least."""
+    correlate: Annotated[dict[str, float], BeforeValidator(_coefficients)] = Field(default_factory=dict)
+    """Stress: add C times the mass in GeV to a feature, COL=C; may be repeated."""
     noise: int = Field(default=0, ge=0, le=1000)
-
-    @field_validator("injections", mode="before")
-    @classmethod
-    def _numbers(cls, value: Any) -> Any:
-        if isinstance(value, int):
-            return [value]
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """Stress: add N features of pure noise."""
 
     @field_validator("injections")
     @classmethod

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from serendip.events.expressions import split_expressions
 from serendip.methods.ranode import RanodeConfig
 from serendip.methods.signal.family import FamilyConfig
 from serendip.search.config import SearchConfig
+from serendip.search.fields import Expressions, Listed
 
 __all__ = ["InferConfig"]
 
@@ -33,62 +33,50 @@ class InferConfig(SearchConfig):
 
     Options of the densities are those of R-ANODE, under ``options: {ranode: ...}``; the mass fit is that of
     ``background`` and ``range``.
-
-    Attributes
-    ----------
-    combination
-        ``"kfold"``: each fold of the window is judged by a signal that was learnt on all others; ``"sequential"``: on
-        the earlier ones, and the first fold is not judged. Of no effect with a simulated signal.
-    signal, signal_weight, signal_where
-        File of simulated signal with the columns of the data, its weight and a cut. Default: the signal is
-        learnt from the data.
-    parameters
-        Columns of that file with parameters of the signal, e.g. masses of new particles.
-    grid_points
-        Values of each parameter at which the likelihood is evaluated.
-    family
-        Options of the density of the simulated signal.
-    normalisation
-        ``"constrained"``: the background in the window is what the mass fit expects, within its error;
-        ``"floating"``: only the shapes count.
-    half_samples
-        Pairs of halves of the sidebands that the background is trained on again, for its systematic error; 0: none.
-    spurious
-        Standard deviation of the spurious signal in events: ``"measured"`` (from the half samples and the control
-        windows), or a number.
-    scan_points
-        Fractions of signal from 1e-4 to 0.1 at which the learnt signal is trained anew, each with the likelihood of the
-        held-out events (arXiv:2506.00119); 0: none.
-    toys
-        Toys at each tested signal strength.
-    retrain
-        Pseudo-experiments without signal and with the measured one, in which the signal is learnt anew; 0: none.
-    draws
-        Events drawn from each density to know what the toys expect.
     """
 
-    combination: Literal["kfold", "sequential"] = "kfold"  # type: ignore[assignment]
-    method: tuple[str, ...] = ("ranode",)
-    folds: int = Field(default=5, ge=2, le=100)
-    toys: int = Field(default=500, ge=100)
-    signal: str | None = None
-    signal_weight: str | None = None
-    signal_where: str | None = None
-    parameters: tuple[str, ...] = ()
-    grid_points: int = Field(default=12, ge=3, le=100)
-    family: FamilyConfig = Field(default_factory=FamilyConfig)
-    normalisation: Literal["constrained", "floating"] = "constrained"
-    half_samples: int = Field(default=2, ge=0, le=20)
-    spurious: Literal["measured"] | float = "measured"
-    scan_points: int = Field(default=6, ge=0, le=50)
-    retrain: int = Field(default=0, ge=0)
-    draws: int = Field(default=50_000, ge=1000)
+    no_flag = (
+        SearchConfig.no_flag
+        | dict.fromkeys((*_IDLE, "calibration", "counting"), "belongs to a search")
+        | {
+            "method": "the densities are those of R-ANODE",
+            "label": "the truth is not used",
+            "family": "--set family.OPTION=VALUE",
+        }
+    )
 
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _names(cls, value: Any, info: ValidationInfo) -> Any:
-        del info
-        return [part.strip() for part in split_expressions(value)] if isinstance(value, str) else value
+    combination: Literal["kfold", "sequential"] = "kfold"  # type: ignore[assignment]
+    """Without a simulated signal: kfold (default), each fold is judged by a signal that was learnt on all others; or sequential: on the
+    earlier ones, and fold 0 is not judged."""
+    method: Annotated[tuple[str, ...], Listed] = ("ranode",)
+    folds: int = Field(default=5, ge=2, le=100)
+    """Number of folds."""
+    toys: int = Field(default=500, ge=100)
+    """Toys at each tested strength."""
+    signal: str | None = None
+    """Simulated signal with the same columns; default: learnt from the data."""
+    signal_weight: str | None = None
+    """Column with the weights of the simulated signal."""
+    signal_where: str | None = None
+    """Cut on the simulated signal, e.g. 'truth==1'."""
+    parameters: Expressions = ()
+    """Columns of the simulated signal with its parameters, e.g. mx,my."""
+    grid_points: int = Field(default=12, ge=3, le=100)
+    """Values of each parameter at which the likelihood is evaluated."""
+    family: FamilyConfig = Field(default_factory=FamilyConfig)
+    """Options of the density of the simulated signal."""
+    normalisation: Literal["constrained", "floating"] = "constrained"
+    """constrained (default): the mass fit says how much background, within its error; or floating: only the shapes count."""
+    half_samples: int = Field(default=2, ge=0, le=20)
+    """Pairs of halves of the sidebands that the background is trained on again, for its systematic error, or 0."""
+    spurious: Literal["measured"] | float = "measured"
+    """Standard deviation of the spurious signal in events: measured (from the half samples and the control windows), or a number."""
+    scan_points: int = Field(default=6, ge=0, le=50)
+    """Fractions of signal from 1e-4 to 0.1 at which the learnt signal is trained anew (arXiv:2506.00119), or 0."""
+    retrain: int = Field(default=0, ge=0)
+    """Pseudo-experiments without signal and with the measured one, in which the signal is learnt anew."""
+    draws: int = Field(default=50_000, ge=1000)
+    """Events drawn from each density to know what the toys expect."""
 
     @field_validator("spurious")
     @classmethod

@@ -15,17 +15,12 @@ _IDLE = ("label", "working_points", "combination", "orders", "calibration", "cou
 
 
 class MonitorConfig(SearchConfig):
-    """Everything that decides the numbers of a monitor: the keys of a search that mean something here.
+    """Everything that decides the numbers of a monitor: the keys of a search that are used here."""
 
-    Attributes
-    ----------
-    file
-        Events of the first period, which is never tested.
-    folds
-        Parts of each later period: a part is scored by a model of the periods before it and the parts of its own before it.
-    """
+    no_flag = SearchConfig.no_flag | dict.fromkeys(_IDLE, "belongs to a search")
 
     folds: int = Field(default=1, ge=1, le=20)
+    """Parts of each period after the first: a part is scored by a model of the periods before it and the parts of its own before it."""
 
     @model_validator(mode="after")
     def _monitored(self) -> Self:
