@@ -163,7 +163,7 @@ def test_a_finished_run_has_looks_tables_figures_and_histograms(run, table, tmp_
         (lambda: opened.figure("scan"), "several windows"),
         (lambda: opened.figure("pie"), "expected spectrum, scan or scores"),
         (lambda: opened.figure(look=7), "there is no look 7"),
-        (lambda: opened.export("pdf", tmp_path), "expected pyhf"),
+        (lambda: opened.export("pdf", tmp_path), "available: pyhf"),
         (lambda: serendip.open_run(tmp_path), "not the directory of a finished run"),
     ):
         with pytest.raises(InputError, match=words):

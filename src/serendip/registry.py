@@ -84,10 +84,14 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         """Give all names: first those of this package, then the others in alphabetical order."""
         yield from self.built_in
-        yield from sorted({entry.name for entry in self._installed()})
+        yield from self.others()
 
     def __contains__(self, name: object) -> bool:
         return name in self.built_in or any(entry.name == name for entry in self._installed())
+
+    def others(self) -> list[str]:
+        """Names that other packages bring, in alphabetical order; nothing is loaded."""
+        return sorted({entry.name for entry in self._installed()})
 
     def _installed(self) -> list[EntryPoint]:
         return [entry for entry in entry_points(group=self.group) if entry.name not in self.built_in]

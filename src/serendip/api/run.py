@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Run", "open_run"]
 
 _NUMBERS = ("observed", "expected", "expected_error", "p_local", "z_local")
-_EXPORTS = ("pyhf", "combine", "hepdata", "root", "bundle")
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ class Run:
         return write_report(self.path)
 
     def export(self, kind: str, out: Path | str, **options: Any) -> Any:
-        """Write the run in another format: ``pyhf``, ``combine``, ``hepdata``, ``root`` or ``bundle``.
+        """Write the run in another format: ``pyhf``, ``combine``, ``hepdata``, ``root``, ``bundle``, ``onnx`` or that of another package.
 
         Parameters
         ----------
@@ -218,18 +217,16 @@ class Run:
         out
             Folder or file.
         **options
-            Those of the function in :mod:`serendip.report.exports`.
+            Those of the function that :data:`serendip.report.exports.registry.EXPORTS` names.
 
         Raises
         ------
         InputError
             If the format is not known, or cannot represent the run faithfully.
         """
-        from serendip.report import exports
+        from serendip.report.exports.registry import EXPORTS
 
-        if kind not in _EXPORTS:
-            raise InputError(f"there is no export '{kind}'; expected {', '.join(_EXPORTS)}")
-        return getattr(exports, f"export_{kind}")(self.path, Path(out), **options)
+        return EXPORTS[kind](self.path, Path(out), **options)
 
     def __str__(self) -> str:
         from serendip.report.words import headline, verdict

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from serendip.cli.flags import with_flags
+from serendip.errors import InputError
 
 __all__ = ["app", "export_onnx"]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+class _Exports(TyperGroup):
+    """The commands of this module, and one for each export of another package."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from serendip.report.exports.registry import EXPORTS
+
+        return [*super().list_commands(ctx), *EXPORTS.others()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from serendip.report.exports.registry import EXPORTS
+
+        found = super().get_command(ctx, cmd_name)
+        return _command_of_others(cmd_name) if found is None and cmd_name in EXPORTS.others() else found
+
+
+app = typer.Typer(cls=_Exports, no_args_is_help=True, rich_markup_mode="markdown")
 
 Run = Annotated[
     Path, typer.Argument(help="Run directory written by 'serendip search --out RUN'.", metavar="RUN")
@@ -137,6 +156,41 @@ def export_onnx(
     for folder, files in export_run(run, out, method=method, window=_window(run, window)).items():
         size = sum(path.stat().st_size for path in files) / 1e6
         typer.echo(f"{folder}: {', '.join(path.name for path in files)} ({size:.2f} MB)")
+
+
+def _command_of_others(name: str) -> Any:
+    """Make the command of an export of another package: its keyword-only arguments are flags."""
+    from serendip.report.exports.registry import EXPORTS
+
+    single = typer.Typer(add_completion=False)
+    try:
+        export = EXPORTS[name]
+    except InputError as error:
+        reason = str(error)
+
+        @single.command(
+            name,
+            help=f"Cannot be used: {reason}",
+            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        )
+        def refuse() -> None:
+            raise InputError(reason)
+
+        return typer.main.get_command(single)
+
+    def write(run: Path, out: Path, **options: Any) -> None:
+        for path in export(run, out, **options):
+            typer.echo(path)
+
+    signature = inspect.signature(export, eval_str=True)
+    flags = {"run": Run, "out": Annotated[Path, typer.Option("--out", help="File or folder to write.")]}
+    ordered = [p.replace(annotation=flags.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    # typer reads both
+    vars(write)["__signature__"] = signature.replace(parameters=ordered)
+    write.__annotations__ = {p.name: p.annotation for p in ordered}
+    summary = (inspect.getdoc(export) or name).partition("\n\n")[0]
+    single.command(name, help=summary)(write)
+    return typer.main.get_command(single)
 
 
 def _window(run: Path, text: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""File formats: one module for each, all behind :class:`serendip.events.formats.table.Table`."""
+"""File formats: one module for each, all behind :class:`serendip.events.formats.table.Table`; :data:`READERS` has them by suffix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from serendip.errors import InputError
-from serendip.events.formats.sources import SUFFIXES, Source, checked_format, find, format_of
+from serendip.events.formats.sources import READERS, Source, find, format_of, reader_of
 from serendip.events.formats.table import Table
 
-__all__ = ["SUFFIXES", "Source", "format_of", "is_path", "open_table", "shown"]
+__all__ = ["READERS", "Source", "format_of", "is_path", "open_table", "shown"]
 
 
 def open_table(source: Source | Any, tree: str | None = None, id: str | Sequence[str] | None = None) -> Table:
@@ -81,24 +81,4 @@ def _open(path: Path, tree: str | None, id: str | Sequence[str] | None = None) -
         joint = joint_of(tree, id)
         assert joint is not None
         return Friends(path, joint, lambda file, part: _with_rows(_open(file, part)))
-    name = checked_format(path)
-    # Imported here because each format brings a library that takes a while to load.
-    if name in ("Parquet", "Arrow"):
-        from serendip.events.formats.arrow import ArrowFile, ParquetTable
-
-        return ParquetTable(path, tree) if name == "Parquet" else ArrowFile(path, tree)
-    if name == "CSV":
-        from serendip.events.formats.csv import CsvTable
-
-        return CsvTable(path, tree)
-    if name == "HDF5":
-        from serendip.events.formats.hdf import HdfTable
-
-        return HdfTable(path, tree)
-    if name == "NumPy":
-        from serendip.events.formats.npz import NumpyTable
-
-        return NumpyTable(path, tree)
-    from serendip.events.formats.root import RootTable
-
-    return RootTable(path, tree)
+    return reader_of(path)(path, tree)

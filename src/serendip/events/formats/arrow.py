@@ -84,9 +84,7 @@ class _ArrowFile(Table):
     """What Parquet and Arrow files share: a schema, and parts of which some columns can be read."""
 
     def __init__(self, path: Path, tree: str | None = None) -> None:
-        super().__init__(path)
-        if tree is not None:
-            raise InputError(f"{self.name}: {_a(self.format)} file holds one table; leave --tree out")
+        super().__init__(path, tree)
         with self._readable():
             schema = self._open()
         self._paths = describe(self, schema)
@@ -234,7 +232,3 @@ class ArrowFile(_ArrowFile):
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _a(format: str) -> str:
-    return f"an {format}" if format[0] in "AEIOU" else f"a {format}"

@@ -37,9 +37,7 @@ class CsvTable(Table):
     in_memory = True
 
     def __init__(self, path: Path, tree: str | None = None) -> None:
-        super().__init__(path)
-        if tree is not None:
-            raise InputError(f"{self.name}: a CSV file holds one table; leave --tree out")
+        super().__init__(path, tree)
         with path.open("rb") as file:
             start = file.read(4)
         self._packing = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)

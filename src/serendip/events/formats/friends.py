@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from serendip.errors import InputError
 from serendip.events.expressions import split_expressions
 from serendip.events.expressions.values import same_integers
-from serendip.events.formats.sources import SUFFIXES
+from serendip.events.formats.sources import suffix_of
 from serendip.events.formats.table import Table, as_array
 from serendip.wording import counted
 
@@ -34,7 +34,7 @@ _IDS = {
     "eventid_lo", "eventid_hi",
 }  # fmt: skip
 _NUMBER_OF_EVENT = {"event", "eventnumber", "evt", "id", "eventid", "event_id"}
-_FILE = re.compile(rf"(?:{'|'.join(map(re.escape, SUFFIXES))})(?:\.gz|\.zst|\.bz2)?$", re.IGNORECASE)
+_PACKED = re.compile(r"\.(gz|zst|bz2)$", re.IGNORECASE)
 _RULE = re.compile(r"\s+(?:(in order)|by\s+(.+))$")
 
 
@@ -76,11 +76,15 @@ def joint_of(tree: str | None, id: str | Sequence[str] | None = None) -> Joint |
 
 def _place(name: str) -> tuple[str | None, str | None]:
     file, _, tree = name.rpartition(":")
-    if _FILE.search(file):
+    if _is_file(file):
         return file, tree or None
-    if _FILE.search(name):
+    if _is_file(name):
         return name, None
     return None, name or None
+
+
+def _is_file(name: str) -> bool:
+    return suffix_of(_PACKED.sub("", name)) is not None
 
 
 class Friends(Table):

@@ -35,9 +35,7 @@ class NumpyTable(Table):
     format = "NumPy"
 
     def __init__(self, path: Path, tree: str | None = None) -> None:
-        super().__init__(path)
-        if tree is not None:
-            raise InputError(f"{self.name}: a NumPy file holds one table; leave --tree out")
+        super().__init__(path, tree)
         with self._readable():
             arrays = {name: self._header(name) for name in self._arrays()}
         described = beside(arrays)

@@ -12,41 +12,50 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from serendip.errors import InputError
+from serendip.events.formats.table import Table
+from serendip.registry import Registry
 
-__all__ = ["SUFFIXES", "Files", "Source", "checked_format", "find", "format_of"]
+__all__ = ["READERS", "Files", "Source", "find", "format_of", "reader_of", "suffix_of"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-SUFFIXES = {
-    ".parquet": "Parquet",
-    ".pq": "Parquet",
-    ".arrow": "Arrow",
-    ".feather": "Arrow",
-    ".ipc": "Arrow",
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "CSV",
-    ".dat": "CSV",
-    ".h5": "HDF5",
-    ".hdf5": "HDF5",
-    ".hdf": "HDF5",
-    ".npz": "NumPy",
-    ".npy": "NumPy",
-    ".root": "ROOT",
-}
+
+@dataclass(frozen=True)
+class _Format:
+    name: str
+    reader: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+
+
+_HERE = "serendip.events.formats"
+_FORMATS = (
+    _Format("Parquet", f"{_HERE}.arrow:ParquetTable", ("parquet", "pq"), (b"PAR1", b"PARE")),
+    _Format(
+        "Arrow",
+        f"{_HERE}.arrow:ArrowFile",
+        ("arrow", "feather", "ipc"),
+        (b"ARROW1"[:4], b"FEA1", b"\xff\xff\xff\xff"),
+    ),
+    _Format("CSV", f"{_HERE}.csv:CsvTable", ("csv", "tsv", "txt", "dat")),
+    _Format("HDF5", f"{_HERE}.hdf:HdfTable", ("h5", "hdf5", "hdf"), (b"\x89HDF",)),
+    _Format("NumPy", f"{_HERE}.npz:NumpyTable", ("npz", "npy"), (b"PK\x03\x04", b"\x93NUM")),
+    _Format("ROOT", f"{_HERE}.root:RootTable", ("root",), (b"root",)),
+)
+_NAMES = {suffix: form.name for form in _FORMATS for suffix in form.suffixes}
+_MAGIC = {magic: form.name for form in _FORMATS for magic in form.magic}
 _PACKED = (".gz", ".zst", ".bz2")
 # In a folder of tables, a text file of such a name is rather a log or a note.
 _NOTES = (".txt", ".dat")
-_MAGIC = {
-    b"PAR1": "Parquet",
-    b"PARE": "Parquet",
-    b"FEA1": "Arrow",
-    b"\xff\xff\xff\xff": "Arrow",
-    b"\x89HDF": "HDF5",
-    b"PK\x03\x04": "NumPy",
-    b"\x93NUM": "NumPy",
-    b"root": "ROOT",
-}
+
+READERS: Registry[type[Table]] = Registry(
+    "reader",
+    # each brings a library that takes a while to load, and is imported when a file asks for it
+    {suffix: form.reader for form in _FORMATS for suffix in form.suffixes},
+    "a subclass of serendip.events.formats.table.Table",
+    lambda found: isinstance(found, type) and issubclass(found, Table),
+)
+"""Classes that read files by the suffix of their names, without its dot."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +86,38 @@ def format_of(path: Path) -> str:
     Raises
     ------
     InputError
-        If the suffix is not known.
+        If the suffix is not known, or the package that reads it is broken.
     """
-    name = _known(path)
-    if name is None:
+    suffix = suffix_of(path.name)
+    if suffix is None:
         packed = " or ".join(f"*.csv{suffix}" for suffix in _PACKED)
         raise InputError(
-            f"'{path.name}': the format is not known; expected a name with {', '.join(SUFFIXES)} ({packed} too)"
+            f"'{path.name}': the format is not known; expected a name with {_suffixes()} ({packed} too)"
         )
-    return name
+    return _NAMES.get(suffix) or READERS[suffix].format
 
 
-def _known(path: Path) -> str | None:
-    name = path.name.lower()
-    for suffix in _PACKED:
-        stem = name.removesuffix(suffix)
-        if stem != name:
-            form = SUFFIXES.get(Path(stem).suffix)
-            return form if form == "CSV" else None
-    return SUFFIXES.get(Path(name).suffix)
+def suffix_of(name: str, others: Sequence[str] | None = None) -> str | None:
+    """Give the entry of :data:`READERS` for a file of this name; None if there is none.
+
+    Parameters
+    ----------
+    name
+        Of the file.
+    others
+        The suffixes that other packages read; default: those that are installed.
+    """
+    name = name.lower()
+    packed = next((end for end in _PACKED if name.endswith(end)), "")
+    suffix = Path(name.removesuffix(packed)).suffix[1:]
+    if _NAMES.get(suffix) == "CSV" or (suffix in _NAMES and not packed):
+        return suffix
+    known = READERS.others() if others is None else others
+    return next((end for end in sorted(known, key=len)[::-1] if name.endswith(f".{end.lower()}")), None)
+
+
+def _suffixes() -> str:
+    return ", ".join(f".{suffix}" for suffix in READERS)
 
 
 def find(source: Source) -> Files:
@@ -141,7 +163,7 @@ def _expand(source: str | os.PathLike[str]) -> list[tuple[Path, dict[str, str]]]
     if path.is_dir():
         found = [(file, _partition(file, path)) for file in _tables_in(path)]
         if not found:
-            raise InputError(f"'{path}' is a folder without event tables ({', '.join(SUFFIXES)})")
+            raise InputError(f"'{path}' is a folder without event tables ({_suffixes()})")
         return found
     if path.exists():
         return [(path, {})]
@@ -162,7 +184,8 @@ def _tables_in(folder: Path) -> list[Path]:
     """Tables below a folder by name, without hidden ones and those that begin with ``_``."""
     inside = [file for file in sorted(folder.rglob("*")) if file.name[0] not in "._" and file.is_file()]
     inside = [file for file in inside if not any(part[0] in "._" for part in file.relative_to(folder).parts)]
-    tables = [file for file in inside if _known(file) is not None]
+    others = READERS.others()
+    tables = [file for file in inside if suffix_of(file.name, others) is not None]
     sure = [file for file in tables if file.suffix.lower() not in _NOTES]
     return sure or tables
 
@@ -173,8 +196,8 @@ def _partition(file: Path, folder: Path) -> dict[str, str]:
     return {unquote(part[1]): unquote(part[2]) for part in parts if part}
 
 
-def checked_format(path: Path) -> str:
-    """Format of a file whose name and content agree.
+def reader_of(path: Path) -> type[Table]:
+    """Class that reads a file whose name and content agree.
 
     Raises
     ------
@@ -193,14 +216,19 @@ def checked_format(path: Path) -> str:
         raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
     if not magic:
         raise InputError(f"'{path.name}' is empty (0 bytes)")
-    found = "Arrow" if magic == b"ARROW1"[:4] else _MAGIC.get(magic)
-    if found is not None and found != name:
-        raise InputError(
-            f"'{path.name}' is named as {name}, but its content is {found}; give it its true suffix"
-        )
-    if found is None and name != "CSV":
-        raise InputError(f"'{path.name}' is named as {name}, but its content is not; expected a {name} file")
-    return name
+    suffix, found = suffix_of(path.name), _MAGIC.get(magic)
+    assert suffix is not None
+    # a format of another package may be made of one of ours, and knows best what its files begin with
+    if suffix in _NAMES:
+        if found is not None and found != name:
+            raise InputError(
+                f"'{path.name}' is named as {name}, but its content is {found}; give it its true suffix"
+            )
+        if found is None and name != "CSV":
+            raise InputError(
+                f"'{path.name}' is named as {name}, but its content is not; expected a {name} file"
+            )
+    return READERS[suffix]
 
 
 def _after_user_block(file: BinaryIO) -> bytes:

@@ -21,7 +21,19 @@ EMPTY = "empty"
 
 
 class Table(ABC):
-    """A table in a file.
+    """A table in a file, which a reader opens: ``Reader(path, tree)`` fills in the attributes, and :meth:`load` reads.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tree
+        The table to take. Readers of formats that have several in one file look at it themselves and do not hand it on.
+
+    Raises
+    ------
+    InputError
+        If a table is asked for by name in a format that has one.
 
     Attributes
     ----------
@@ -56,9 +68,12 @@ class Table(ABC):
     in_memory = False
     """True if the values are held anyway, so that opening the table again would read them again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tree: str | None = None) -> None:
         self.path = path
         self.name = path.name
+        if tree is not None:
+            article = "an" if self.format[:1] in "AEIO" else "a"
+            raise InputError(f"{self.name}: {article} {self.format} file holds one table; leave --tree out")
         self.units: dict[str, str] = {}
         self.aliases: dict[str, str] = {}
         self.tree: str | None = None
