@@ -57,6 +57,26 @@ def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
 
 
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of ``examples/``."""
+    from example_packages import lay_out_examples
+
+    folder = tmp_path_factory.mktemp("site")
+    lay_out_examples(folder)
+    return folder
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The packages of ``examples/`` can be imported."""
+    from example_packages import forget_loaded
+
+    monkeypatch.syspath_prepend(site)
+    forget_loaded(monkeypatch)
+    return site
+
+
 @pytest.fixture(scope="session", autouse=True)
 def printing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Figures as users get them, in a ``with`` block.

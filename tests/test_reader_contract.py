@@ -20,8 +20,10 @@ import uproot
 from serendip import read
 from serendip.errors import InputError
 from serendip.events.audit import audit
-from serendip.events.formats import hdf, open_table
+from serendip.events.formats import READERS, hdf, open_table
 from serendip.events.formats.root import table as root
+from serendip.events.formats.sources import suffix_of
+from serendip.testing import check_reader
 
 N = 120
 LARGE = np.uint64(2**63 + 2**11 + 1)
@@ -228,8 +230,14 @@ def test_row_numbers_are_ids_without_an_id(source: Any, table: dict[str, np.ndar
     np.testing.assert_array_equal(read(source, mass="mjj", where="n > 2").ids, np.flatnonzero(table["n"] > 2))
 
 
-def test_parts_of_rows(source: Any, table: dict[str, np.ndarray]) -> None:
-    opened = open_table(source)
+def test_files_keep_the_contract_of_readers(form: Format) -> None:
+    reader = READERS[suffix_of(f"a{form.suffix}")]
+    check_reader(reader, form.save, form.suffix, empty=form.empty)
+
+
+@pytest.mark.parametrize("kind", list(MEMORY))
+def test_parts_of_rows(kind: str, table: dict[str, np.ndarray]) -> None:
+    opened = open_table(MEMORY[kind](table))
     part = opened.load(["mjj", "event"], 30, 77)
     opened.close()
     np.testing.assert_array_equal(part["mjj"], table["mjj"][30:77])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from example_packages import forget_loaded, lay_out
 from samples import write_table
 
 from serendip.cli.main import run
 from serendip.errors import InputError
+from serendip.events.formats import READERS
 from serendip.methods.cwola import Cwola
 from serendip.methods.registry import METHODS
 from serendip.outliers.registry import SCORES
 from serendip.registry import Registry, package_at_fault
+from serendip.report.exports.registry import EXPORTS
+from serendip.validate.registry import KINDS
 
 GOOD = """
 from serendip.methods.base import Method
@@ -29,17 +34,15 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Lay out a package as an installer does, with entry points ``group:name=value`` and a module of its name."""
+    """Lay out a package with a module of its name, and entry points ``group:name=value``."""
     monkeypatch.syspath_prepend(tmp_path)
-    for registry in (METHODS, SCORES):
-        monkeypatch.setattr(registry, "_loaded", {})
+    forget_loaded(monkeypatch)
 
     def installed(package: str, *entries: str, content: str = "") -> None:
-        info = tmp_path / f"{package}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
-        groups = [entry.partition(":")[::2] for entry in entries]
-        (info / "entry_points.txt").write_text("".join(f"[serendip.{g}]\n{value}\n" for g, value in groups))
+        parts = [re.fullmatch(r"(\w+):(\w+) = (.*)", entry).groups() for entry in entries]
+        lay_out(
+            tmp_path, package, "1.2", {f"serendip.{group}": {name: value} for group, name, value in parts}
+        )
         (tmp_path / f"{package}.py").write_text(content)
         monkeypatch.delitem(sys.modules, package, raising=False)
 
@@ -67,7 +70,9 @@ def test_a_package_adds_a_method_and_cannot_take_the_name_of_ours(install):
         ("mine = broken:Y", "X = 1", "AttributeError: .*'Y'"),
     ],
 )
-@pytest.mark.parametrize("registry", [METHODS, SCORES], ids=["method", "score"])
+@pytest.mark.parametrize(
+    "registry", [METHODS, SCORES, READERS, EXPORTS, KINDS], ids=lambda registry: registry.kind
+)
 def test_what_cannot_be_loaded_is_named_with_its_package(
     registry: Registry, install, entry, content, message
 ):
@@ -77,17 +82,21 @@ def test_what_cannot_be_loaded_is_named_with_its_package(
         InputError, match=f"^{registry.kind} 'mine' of the package broken 1.2 cannot be loaded .{message}"
     ):
         registry["mine"]
-    assert registry[next(iter(registry))]
+    assert registry[next(reversed(registry.built_in))]
 
 
 def test_what_is_something_else_is_refused(install):
-    install("odd", "methods:number = math:pi", "scores:number = odd:Theirs", content=GOOD)
+    others = [f"{group}:number = odd:Theirs" for group in ("scores", "readers", "exports", "validations")]
+    install("odd", "methods:number = math:pi", *others, content=GOOD)
     with pytest.raises(
         InputError, match=r"of the package odd 1.2 cannot be used: math:pi is not a subclass of .*Method"
     ):
         METHODS["number"]
-    with pytest.raises(InputError, match=r"odd:Theirs is not a subclass of .*OutlierScore"):
-        SCORES["number"]
+    for registry, wanted in (
+        (SCORES, "a subclass of .*OutlierScore"), (READERS, "a subclass of .*Table"), (EXPORTS, "a function"), (KINDS, "a module"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=rf"odd:Theirs is not {wanted}"):
+            registry["number"]
 
 
 def test_one_name_of_two_packages_is_refused(install):

@@ -848,12 +848,12 @@ def test_a_set_network_reads_lists_of_the_same_events(samples, finished, tmp_pat
     assert found.facts["train_background"] == pytest.approx(1000, abs=60)
 
 
-def test_the_command_answers_a_question_and_draws_the_page(samples, tmp_path, capsys):
+def test_the_command_answers_a_question_and_draws_the_page(samples, tmp_path, capsys, installed):
     settings = tmp_path / "study.yaml"
     files = "\n".join(f"  - {samples / 'BSM' / name}.parquet" for name in THEORIES)
     settings.write_text(
         f"background: {samples / 'SM' / 'njets.parquet'}\ntheories:\n{files}\nchannels: '1'\nmin_events: 50\nrepeats: 1\n"
-        "orders: 2\nmini: 2\nsingle: 2\noutliers: met\nnetworks: []\ntargets: [0.1]\n"
+        "orders: 2\nmini: 2\nsingle: 2\noutliers: met,mahalanobis\nnetworks: []\ntargets: [0.1]\n"
     )
     out = tmp_path / "run"
     command = ["theories", "study", str(settings), "--out", str(out), "--question", "models", "--jobs", "1"]
@@ -862,7 +862,10 @@ def test_the_command_answers_a_question_and_draws_the_page(samples, tmp_path, ca
     assert "MoT 1" in text
     assert "total improvement on theories that were held out" in text
     assert (out / "theories.html").stat().st_size > 10_000
-    assert read_results(out)["config"]["boost"]["rounds"] == 10
+    found = read_results(out)
+    assert found["config"]["boost"]["rounds"] == 10
+    # a score that another package adds
+    assert "Mahalanobis distance" in {model["name"] for model in found["answers"]["models"]["models"]}
     assert run([*command, "--set", "boost.rounds=11"]) == 2
     assert "other settings (boost, held_out_families differ)" in " ".join(capsys.readouterr().err.split())
 

@@ -44,7 +44,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
     kind
         Name in files; of a score that a package adds, also its name on the command line.
     title
-        In tables and figures.
+        In tables and figures; default: ``kind``.
     objects
         It reads lists of objects and not flat features.
     simple
@@ -58,11 +58,16 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
     """
 
     kind: ClassVar[str]
-    title: ClassVar[str] = ""
+    title: ClassVar[str]
     objects: ClassVar[bool] = False
     simple: ClassVar[bool] = False
     _groups: NDArray[np.int64] | None
     _minimum_events: ClassVar[int] = 5
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" in vars(cls) and "title" not in vars(cls):
+            cls.title = cls.kind
 
     @classmethod
     def make(cls, features: Sequence[str]) -> Self:

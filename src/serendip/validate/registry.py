@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from serendip.errors import InputError
 from serendip.registry import Registry
 
-__all__ = ["KINDS", "kind_names"]
+__all__ = ["KINDS", "is_kind", "kind_names"]
 
 
-def _is_kind(found: Any) -> bool:
+def is_kind(found: Any) -> bool:
+    """Whether something is a module with all that :mod:`serendip.validate.base` asks of a kind."""
     options = getattr(found, "Options", None)
     return (
         isinstance(found, ModuleType)
@@ -31,7 +32,7 @@ KINDS: Registry[ModuleType] = Registry(
         for name in ("closure", "sculpting", "control", "null", "bias", "coverage", "injection", "simulation")
     },
     "a module with QUESTION, Options (a pydantic model) and run",
-    _is_kind,
+    is_kind,
 )
 """All kinds, in the order in which they run and are shown."""
 
