@@ -85,6 +85,12 @@ def test_what_cannot_be_loaded_is_named_with_its_package(
     assert registry[next(reversed(registry.built_in))]
 
 
+@pytest.mark.parametrize("registry", [METHODS, READERS, EXPORTS, KINDS], ids=lambda registry: registry.kind)
+def test_ours_are_what_is_asked_of_others(registry):
+    for name in registry.built_in:
+        assert registry.accepts(registry[name]), name
+
+
 def test_what_is_something_else_is_refused(install):
     others = [f"{group}:number = odd:Theirs" for group in ("scores", "readers", "exports", "validations")]
     install("odd", "methods:number = math:pi", *others, content=GOOD)
@@ -114,6 +120,22 @@ def test_the_package_whose_code_failed_is_named(install):
         METHODS["theirs"]().fit(None, None)
     assert package_at_fault(caught.value) == "the package good 1.2"
     assert package_at_fault(RuntimeError("ours")) is None
+
+
+def test_a_package_of_several_modules_is_named_too(install, tmp_path):
+    install("many", "methods:theirs = many:Theirs")
+    (tmp_path / "many.py").unlink()
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "__init__.py").write_text(GOOD)
+    (tmp_path / "many" / "inner.py").write_text(
+        "class Inner:\n    def fit(self): raise RuntimeError('deep')\n"
+    )
+    METHODS["theirs"]
+    from many.inner import Inner
+
+    with pytest.raises(RuntimeError) as caught:
+        Inner().fit()
+    assert package_at_fault(caught.value) == "the package many 1.2"
 
 
 def test_a_method_that_fails_in_a_worker_is_a_message_and_no_traceback(install, tmp_path, capsys):

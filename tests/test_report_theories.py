@@ -317,6 +317,10 @@ def test_tables_hold_the_numbers_of_the_answers(study):
     rules = combinations(answers, "held_out_points")
     assert len(rules) == 4
     assert all(len(cells) == 4 for _, cells in rules)
+    # the package that brought a score is not there any more
+    gone = json.loads(json.dumps(answers["combination"]).replace('"score": "kde"', '"score": "gone"'))
+    titles = {title for title, _ in combinations({"combination": gone}, "held_out_points")}
+    assert titles - {title for title, _ in rules} == {"gone"}
 
 
 def test_false_claims_and_needed_signal():

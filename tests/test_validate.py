@@ -635,6 +635,13 @@ def test_the_light_of_a_kind_is_its_worst(tmp_path, passed, colour):
     assert lamp.question == registry.KINDS["closure"].QUESTION
 
 
+def test_a_kind_whose_package_is_gone_keeps_its_lights(tmp_path):
+    path = folder(tmp_path / "v", True) / "validation" / "closure.json"
+    path.write_text(path.read_text().replace('"kind": "closure"', '"kind": "horoscope"'))
+    (lamp,) = lights(tmp_path / "v")
+    assert (lamp.kind, lamp.question, lamp.colour) == ("horoscope", "", "green")
+
+
 def test_headlines():
     def of(*passed):
         return headline([Validation("closure", tuple(Check("", p, None, None, "", "") for p in passed))])

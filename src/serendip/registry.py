@@ -54,7 +54,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = f"serendip.{kind}s"
         self.built_in = dict(built_in)
-        self._expected, self._accepts = expected, accepts
+        self.expected, self.accepts = expected, accepts
         self._loaded: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
@@ -104,8 +104,8 @@ class Registry(Generic[T]):
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"{what} cannot be loaded ({reason}); update or uninstall it") from error
-        if not self._accepts(found):
-            raise InputError(f"{what} cannot be used: {entry.value} is not {self._expected}")
+        if not self.accepts(found):
+            raise InputError(f"{what} cannot be used: {entry.value} is not {self.expected}")
         return cast("T", found)
 
 
