@@ -109,7 +109,7 @@ def test_one_name_of_two_packages_is_refused(install):
     install("good", "methods:theirs = good:Theirs", content=GOOD)
     install("other", "methods:theirs = good:Theirs")
     with pytest.raises(
-        InputError, match=r"'theirs' comes from the package .* and the package .*; uninstall all but one"
+        InputError, match=r"'theirs' is provided by the package .* and the package .*; uninstall all but one"
     ):
         METHODS["theirs"]
 

@@ -220,7 +220,7 @@ class Trusting(Distance):
         (Amnesia, "a saved score gives other numbers"),
         (Undefined, "not finite"),
         (Short, "59 scores for 60 events"),
-        (Trusting, "NaN must be refused with an InputError; nothing was said"),
+        (Trusting, "NaN must be refused with an InputError; it was accepted"),
     ],
 )
 def test_a_broken_promise_of_a_score_is_named(score, message):

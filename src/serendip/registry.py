@@ -1,8 +1,7 @@
-"""Things by name: those of the package, and those that other packages install.
+"""Registries of what serendip and other packages provide by name.
 
-There is a :class:`Registry` for each kind of thing that a stranger may add, and an entry-point group of the same name:
-``serendip.methods``, ``serendip.scores``, ``serendip.readers``, ``serendip.exports`` and ``serendip.validations``. The room that knows what
-such a thing is holds the registry.
+There is one :class:`Registry` for each kind of extension, and an entry-point group to go with it: ``serendip.methods``, ``serendip.scores``,
+``serendip.readers``, ``serendip.exports`` and ``serendip.validations``. Each registry lives in the package that defines the contract of its kind.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ _GROUPS = [f"serendip.{kind}s" for kind in ("method", "score", "reader", "export
 
 
 class Registry(Generic[T]):
-    """All things of one kind by name; loaded when they are asked for.
+    """Everything of one kind by name, built in or from other packages; loaded on first use.
 
     Parameters
     ----------
     kind
-        What one of them is called, e.g. ``"method"``; the entry-point group is ``serendip.methods`` then.
+        Singular noun for messages, e.g. ``"method"``; the entry-point group is then ``serendip.methods``.
     built_in
-        Those of this package: the thing itself, or where it is (``"module:attribute"`` or ``"module"``). Their names cannot be taken by
-        others.
+        What serendip itself provides: the object, or where to import it from (``"module:attribute"`` or ``"module"``). Other packages
+        cannot override these names.
     expected
-        What others must give, in words.
+        What an entry point must refer to, in words.
     accepts
-        Whether something is that.
+        Tells whether an object is what is expected.
 
     Examples
     --------
@@ -58,12 +57,12 @@ class Registry(Generic[T]):
         self._loaded: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
-        """Return a thing by its name.
+        """Load an entry.
 
         Raises
         ------
         InputError
-            If there is none of this name, two packages bring one, or what a package brings cannot be used.
+            If the name is unknown, two packages provide it, or what a package provides cannot be used.
         """
         if name in self.built_in:
             found = self.built_in[name]
@@ -77,12 +76,12 @@ class Registry(Generic[T]):
             raise InputError(f"unknown {self.kind} '{name}'{hint} (available: {', '.join(self)})")
         if len(entries) > 1:
             packages = " and ".join(map(_package, entries))
-            raise InputError(f"{self.kind} '{name}' comes from {packages}; uninstall all but one of them")
+            raise InputError(f"{self.kind} '{name}' is provided by {packages}; uninstall all but one of them")
         self._loaded[name] = self._load(entries[0])
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Give all names: first those of this package, then the others in alphabetical order."""
+        """Iterate over the names: first the built-in ones, then those of other packages in alphabetical order."""
         yield from self.built_in
         yield from self.others()
 
@@ -90,7 +89,7 @@ class Registry(Generic[T]):
         return name in self.built_in or any(entry.name == name for entry in self._installed())
 
     def others(self) -> list[str]:
-        """Names that other packages bring, in alphabetical order; nothing is loaded."""
+        """Names provided by other packages, in alphabetical order; nothing is loaded."""
         return sorted({entry.name for entry in self._installed()})
 
     def _installed(self) -> list[EntryPoint]:
@@ -100,7 +99,7 @@ class Registry(Generic[T]):
         what = f"{self.kind} '{entry.name}' of {_package(entry)}"
         try:
             found = entry.load()
-        # whatever a stranger's module does when it is imported must not end the program
+        # whatever goes wrong while a third-party module is imported must not end the program
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"{what} cannot be loaded ({reason}); update or uninstall it") from error
@@ -110,7 +109,7 @@ class Registry(Generic[T]):
 
 
 def package_at_fault(error: BaseException) -> str | None:
-    """Name the third-party package whose code an exception passed through, in this process or in a worker; None if there is none."""
+    """Name the extension package whose code raised an exception or is in its traceback, here or in a worker; None if there is none."""
     text = "".join(traceback.format_exception(error))
     for entry in (entry for group in _GROUPS for entry in entry_points(group=group)):
         module = sys.modules.get(entry.module.partition(".")[0])

@@ -145,10 +145,10 @@ class OutlierMethod(Method):
 
     def _unfitted(self, split: int) -> OutlierScore:
         score = self.config.unfitted()
-        given = {"random_state": int(np.random.default_rng([self.seed, split]).integers(2**31))}
-        if "threads" in score.get_params():
-            given["threads"] = self.threads
-        made: OutlierScore = score.set_params(**given)
+        seed = int(np.random.default_rng([self.seed, split]).integers(2**31))
+        known = score.get_params()
+        given = {"random_state": seed, "threads": self.threads}
+        made: OutlierScore = score.set_params(**{name: v for name, v in given.items() if name in known})
         return made
 
 

@@ -45,7 +45,7 @@ def get_method(name: str) -> type[Method]:
     Raises
     ------
     InputError
-        If there is no method of this name, or the package that brings it is broken.
+        If there is no method of this name, or the package that provides it is broken.
 
     Examples
     --------

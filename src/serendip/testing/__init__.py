@@ -1,6 +1,6 @@
-"""Checks of the contracts of methods, scores, readers, exports and validations, for the tests of packages that add one.
+"""Contract checks for packages that add a method, score, reader, export or validation; call them in your tests.
 
-Each check makes its own small sample and stops with an ``AssertionError`` that says which promise is broken. The package need not be installed:
+Each check generates its own small sample and raises an ``AssertionError`` that names the broken promise. The package need not be installed:
 
 >>> from serendip.methods.bump_hunt import BumpHunt
 >>> from serendip.testing import check_method

@@ -1,4 +1,4 @@
-"""What the checks share: a sample with a signal, and sentences for broken promises."""
+"""Shared by the checks: a sample with a signal, and the error for a broken promise."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["FEATURES", "WINDOW", "make_events", "need", "refusal", "write_events
 
 FEATURES = ("f1", "f2", "f3")
 WINDOW = Window(3300.0, 3700.0)
-"""Holds the signal of :func:`make_events`."""
+"""Contains the signal of :func:`make_events`."""
 
 
 def make_events(
     n: int = 4000, n_signal: int = 100, seed: int = 1, weight: NDArray[Any] | None = None
 ) -> Events:
-    """Give a falling mass spectrum in GeV with three Gaussian features, and a signal at 3500 GeV in a corner of them.
+    """Generate a falling mass spectrum in GeV with three Gaussian features, and a signal at 3500 GeV in a corner of feature space.
 
     Parameters
     ----------
     n, n_signal
-        Events of background and signal.
+        Number of background and signal events.
     seed
-        Draws them.
+        Of the random numbers.
     weight
         Event weights, shape ``(n + n_signal,)``.
     """
@@ -49,7 +49,7 @@ def make_events(
 
 
 def write_events(folder: Path) -> Path:
-    """Write a sample without signal as Parquet and return the path."""
+    """Write a sample without signal to a Parquet file; returns its path."""
     from serendip.events.write import write
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,12 +59,12 @@ def write_events(folder: Path) -> Path:
 
 
 def need(promise: bool | np.bool_, sentence: str) -> None:
-    """Stop with a sentence if a promise is broken.
+    """Check a promise.
 
     Raises
     ------
     AssertionError
-        If it is.
+        With the sentence, if the promise is broken.
     """
     if not promise:
         raise AssertionError(sentence)
@@ -72,12 +72,19 @@ def need(promise: bool | np.bool_, sentence: str) -> None:
 
 @contextmanager
 def refusal(what: str, *, needed: bool = True) -> Iterator[None]:
-    """Stop if the code within raises something else than an :class:`~serendip.errors.InputError`, or nothing where one is needed.
+    """Check that the code within refuses its input with an :class:`~serendip.errors.InputError`.
+
+    Parameters
+    ----------
+    what
+        The input, for the message.
+    needed
+        If False, accepting it is fine as well.
 
     Raises
     ------
     AssertionError
-        Naming what should be refused.
+        If another exception is raised, or none although one is needed.
     """
     try:
         yield
@@ -89,4 +96,4 @@ def refusal(what: str, *, needed: bool = True) -> Iterator[None]:
         raise AssertionError(
             f"{what} must be refused with an InputError, not with {type(error).__name__}: {error}"
         ) from error
-    need(not needed, f"{what} must be refused with an InputError; nothing was said")
+    need(not needed, f"{what} must be refused with an InputError; it was accepted")

@@ -50,7 +50,7 @@ _NOTES = (".txt", ".dat")
 
 READERS: Registry[type[Table]] = Registry(
     "reader",
-    # each brings a library that takes a while to load, and is imported when a file asks for it
+    # imported on first use, because each needs a library that takes a while to load
     {suffix: form.reader for form in _FORMATS for suffix in form.suffixes},
     "a subclass of serendip.events.formats.table.Table",
     lambda found: isinstance(found, type) and issubclass(found, Table),

@@ -62,7 +62,7 @@ def combinations(answers: Answers, group: str) -> list[tuple[str, list[tuple[str
 
 
 def _title(score: str) -> str:
-    """Title of a score, or its name if the package that brought it is gone or broken."""
+    """Title of a score, or its name if its package is no longer installed or broken."""
     try:
         return SCORES[score].title
     except InputError:

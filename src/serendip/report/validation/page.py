@@ -101,7 +101,7 @@ def _lights(found: Validation) -> Lights:
     counts = [sum(check.passed is state for check in found.checks) for state in (True, None, False)]
     try:
         question = KINDS[found.kind].QUESTION
-    # the package that brought the kind is gone or broken; its numbers are still there
+    # its package is no longer installed or broken, but its numbers are still there
     except InputError:
         question = ""
     return Lights(found.kind, question, *counts)
