@@ -20,6 +20,7 @@ COMMANDS = {
     "infer": ["search.infer.config:InferConfig"],
     "validate": ["validate.config:ValidateConfig"],
     "limit": ["search.limit:LimitConfig", "search.limit:LadderConfig"],
+    "theories study": ["study.config:StudyConfig"],
 }
 BASE = ["--mass", "m", "--features", "x,y", "--label", "truth", "--window", "3300:3700"]
 
@@ -27,8 +28,9 @@ BASE = ["--mass", "m", "--features", "x,y", "--label", "truth", "--window", "330
 def parameters(command: str) -> dict[str, Any]:
     """The parameters of a command by name."""
     run(["--version"])  # registers the commands
-    group: Any = typer.main.get_command(app)
-    made = group.commands[command]
+    made: Any = typer.main.get_command(app)
+    for word in command.split():
+        made = made.commands[word]
     return {parameter.name: parameter for parameter in made.get_params(typer.Context(made))}
 
 
@@ -49,12 +51,12 @@ def test_every_field_is_a_flag_or_is_listed_as_not_one_with_the_reason(command: 
         flag, field = found[name], model.model_fields[name]
         assert len(flag.help) > 5, f"--{name} has no text"
         default = field.get_default(call_default_factory=True)
-        if isinstance(default, int | str) and not field.is_required():
+        if isinstance(default, int | str) and not (isinstance(default, bool) or field.is_required()):
             assert str(default) in flag.help, f"--{name} does not say its default"
 
 
 def test_texts_and_defaults_are_those_of_the_command() -> None:
-    folds = {command: parameters(command)["folds"].help for command in COMMANDS}
+    folds = {command: parameters(command)["folds"].help for command in ("compare", "limit", "monitor")}
     assert folds["compare"] == "Number of folds; default: 5."
     assert folds["limit"] == "Number of folds; default: 10."
     assert folds["monitor"].endswith("default: 1.")
@@ -139,3 +141,31 @@ def test_new_flags_arrive(
     for name in effect.split("."):
         found = getattr(found, name)
     assert found == expected
+
+
+def test_options_of_a_study_are_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def stop(config: Any, *_: Any, **__: Any) -> None:
+        asked.append(config)
+        raise InputError("far enough")
+
+    monkeypatch.setattr("serendip.study.run.run_study", stop)
+    for folder in ("SM", "BSM"):
+        (tmp_path / folder).mkdir()
+    command = ["theories", "study", str(tmp_path), "--out", str(tmp_path / "run")]
+    given = "--question models,excess --steps 1,4 --mini 4 --targets 0.1 --no-rotate --outliers met --held-out-points 0"
+    assert run([*command, *given.split(), "--set", "boost.rounds=7"]) == 2
+    (config,) = asked
+    assert config.questions == ("models", "excess")
+    assert (config.steps, config.mini, config.targets) == ((1, 4), 4, (0.1,))
+    assert (config.rotate, config.harmonised) == (False, True)
+    assert (config.outliers, config.held_out_points, config.boost.rounds) == (("met",), 0.0, 7)
+    assert run([*command, "--orders", "0"]) == 2
+    assert "error: --orders 0: Input should be greater than 0" in capfd.readouterr().err
+    names = parameters("theories study")
+    assert names["questions"].opts == ["--question", "--questions"]
+    assert names["rotate"].secondary_opts == ["--no-rotate"]
+    assert names["rotate"].help.endswith("; default: --rotate.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Command", "flag_names", "flags_of", "load_model", "with_flags"]
 
 # flags that are not called like their fields, or have a second name
-_NAMES = {"method": ("--method", "--methods")}
+_NAMES = {"method": ("--method", "--methods"), "questions": ("--question", "--questions")}
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -104,12 +104,14 @@ class Command(TyperCommand):
             }
             texts = []
             for key, text in error.problems:
-                flag, value = flags.get(key.partition(".")[0], (None, ""))
-                value = ", ".join(value) if isinstance(value, list) else str(value)
                 where = f"{error.source}: {key}" if key else error.source
-                texts.append(
-                    f"{where if flag is None else flag if value in text else f'{flag} {value}'}: {text}"
-                )
+                if found := flags.get(key.partition(".")[0]):
+                    where, value = (
+                        found[0],
+                        ", ".join(found[1]) if isinstance(found[1], list) else str(found[1]),
+                    )
+                    where += "" if f"'{value}'" in text else f" {value}"
+                texts.append(f"{where}: {text}")
             raise InputError("; ".join(texts)) from None
 
 
@@ -134,7 +136,8 @@ def _flag(model: type[BaseModel], name: str) -> Any:
         kind: Any = list[str]
     else:
         kind = known[0] if len(known) == 1 and known[0] in (bool, int, float) else str
-    names = _NAMES.get(name, (f"--{name.replace('_', '-')}",))
+    word = name.replace("_", "-")
+    names = _NAMES.get(name, (f"--{word}/--no-{word}" if kind is bool else f"--{word}",))
     return Annotated[kind | None, typer.Option(*names, help=_help(model, name))]
 
 
@@ -147,5 +150,7 @@ def _help(model: type[BaseModel], name: str) -> str:
     default = model.model_fields[name].get_default(call_default_factory=True)
     if "default" in text.lower() or default in (None, (), {}) or model.model_fields[name].is_required():
         return text
+    if isinstance(default, bool):
+        default = f"--{'' if default else 'no-'}{name.replace('_', '-')}"
     values = default if isinstance(default, tuple) else (default,)
     return f"{text.removesuffix('.')}; default: {','.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}."

@@ -9,7 +9,7 @@ import typer
 
 __all__ = [
     "AsJson", "AsJsonInGev", "CollisionEnergy", "Drawing", "File", "Group", "Jobs", "JoinedTree", "Masks", "OutFolder", "Preset", "RunFolder",
-    "Seed", "SeedOfToys", "SetOption", "SpectrumMass", "Table", "Threads", "Tree", "Weight", "Where",
+    "SeedOfToys", "SetOption", "SpectrumMass", "Table", "Threads", "Tree", "Weight", "Where",
 ]  # fmt: skip
 
 _TABLE = "Parquet, Arrow, CSV, HDF5, NumPy or ROOT; several files, a folder or a quoted pattern are one table"
@@ -36,7 +36,6 @@ Masks = Annotated[
         help="Known resonance LO:HI that the fits leave out; may be repeated, or a list with commas.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random; default 1.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Option of a method, METHOD.OPTION=VALUE; may be repeated."),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -36,122 +37,104 @@ QUESTIONS: dict[str, str] = {
 """What a study can answer."""
 
 
+def _listed(value: Any) -> Any:
+    """One word or number, or text with commas, is a list."""
+    if isinstance(value, Path):
+        return (value,)
+    if isinstance(value, str | int | float):
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+    return value
+
+
+_Listed = BeforeValidator(_listed)
+
+
 class StudyConfig(BaseModel):
-    r"""Options of a study.
+    """Options of a study; those that may differ by channel are a value, or one for each channel."""
 
-    Attributes
-    ----------
-    background, theories
-        Folders of ``serendip simulate channel``, or single files (Dark Machines CSV, Parquet).
-    channels
-        Channels; the total improvement is taken over them.
-    questions
-        Which to answer, see :data:`QUESTIONS`.
-    harmonised
-        Clean objects in all samples alike and select again.
-    rotate
-        Turn each event so that its missing momentum lies along :math:`\phi = 0`. The paper does not; trees then have to learn the symmetry.
-    seed
-        Of the design, the orders and the trainings.
-    test_fraction
-        Part of the background (and of the events of every theory) that trains nothing.
-    held_out_families, held_out_points
-        Part of the families that no training of ``models`` and ``saturation`` contains, and part of the points, of other
-        families with at least two points. Theories that ``single`` names are not drawn.
-    tested
-        Theories or families by name that are held out instead of those drawn at random.
-    min_events
-        Fewest events of a theory in a channel.
-    background_events, events_per_theory
-        Most events of the background, and of each theory of a mixture, in a training. Of the background light events are taken at
-        random and get larger weights (:mod:`serendip.study.thinning`).
-    repeats
-        Trainings of the same mixture with other seeds.
-    orders
-        Random orders in which theories are added; each has trainings of its own.
-    steps
-        Numbers of theories (and of families) on the way; all of them are always the last step. May differ by channel.
-    mini
-        Theories of a mini-mixture. Single theories are trained on as many events: ``mini`` times ``events_per_theory``, in steps of
-        ``events_per_theory``. May differ by channel.
-    single
-        Theories that are trained alone in each channel (SSA): how many are drawn, or their names by channel.
-    active_rounds
-        Rounds in which weights of theories are learnt (``weights``).
-    folds
-        Parts in which families and points are left out one after the other.
-    outliers
-        Unsupervised scores by name.
-    outlier_events
-        Most background events that train an unsupervised score.
-    networks
-        Networks that are trained on the whole mixture beside the trees: ``dense`` (fully connected, on the same features), ``deepsets``,
-        ``transformer``.
-    network_background, network_events
-        Most events of the background and of each theory that train a network.
-    targets
-        Background efficiencies.
-    systematic
-        Relative error of the expected background behind a cut (``excess``).
-    experiments
-        Pseudo-experiments in each channel (``excess``).
-    resonance, resonant
-        Theory that is searched for as a resonance, and the options of that search.
-    boost
-        Options of the classifier.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    no_flag: ClassVar[dict[str, str]] = {
+        "background": "the argument of the command",
+        "theories": "the argument of the command",
+        "resonant": "--set resonant.OPTION=VALUE",
+        "boost": "--set boost.OPTION=VALUE",
+    }
+    """Fields that are no flags of the command line, and why."""
 
-    background: tuple[Path, ...] = Field(min_length=1)
-    theories: tuple[Path, ...] = Field(min_length=1)
-    channels: tuple[str, ...] = Field(default=tuple(CHANNELS), min_length=1)
-    questions: tuple[Question, ...] = get_args(Question)
+    background: Annotated[tuple[Path, ...], _Listed] = Field(min_length=1)
+    """Folders of serendip simulate channel, or single files (Dark Machines CSV, Parquet)."""
+    theories: Annotated[tuple[Path, ...], _Listed] = Field(min_length=1)
+    """The same for the theories."""
+    channels: Annotated[tuple[str, ...], _Listed] = Field(default=tuple(CHANNELS), min_length=1)
+    """Channels; the total improvement is taken over them."""
+    questions: Annotated[tuple[Question, ...], _Listed] = get_args(Question)
+    """Questions to answer: one or more with commas."""
     harmonised: bool = True
+    """Clean objects in all samples alike and select again."""
     rotate: bool = True
+    """Turn each event so that its missing momentum lies along phi = 0. The paper does not; trees then have to learn the symmetry."""
     seed: NonNegativeInt = 1
+    """Seed of the design, the orders and the trainings."""
     test_fraction: float = Field(default=0.4, gt=0.0, lt=1.0)
+    """Part of the background, and of the events of every theory, that trains nothing."""
     held_out_families: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Part of the families that no training of 'models' and 'saturation' contains; theories of --single are not drawn."""
     held_out_points: float = Field(default=0.2, ge=0.0, lt=1.0)
-    tested: tuple[str, ...] = ()
+    """The same for points of the other families that have at least two."""
+    tested: Annotated[tuple[str, ...], _Listed] = ()
+    """Theories or families by name that are held out instead of those drawn at random."""
     min_events: int = Field(default=200, ge=20)
+    """Fewest events of a theory in a channel."""
     background_events: PositiveInt = 200_000
+    """Most events of the background in a training; light events are taken at random and get larger weights."""
     events_per_theory: PositiveInt = 10_000
+    """Most events of each theory of a mixture in a training."""
     repeats: PositiveInt = 3
+    """Trainings of the same mixture with other seeds."""
     orders: PositiveInt = 5
-    steps: tuple[PositiveInt, ...] | dict[str, tuple[PositiveInt, ...]] = (1, 3, 10, 30)
+    """Random orders in which theories are added; each has trainings of its own."""
+    steps: Annotated[tuple[PositiveInt, ...] | dict[str, tuple[PositiveInt, ...]], _Listed] = (1, 3, 10, 30)
+    """Numbers of theories (and of families) on the way, N[,N...]; all of them are always the last step. May differ by channel."""
     mini: PositiveInt | dict[str, PositiveInt] = 10
+    """Theories of a mini-mixture. Single theories are trained on as many events: this many times --events-per-theory, in steps of
+    --events-per-theory. May differ by channel."""
     single: PositiveInt | dict[str, tuple[str, ...]] = 7
+    """Theories that are trained alone in each channel (SSA): how many are drawn, or their names by channel."""
     active_rounds: PositiveInt = 3
+    """Rounds in which weights of theories are learnt ('weights')."""
     folds: int = Field(default=5, ge=2)
-    outliers: tuple[str, ...] = tuple(SCORES.built_in)
+    """Parts in which families and points are left out one after the other."""
+    outliers: Annotated[tuple[str, ...], _Listed] = tuple(SCORES.built_in)
+    """Unsupervised scores by name; default: all of the package."""
     outlier_events: PositiveInt = 20_000
-    networks: tuple[Literal["dense", "deepsets", "transformer"], ...] = ("dense", "deepsets")
+    """Most background events that train an unsupervised score."""
+    networks: Annotated[tuple[Literal["dense", "deepsets", "transformer"], ...], _Listed] = (
+        "dense",
+        "deepsets",
+    )
+    """Networks that are trained on the whole mixture beside the trees: dense (fully connected, on the same features), deepsets, transformer."""
     network_background: PositiveInt = 50_000
+    """Most events of the background that train a network."""
     network_events: PositiveInt = 1000
-    targets: tuple[float, ...] = (1e-2, 1e-3, 1e-4)
+    """Most events of each theory that train a network."""
+    targets: Annotated[tuple[float, ...], _Listed] = (1e-2, 1e-3, 1e-4)
+    """Background efficiencies."""
     systematic: float = Field(default=0.1, ge=0.0)
+    """Relative error of the expected background passing a cut ('excess')."""
     experiments: PositiveInt = 300
+    """Pseudo-experiments in each channel ('excess')."""
     resonance: str = "zprime2500_tt"
+    """Theory that is searched for as a resonance."""
     resonant: ResonantConfig = ResonantConfig()
+    """Options of that search."""
     boost: BoostConfig = BoostConfig()
+    """Options of the classifier."""
 
     def of(self, name: Literal["steps", "mini", "single"], channel: str) -> Any:
         """Value of an option that may differ by channel."""
         value = getattr(self, name)
         return value[channel] if isinstance(value, dict) else value
-
-    @field_validator(
-        "background", "theories", "channels", "questions", "tested", "outliers", "networks", mode="before"
-    )
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """One word, or words with commas, are a list."""
-        if isinstance(value, Path):
-            return (value,)
-        if isinstance(value, str | int):
-            return tuple(part.strip() for part in str(value).split(",") if part.strip())
-        return value
 
     @field_validator("steps", "mini", "single", mode="before")
     @classmethod

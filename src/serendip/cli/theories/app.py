@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from serendip.cli.flags import Command
 from serendip.cli.theories.audit import audit
 from serendip.cli.theories.excess import excess
 from serendip.cli.theories.study import study
@@ -13,7 +14,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 for command in (simulate, train, evaluate, study, excess, audit):
-    app.command()(command)
+    app.command(cls=Command if command is study else None)(command)
 
 
 @app.callback()

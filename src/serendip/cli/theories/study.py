@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serendip.cli.options import Jobs, Seed
+from serendip.cli.flags import flags_of
+from serendip.cli.options import Jobs
 from serendip.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["study"]
 
 
+@flags_of("serendip.study.config:StudyConfig")
 def study(
     samples: Annotated[
         Path,
@@ -24,26 +26,16 @@ def study(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
-    question: Annotated[
-        str | None,
-        typer.Option(
-            "--question",
-            help="models, saturation, families, weights, combination, excess, resonant: one or more with commas; default: all.",
-        ),
-    ] = None,
-    channels: Annotated[
-        str | None, typer.Option(help="Channels: 1, 2a, 2b, 3, with commas; default: all.")
-    ] = None,
     published: Annotated[
         Path | None,
         typer.Option(help="Table of total improvements of the challenge, shown beside ours in the report."),
     ] = None,
-    seed: Seed = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="OPTION=VALUE, e.g. orders=3 or boost.leaves=31; may be repeated."),
+        typer.Option("--set", help="OPTION=VALUE, e.g. boost.leaves=31; may be repeated."),
     ] = None,
     jobs: Jobs = None,
+    **flags: Any,
 ) -> None:
     """Train on mixtures of theories, test on theories that were held out, and answer questions with a report page.
 
@@ -67,8 +59,7 @@ def study(
                     "name others (background: ..., theories: ...)"
                 )
         settings = {name: (str(folder),) for name, folder in folders.items()}
-    given = {"questions": question, "channels": channels, "seed": seed}
-    settings |= {name: value for name, value in given.items() if value is not None}
+    settings |= {name: value for name, value in flags.items() if value is not None}
     for assignment in set_ or []:
         _assign(settings, assignment)
     config = parse_settings(StudyConfig, settings, str(samples) if is_settings(samples) else "study")
