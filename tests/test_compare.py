@@ -311,7 +311,7 @@ def test_the_summary_is_median_and_range_and_knows_no_deficit() -> None:
                     "working_point": 0.01,
                     "p_local": z and 0.5,
                     "z_local": z,
-                    "mass_shape": {"chi2": 6.0, "ndf": 3},
+                    "mass_shape": {"chi2": 7.5, "ndf": 3},
                 }
             ],
             "template": {"closure_auc": None, "truth_auc": 0.5},
@@ -324,7 +324,7 @@ def test_the_summary_is_median_and_range_and_knows_no_deficit() -> None:
     assert row["values"]["max_sic"] == {"median": 2.0, "min": 1.0, "max": 4.0, "n": 3}
     assert row["values"]["sic@0.01"]["max"] == 2.0
     assert row["values"]["z@0.01"] == {"median": 1.0, "min": 0.0, "max": 2.0, "n": 2}
-    assert row["values"]["chi2_ndf@0.01"]["median"] == 2.0
+    assert row["values"]["chi2_ndf@0.01"]["median"] == 2.5
     assert "auc" not in row["values"]
     assert "closure_auc" not in row["values"]
 
@@ -417,6 +417,8 @@ def test_methods_are_measured_on_background_and_on_injected_signal(finished: Pat
     found = content(finished)
     names = [(e["method"], e["injection"], e["repeat"]) for e in found["entries"]]
     assert len(names) == len(set(names)) == 10
+    # all of the truth is known: nothing in the folder is blinded
+    assert json.loads((finished / "manifest.json").read_text())["unblinding"]
     assert found["sample"] == {
         "signal": 300,
         "background": 8000,

@@ -446,6 +446,18 @@ def test_a_simulation_with_a_wrong_feature_fails_and_names_it(tmp_path):
     assert not {"f1: shape", "f3: shape"} & failed
     assert found.facts["importance"]["features"][0] == "f2"
     assert found.facts["derivatives"] is None
+    assert 0 < found.seconds < 300
+    pictures = {picture["name"]: picture for picture in found.facts["figures"]}
+    profiles = {name: one for name, one in pictures.items() if name.startswith("simulation-profile")}
+    assert {one["title"] for one in profiles.values()} == {
+        f"Ratio along {name}" for name in ("f1", "f2", "f3")
+    }
+    first, second = pictures["simulation-score"]["series"]
+    for series in (first, second):
+        # the ends of the axis hold all that lies beyond
+        assert sum(series["y"]) == pytest.approx(1.0)
+        assert max(series["y"]) < 0.3
+    assert sum(pictures["simulation-null"]["series"][0]["y"]) == found.facts["permutations"]
     # a difference that was called harmless is undecided
     harmless = validation(
         tmp_path, tmp_path / "d.parquet", tmp_path / "s.parquet", simulation={"max_auc": 0.9, "max_ratio": 50}

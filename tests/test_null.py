@@ -547,6 +547,17 @@ def test_each_check_of_the_ladder_can_fail():
         assert check.passed is False, name
 
 
+def test_a_pull_may_be_as_large_as_chance_makes_it():
+    """A mean pull of 0.9 +- 0.5 is within two errors of a limit of 0.5, one of 1.9 +- 0.5 is not."""
+    steps = [step(s, s / 40, s / 2 + shift, s / 2) for s in (200, 400) for shift in (-1.0, 19.0)]
+    for more, passed in ((0.0, True), (10.0, False)):
+        check = judged([one | {"signal_found": one["signal_found"] + more} for one in steps])
+        found = check["no more signal found than selected"]
+        assert found.value == pytest.approx(0.9 + more / 10)
+        assert found.error == pytest.approx(0.577, abs=0.01)
+        assert found.passed is passed
+
+
 def test_ladder_needs_labels_and_one_window(table, tmp_path):
     with pytest.raises(InputError, match="--label COL"):
         injection.run(settings(table, label=None), injection.Options(), tmp_path, jobs=1)
