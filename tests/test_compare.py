@@ -92,10 +92,11 @@ def config(path: Path, **changes: Any) -> CompareConfig:
 
 
 @pytest.fixture(scope="module")
-def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(table: Path, tmp_path_factory: pytest.TempPathFactory, printing: Any) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     run_compare(config(table, method=("cwola", "cathode", "supervised")), out, jobs=1, progress=Steps())
-    write_comparison(out)
+    with printing():
+        write_comparison(out)
     return out
 
 

@@ -607,8 +607,9 @@ def folder(path: Path, *passed: bool | None) -> Path:
     return path
 
 
-def test_the_page_carries_all_it_needs(tmp_path):
-    page = write_validation_page(folder(tmp_path / "v", True, None, False))
+def test_the_page_carries_all_it_needs(tmp_path, printing):
+    with printing():
+        page = write_validation_page(folder(tmp_path / "v", True, None, False))
     text = page.read_text(encoding="utf-8")
     body = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r'(src|href)="(https?:)?//', body)
