@@ -125,7 +125,7 @@ def test_the_seed_decides_and_a_saved_classifier_is_the_same(tmp_path):
     assert loaded.config == first.config
     assert (loaded.rounds, loaded.validation_auc) == (first.rounds, first.validation_auc)
     (tmp_path / "one" / "mixture.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match="holds no trained mixture"):
+    with pytest.raises(InputError, match="expected a trained mixture"):
         MixtureClassifier.load(tmp_path / "one")
 
 

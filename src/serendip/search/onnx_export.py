@@ -9,6 +9,7 @@ from pathlib import Path
 from serendip.density import KINDS
 from serendip.errors import InputError
 from serendip.events.events import Window
+from serendip.io.json import read_json, write_json
 from serendip.methods.base import MODEL_FACTS, read_model_facts
 from serendip.onnx_graph import require_onnx
 from serendip.search.models import REFERENCE_FILES, StoredModel, stored_models
@@ -56,7 +57,7 @@ def _onnx_parts(model: StoredModel) -> dict[str, Path]:
     for path in sorted(model.folder.rglob("*.json")):
         if path.name == "density.json":
             # other networks are stored in the same way; what is no density has no ONNX form
-            if json.loads(path.read_text(encoding="utf-8")).get("kind") not in KINDS:
+            if read_json(path).get("kind") not in KINDS:
                 continue
             folder = path.parent
         elif path.name == "classifier.json":
@@ -101,5 +102,5 @@ def _export_model(model: StoredModel, parts: Mapping[str, Path], target: Path) -
             files.append(target / (f"{name}.onnx" if len(estimators) == 1 else f"{name}-{i}.onnx"))
             export_classifier(files[-1], estimator, notes)
     facts["onnx"] = [path.name for path in files]
-    (target / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(target / "model.json", facts)
     return files

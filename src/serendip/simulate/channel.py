@@ -7,7 +7,6 @@ interruptions, and more events can be asked for later.
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from serendip.events.darkmachines_write import write_events
 from serendip.events.objects import ObjectEvents, concatenate
 from serendip.events.objects_parquet import read_parquet, write_parquet
 from serendip.io.files import make_folder
-from serendip.io.json import read_json, write_json
+from serendip.io.json import jsonable, load_json, read_json, write_json
 from serendip.simulate.chunks import Counted, run_chunks
 from serendip.simulate.fast_detector import CARDS, MET_KINDS, MetKind, measure
 from serendip.simulate.processes import Sample
@@ -290,7 +289,7 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
 
 def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
     """The record of the folder, with the samples added."""
-    common = json.loads(json.dumps(common))
+    common = jsonable(common)
     path = folder / "settings.json"
     record: dict[str, Any] = {"schema": 1, "settings": common, "samples": {}}
     if path.exists():
@@ -304,7 +303,7 @@ def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> di
     for sample in samples:
         facts = {"pythia": sample.settings, "slha": sample.slha, "smearings": sample.smearings}
         facts |= {"rare_channels": sample.rare_channels, "rare_smearings": sample.rare_smearings}
-        facts = json.loads(json.dumps(facts))
+        facts = jsonable(facts)
         known = record["samples"].setdefault(sample.name, facts)
         # folders made before some samples were measured more often for rare channels do not say so
         older = {"rare_channels": [], "rare_smearings": 0} | known
@@ -328,7 +327,7 @@ def _finished(parts: Path, config: SimulateConfig) -> dict[int, Counted]:
     out = {}
     for path in parts.glob("*.json"):
         try:
-            facts, index = json.loads(path.read_text()), int(path.stem)
+            facts, index = load_json(path), int(path.stem)
             tried = int(facts["generated"]) + int(facts["failed"])
             if tried >= config.chunk_size(index) or config.first_event(index) + tried >= config.max_generated:
                 out[index] = Counted(int(facts["generated"]), int(facts["selected"]), tried)

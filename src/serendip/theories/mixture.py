@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from serendip.errors import InputError
-from serendip.io.files import atomic_write
+from serendip.io.files import atomic_write, reading
+from serendip.io.json import load_json
 from serendip.theories.training_sample import SampleConfig, TheorySample, TrainingSample, training_sample
 
 if TYPE_CHECKING:
@@ -150,15 +151,13 @@ class MixtureClassifier:
     @classmethod
     def load(cls, folder: Path) -> MixtureClassifier:
         """Read what :meth:`save` wrote; InputError if it is not there or damaged."""
-        try:
+        with reading(folder, missing="expected a trained mixture", damaged="expected a trained mixture"):
             model = (folder / _MODEL).read_text(encoding="utf-8")
-            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            record = load_json(folder / _RECORD)
             return cls(
                 model, tuple(record["features"]), tuple(record["theories"]), MixtureConfig(**record["config"]),
                 int(record["rounds"]), float(record["validation_auc"]),
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder}: holds no trained mixture ({error})") from None
 
     def _booster(self) -> Booster:
         booster: Booster = _lightgbm().Booster(model_str=self.model)

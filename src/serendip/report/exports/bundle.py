@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
-from serendip.io.json import write_json
+from serendip.io.json import read_json, write_json
 from serendip.methods.registry import get_method
 from serendip.report.exports import bundle_score
 from serendip.report.exports.target import export_folder
@@ -75,7 +74,7 @@ def export_bundle(
 
 def _complete(run: Run, folder: Path, model: StoredModel) -> dict[str, Any]:
     """Add recipe, cuts and sideband scores to an exported model, and check that it gives its scores."""
-    facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "model.json")
     facts["score"] = _recipe(facts["onnx"], model)
     points = get_method(model.method.name).working_points or run_config(run.path).working_points
     thresholds = _beside_plateaus(model.thresholds)
