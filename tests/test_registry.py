@@ -118,7 +118,7 @@ def test_the_package_whose_code_failed_is_named(install):
     install("good", "methods:theirs = good:Theirs", content=GOOD)
     with pytest.raises(RuntimeError) as caught:
         METHODS["theirs"]().fit(None, None)
-    assert package_at_fault(caught.value) == "the package good 1.2"
+    assert package_at_fault(caught.value) == "the package good 1.2, good.py line 5,"
     assert package_at_fault(RuntimeError("ours")) is None
 
 
@@ -135,7 +135,7 @@ def test_a_package_of_several_modules_is_named_too(install, tmp_path):
 
     with pytest.raises(RuntimeError) as caught:
         Inner().fit()
-    assert package_at_fault(caught.value) == "the package many 1.2"
+    assert package_at_fault(caught.value) == "the package many 1.2, inner.py line 2,"
 
 
 def test_a_method_that_fails_in_a_worker_is_a_message_and_no_traceback(install, tmp_path, capsys):
@@ -147,5 +147,5 @@ def test_a_method_that_fails_in_a_worker_is_a_message_and_no_traceback(install, 
     )  # fmt: skip
     assert code == 1
     message = " ".join(capsys.readouterr().err.split())
-    assert "error: the package good 1.2 failed (RuntimeError: no fit today)" in message
+    assert "error: the package good 1.2, good.py line 5, failed (RuntimeError: no fit today)" in message
     assert "Traceback" not in message

@@ -6,6 +6,7 @@ There is one :class:`Registry` for each kind of extension, and an entry-point gr
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -109,16 +110,18 @@ class Registry(Generic[T]):
 
 
 def package_at_fault(error: BaseException) -> str | None:
-    """Name the extension package whose code raised an exception or is in its traceback, here or in a worker; None if there is none."""
+    """Name the extension package whose code is in the traceback of an exception, raised here or in a worker, with file and line; else None."""
     text = "".join(traceback.format_exception(error))
     for entry in (entry for group in _GROUPS for entry in entry_points(group=group)):
         module = sys.modules.get(entry.module.partition(".")[0])
         file = getattr(module, "__file__", None)
         if file is None or module is sys.modules["serendip"]:
             continue
-        home = str(Path(file).parent) + "/" if Path(file).name == "__init__.py" else f'{file}"'
-        if f'File "{home}' in text:
-            return _package(entry)
+        home = f"{Path(file).parent}/" if Path(file).name == "__init__.py" else file
+        places = re.findall(rf'File "({re.escape(home)}[^"]*)", line (\d+)', text)
+        if places:
+            path, line = places[-1]
+            return f"{_package(entry)}, {Path(path).name} line {line},"
     return None
 
 
