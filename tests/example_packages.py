@@ -37,7 +37,8 @@ def forget_loaded(monkeypatch) -> None:
     from serendip.methods.registry import METHODS
     from serendip.outliers.registry import SCORES
     from serendip.report.exports.registry import EXPORTS
+    from serendip.report.registry import PAGES
     from serendip.validate.registry import KINDS
 
-    for registry in (METHODS, SCORES, READERS, EXPORTS, KINDS):
+    for registry in (METHODS, SCORES, READERS, EXPORTS, KINDS, PAGES):
         monkeypatch.setattr(registry, "_loaded", {})

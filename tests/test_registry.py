@@ -19,6 +19,7 @@ from serendip.methods.registry import METHODS
 from serendip.outliers.registry import SCORES
 from serendip.registry import Registry, package_at_fault
 from serendip.report.exports.registry import EXPORTS
+from serendip.report.registry import PAGES
 from serendip.validate.registry import KINDS
 
 GOOD = """
@@ -39,7 +40,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     forget_loaded(monkeypatch)
 
     def installed(package: str, *entries: str, content: str = "") -> None:
-        parts = [re.fullmatch(r"(\w+):(\w+) = (.*)", entry).groups() for entry in entries]
+        parts = [re.fullmatch(r"(\w+):([\w.]+) = (.*)", entry).groups() for entry in entries]
         lay_out(
             tmp_path, package, "1.2", {f"serendip.{group}": {name: value} for group, name, value in parts}
         )
@@ -85,7 +86,9 @@ def test_what_cannot_be_loaded_is_named_with_its_package(
     assert registry[next(reversed(registry.built_in))]
 
 
-@pytest.mark.parametrize("registry", [METHODS, READERS, EXPORTS, KINDS], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize(
+    "registry", [METHODS, READERS, EXPORTS, KINDS, PAGES], ids=lambda registry: registry.kind
+)
 def test_ours_are_what_is_asked_of_others(registry):
     for name in registry.built_in:
         assert registry.accepts(registry[name]), name
@@ -149,3 +152,15 @@ def test_a_method_that_fails_in_a_worker_is_a_message_and_no_traceback(install, 
     message = " ".join(capsys.readouterr().err.split())
     assert "error: the package good 1.2, good.py line 5, failed (RuntimeError: no fit today)" in message
     assert "Traceback" not in message
+
+
+def test_a_package_redraws_its_page(install, tmp_path, capsys):
+    page = (
+        "def write(folder):\n    (folder / 'dice.html').write_text('six')\n    return folder / 'dice.html'\n"
+    )
+    install("dice", "pages:dice.json = dice:write", content=page)
+    (tmp_path / "run").mkdir()
+    assert run(["report", str(tmp_path / "run")]) == 2
+    (tmp_path / "run" / "dice.json").write_text("{}")
+    assert run(["report", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.strip() == f"report: {tmp_path / 'run' / 'dice.html'}"

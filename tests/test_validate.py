@@ -22,6 +22,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from serendip.cli.flags import Command
+from serendip.cli.main import run as main_run
 from serendip.cli.validate import validate
 from serendip.errors import InputError
 from serendip.events.events import Window
@@ -695,6 +696,9 @@ def test_the_report_of_a_search_shows_the_lights(tmp_path):
     assert "1 pass, 0 undecided, 1 fail" in text
     assert 'href="validation.html"' in text
     assert "report of the search" in write_validation_page(run).read_text(encoding="utf-8")
+    (run / "validation.html").unlink()
+    assert main_run(["report", str(run)]) == 0
+    assert (run / "validation.html").is_file()
 
 
 # the command ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Registries of what serendip and other packages provide by name.
 
 There is one :class:`Registry` for each kind of extension, and an entry-point group to go with it: ``serendip.methods``, ``serendip.scores``,
-``serendip.readers``, ``serendip.exports`` and ``serendip.validations``. Each registry lives in the package that defines the contract of its kind.
+``serendip.readers``, ``serendip.exports``, ``serendip.validations`` and ``serendip.pages``. Each registry lives in the package that defines the contract of its kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Registry", "package_at_fault"]
 
 T = TypeVar("T")
 
-_GROUPS = [f"serendip.{kind}s" for kind in ("method", "score", "reader", "export", "validation")]
+_GROUPS = [f"serendip.{kind}s" for kind in ("method", "score", "reader", "export", "validation", "page")]
 
 
 class Registry(Generic[T]):

@@ -16,7 +16,7 @@ def report(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Folder written by 'serendip search', 'serendip monitor' or 'serendip theories study' with --out RUN.",
+            help="Folder written by another command with --out RUN.",
             metavar="RUN",
         ),
     ],
@@ -28,17 +28,15 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Draw the figures and the self-contained page of a finished search (report.html), monitor (monitor.html) or study of theories (theories.html) again."""
-    from serendip.report import write_report
-    from serendip.report.monitor import is_monitor, write_monitor_page
+    """Draw the figures and the self-contained pages of a finished run again: search, validation, comparison, measurement, monitor or study of theories."""
+    from serendip.report.registry import PAGES
     from serendip.report.theories.page import is_study, write_study_page
 
-    if is_study(run):
-        page = write_study_page(run, published)
-    elif published is not None:
-        raise InputError(f"--published: {run} holds no study of theories; leave the option out")
-    elif is_monitor(run):
-        page = write_monitor_page(run)
-    else:
-        page = write_report(run)
-    typer.echo(f"report: {page}")
+    if published is not None:
+        if not is_study(run):
+            raise InputError(f"--published: {run} holds no study of theories; leave the option out")
+        typer.echo(f"report: {write_study_page(run, published)}")
+        return
+    # without any of them, the page of a search says what is missing
+    for name in [name for name in PAGES if (run / name).is_file()] or ["results.json"]:
+        typer.echo(f"report: {PAGES[name](run)}")

@@ -18,7 +18,7 @@ from serendip.report.page import Page, write_page
 from serendip.report.words.numbers import NBSP, SUPERSCRIPTS
 from serendip.wording import counted
 
-__all__ = ["is_monitor", "read_monitor", "summary", "write_monitor_page"]
+__all__ = ["read_monitor", "summary", "write_monitor_page"]
 
 _LEVELS = ((20.0, "p = 0.05"), (740.8, "3 σ"), (3.489e6, "5 σ"))
 _DEEPEST, _HIGHEST = -12.0, 300.0
@@ -32,11 +32,6 @@ class _Line(BaseModel):
     label: str
     period: tuple[int, ...]
     log10_w: tuple[float, ...]
-
-
-def is_monitor(folder: Path) -> bool:
-    """Whether a run directory is that of a monitor."""
-    return (folder / "monitor.json").exists()
 
 
 def read_monitor(folder: Path) -> dict[str, Any]:
