@@ -49,9 +49,9 @@ def halves(events: Any) -> Any:
     return np.stack([first, ~first])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def with_signal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table with a planted signal."""
+    """A table with a planted signal; to be read only."""
     from samples import write_table
 
     return write_table(tmp_path_factory.mktemp("data") / "signal.parquet", n_signal=150)
@@ -75,6 +75,29 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(site)
     forget_loaded(monkeypatch)
     return site
+
+
+@pytest.fixture(scope="session")
+def blinded_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A blinded search whose models are networks, trees and a flow; to be left as it is."""
+    from samples import search_settings, write_table
+
+    from serendip.search.config import parse_config
+    from serendip.search.engine import run_search
+
+    folder = tmp_path_factory.mktemp("models")
+    lacathode = {"members": 1, "steps": 20, "batch_size": 128, "oversample": 1.0}
+    settings = search_settings(
+        write_table(folder / "events.parquet", 6000),
+        method=["cwola", "lacathode"],
+        options={"cwola": {"members": 1, "classifier": "network"}, "lacathode": lacathode},
+        where="f1 < 9",
+        folds=2,
+        combination="sequential",
+        working_points=[0.05],
+        toys=200,
+    )
+    return run_search(parse_config(settings), folder / "run", jobs=1).path
 
 
 @pytest.fixture(scope="session", autouse=True)

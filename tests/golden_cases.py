@@ -27,11 +27,11 @@ SEARCH = {"mass": "mjj", "features": FEATURES, "id": "event", "window": WINDOW, 
 FLOW = {"density": "maf", "steps": 3, "batch_size": 128, "members": 1}
 BRIEF = {"steps": 5, "batch_size": 128}
 TRAINED = {
-    "anode": {**FLOW, "window_density": "maf", "window_steps": 3},
+    "anode": {**FLOW, "density": "flow-matching", "window_density": "spline-coupling", "window_steps": 3},
     "autoencoder": BRIEF,
     "bump-hunt": {},
     "cathode": {**FLOW, "oversample": 1.0},
-    "curtains": {**FLOW, "transport_steps": 3, "oversample": 1.0},
+    "curtains": {**FLOW, "density": "spline", "transport_steps": 3, "oversample": 1.0},
     "cwola": {"members": 1},
     "dagmm": BRIEF,
     "deep-svdd": {**BRIEF, "targets": [0], "dimensions": [3]},

@@ -118,24 +118,6 @@ def blinded(folder: Path) -> Path:
     )
 
 
-@pytest.fixture(scope="module")
-def models(folder: Path) -> Path:
-    """Blinded, with models of two kinds."""
-    return search(
-        folder / "models",
-        make_columns(6000),
-        unblind=False,
-        working_points=[0.05],
-        where="f1 < 9",
-        method=["cwola", "lacathode"],
-        folds=2,
-        options={
-            "cwola": {"members": 1, "classifier": "network"},
-            "lacathode": {"members": 1, "steps": 20, "batch_size": 128, "oversample": 1.0},
-        },
-    )
-
-
 def content(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -840,8 +822,8 @@ runpy.run_path("score.py", run_name="__main__")
 """
 
 
-def test_a_bundle_scores_with_onnxruntime_alone(models: Path, tmp_path: Path) -> None:
-    names = export_bundle(models, tmp_path / "bundle.zip")
+def test_a_bundle_scores_with_onnxruntime_alone(blinded_models: Path, tmp_path: Path) -> None:
+    names = export_bundle(blinded_models, tmp_path / "bundle.zip")
     with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
         archive.extractall(tmp_path)
     folder = tmp_path / "bundle"
@@ -868,7 +850,7 @@ def test_a_bundle_scores_with_onnxruntime_alone(models: Path, tmp_path: Path) ->
     (tmp_path / "events.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     kinds = set()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    for entry, model in zip(selection["models"], stored_models(models), strict=True):
+    for entry, model in zip(selection["models"], stored_models(blinded_models), strict=True):
         out = tmp_path / f"{entry['name']}.csv"
         command = [
             sys.executable,
@@ -900,23 +882,23 @@ def test_a_bundle_scores_with_onnxruntime_alone(models: Path, tmp_path: Path) ->
 
 
 def test_a_bundle_that_scores_otherwise_is_not_written(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    blinded_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = Window(3300.0, 3700.0)
-    names = export_bundle(models, tmp_path / "one", method="cwola", window=window)
+    names = export_bundle(blinded_models, tmp_path / "one", method="cwola", window=window)
     assert names == ["cwola_3300-3700"]
     monkeypatch.setattr(
         "serendip.report.exports.bundle._recipe",
         lambda names, model: {"kind": "mean of classifiers", "classifiers": ["classifier.onnx"]},
     )
     with pytest.raises(InputError, match="scores that differ by up to"):
-        export_bundle(models, tmp_path / "two", method="lacathode", window=window)
+        export_bundle(blinded_models, tmp_path / "two", method="lacathode", window=window)
     assert not (tmp_path / "two").exists()
     with pytest.raises(InputError, match="is not an empty folder"):
-        export_bundle(models, tmp_path / "one")
+        export_bundle(blinded_models, tmp_path / "one")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"pip install 'serendip\[onnx\]'"):
-        export_bundle(models, tmp_path / "two")
+        export_bundle(blinded_models, tmp_path / "two")
 
 
 # contracts ----------------------------------------------------------------------------------------

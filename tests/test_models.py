@@ -429,18 +429,15 @@ def settings(file: Path, **changes: object) -> dict:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("data") / "data.parquet", n_signal=150)
-
-
-@pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("data") / "new.parquet", 4000, n_signal=100, seed=7)
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_search(parse_config(settings(data)), tmp_path_factory.mktemp("runs") / "run", jobs=1).path
+def run(with_signal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_search(
+        parse_config(settings(with_signal)), tmp_path_factory.mktemp("runs") / "run", jobs=1
+    ).path
 
 
 def test_every_task_keeps_its_last_model(run: Path) -> None:
@@ -457,7 +454,7 @@ def test_every_task_keeps_its_last_model(run: Path) -> None:
         assert stored["window"] == [3300.0, 3700.0]
 
 
-def test_the_last_fold_is_scored_as_in_the_search(run: Path, data: Path) -> None:
+def test_the_last_fold_is_scored_as_in_the_search(run: Path, with_signal: Path) -> None:
     """The scores of sideband events in the last fold come from the stored model."""
     rows = pq.read_table(run / "scores.parquet").to_pandas()
     columns = make_columns(n_signal=150)
@@ -558,9 +555,9 @@ def mixed(path: Path, own: pa.Table, rows: np.ndarray, other: pa.Table | None = 
 
 
 def test_blinded_data_cannot_be_scored_by_their_own_run(
-    run: Path, data: Path, new: Path, tmp_path: Path
+    run: Path, with_signal: Path, new: Path, tmp_path: Path
 ) -> None:
-    own, other, out = pq.read_table(data), pq.read_table(new), tmp_path / "scores.parquet"
+    own, other, out = pq.read_table(with_signal), pq.read_table(new), tmp_path / "scores.parquet"
     inside = WINDOW.contains(own["mjj"].to_numpy())
     order = np.random.default_rng(1).permutation(len(own))
     single = pa.table({
@@ -568,7 +565,7 @@ def test_blinded_data_cannot_be_scored_by_their_own_run(
         for name in own.column_names
     })  # fmt: skip
     refused = {
-        "all": data,
+        "all": with_signal,
         "shuffled": mixed(tmp_path / "shuffled.parquet", own, order),
         "half": mixed(tmp_path / "half.parquet", own, order[: len(own) // 2]),
         "one row more": mixed(tmp_path / "more.parquet", own, order, other.slice(0, 1)),
@@ -592,9 +589,9 @@ def test_blinded_data_cannot_be_scored_by_their_own_run(
 
 
 def test_single_events_of_a_blinded_window_get_no_score(
-    run: Path, data: Path, new: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Path, with_signal: Path, new: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own, other, out = pq.read_table(data), pq.read_table(new), tmp_path / "scores.parquet"
+    own, other, out = pq.read_table(with_signal), pq.read_table(new), tmp_path / "scores.parquet"
     before = score_file(run, new, out, method="cwola")
     plain = pq.read_table(out)
     assert not caplog.records
@@ -742,9 +739,9 @@ def test_a_damaged_model_is_an_input_error(run: Path, tmp_path: Path) -> None:
 
 
 def test_methods_that_cannot_be_stored_still_search(
-    data: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_signal: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = parse_config(settings(data, method=["cwola"], options={"cwola": FAST["cwola"]}))
+    config = parse_config(settings(with_signal, method=["cwola"], options={"cwola": FAST["cwola"]}))
     monkeypatch.setattr(Cwola, "save_model", Method.save_model)
     run = run_search(config, tmp_path / "run", jobs=1).path
     (path,) = run.glob("tasks/*/task.json")
@@ -757,9 +754,9 @@ def test_methods_that_cannot_be_stored_still_search(
 
 
 def test_a_model_that_scores_differently_is_not_kept(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_signal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = parse_config(settings(data, method=["cwola"], options={"cwola": FAST["cwola"]}))
+    config = parse_config(settings(with_signal, method=["cwola"], options={"cwola": FAST["cwola"]}))
     monkeypatch.setattr(
         Cwola, "save_model", lambda self, folder, split: self._classifiers.save(folder / "classifier", 0)
     )
@@ -768,9 +765,11 @@ def test_a_model_that_scores_differently_is_not_kept(
     assert "gives other scores" in json.loads(path.read_text())["model_note"]
 
 
-def test_k_fold_keeps_one_model(data: Path, new: Path, tmp_path: Path) -> None:
+def test_k_fold_keeps_one_model(with_signal: Path, new: Path, tmp_path: Path) -> None:
     config = parse_config(
-        settings(data, method=["cwola"], options={"cwola": FAST["cwola"]}, combination="kfold-bonferroni")
+        settings(
+            with_signal, method=["cwola"], options={"cwola": FAST["cwola"]}, combination="kfold-bonferroni"
+        )
     )
     run = run_search(config, tmp_path / "run", jobs=1).path
     (path,) = run.glob("tasks/*/task.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from samples import FEATURES, make_columns, search_settings, write_table
+from samples import FEATURES, make_columns
 from sklearn.linear_model import LogisticRegression
 
 from serendip.classify.networks import NetworkEnsemble
@@ -23,8 +23,6 @@ from serendip.density.onnx_export import export_density
 from serendip.errors import InputError
 from serendip.events.events import Events
 from serendip.io.models import write_model
-from serendip.search.config import parse_config
-from serendip.search.engine import run_search
 from serendip.search.models import stored_models
 from serendip.search.onnx_export import export_run
 
@@ -157,28 +155,11 @@ def test_densities_agree(
     assert np.allclose(latent_only.run(None, inputs)[0], latent, rtol=1e-9, atol=1e-9)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = write_table(tmp_path_factory.mktemp("data") / "data.parquet", 8000, n_signal=150)
-    settings = {
-        **search_settings(file),
-        "folds": 3,
-        "toys": 200,
-        "working_points": [0.05],
-        "method": ["cwola", "lacathode"],
-        "options": {
-            "cwola": {"members": 2, "classifier": "network"},
-            "lacathode": {"members": 2, "steps": 40, "batch_size": 128},
-        },
-    }
-    return run_search(parse_config(settings), tmp_path_factory.mktemp("runs") / "run", jobs=1).path
-
-
 def test_a_run_is_exported_and_scores_without_this_package(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    blinded_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "onnx"
-    assert cli(["export-onnx", str(run), "--out", str(out)]) == 0
+    assert cli(["export-onnx", str(blinded_models), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "lacathode_3300-3700: classifier.onnx, density.onnx, density-latent.onnx" in printed
     assert {path.name for path in out.iterdir()} == {"cwola_3300-3700", "lacathode_3300-3700"}
@@ -187,7 +168,7 @@ def test_a_run_is_exported_and_scores_without_this_package(
     facts = json.loads((out / "lacathode_3300-3700" / "model.json").read_text())
     assert facts["features"] == [*FEATURES]
     assert facts["onnx"] == ["classifier.onnx", "density.onnx", "density-latent.onnx"]
-    expected = {model.method.name: model.score(events) for model in stored_models(run)}
+    expected = {model.method.name: model.score(events) for model in stored_models(blinded_models)}
     x = events.x
     (score,) = session(out / "cwola_3300-3700" / "classifier.onnx").run(["score"], {"features": x})
     assert np.abs(score - expected["cwola"]).max() < 1e-4
@@ -199,29 +180,31 @@ def test_a_run_is_exported_and_scores_without_this_package(
     assert json.loads(network.get_modelmeta().custom_metadata_map["window"]) == [3300.0, 3700.0]
 
 
-def test_export_explains_what_is_wrong(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_explains_what_is_wrong(
+    blinded_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match="not an empty folder"):
-        export_run(run, tmp_path / "full")
+        export_run(blinded_models, tmp_path / "full")
     with pytest.raises(InputError, match="has no method 'anode'"):
-        export_run(run, tmp_path / "new", method="anode")
-    (model,) = stored_models(run, method="cwola")
+        export_run(blinded_models, tmp_path / "new", method="anode")
+    (model,) = stored_models(blinded_models, method="cwola")
     (model.folder / "forest").mkdir()
     (model.folder / "forest" / "forest.json").touch()
     try:
         with pytest.raises(InputError, match="no ONNX form of its part 'forest'"):
-            export_run(run, tmp_path / "new")
+            export_run(blinded_models, tmp_path / "new")
     finally:
         shutil.rmtree(model.folder / "forest")
     # stored like a density, but none
     write_model(model.folder / "network", {"kind": "autoencoder"}, {"weights": np.ones(2)})
     try:
         with pytest.raises(InputError, match="no ONNX form of its part 'network'"):
-            export_run(run, tmp_path / "new")
+            export_run(blinded_models, tmp_path / "new")
     finally:
         shutil.rmtree(model.folder / "network")
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(InputError, match="pip install"):
-        export_run(run, tmp_path / "new")
+        export_run(blinded_models, tmp_path / "new")
     assert not (tmp_path / "new").exists()
