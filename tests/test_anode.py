@@ -40,8 +40,8 @@ def make_events(n: int = 8000, n_signal: int = 0, seed: int = 0, weight: str | N
     return Events(columns, mass="m", features=("a", "b"), label="truth", weight=weight)
 
 
-def fitted(events, splits=None, *, seed=0, known=False, **options) -> Anode:
-    method = Anode(AnodeConfig(**(FAST | options)), seed=seed, background=TrueBackground() if known else None)
+def fitted(events, splits=None, *, seed=0, known=None, **options) -> Anode:
+    method = Anode(AnodeConfig(**(FAST | options)), seed=seed, background=known)
     return method.fit(events.without_label(), WINDOW, splits)
 
 
@@ -78,7 +78,7 @@ def test_score_is_the_ratio_of_two_densities_in_the_same_units(method):
 
 def test_events_without_signal_have_scores_around_zero():
     empty = make_events(15_000, seed=3)
-    score = fitted(empty, known=True, window_steps=150).score(make_events(5_000, seed=8))
+    score = fitted(empty, known=TrueBackground(), window_steps=150).score(make_events(5_000, seed=8))
     assert np.median(score) == pytest.approx(0.0, abs=0.2)
 
 
@@ -144,7 +144,7 @@ def test_weights_reach_both_densities():
     score = fitted(weighted, steps=200, window_steps=150).score(data)
     assert abs(score[right].mean() - score[~right].mean()) < 0.35
     # of the window alone: weights 3 and 1 change the density by 3/2 and 1/2
-    score = fitted(weighted, known=True, window_steps=150).score(data)
+    score = fitted(weighted, known=TrueBackground(), window_steps=150).score(data)
     step = np.median(score[right]) - np.median(score[~right])
     assert step == pytest.approx(np.log(3), abs=0.3)
 
@@ -153,7 +153,11 @@ def test_weights_reach_both_densities():
 def plain():
     events = make_events(3000)
     some = events.select(np.arange(len(events)) % 10 == 0)
-    return events, some, fitted(events, steps=15, window_steps=15).score(some)
+    method = fitted(events, steps=15, window_steps=15)
+    scores = method.score(some)
+    again = fitted(events, steps=15, window_steps=15, known=method.density)
+    assert np.array_equal(again.score(some), scores)
+    return events, some, method.density, scores
 
 
 @pytest.mark.parametrize(
@@ -171,8 +175,10 @@ def plain():
     ],
 )
 def test_every_option_changes_the_score(plain, name, value):
-    events, some, before = plain
-    after = fitted(events, **{"steps": 15, "window_steps": 15} | {name: value}).score(some)
+    events, some, density, before = plain
+    # another density in the window needs no other one beside it
+    known = density if name.startswith("window") else None
+    after = fitted(events, **{"steps": 15, "window_steps": 15} | {name: value}, known=known).score(some)
     assert np.all(np.isfinite(after))
     assert not np.array_equal(before, after)
 
