@@ -110,7 +110,7 @@ def test_a_message_names_the_key_of_a_file(capfd: pytest.CaptureFixture[str], tm
         ("infer", "--spurious 5", "search.infer.run_infer", "spurious", 5.0),
         ("infer", "--draws 2000", "search.infer.run_infer", "draws", 2000),
         ("infer", "--grid-points 4 --signal s.csv", "search.infer.run_infer", "grid_points", 4),
-        ("validate closure", "--mask 2500:2600,86:96", "validate.engine.run_validations", "masks", ((2500.0, 2600.0), (86.0, 96.0))),
+        ("validate closure", "--mask 2500:2600 --mask 86:96", "validate.engine.run_validations", "masks", ((2500.0, 2600.0), (86.0, 96.0))),
         ("validate closure", "--orders 2", "validate.engine.run_validations", "positions.shape", (2, 10)),
         ("validate closure", "--scan 2000:4000 --signal-width 0.05", "validate.engine.run_validations", "step", 0.5),
         ("validate closure", "--counting template --method feta --simulation s.csv", "validate.engine.run_validations", "template_draws", 100_000),

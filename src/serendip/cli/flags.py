@@ -132,7 +132,8 @@ def _flag(model: type[BaseModel], name: str) -> Any:
     """One field as a flag; what is neither a number nor yes or no is text that the model reads."""
     field = model.model_fields[name]
     known = [arg for arg in get_args(field.annotation) if arg is not type(None)] or [field.annotation]
-    if get_origin(field.annotation) is dict:
+    outer = get_origin(field.annotation)
+    if outer is dict or (outer is tuple and get_origin(known[0]) is tuple):
         kind: Any = list[str]
     else:
         kind = known[0] if len(known) == 1 and known[0] in (bool, int, float) else str

@@ -83,7 +83,7 @@ class DataConfig(BaseModel):
     range: Interval | None = None
     """Mass range of the background fit, LO:HI; default: chosen for each window."""
     mask: Intervals = ()
-    """Known resonances that the background fits leave out, LO:HI[,LO:HI...]."""
+    """Known resonances that the background fits leave out, LO:HI[,LO:HI...]; may be repeated."""
 
 
 class SearchConfig(DataConfig):

@@ -46,7 +46,9 @@ def _interval(value: Any) -> Any:
 
 
 def _intervals(value: Any) -> Any:
-    given = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value or []
+    given = [value] if isinstance(value, str) else value or []
+    if all(isinstance(part, str) for part in given):
+        given = [part for text in given for part in text.split(",") if part.strip()]
     if len(given) == 2 and all(isinstance(edge, int | float) for edge in given):
         given = [given]
     return tuple(_interval(part) for part in given)
@@ -68,4 +70,4 @@ Interval = Annotated[tuple[float, float], BeforeValidator(_interval)]
 """Two masses, also as text ``LO:HI``."""
 
 Intervals = Annotated[tuple[tuple[float, float], ...], BeforeValidator(_intervals)]
-"""Intervals of mass, also as text ``LO:HI,LO:HI``."""
+"""Intervals of mass, also as texts ``LO:HI`` or ``LO:HI,LO:HI``."""
