@@ -296,26 +296,26 @@ def test_command_says_what_the_closure_allows(tmp_path, caplog):
 
     x, y = normal(20_000, seed=9)
     text, warned = run(x, y)
-    assert "continued into A: B C / D is " in text
+    assert "extrapolated into A: B C / D is " in text
     assert "p = " in text
-    assert "% (what the events outside A leave open" in text
+    assert "% (from the events outside A" in text
     assert warned == ""
     _, warned = run(x, y, "--closure", "0.05")
-    assert "--closure 0.05 is your word: the events outside A allow no less than" in warned
+    assert "--closure 0.05 is taken from the command line: the events outside A allow no less than" in warned
 
     x, y = normal(40_000, 0.15, seed=9)
-    assert "x and y depend on each other outside A" in run(x, y)[1]
+    assert "x and y are correlated outside A" in run(x, y)[1]
 
     x, y = normal(100_000, seed=7)
     y *= np.where(np.abs(x) < 0.7, 0.6, 1.4)
     text, _ = run(x, y)
-    assert "no significance and no limit: x and y depend on each other outside A in a way" in text
+    assert "no significance and no limit: x and y are correlated outside A in a way" in text
     assert "p = " not in text.split("no significance")[0].splitlines()[-1]
     found = json.loads(run(x, y, "--json")[0])
     assert (found["fit"], found["limit"], found["expected_error"], found["closure"]["used"]) == (None,) * 4
     text, warned = run(x, y, "--closure", "0.5")
     assert "p = " in text
-    assert "is your word: x and y depend on each other" in warned
+    assert "is taken from the command line: x and y are correlated" in warned
 
     x, y = normal(20_000, seed=9)
     w = np.ones(len(x))

@@ -87,7 +87,7 @@ def test_minimum_number_of_template_events_is_effective():
     heavy = np.where(np.arange(200) == 199, 5.0, 1.0)  # the first template event in the tail
     # (5 + 28)^2 / (25 + 28) is the first effective number above 20
     assert argos(is_data, scores, heavy).eps_template == pytest.approx(33 / 104)
-    with pytest.raises(InputError, match="20 template events behind its cut, there are 10 in all"):
+    with pytest.raises(InputError, match="20 template events passing its cut, there are 10 in total"):
         argos(is_data[:110], scores[:110])
 
 

@@ -183,8 +183,8 @@ def test_inspect_prints_findings(run, path):
         "Constant: one.",
         "Same values: x, copy.",
         "Repeated ids: 3 rows.",
-        "Follow the mass beyond chance (!): sculpts.",
-        "Give the label away: truthlike.",
+        "Correlated with the mass (!): sculpts.",
+        "Reveal the label: truthlike.",
         "NaN or infinite values: gaps.",
         "Lists of values for each event: list.",
     ):

@@ -377,11 +377,11 @@ def test_invisible_momentum_of_a_gravitino():
 
 def test_slha_text_errors():
     masses = {"t1": 500.0, "N1": 400.0}
-    with pytest.raises(InputError, match="'stop' is no sparticle"):
+    with pytest.raises(InputError, match="'stop' is not a sparticle"):
         slha_text({"stop": 500.0}, {})
     with pytest.raises(InputError, match=r"t1 \(500 GeV\) cannot decay to 6, 1000022, which need 571 GeV"):
         slha_text(masses, {"t1": [(1.0, (6, 1000022))]})
-    with pytest.raises(InputError, match="branching ratios of t1 add up to"):
+    with pytest.raises(InputError, match="branching ratios of t1 sum to"):
         slha_text(masses, {"t1": [(0.5, (5, 24, 1000022))]})
     with pytest.raises(InputError, match="mass of N1 is -1 GeV"):
         slha_text({"N1": -1.0}, {})

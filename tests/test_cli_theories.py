@@ -53,7 +53,7 @@ def test_what_is_left_after_harmonising_is_a_failure(tmp_path: Path, capsys):
     assert "Separated by construction: nothing found" in capsys.readouterr().out
     assert run(["theories", "audit", background, str(tmp_path / "rounded.csv")]) == 1
     captured = capsys.readouterr()
-    assert "differ by construction after harmonising: rounded.csv" in captured.err
+    assert "still differ by artefacts after harmonising: rounded.csv" in captured.err
     assert "digits" in captured.out
 
 

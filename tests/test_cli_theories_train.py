@@ -218,7 +218,7 @@ def test_theories_with_fewer_events_than_asked_for_are_named(samples, tmp_path, 
     command = ["theories", "train", *arguments, "--out", str(tmp_path / "one"), "--events-per-theory"]
     assert run([*command, "450"]) == 0
     assert (
-        "fewer than the 450 events asked for, with the weight of a full sample: sqsq_sq1400_neut200"
+        "fewer than the requested 450 events, with the weight of a full sample: sqsq_sq1400_neut200"
         in capsys.readouterr().out
     )
     assert run([*command, "300"]) == 0
@@ -270,9 +270,10 @@ def test_channels_are_joined_and_written_as_a_table(samples, model, tmp_path, ca
     ] == best
     assert run([*arguments, "--convention", "challenge"]) == 0
     text = capsys.readouterr().out
-    assert "left out because they trained" in text
+    assert "left out as training events" in text
     assert (
-        "trained on, so measured with their test events: glgl1000_neutralino1, glgl1600_neutralino800" in text
+        "used in training, so evaluated on their test events: glgl1000_neutralino1, glgl1600_neutralino800"
+        in text
     )
     assert "left out: slsl_sl200_neut50 in channel 3" not in text
     assert "reliable points: total improvement of 4 signals" in text
@@ -294,7 +295,7 @@ def test_files_of_one_channel_serve_that_channel(samples, model, tmp_path):
     )
     assert list(found.merits) == [("made_up", "1")]
     write_events(events(100, 11), tmp_path / "made_up.csv")
-    with pytest.raises(InputError, match="'made_up' is there twice in channel 1"):
+    with pytest.raises(InputError, match="duplicate signal 'made_up' in channel 1"):
         evaluate(
             [model],
             [samples[0]],
@@ -386,5 +387,5 @@ def test_without_test_events_the_training_files_cannot_be_evaluated(samples, tmp
     trained, record = train_channel([samples[0]], [samples[1]], "1", FAST, test_fraction=0.0)
     trained.save(tmp_path)
     record.save(tmp_path)
-    with pytest.raises(InputError, match="0 of 4000 background events did not train"):
+    with pytest.raises(InputError, match="0 of 4000 background events are held out from"):
         evaluate([tmp_path], [samples[0]], [samples[1]], np.random.default_rng(1))

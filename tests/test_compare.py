@@ -810,7 +810,7 @@ def test_only_one_class_and_folders_of_others(
     assert "not empty" in capfd.readouterr().err
     (tmp_path / "mine" / "config.yaml").write_text("method: [cwola]\n")
     assert run(arguments(table, tmp_path / "mine")) == 2
-    assert "holds no comparison" in capfd.readouterr().err
+    assert "holds another run, not a comparison" in capfd.readouterr().err
 
 
 def test_row_order_and_other_methods_change_nothing(table: Path, finished: Path, tmp_path: Path) -> None:

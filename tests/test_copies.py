@@ -163,7 +163,7 @@ def test_copies_are_refused_grouped_or_taken_as_independent(
     assert events.groups is None
     assert events.provenance["group"] == "none"
     assert "1000 of 2000 rows are copies" in caplog.text
-    assert "taken as independent, as --group none says" in caplog.text
+    assert "treated as independent because of --group none" in caplog.text
 
     assert run(["bump", str(file), "--window", "2000:2200", "--mass", "m"]) == 2
     assert "1000 of 2000 rows are copies of others (same m;" in capsys.readouterr().err

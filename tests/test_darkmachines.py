@@ -473,7 +473,7 @@ def test_parquet_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="layout 2"):
         read_parquet(path)
     pq.write_table(table.replace_schema_metadata({}), path)
-    with pytest.raises(InputError, match="does not hold events with lists"):
+    with pytest.raises(InputError, match="does not contain events with lists"):
         read_parquet(path)
     path.write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match="not a readable Parquet file"):

@@ -165,10 +165,10 @@ def test_nothing_beside_the_window_is_an_error(inclusive):
     rng = np.random.default_rng(6)
     m, rank = period(rng, 2000)
     for density, weights in ((np.zeros(len(m)), None), (modest(rank), np.zeros(len(m)))):
-        with pytest.raises(InputError, match="no event beside the window"):
+        with pytest.raises(InputError, match="no event outside the window"):
             evidence(m, density, inclusive, weights=weights)
     inside = WINDOW.contains(m)
-    with pytest.raises(InputError, match="no event beside the window"):
+    with pytest.raises(InputError, match="no event outside the window"):
         evidence(m[inside], modest(rank[inside]), inclusive)
 
 

@@ -437,7 +437,7 @@ def test_fits_that_do_not_repeat_give_no_spectrum(plain: Path, weighted: Path, t
     )
     # runs of older versions do not say how the weights spread
     edit(run / "diagnostics.json", lambda d: [record.pop("variance") for record in d["spectra"]])
-    with pytest.raises(InputError, match="weighted events, and how they spread"):
+    with pytest.raises(InputError, match="weighted events, and their spread"):
         export_pyhf(run, tmp_path / "none", look=0)
     run = copy_of(plain, tmp_path / "third")
     edit(run / "results.json", lambda r: r["looks"][0].update(statistic="template-count"))

@@ -136,7 +136,7 @@ def test_datacards_carry_the_squares_of_the_weights(run: Path, tmp_path: Path) -
         assert "weights in the window sum up to 8" in text
         assert f"order {order.order} of {ORDERS} of the folds" in text
     text = (tmp_path / "cards" / "cwola_3300-3700_0.02.counting.txt").read_text()
-    assert "a cross-check beside a weighted look" in text
+    assert "a cross-check of a weighted look" in text
 
 
 def test_one_order_needs_no_number(run: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_lost_orders_are_said(run: Path, tmp_path: Path) -> None:
     copy = copy_of(run, tmp_path / "run")
     edit(copy / "diagnostics.json", lambda d: d.update(weighted=[]))
     with pytest.raises(
-        InputError, match=r"diagnostics\.json: says nothing of the 3 orders of look 0 \(cwola_3300-3700\)"
+        InputError, match=r"diagnostics\.json: has no entry for the 3 orders of look 0 \(cwola_3300-3700\)"
     ):
         export_pyhf(copy, tmp_path / "none")
 

@@ -91,7 +91,7 @@ def test_a_join_in_each_of_several_files(path, tmp_path):
     with uproot.recreate(tmp_path / "b.root") as file:
         write(file, "events", {"run": RUN + 9, "event": EVENT, "m": MASS})
         write(file, "scores", {"run": RUN + 9, "event": EVENT, "score": MASS})
-    with pytest.raises(InputError, match="'jets' is not in all files"):
+    with pytest.raises(InputError, match="'jets' is missing in some files"):
         open_table([path, tmp_path / "b.root"], "events+scores").require(["jets"])
     events = read(
         [path, tmp_path / "b.root"], mass="m", features=["score"], tree="events+scores", id="run,event"
@@ -103,14 +103,14 @@ def test_a_join_in_each_of_several_files(path, tmp_path):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ("events+same", "share no column such as run or event that says which event it is; name it: 'events.same by COL'"),
+        ("events+same", "share no column such as run or event that identifies an event; name it: 'events.same by COL'"),
         ("events+scores by event", r"the id 'event' is repeated in \d+ rows of the second, first '\d+' in row \d+ and row \d+"),
         ("events+scores by score", "there is no column 'score'"),
         ("events+missing", "there is no TTree or RNTuple 'missing'"),
         ("events+", "lacks the name of a tree"),
         ("events+other.root:x", "there is no file"),
         ("events+apart", "have no event in common"),
-        ("events+broken by run", "no whole numbers"),
+        ("events+broken by run", "not integers"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_joined_is_said(path, tree, message):

@@ -133,7 +133,7 @@ def test_groups_need_a_value_in_each_row() -> None:
         group_codes("e", {"g": np.array([1.0, np.nan, 2.0])}, rows)
     with pytest.raises(InputError, match=r"group column 'g' is missing in 2 rows, first in row 10"):
         group_codes("e", {"g": np.array([None, "a", None], dtype=object)}, rows)
-    with pytest.raises(InputError, match="no whole numbers below"):
+    with pytest.raises(InputError, match="not integers below"):
         group_codes("e", {"g": np.array([0.5, 1.0, 2.0])}, rows)
     whole, text = np.array([3, 1, 3]), np.array(["b", "a", "b"])
     assert group_codes("e", {"g": whole.astype(float)}, rows).tolist() == whole.tolist()

@@ -243,7 +243,7 @@ def test_a_blinded_measurement_does_not_look(simulated, tmp_path):
 def test_signal_events_that_are_data_are_refused(simulated, tmp_path):
     settings, folder, _ = simulated
     changed = settings.model_copy(update={"signal": str(folder / "events.parquet"), "parameters": ()})
-    with pytest.raises(InputError, match="must not be learnt from the events that it judges"):
+    with pytest.raises(InputError, match="must not be learnt from the events on which it is evaluated"):
         run_infer(changed, tmp_path / "run", threads=1)
 
 
@@ -489,13 +489,13 @@ def test_retrained_toys_are_summarised():
     ("more", "match"),
     [
         ({"window": None, "scan": "3000:4000", "width": 0.1}, "one window"),
-        ({"method": "cwola", "options": {}}, "leave method away"),
-        ({"working_points": "1e-2"}, "working_points belongs to a search"),
-        ({"options": {"ranode": {"fraction": 0.1}}}, "ranode.fraction means nothing"),
+        ({"method": "cwola", "options": {}}, "remove method"),
+        ({"working_points": "1e-2"}, "working_points is a setting of a search"),
+        ({"options": {"ranode": {"fraction": 0.1}}}, "ranode.fraction is not used"),
         ({"options": {"ranode": {"background": "shared"}}}, "shared by windows"),
-        ({"parameters": "mx"}, "belongs to a simulated signal"),
-        ({"signal": "s.parquet", "retrain": 3}, "retrain belongs"),
-        ({"signal": "s.parquet", "scan_points": 3}, "scan_points belongs"),
+        ({"parameters": "mx"}, "requires a simulated signal"),
+        ({"signal": "s.parquet", "retrain": 3}, "retrain applies"),
+        ({"signal": "s.parquet", "scan_points": 3}, "scan_points applies"),
         ({"spurious": -1.0}, "not negative"),
         ({"combination": "kfold-summed"}, "combination"),
         ({"signal": "s.parquet", "options": {"family": {"step": 3}}}, "family.step"),
@@ -550,6 +550,6 @@ def test_command_line_refuses_and_says_why(tmp_path):
     assert isinstance(found.exception, InputError)
     assert "--unblind" in str(found.exception)
     found = CliRunner().invoke(app, [*given, "--unblind", "--set", "ranode.fraction=0.1"])
-    assert "ranode.fraction means nothing" in str(found.exception)
+    assert "ranode.fraction is not used" in str(found.exception)
     found = CliRunner().invoke(app, [*given, "--unblind", "--combination", "kfold-summed"])
     assert "combination" in str(found.exception)

@@ -102,7 +102,7 @@ def test_whole_numbers_stay_whole_where_every_event_has_the_object():
     ids = Jagged.of(np.array([1, 2]), np.array([2**60 + 1, 5, 2**60 + 3]))
     assert evaluate("id[:,0]", {"id": ids}).tolist() == [2**60 + 1, 5]
     assert evaluate("max(id)", {"id": ids}).tolist() == [2**60 + 1, 2**60 + 3]
-    with pytest.raises(InputError, match="too large to stand beside NaN"):
+    with pytest.raises(InputError, match="too large to be stored with NaN"):
         evaluate("id[:,0]", {"id": Jagged.of(np.array([0, 1]), np.array([2**60 + 1]))})
 
 
@@ -233,7 +233,7 @@ def test_cut_of_the_issue():
         ("[1, 2] + met", "must follow a column"),
         ("met[:,0]", "one number for each event; leave it out"),
         ("sum(met)", "needs a list for each event"),
-        ("Muon + 1", r"'Muon' is no column but a group of them \(Muon_charge, Muon_eta, "),
+        ("Muon + 1", r"'Muon' is not a column but a group of columns \(Muon_charge, Muon_eta, "),
         ("mass(Electron, 0, 1)", "there is no column 'Electron'"),
         ("mass(Jet, 0, 1)", r"there is no Jet_mass; give the values: mass\(Jet_pt\[:,0\], Jet_eta\[:,0\], Jet_phi\[:,0\], mass,"),
         ("deltaR(Muon, 0, 1, 2)", "deltaR takes two objects, not 3"),

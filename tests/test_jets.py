@@ -175,7 +175,7 @@ def test_momentum_that_is_not_a_number_names_the_event():
 
 
 def test_counts_must_match_the_particles():
-    with pytest.raises(ValueError, match="add up to 3"):
+    with pytest.raises(ValueError, match="sum to 3"):
         leading_jets(*massless([10, 20], [0, 0], [0, 1]), [3])
 
 

@@ -138,7 +138,7 @@ def test_an_ensemble_of_densities_draws_templates_but_has_no_latent_space():
 def test_shared_needs_a_density_that_can_be_interpolated():
     with pytest.raises(ValidationError, match="flow-matching density, not one of kind 'maf'"):
         CathodeConfig(background="shared", density="maf")
-    with pytest.raises(ValidationError, match="leave sideband_gev away"):
+    with pytest.raises(ValidationError, match="remove sideband_gev"):
         CathodeConfig(background="shared", sideband_gev=100)
 
 

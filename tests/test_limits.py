@@ -171,7 +171,7 @@ def test_a_ladder_is_needed():
 
 def test_command_needs_a_comparison(tmp_path, capsys):
     assert run(["limit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "holds no finished comparison" in capsys.readouterr().err
+    assert "contains no finished comparison" in capsys.readouterr().err
     for flags, message in (
         (["--level", "95"], "lies between 0 and 1"),
         (["--acceptance", "2"], "lies between 0 and 1"),

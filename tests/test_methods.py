@@ -414,5 +414,5 @@ def test_held_back_part_reaches_the_classifier(name):
 
 
 def test_nested_validation_has_no_held_back_part():
-    with pytest.raises(ValueError, match="belongs to validation 'random'"):
+    with pytest.raises(ValueError, match="is used with validation 'random'"):
         CwolaConfig(validation="nested", validation_fraction=0.2)

@@ -403,7 +403,7 @@ def test_a_method_without_storage_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="method 'plain' cannot be saved"):
         Plain().save(tmp_path, features=("a",), mass="m", window=WINDOW)
-    with pytest.raises(InputError, match="holds no model"):
+    with pytest.raises(InputError, match="contains no model"):
         Plain.load(tmp_path)
 
 
@@ -703,7 +703,7 @@ def test_score_explains_what_is_wrong(
     shutil.copytree(run, old)
     for folder in old.glob("tasks/*/model"):
         shutil.rmtree(folder)
-    assert "holds no model to score with" in message(str(old), str(new), "--out", out)
+    assert "contains no model to score with" in message(str(old), str(new), "--out", out)
     assert not Path(out).exists()
 
 

@@ -280,7 +280,7 @@ def few_enough(folder: Path) -> Path:
 
 def test_settings_that_mean_nothing_are_refused(files: list[Path]) -> None:
     for name, value in (("toys", 500), ("combination", "kfold-bonferroni"), ("working_points", [0.02])):
-        with pytest.raises(InputError, match=f"{name} belongs to a search"):
+        with pytest.raises(InputError, match=f"{name} is a setting of a search"):
             config(files[0], **{name: value})
     with pytest.raises(InputError, match=r"bump-hunt.*cannot be monitored"):
         config(files[0], method=["bump-hunt"], options={})

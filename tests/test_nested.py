@@ -207,7 +207,7 @@ def test_cwola_options_reach_the_classifier():
     by_argos = Cwola(CwolaConfig(validation="nested", select_by="argos")).classifier()
     assert (by_argos.select_by, by_argos.estimator.select_by) == ("argos", "argos")
     assert isinstance(Cwola(CwolaConfig()).classifier(), TreeEnsemble)
-    with pytest.raises(ValidationError, match="restarts belong to the nested validation"):
+    with pytest.raises(ValidationError, match="restarts requires validation 'nested'"):
         CwolaConfig(restarts=3)
 
 

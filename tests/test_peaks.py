@@ -422,7 +422,7 @@ def test_a_fit_goes_downhill_where_hardly_anything_is_expected():
 
 @pytest.mark.parametrize("background", ["poly:2", "bernstein:3", "turn-on:6"])
 def test_functions_that_are_no_exponentials_are_refused(background):
-    with pytest.raises(InputError, match="cannot be fitted beside peaks of any mass"):
+    with pytest.raises(InputError, match="cannot be fitted together with peaks of any mass"):
         find_peak(np.linspace(9.0, 9.7, 500), background=background, n_toys=10, rng=np.random.default_rng(0))
 
 

@@ -428,6 +428,6 @@ def test_too_few_events_and_unknown_options_are_explained():
 
 
 def test_scan_points_without_a_scan_are_refused():
-    with pytest.raises(ValidationError, match="scan_points belongs to fraction 'scan', not to 'learned'"):
+    with pytest.raises(ValidationError, match="scan_points is used with fraction 'scan', not with 'learned'"):
         RanodeConfig(scan_points=9)
     assert RanodeConfig(fraction="scan", scan_points=9).scan_points == 9

@@ -188,7 +188,7 @@ def bad(changes, message, **options):
         bad({"mass": ["heavy"] * N}, r"'mass' has the text 'heavy' in row 0"),
         bad({"px": [[1.0, 2.0]] * N}, r"'px' has a list of values for each event"),
         bad({"event": np.r_[np.arange(499), 3]}, r"repeated in 1 row, first '3' in row 3 and row 499"),
-        bad({"event": np.arange(N) + 0.5}, r"id column 'event' has values that are no whole numbers"),
+        bad({"event": np.arange(N) + 0.5}, r"id column 'event' has values that are not integers"),
         bad(
             {"event": ["a"] * 2 + [str(i) for i in range(498)]},
             r"repeated in 1 row, first 'a' in row 0 and row 1",
@@ -252,7 +252,7 @@ def test_empty_cells_and_nan_in_csv_are_missing(tmp_path):
         ("a,b\n1,2\n3\n", "not a readable CSV table"),
         ("a,b\n", "no rows"),
         ("\n\n", "not a readable CSV"),
-        ("a,a\n1,2\n", "'a' is there more than once"),
+        ("a,a\n1,2\n", "'a' is duplicated"),
     ],
 )
 def test_bad_csv(content, message, tmp_path):
@@ -476,7 +476,7 @@ def test_lhco_with_own_features_and_cut(shared_data):
     assert events.features == ("delta_mj", "tau3j1/(tau2j1+1e-5)")
     assert not events.labels.any()
     assert events.m.min() > 3000
-    with pytest.raises(InputError, match="files are in GeV; leave --unit out"):
+    with pytest.raises(InputError, match="files in GeV; remove --unit"):
         read(shared_data / LHCO, preset="lhco", unit="TeV")
 
 

@@ -626,12 +626,12 @@ def test_a_learnt_signal_is_drawn_beside_the_selected_events(tmp_path):
     text = plain(write_report(run).read_text(encoding="utf-8"))
     share = "learned signal: 1.12 ± 0.21 % of the events in the window (1.9 % in its training)"
     assert (
-        f"{share}; it raises ln L by 24.3, beside the window, where no signal is expected, by up to 18.2"
+        f"{share}; it raises ln L by 24.3, in adjacent windows, where no signal is expected, by up to 18.2"
         in text
     )
     edit(run, "diagnostics.json", lambda c: c["selected"][0]["learned_signal"].update(floor_gain=None))
     text = plain(write_report(run).read_text(encoding="utf-8"))
-    assert f"{share}; it raises ln L by 24.3, the same fit was not made beside the window" in text
+    assert f"{share}; it raises ln L by 24.3, the same fit was not made in adjacent windows" in text
 
 
 def test_everything_kept_is_called_no_cut():

@@ -358,13 +358,13 @@ def test_false_claims_and_needed_signal():
 def test_guards_say_what_cannot_be_said(study, page):
     text = text_of(page)
     # made-up trainings: 30,000 effective events in the first channel, 30,000 / 10^1.2 = 1893 in the other
-    assert "Channel 1. ε B = 0.01 % is left out of every TI" in text
-    assert "Channel 3. ε B = 0.1 %, 0.01 % is left out of every TI" in text
+    assert "Channel 1. ε B = 0.01 % is excluded from all TIs" in text
+    assert "Channel 3. ε B = 0.1 %, 0.01 % is excluded from all TIs" in text
     shutil.copytree(study[0], study[0].parent / "moved", ignore=shutil.ignore_patterns("tasks", PAGE))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "save", lambda *_: None)
         moved = text_of(write_study_page(study[0].parent / "moved"))
-    assert "Channel 3. ε B = 0.1 %, 0.01 % is left out of every TI" in moved
+    assert "Channel 3. ε B = 0.1 %, 0.01 % is excluded from all TIs" in moved
 
 
 @pytest.mark.parametrize(
@@ -443,13 +443,13 @@ def test_errors_are_for_people(study, tmp_path, capsys):
     with pytest.raises(InputError, match="no question has an answer"):
         write_study_page(tmp_path)
     write_json(tmp_path / "results.json", study[1] | {"answers": {"families": {"wrong": 1}}})
-    with pytest.raises(InputError, match="an answer is not what this version writes"):
+    with pytest.raises(InputError, match="an answer was not written by this version"):
         write_study_page(tmp_path)
     with pytest.raises(InputError, match="no table of total improvements"):
         write_study_page(study[0], tmp_path / "absent.csv")
     write_json(tmp_path / "results.json", {"looks": []})
     assert run(["report", str(tmp_path), "--published", str(tmp_path)]) != 0
-    assert "holds no study of theories" in capsys.readouterr().err
+    assert "contains no study of theories" in capsys.readouterr().err
 
 
 @pytest.mark.browser

@@ -231,7 +231,7 @@ def test_a_weighted_look_that_cannot_see_is_said(factory):
             look["dead"] = "weights from ranks need 50 sideband events in each fold"
     content["global"] = None
     blind = Results.model_validate(content)
-    assert words.headline(blind) == "Nothing was searched: none of the 3 looks can see anything."
+    assert words.headline(blind) == "No search was possible: none of the 3 looks can find anything."
     assert "signal. Weights from ranks need 50" in words.verdict(blind)
 
 

@@ -44,7 +44,7 @@ def test_leaf_lists_have_the_names_of_their_leaves(branches):
     )
     np.testing.assert_allclose(events["dijet.pt / dijet.mjj"], (10 * I / (1000.5 + I))[I % 5 > 0], rtol=1e-6)
     with pytest.raises(
-        InputError, match=r"'dijet' is no column but a group of them \(dijet.mjj, dijet.n, dijet.pt\)"
+        InputError, match=r"'dijet' is not a column but a group of columns \(dijet.mjj, dijet.n, dijet.pt\)"
     ):
         read(DATA / "branches.root", mass="dijet")  # fmt: skip
 

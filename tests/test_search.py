@@ -383,7 +383,7 @@ def test_a_run_belongs_to_its_simulation_too(with_signal: Path, tmp_path: Path) 
         run_search(settings, tmp_path / "run", jobs=1)
     with pytest.raises(InputError, match="none of cwola starts from one"):
         config(with_signal, simulation=str(simulation))
-    with pytest.raises(InputError, match="simulation_where belongs to a simulation"):
+    with pytest.raises(InputError, match="simulation_where requires a simulation"):
         config(with_signal, simulation_where="mjj>3000")
     with pytest.raises(InputError, match="'ensemble' starts from simulated background"):
         config(with_signal, method=["ensemble"], options={"ensemble": {"methods": ["cwola", "salad"]}})

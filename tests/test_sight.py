@@ -193,19 +193,19 @@ def test_a_dead_look_is_no_look_of_the_result(mixed, tmp_path):
 
     write_report(mixed)
     page = (mixed / "report.html").read_text(encoding="utf-8")
-    assert "cannot see" in page
-    (note,) = [note for note in words.notes(read_run(mixed)) if "cannot see" in note.title]
+    assert "Dead looks" in page
+    (note,) = [note for note in words.notes(read_run(mixed)) if note.title == "Dead looks"]
     assert "0.1" in note.text
-    assert "no looks of the global p-value" in note.text
+    assert "not enter the global p-value" in note.text
 
     _, models = look_models(mixed)
     assert [model.index for model in models] == [0]
-    with pytest.raises(InputError, match="look 1 cannot see anything"):
+    with pytest.raises(InputError, match="look 1 cannot find anything"):
         look_models(mixed, look=1)
     export_hepdata(mixed, tmp_path / "hepdata")
     looks = yaml.safe_load((tmp_path / "hepdata" / "table1.yaml").read_text())
     note, expected = (looks["dependent_variables"][i]["values"][1]["value"] for i in (4, 1))
-    assert note.startswith("cannot see anything")
+    assert note.startswith("cannot find anything")
     assert expected == "-"
 
 
@@ -258,8 +258,8 @@ def test_nothing_is_concluded_when_no_look_can_see(tmp_path):
         look |= {"dead": "ε_B = 0.001 needs more", "observed": None, "p_local": None, "z_local": None}
     (run / "results.json").write_text(json.dumps(content | {"global": None}))
     read = read_run(run)
-    assert words.headline(read.results) == "Nothing was searched: none of the 2 looks can see anything."
-    assert words.verdict(read.results) == "This run says nothing about a signal. ε_B = 0.001 needs more."
+    assert words.headline(read.results) == "No search was possible: none of the 2 looks can find anything."
+    assert words.verdict(read.results) == "This run has no sensitivity to a signal. ε_B = 0.001 needs more."
     assert words.reservation(read) == ""
     write_report(run)
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -59,7 +59,7 @@ def test_what_was_written_is_what_was_chosen():
     ("changes", "words"),
     [
         ({"signal_width": 0.05, "width": 0.1}, "not both"),
-        ({"signal_width": 0.05, "scan": None, "window": "3000:3300"}, "belongs to a scan"),
+        ({"signal_width": 0.05, "scan": None, "window": "3000:3300"}, "requires a scan"),
         ({}, "needs a width.*signal_width"),
         ({"signal_width": 0.5}, "up to 0.3"),
         ({"signal_width": "wide"}, "signal_width"),

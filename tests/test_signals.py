@@ -130,11 +130,11 @@ def test_names_can_be_read_back():
         ),
         (lambda: double_crystal_ball(3500, 100, alpha_low=1, n_low=2, alpha_high=0, n_high=2), "high tail"),
         (lambda: template_shape([1.0, 2.0]), "at least 10 events, not 2"),
-        (lambda: template_shape(np.ones(20), -np.ones(20)), "add up to -20"),
+        (lambda: template_shape(np.ones(20), -np.ones(20)), "is -20; a positive sum"),
         (lambda: voigt(3500.0, 100.0, 10.0), "take a Gaussian"),
         (lambda: parse_shape("gauss:3500"), "gauss:MASS:REL_WIDTH"),
-        (lambda: parse_shape("breit:1:2"), "is no signal shape"),
-        (lambda: parse_shape("gauss:a:b"), "is no signal shape"),
+        (lambda: parse_shape("breit:1:2"), "is not a signal shape"),
+        (lambda: parse_shape("gauss:a:b"), "is not a signal shape"),
     ],
 )
 def test_bad_shapes_are_explained(make, message):
@@ -188,7 +188,7 @@ def test_bins_far_below_zero_are_no_fluctuation():
 def test_a_template_of_cancelling_weights_is_refused():
     m = np.linspace(3400, 3600, 100)
     w = np.where(np.arange(100) < 46, -1.0, 1.0)
-    with pytest.raises(InputError, match=r"at least 10 events, not 100 that are worth 0.64"):
+    with pytest.raises(InputError, match=r"at least 10 events, not 100 \(0.64 effective events\)"):
         template_shape(m, w)
     with pytest.raises(InputError, match="check their sign"):
         template_shape(m, -w)

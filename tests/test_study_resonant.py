@@ -391,7 +391,7 @@ def test_a_folder_of_other_input_is_refused(
     with pytest.raises(InputError, match=r"other settings \(config differ\)"):
         ask(samples, out, CONFIG.model_copy(update={"seed": 2}))
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and holds no resonant question"):
+    with pytest.raises(InputError, match="is not empty and contains no resonant question"):
         ask(samples, tmp_path)
 
 

@@ -88,10 +88,10 @@ def test_packing_is_seen_in_the_content(suffix: str, tmp_path: Path) -> None:
         ("m,x\n1,2\n3,4,5\n", "line 3 has 3 values, expected 2"),
         ("m x\n7 1 2\n9 3 4\n", "line 2 has 3 values, expected 2"),
         ("m,x\n1,2\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
-        ("m,é\n1,2\n".encode("latin1"), "line 1 is no UTF-8 text"),
+        ("m,é\n1,2\n".encode("latin1"), "line 1 is not UTF-8 text"),
         ("*********\n* Row * m *\n*********\n* 0 * 5 *\n", "TTree::Scan"),
         ("m,x\n", "has no rows"),
-        ("m,m\n1,2\n", "'m' is there more than once"),
+        ("m,m\n1,2\n", "'m' is duplicated"),
     ],
 )
 def test_what_is_not_guessed(text: str | bytes, message: str, tmp_path: Path) -> None:

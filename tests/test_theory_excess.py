@@ -278,7 +278,7 @@ def test_regions_with_too_little_simulation_are_named():
     assert "effective simulated events" in found.left_out[0.001]
     heavy = np.ones(2000)
     heavy[7] = 1e5
-    with pytest.raises(InputError, match="ask for a larger eps_B"):
+    with pytest.raises(InputError, match="use a larger eps_B"):
         excess(rng.normal(size=500), rng.normal(size=2000), heavy, eps_b=[1e-2], rng=rng)
     assert json.loads(json.dumps(found.to_dict()))["left_out"][0]["eps_b"] == 0.001
 
@@ -394,7 +394,7 @@ def test_command_leaves_training_events_out_and_finds_the_signal(trained, tmp_pa
     text = command(capsys, *base, "--data", tmp_path / "quiet.parquet", "--check", "20")
     assert "each counts as one event" in text
     assert "check: 20 pseudo-experiments" in text
-    assert f"left out because they trained: {np.count_nonzero(fold >= 0.5)} simulated events" in text
+    assert f"left out as training events: {np.count_nonzero(fold >= 0.5)} simulated events" in text
     # a copy under another name: the numbers of the events still know
     write_parquet(channel_1(4000, 1, weight=0.5), tmp_path / "renamed.parquet")
     renamed = [

@@ -163,7 +163,7 @@ def test_few_background_events_are_flagged():
     background, signal = gauss(20_000, 500, 2.0, 7)
     found = merits(background, signal)
     assert [p.reliable for p in found.points] == [True, True, False]
-    assert found.points[2].reason.startswith("2 background events are expected behind eps_B = 0.0001")
+    assert found.points[2].reason.startswith("2 background events are expected to pass eps_B = 0.0001")
     exactly = merits(*gauss(10_000, 500, 2.0, 7)).points
     assert [p.reliable for p in exactly] == [True, True, False]  # 10 expected are enough
     assert [p.reliable for p in merits(*gauss(9_900, 500, 2.0, 7)).points] == [
@@ -452,7 +452,7 @@ def test_columns_and_channels_are_read_in_all_their_spellings(tmp_path):
         ("Signal,Model,AUC,1e-2\na,m,0.5,0.1\n", "no column for channel"),
         ("Signal,Model,Chan,AUC\na,m,1,0.5\n", "no column for a background efficiency"),
         ("Signal,Model,Chan,AUC,1e-2,Colour\na,m,1,0.5,0.1,red\n", "column 'Colour' is not known"),
-        ("Signal,Model,Chan,AUC,1e-2,0.01\na,m,1,0.5,0.1,0.1\n", "a column is there twice"),
+        ("Signal,Model,Chan,AUC,1e-2,0.01\na,m,1,0.5,0.1,0.1\n", "duplicate column"),
         (HEADING + "a,m,1,0.5,0.1,0.1\n", "line 2: 6 columns, but the heading has 7"),
         (HEADING + "a,m,1,0.5,0.1,x,0.1\n", "line 2, column 0.001: 'x' is not a number between 0 and 1"),
         (HEADING + "a,m,1,1.5,0.1,0.1,0.1\n", "line 2, column AUC: '1.5'"),
@@ -463,7 +463,7 @@ def test_columns_and_channels_are_read_in_all_their_spellings(tmp_path):
         ),
         (
             HEADING + "a,m,1,0.5,0,0,0\na,m,chan1,0.5,0,0,0\n",
-            "line 3: .* was there before .table.csv, line 2.",
+            "line 3: .* is a duplicate of table.csv, line 2",
         ),
         (HEADING + ",m,1,0.5,0,0,0\n", "must have names"),
     ],
@@ -479,7 +479,7 @@ def test_broken_tables_of_improvements_are_refused(tmp_path):
     for line, words in (
         ("m,2,1,3\n", "not in this order"),
         ("m,-1,1,2\n", "column minimum: '-1' is not a number of zero or more"),
-        ("m,0,1,2\nm,0,1,2\n", r"was there before \(line 2\)"),
+        ("m,0,1,2\nm,0,1,2\n", r"duplicate model .* \(first in line 2\)"),
     ):
         with pytest.raises(InputError, match=words):
             read_improvements(write(tmp_path, heading + line))
@@ -621,7 +621,7 @@ def test_the_folder_is_sorted_into_results_and_others(official, tmp_path):
         "Metric_Scores.csv",
         "ModelsToSecretResults.csv",
     ]
-    with pytest.raises(InputError, match="holds no result table"):
+    with pytest.raises(InputError, match="contains no result table"):
         result_files(tmp_path)
     with pytest.raises(InputError, match="there is no folder"):
         result_files(tmp_path / "no")

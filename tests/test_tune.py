@@ -216,7 +216,7 @@ def test_looking_into_the_window_has_to_be_asked_for(table, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"no longer blind\. Add --unblind"):
         tune(settings(table), out, trials=1, on="all")
-    with pytest.raises(InputError, match="--unblind belongs to --on all"):
+    with pytest.raises(InputError, match="--unblind is used with --on all only"):
         tune(settings(table), out, trials=1, unblind=True)
     assert not out.exists()
 
@@ -273,7 +273,7 @@ def test_command_line_writes_options_that_a_search_accepts(table, tmp_path, caps
     assert "all of them are set already" in capsys.readouterr().err
     assert run([*arguments, "--method", "supervised"]) == 2
     assert run([*arguments[:3], str(tmp_path / "other"), *arguments[4:], "--set", "cwola.restarts=2"]) == 2
-    assert "restarts belong to the nested validation" in capsys.readouterr().err
+    assert "restarts requires validation 'nested'" in capsys.readouterr().err
 
 
 def test_trial_that_fails_does_not_end_the_tuning(table, tmp_path, monkeypatch):

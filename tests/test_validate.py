@@ -117,7 +117,7 @@ def test_every_kind_has_the_interface(kind):
         ({"validate": {"closur": {}}}, "unknown validation 'closur'"),
         ({"validate": ["closure"]}, "expected validate: {KIND: {OPTION: VALUE}}"),
         ({"window": None}, "'closure' needs a window"),
-        ({"window": None, "width": 0.1}, "width belongs to a scan|give either a window"),
+        ({"window": None, "width": 0.1}, "width requires a scan|give either a window"),
         ({"method": ["salad"], "options": {}}, "starts from simulated background"),
         ({"simulation": "s.parquet", "options": {"cathode": {}}}, "options are given for 'cathode'"),
         ({"folsd": 3}, "unknown option 'folsd'"),
@@ -207,7 +207,7 @@ def test_windows_that_cannot_be_tested_say_why(data):
     with pytest.raises(InputError, match="needs the truth"):
         background_sample(config, "label")
     config, _ = prepared(data, "closure", method=["supervised"], options={}, label="truth")
-    with pytest.raises(InputError, match="supervised: references that know the truth are not validated"):
+    with pytest.raises(InputError, match="supervised: references that use the truth are not validated"):
         validation_regions(config, background_sample(config, "label"), per_side=1, gap=0.5)
 
 
@@ -463,7 +463,7 @@ def test_control_intervals():
     assert control.Options(peak="80:100,2:4").peak == ((80, 100), (2, 4))
     assert control.Options(peak=[80, 100]).peak == ((80, 100),)
     assert control.Options(peak=["80:100"]).peak == ((80, 100),)
-    with pytest.raises(ValueError, match="is no mass interval"):
+    with pytest.raises(ValueError, match="is not a mass interval"):
         control.Options(windows="100:80")
     with pytest.raises(ValueError, match="in quotes"):
         control.Options(peak=184)
@@ -536,7 +536,7 @@ def test_folders_that_hold_something_else(data, tmp_path):
     config, chosen = parse_validation(settings(data, **bump()) | {"validate": FAST}, ["control"], "test")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="holds no validation and no run of a search"):
+    with pytest.raises(InputError, match="contains no validation and no run of a search"):
         run_validations(config, chosen, tmp_path / "full")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
@@ -664,7 +664,7 @@ def test_damaged_files_are_named(tmp_path):
     (path / "validation" / "closure.json").write_text("[")
     with pytest.raises(InputError, match=r"closure\.json: is damaged .*; delete it and run again"):
         read_validations(path)
-    with pytest.raises(InputError, match="holds no validation"):
+    with pytest.raises(InputError, match="contains no validation"):
         write_validation_page(tmp_path)
 
 

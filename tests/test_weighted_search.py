@@ -96,7 +96,7 @@ def test_another_seed_changes_the_numbers(with_signal: Path, run: Path, tmp_path
 
 
 def test_orders_without_weights_are_an_error(with_signal: Path) -> None:
-    with pytest.raises(InputError, match="orders belong to the combination 'weighted'"):
+    with pytest.raises(InputError, match="orders is used with the combination 'weighted' only"):
         config(with_signal, combination="sequential")
     with pytest.raises(InputError, match="counting 'template' predicts the events that pass a cut"):
         config(with_signal, method="cathode", counting="template", combination="weighted", options={})

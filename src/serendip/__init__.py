@@ -1,15 +1,6 @@
 """Model-agnostic searches for new physics at particle colliders.
 
-=========================  ==============================================================================
-:func:`read`               a table of events, from files or memory; :func:`write` stores it
-:func:`inspect`            is a table fit for a search?
-:func:`search`             search for a resonance; a :class:`Run` has the answer, :func:`open_run` opens it again
-:func:`monitor`            the same after every period of data taking
-:func:`validate`           is the search right on these data?
-:func:`compare`            which method sees most, on labelled events
-:func:`infer`              the strength of a signal in a window
-:func:`limit`              upper limits on a simulated signal, with the search trained on it
-:func:`bump`, :func:`fit`  one spectrum without any classifier
+=========================  =======================================================================:func:`bump`, :func:`fit`  one spectrum without any classifier
 :func:`simulate`           events from Pythia 8
 =========================  ==============================================================================
 

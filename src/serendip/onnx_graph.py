@@ -1,7 +1,7 @@
 """Writing ONNX graphs as arithmetic: values that know their graph, so that code reads like the formula it exports.
 
 Needs the package ``onnx`` (extra ``[onnx]``). No framework is traced: an exported model holds exactly the nodes that
-its exporter wrote, in the precision that it says.
+its exporter wrote, in the declared precision.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Graph:
         self._outputs.append(self._described(name, dtype, shape))
 
     def constant(self, array: ArrayLike, dtype: Any = np.float64) -> Value:
-        """Numbers of the model; float64 unless something else is asked for."""
+        """Numbers of the model; float64 unless requested otherwise."""
         values = np.array(array, dtype=dtype)
         key = (values.dtype.str, values.shape, values.tobytes())
         name, _ = self._constants.setdefault(key, (f"constant{len(self._constants)}", values))
@@ -179,7 +179,7 @@ class Value:
         return self.graph.call("ReduceMean", self, axes=[axis], keepdims=0)
 
     def reshape(self, *shape: int) -> Value:
-        """Give another shape; -1 is what is left, 0 stays."""
+        """Give another shape; -1 is inferred, 0 keeps the size."""
         return self.graph.call("Reshape", self, self.graph.constant(shape, np.int64))
 
     def expand(self, axis: int) -> Value:

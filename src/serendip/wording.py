@@ -1,4 +1,4 @@
-"""Numbers of messages with what they count."""
+"""Numbers with their nouns, for messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["counted", "noun"]
 
 
 def noun(n: float, one: str, many: str | None = None) -> str:
-    """The noun, or noun and verb, after a number: ``event`` after 1, else ``events`` or what ``many`` says."""
+    """The noun, or noun and verb, after a number: ``event`` after 1, else ``events`` or the text of ``many``."""
     if n == 1:
         return one
     return f"{one}s" if many is None else many

@@ -1,4 +1,4 @@
-"""What ``import serendip`` offers: programs and fits as functions of a table of events, and finished runs as objects.
+"""The public interface of ``import serendip``: programs and fits as functions of a table of events, and finished runs as objects.
 
 * :mod:`~serendip.api.programs` - :func:`serendip.run_search` and the other programs
 * :mod:`~serendip.api.run` - a finished search: looks, tables, figures, histograms, exports

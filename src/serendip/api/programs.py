@@ -268,7 +268,7 @@ def run_limit(
     check_claim(level, luminosity, acceptance)
     given = program_settings(source, out, settings) | {"inject": os.fspath(inject), "masses": masses}
     if isinstance(source, Events):
-        # the injected signal is what is labelled, and events are numbered anew with it
+        # the label marks the injected signal, and events are renumbered with it
         given = {
             name: value for name, value in given.items() if name in settings or name not in ("label", "id")
         }

@@ -56,7 +56,7 @@ class Run:
 
     @property
     def results(self) -> Results:
-        """``results.json``: looks, global p-value (``overall``), excesses beside the windows."""
+        """``results.json``: looks, global p-value (``overall``), excesses outside the windows."""
         return self.content.results
 
     @property
@@ -73,7 +73,7 @@ class Run:
         """One row for each look, as a pandas data frame.
 
         Columns: ``method``, ``window_low`` and ``window_high`` in :attr:`unit`, ``working_point`` (background efficiency, missing without a
-        cut), ``cross_check``, ``observed`` and ``expected`` counts with ``expected_error``, ``p_local`` and ``z_local``. What is blinded is NaN.
+        cut), ``cross_check``, ``observed`` and ``expected`` counts with ``expected_error``, ``p_local`` and ``z_local``. Blinded values are NaN.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class Run:
             ) from None
 
     def arrow(self) -> pa.Table:
-        """The same as :meth:`table`, as an Arrow table with nulls for what is blinded."""
+        """The same as :meth:`table`, as an Arrow table with nulls for blinded values."""
         import pyarrow as pa
 
         looks = self.looks
@@ -118,7 +118,7 @@ class Run:
         path = self.path / "scores.parquet"
         if not path.is_file():
             raise InputError(
-                f"{self.path}: holds no scores.parquet; repeat the search command to write it again"
+                f"{self.path}: contains no scores.parquet; repeat the search command to write it again"
             )
         return pq.read_table(path)
 

@@ -1,4 +1,4 @@
-"""What a program is called with: its settings from keywords and YAML files, and events in memory kept for later calls."""
+"""Input of a program: settings from keywords and YAML files, and events in memory kept for later calls."""
 
 from __future__ import annotations
 

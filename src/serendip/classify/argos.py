@@ -1,16 +1,15 @@
 r"""ARGOS: how good a score is, measured without labels (arXiv:2511.14832).
 
 A score is to find a signal in data of which only a background template is known. With the efficiencies of data and
-template at a threshold :math:`t`, both of events that trained nothing,
+template at a threshold :math:`t`, both of held-out events,
 
 .. math:: \mathrm{ARGOS} = \max_t \left[ \frac{\varepsilon_D(t)}{\sqrt{\varepsilon_T(t)}} -
     \sqrt{\varepsilon_T(t)} \right]
 
 If the template is background without error and the data hold a fraction :math:`f` of signal, then
 :math:`\varepsilon_D = f \varepsilon_S + (1-f) \varepsilon_B`, and the bracket is
-:math:`f\,(\mathrm{SIC} - \sqrt{\varepsilon_B})`: the best model has the best significance improvement. A template
-with errors is told from data for the wrong reason and has a large ARGOS too, so it can choose among models with one
-template, but not among templates.
+:math:`f\,(\mathrm{SIC} - \sqrt{\varepsilon_B})`: the best model has the best significance improvement. A mismodelled template differs from data for the wrong reason and has a large ARGOS too, so it can be used to choose among
+models with one template, but not among templates.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from serendip.errors import InputError
 __all__ = ["MIN_TEMPLATE", "ArgosPoint", "KeptSums", "argos", "efficiency_at", "enough_template", "kept_sums"]
 
 MIN_TEMPLATE = 20.0
-"""Fewest (effective) template events behind a cut."""
+"""Fewest (effective) template events passing a cut."""
 
 
 @dataclass(frozen=True)
 class KeptSums:
-    """What each threshold keeps, from tight to loose; arrays of shape ``(n_thresholds,)``.
+    """Events passing each threshold, from tight to loose; arrays of shape ``(n_thresholds,)``.
 
     Attributes
     ----------
@@ -118,7 +117,7 @@ def argos(
     weights
         Non-negative weights, shape ``(n,)``; default 1. Their scale does not matter in either class.
     min_template
-        Fewest (effective) template events behind the cut.
+        Fewest (effective) template events passing the cut.
 
     Raises
     ------
@@ -137,7 +136,7 @@ def argos(
     rows = np.flatnonzero((behind >= min_template * (1 - 1e-12)) & (kept.negative > 0))
     if len(rows) == 0:
         raise InputError(
-            f"ARGOS needs {min_template:g} template events behind its cut, there are {behind[-1]:.0f} in all; lower "
+            f"ARGOS needs {min_template:g} template events passing its cut, there are {behind[-1]:.0f} in total; lower "
             "min_template or use more events"
         )
     eps_d = np.minimum(kept.positive[rows] / kept.positive[-1], 1.0)
@@ -158,7 +157,7 @@ def argos(
 
 
 def enough_template(effective: float) -> float:
-    """Fewest template events behind a cut where a sample is small: :data:`MIN_TEMPLATE`, or half of what is there."""
+    """Fewest template events passing a cut in a small sample: :data:`MIN_TEMPLATE`, or half of the sample."""
     return min(MIN_TEMPLATE, 0.5 * effective)
 
 

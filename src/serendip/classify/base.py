@@ -1,4 +1,4 @@
-"""What all classifiers of two classes share."""
+"""Common base of all two-class classifiers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EnsembleClassifier(TwoClassClassifier):
     members
         Classifiers that are averaged.
     select_by
-        What decides on the validation part how long a classifier is trained: ``"loss"`` or ``"argos"``.
+        Early-stopping criterion on the validation part: ``"loss"`` or ``"argos"``.
     validation_fraction
         That part of the sample.
     threads

@@ -36,17 +36,17 @@ def boost(
     options
         Of :class:`sklearn.ensemble.HistGradientBoostingClassifier`, without those that follow.
     codes, targets, weights
-        Features, class 0 or 1 (1 is taken for data, 0 for template) and weights, shape ``(n, d)`` and ``(n,)``.
+        Features, class 0 or 1 (1 for data, 0 for template) and weights, shape ``(n, d)`` and ``(n,)``.
     max_iter
         Most steps.
     validation_fraction
-        Part of the sample, stratified by class, on which the steps are judged.
+        Part of the sample, stratified by class, on which the steps are evaluated.
     patience
         Stop after this many steps without a better one.
     seed
         Of the split and the trees.
     select_by
-        What judges.
+        Criterion.
     groups
         Events with the same number, shape ``(n,)``, are in one part; None: every event is its own.
     """

@@ -1,4 +1,4 @@
-"""The classifiers that a method can ask for by name."""
+"""The classifiers that a method can request by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_classifier(
         Of a network. Trees take one: on samples of this size a second OpenMP thread gains nothing, and on a busy
         machine it costs a factor of ten and more, because threads spin while they wait for each other.
     select_by
-        What decides on the validation part how long a classifier is trained: its loss, or ARGOS.
+        Early-stopping criterion on the validation part: its loss, or ARGOS.
     validation_fraction
         That part of the sample.
     """

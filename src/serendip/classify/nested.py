@@ -1,7 +1,6 @@
-r"""Nested validation: of several restarts, the one that does best on events that it did not see is kept.
+r"""Nested validation: of several restarts, the one that does best on held-out events is kept.
 
-CWoLa hunting (arXiv:1902.02634) looks for a small signal, which most trainings miss. The sample that a model may see is
-cut into inner folds. Each of them in turn judges classifiers that are trained several times on the others; the best
+CWoLa hunting (arXiv:1902.02634) looks for a small signal, which most trainings miss. The training sample of a model is split into inner folds. Each of them in turn evaluates classifiers trained several times on the others; the best
 one is kept, and the kept ones are averaged:
 
 .. math:: p(x) = \frac{1}{K} \sum_{v=1}^{K} p_{v, r^*(v)}(x), \qquad
@@ -40,8 +39,7 @@ class NestedEnsemble(TwoClassClassifier):
     ----------
     estimator
         The classifier, or a function ``seed -> classifier`` that makes one for each restart. Restarts of a
-        TreeEnsemble or NetworkEnsemble are groups of its members, trained as one batch; a network is also
-        judged round by round on the inner fold. Any other classifier is trained again with another ``random_state``.
+        TreeEnsemble or NetworkEnsemble are groups of its members, trained as one batch; a network is also evaluated round by round on the inner fold. Any other classifier is trained again with another ``random_state``.
     inner_folds
         Number of inner folds ``K``, each stratified by class.
     restarts
@@ -50,7 +48,7 @@ class NestedEnsemble(TwoClassClassifier):
         ``"efficiency"``: efficiency of class 1 at the cut that leaves ``background_efficiency`` of class 0;
         ``"argos"``: :func:`serendip.classify.argos.argos` with class 1 as the data.
     background_efficiency
-        Fraction of class 0 behind the cut of ``"efficiency"``.
+        Fraction of class 0 passing the cut of ``"efficiency"``.
     random_state
         Seed or generator of the inner folds and the restarts.
 
@@ -61,7 +59,7 @@ class NestedEnsemble(TwoClassClassifier):
     kept_
         The kept classifier of each inner fold.
     quality_
-        What each restart reached on its inner fold, shape ``(inner_folds, restarts)``.
+        Result of each restart on its inner fold, shape ``(inner_folds, restarts)``.
     """
 
     estimator: Any
@@ -101,7 +99,7 @@ class NestedEnsemble(TwoClassClassifier):
         splits: NDArray[np.bool_],
         groups: NDArray[np.int64] | None = None,
     ) -> list[Self]:
-        """Train one model for each row of ``splits``, of which it sees no other events.
+        """Train one model for each row of ``splits``, on the events of that row only.
 
         Parameters
         ----------
@@ -247,7 +245,7 @@ class NestedEnsemble(TwoClassClassifier):
 
 
 def _nothing() -> None:
-    """Stand for a method that is not there."""
+    """Placeholder for a missing method."""
 
 
 def _restart(estimator: Any, seed: int) -> Any:

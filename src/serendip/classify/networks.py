@@ -52,8 +52,7 @@ class NetworkEnsemble(EnsembleClassifier):
     learning_rate, batch_size
         Of Adam.
     steps_per_round
-        Optimiser steps between two looks at the validation loss. It is a fixed number, not an epoch, so that
-        a network does not depend on the size of the other splits it is trained beside.
+        Optimiser steps between two looks at the validation loss. It is a fixed number, not an epoch, so that a network does not depend on the size of the other splits trained with it.
     max_rounds
         Most rounds.
     patience
@@ -65,8 +64,8 @@ class NetworkEnsemble(EnsembleClassifier):
         :func:`serendip.classify.argos.argos`, where class 1 is the data and class 0 the template. ``patience``
         counts rounds without a better value of the same quantity.
     validation_fraction
-        Part of the sample on which the rounds are judged. Classes with fewer than ten events are too small to
-        be split; then the training loss decides.
+        Part of the sample on which the rounds are evaluated. Classes with fewer than ten events are too small to
+        be split; then the training loss is used.
     threads
         Torch threads.
     device
@@ -146,8 +145,8 @@ class NetworkEnsemble(EnsembleClassifier):
         splits
             Masks, shape ``(n_models, n)``.
         validation
-            Masks of the events on which the rounds of each model are judged, shape ``(n_models, n)``; it then trains
-            on all of its split. Default: each member judges on a random part of its split.
+            Masks of the events on which the rounds of each model are evaluated, shape ``(n_models, n)``; it then trains
+            on all of its split. Default: each member validates on a random part of its split.
         groups
             Events with the same number, shape ``(n,)``, stay together in that part; None: every event is its own.
 
@@ -189,7 +188,7 @@ class NetworkEnsemble(EnsembleClassifier):
             for start in range(0, len(values), 2048):
                 block = scaled[start : start + 2048].to(device)
                 logits = _forward(layers, block.expand(models, -1, -1)).double()
-                # Two sigmoids, not 1 - p: the digits of a p near 1 decide the order of the best events.
+                # Two sigmoids, not 1 - p: the last digits of a p near 1 determine the order of the best events.
                 both = torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=-1)
                 probability[start : start + 2048] = both.mean(dim=0).cpu().numpy()
         return probability

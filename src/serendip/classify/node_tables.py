@@ -1,6 +1,6 @@
 """Boosted trees as node tables in preorder: a node, its left part, its right part.
 
-So a stored tree holds no node numbers: any sequence of "inner node" and "leaf" that is complete is a tree, and none can
+So a stored tree contains no node numbers: any sequence of "inner node" and "leaf" that is complete is a tree, and none can
 send a reader in circles.
 """
 
@@ -37,7 +37,7 @@ class Tree:
     missing_left
         True where a node sends missing values to the left; shape ``(n_nodes,)``.
     value
-        What a leaf adds to the score; shape ``(n_nodes,)``.
+        Contribution of a leaf to the score; shape ``(n_nodes,)``.
     """
 
     feature: NDArray[np.int64]

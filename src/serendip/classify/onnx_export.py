@@ -6,7 +6,7 @@ there:
 .. math:: \mathrm{bin}(x) \le t \iff x \le e_{\lfloor t \rfloor}
 
 with the bin edges :math:`e_j`, rounded down to float32, so that every float32 feature falls into the same leaf as
-here. Networks become matrix products behind their standardisation. Probabilities and the score
+here. Networks become matrix products after their standardisation. Probabilities and the score
 :math:`\ln p_1 - \ln p_0` are float64.
 """
 

@@ -1,4 +1,4 @@
-"""What a network draws its batches from, and what its rounds are judged by."""
+"""The samples from which a network draws its batches, and the criterion for its rounds."""
 
 from __future__ import annotations
 
@@ -78,4 +78,4 @@ def minus_argos(logits: Tensor, y: Tensor, w: Tensor) -> Tensor:
 
 
 COSTS = {"loss": mean_loss, "argos": minus_argos}
-"""What ``select_by`` minimises."""
+"""The quantity minimised by ``select_by``."""

@@ -1,4 +1,4 @@
-"""How well boosted trees tell two samples apart: 0.5 if they are one."""
+"""How well boosted trees distinguish two samples: 0.5 if they are one."""
 
 from __future__ import annotations
 

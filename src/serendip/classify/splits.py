@@ -1,4 +1,4 @@
-"""One classifier for each row of ``splits``: the same sample, seen through different masks."""
+"""One classifier for each row of ``splits``: the same sample with different masks."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class SplitClassifiers:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote; the splits are numbered from 0 in the order of saving.
+        """Read the files of :meth:`save`; the splits are numbered from 0 in the order of saving.
 
         Raises
         ------
         InputError
-            If the folder holds no classifiers, or damaged ones.
+            If the folder contains no classifiers, or damaged ones.
         """
         places = sorted(int(p.name) for p in Path(folder).glob("*") if p.name.isdecimal())
         if not places or places != list(range(len(places))):
-            raise InputError(f"{folder} holds no classifiers, or some are missing")
+            raise InputError(f"{folder} contains no classifiers, or some are missing")
         return cls(tuple(load_classifier(Path(folder) / str(place)) for place in places))
 
 
@@ -78,7 +78,7 @@ def fit_splits(
     splits: ArrayLike,
     groups: NDArray[np.int64] | None = None,
 ) -> SplitClassifiers:
-    """Train one classifier for each row of ``splits``; model ``k`` sees the rows of ``splits[k]`` only.
+    """Train one classifier for each row of ``splits``; model ``k`` uses the rows of ``splits[k]`` only.
 
     An estimator with a ``fit_splits(X, y, sample_weight, splits)`` of its own (which returns one fitted
     estimator for each row) trains all rows together; any other is cloned for each row. All clones get the
@@ -129,7 +129,7 @@ def fit_splits(
     if weights is not None and not has_fit_parameter(estimator, "sample_weight"):
         raise InputError(
             f"{type(estimator).__name__} takes no sample_weight in fit(), but these events are weighted; "
-            "use a classifier that honours weights"
+            "use a classifier that supports weights"
         )
 
     def train(k: int) -> Any:

@@ -1,4 +1,4 @@
-"""Logistic regressions and boosted trees, mixed by how well each predicts events that it did not see."""
+"""Logistic regressions and boosted trees, weighted by how well each predicts held-out events."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class StackedClassifier(TwoClassClassifier):
     The sample is cut into ``M`` parts; model :math:`s_{k,m}` learns from all parts but ``m``, and the :math:`a_k` minimise the
     log-loss of the scores of the events in part ``m`` by :math:`s_{k,m}` (Wolpert, Neural Networks 5 (1992) 241; van der Laan,
     Polley, Hubbard, Stat. Appl. Genet. Mol. Biol. 6 (2007) 25). A shift, a width or a correlation needs a handful of parameters,
-    which few events fix well; the trees find what is left, and get no weight if nothing is.
+    which few events fix well; the trees find the rest, and get no weight if there is none.
 
-    The regressions see normal scores (:class:`NormalScores`), their squares and products; of more than 20 features the squares
+    The inputs of the regressions are normal scores (:class:`NormalScores`), their squares and products; of more than 20 features the squares
     alone.
 
     Parameters
@@ -179,7 +179,7 @@ class StackedClassifier(TwoClassClassifier):
         return np.asarray(self.classes_[(self.decision_function(X) > 0).astype(int)])
 
     def _inputs(self, X: Array) -> tuple[Array, Array]:
-        """What the regressions see (1, scores, their squares and products), and what the trees see."""
+        """Inputs of the regressions (1, scores, their squares and products), and of the trees."""
         z = self.normal_(X)
         d = z.shape[1]
         i, j = np.triu_indices(d) if d * (d - 1) // 2 <= _MOST_PRODUCTS else (np.arange(d), np.arange(d))

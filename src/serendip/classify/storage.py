@@ -11,7 +11,7 @@ from serendip.io.models import read_model, write_model
 
 __all__ = ["load_classifier", "save_classifier"]
 
-# Where the class of each kind is: loaded when a file asks for it.
+# Where the class of each kind is: loaded when a file requires it.
 _KINDS = {
     "trees": ("serendip.classify.trees", "TreeEnsemble"),
     "network": ("serendip.classify.networks", "NetworkEnsemble"),
@@ -38,7 +38,7 @@ def save_classifier(folder: str | Path, estimator: Any) -> None:
 
 
 def load_classifier(folder: str | Path) -> Any:
-    """Read what :func:`save_classifier` wrote.
+    """Read the files of :func:`save_classifier`.
 
     Raises
     ------

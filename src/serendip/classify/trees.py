@@ -46,12 +46,12 @@ class TreeEnsemble(EnsembleClassifier):
     max_bins
         Quantile bins of each feature, 2 to 255.
     select_by
-        What a member looks at on its validation part. ``"loss"``: it stops when the log-loss no longer falls.
+        Criterion evaluated by a member on its validation part. ``"loss"``: it stops when the log-loss no longer falls.
         ``"argos"``: it keeps the steps with the largest ARGOS, :func:`serendip.classify.argos.argos`; class 1 is
         then the data and class 0 the template.
     validation_fraction
-        Part of the sample on which a member decides when to stop. Classes with fewer than ten events are too
-        small to be split; members then see everything and make all ``max_iter`` steps.
+        Fraction of the sample used by a member for early stopping. Classes with fewer than ten events are too
+        small to be split; members then train on everything and make all ``max_iter`` steps.
     threads
         OpenMP threads. Keep 1 and use processes for small samples: the threads of a tree wait for each other
         so often that on a busy machine two took 25 times as long as one.
@@ -216,7 +216,7 @@ class TreeEnsemble(EnsembleClassifier):
 
     def _codes(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         # HistGradientBoosting computes weighted quantiles one by one for every member, which costs ten times
-        # the trees; it takes columns with at most max_bins distinct values as they are.
+        # the trees; it leaves columns with at most max_bins distinct values unchanged.
         codes = np.empty_like(X, order="F")
         for i, edges in enumerate(self.edges_):
             codes[:, i] = np.searchsorted(edges, X[:, i])

@@ -28,10 +28,7 @@ log = logging.getLogger(__name__)
 _FLUCTUATION = 3.0
 # significance of a dependence that is warned of
 _DEPENDENT = 3.0
-_WITHHELD = (
-    "no significance and no limit: {reason}. Choose other variables or cuts, or give a closure uncertainty that is known from "
-    "elsewhere (--closure)"
-)
+_WITHHELD = "no significance and no limit: {reason}. Choose other variables or cuts, or set a closure uncertainty from elsewhere (--closure)"
 
 
 def abcd(
@@ -81,7 +78,7 @@ def abcd(
     if signal is not None and signal_label is not None:
         raise InputError("give either --signal (a file) or --signal-label (a column of the data), not both")
     if signal is None and signal_weight is not None:
-        raise InputError("--signal-weight belongs to --signal FILE")
+        raise InputError("--signal-weight requires --signal FILE")
     events = _read(file, x, y, weight, where, tree, preset, signal_label, group=group)
     columns = (events[x], events[y], cut_x, cut_y)
     weights = None if events.weight is None else events.weights
@@ -180,7 +177,7 @@ def _yields(
     for region_name, value, error in zip("ABCD", total, errors, strict=True):
         if value >= 0:
             continue
-        said = f"{name}: the weights of the signal in {region_name} add up to {value:.3g} +- {error:.2g}"
+        said = f"{name}: the sum of signal weights in {region_name} is {value:.3g} +- {error:.2g}"
         if value < -_FLUCTUATION * error:
             raise InputError(f"{said}; a signal adds events, so check --signal-weight and its sign")
         log.warning("%s; taken as 0", said)
@@ -208,7 +205,7 @@ def _text(content: dict[str, Any], closure: Closure) -> str:
     if closure.trend is not None:
         trend = closure.trend
         lines.append(
-            f"continued into A: B C / D is {'low' if trend.excess >= 0 else 'high'} by {100 * abs(trend.excess):.0f} % +- "
+            f"extrapolated into A: B C / D is {'low' if trend.excess >= 0 else 'high'} by {100 * abs(trend.excess):.0f} % +- "
             f"{100 * trend.error:.0f} % (dependence of x and y outside A: {abs(trend.z):.1f} sigma)"
         )
     if tested["used"] is None:
@@ -218,7 +215,7 @@ def _text(content: dict[str, Any], closure: Closure) -> str:
     lines += [
         f"closure uncertainty {100 * tested['used']:.1f} % "
         + (
-            "(what the events outside A leave open; --closure if it is known better)"
+            "(from the events outside A; use --closure if it is better known)"
             if tested["measured"]
             else f"(given; measured {100 * measured:.1f} %)"
         ),
@@ -249,20 +246,20 @@ def _text(content: dict[str, Any], closure: Closure) -> str:
 
 
 def _warnings(content: dict[str, Any], closure: Closure) -> Iterator[str]:
-    """What must be known before the numbers are believed."""
+    """Caveats to the numbers."""
     trend, used = closure.trend, content["closure"]["used"]
     measured = content["closure"]["measured"]
     if trend is not None and abs(trend.z) > _DEPENDENT:
         yield (
-            f"{content['x']} and {content['y']} depend on each other outside A ({abs(trend.z):.1f} sigma): choose variables "
-            "that do not, or decorrelate them"
+            f"{content['x']} and {content['y']} are correlated outside A ({abs(trend.z):.1f} sigma): choose "
+            "uncorrelated variables, or decorrelate them"
         )
     if not measured and used < closure.uncertainty:
         said = closure.refusal or f"the events outside A allow no less than {100 * closure.uncertainty:.0f} %"
-        yield f"--closure {used:g} is your word: {said}"
+        yield f"--closure {used:g} is taken from the command line: {said}"
     heavy = content.get("heaviest_event")
     if heavy is not None and abs(heavy["shift"]) > 1.0:
         yield (
             f"one event of weight {heavy['weight']:.4g} in {heavy['region']} moves the significance by {heavy['shift']:+.1f} "
-            f"sigma (without it {heavy['z_without']:.2f}): look at it before the p-value is believed"
+            f"sigma (without it {heavy['z_without']:.2f}): check it before trusting the p-value"
         )

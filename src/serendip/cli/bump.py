@@ -91,7 +91,7 @@ def bump(
     region = None if window is None else parse_window(window, unit)
     limits = None if range is None else parse_interval(range, unit, option="range")
     masks = parse_masks(mask, unit)
-    # a wrong name is told before a long read
+    # report a wrong name before a long read
     get_family(background, sqrt_s * 1000.0)
     choice = check_choice(order)
     if region is None and choice != "average":
@@ -134,7 +134,7 @@ def bump(
 
 
 def _range_lines(left_out: Any, masks: Any) -> list[str]:
-    """What the fit does not see, in words."""
+    """The data excluded from the fit, in words."""
     lines = []
     if left_out.below or left_out.above:
         parts = [
@@ -210,7 +210,7 @@ def _text(n_events: int, result: Any, good: Any, *, weighted: bool) -> str:
     if weighted:
         lines.insert(
             3,
-            f"effective number of events: {result.effective.window:.4g} in the window, {result.effective.sideband:.4g} beside it",
+            f"effective number of events: {result.effective.window:.4g} in the window, {result.effective.sideband:.4g} outside",
         )
     if good is not None:
         lines.append(

@@ -1,4 +1,4 @@
-"""``serendip demo``: the whole chain on the embedded sample, told step by step."""
+"""``serendip demo``: the whole chain on the embedded sample, explained step by step."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def demo(
     events = read_events(config)
     typer.echo(
         f"1. The sample: {len(events):,} simulated proton-proton collisions with two energetic jets each (Pythia 8, 13 TeV).\n"
-        "   Somewhere in the spectrum of the two-jet mass there may be a resonance. Nobody tells the program where.\n"
+        "   There may be a resonance somewhere in the dijet mass spectrum. The program is not told where.\n"
         f"2. The search: {len(config.windows)} mass windows from {_SCAN[0]:g} to {config.windows[-1].high:.0f} GeV. In each, boosted "
-        "trees learn from four jet\n"
-        "   features to tell the events of the window from background: from the events beside it (CWoLa), and from a\n"
-        "   template that a density, interpolated across the window, predicts inside it (CATHODE).\n"
-        "   Each event is judged only by models that never saw it. Then: weigh the events by their scores,\n"
-        "   fit the background, sum the weights of the window, ask up to 1000 toys."
+        "trees are trained on four jet\n"
+        "   features to separate the events in the window from background: from adjacent strips (CWoLa), and from a\n"
+        "   template sampled from a density that is interpolated into the window (CATHODE).\n"
+        "   Each event is scored only by models that were not trained on it. Then: weight the events by their scores,\n"
+        "   fit the background, sum the weights in the window, draw up to 1000 toys."
     )
     with TerminalProgress() as progress:
         result = run_search(config, out, unblind=True, jobs=jobs, progress=progress)
@@ -82,6 +82,6 @@ def _truth(found: list[float]) -> str:
     inside = int(((planted >= found[0]) & (planted < found[1])).sum())
     verdict = "found" if found[0] <= peak < found[1] else "NOT found"
     return (
-        f"{len(planted)} events of a W' -> X Y were planted; their two-jet mass peaks at {peak:.0f} GeV, {inside} of them "
+        f"{len(planted)} events of a W' -> X Y were injected; their dijet mass peaks at {peak:.0f} GeV, {inside} of them "
         f"lie in the window {found[0]:.0f}-{found[1]:.0f} GeV. The resonance was {verdict}."
     )

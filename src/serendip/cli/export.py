@@ -42,11 +42,11 @@ ModelWindow = Annotated[
     str | None, typer.Option(help="Only the models of this window, LO:HI in the unit of the run.")
 ]
 Look = Annotated[
-    int | None, typer.Option(min=0, help="Only this look, by its place in results.json; default: all.")
+    int | None, typer.Option(min=0, help="Only this look, by its index in results.json; default: all.")
 ]
 Asimov = Annotated[
     bool,
-    typer.Option("--asimov", help="Take the expected background for the data; the only way while blinded."),
+    typer.Option("--asimov", help="Replace the data by the expected background; required while blinded."),
 ]
 SignalEvents = Annotated[
     float | None,

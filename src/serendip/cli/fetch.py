@@ -16,7 +16,7 @@ __all__ = ["fetch"]
 
 
 class Dataset(StrEnum):
-    """What can be fetched."""
+    """Available data sets."""
 
     darkmachines = "darkmachines"
     lhco_rd = "lhco-rd"

@@ -76,7 +76,7 @@ def fit(
         str,
         typer.Option(
             "--spurious-signal",
-            help="Error of the signal by misdescribed background: measured (beside the signal), or a number of events.",
+            help="Spurious signal from background mismodelling: measured (on either side of the signal), or a number of events.",
         ),
     ] = "measured",
     yield_error: Annotated[float, typer.Option(help="Relative error of the signal yield.")] = 0.0,
@@ -121,11 +121,11 @@ def fit(
     from serendip.statistics.spectrum_fit import fit_resonance, scan_masses
 
     if float_ is not None and scan is not None:
-        raise InputError("--scan tries every mass; --float belongs to --signal SHAPE")
+        raise InputError("--scan tries every mass; --float requires --signal SHAPE")
     if figure is not None and scan is not None:
         raise InputError("--figure draws the fit of one signal; it does not go with --scan")
     if signal_weight is not None and signal_file is None:
-        raise InputError("--signal-weight belongs to --signal-file FILE")
+        raise InputError("--signal-weight requires --signal-file FILE")
     if sum(option is not None for option in (signal, signal_file, scan)) != 1:
         raise InputError("give one of --signal SHAPE, --signal-file FILE and --scan LO:HI")
     limits = None if range is None else parse_interval(range, unit, option="range")

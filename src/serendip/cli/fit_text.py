@@ -89,7 +89,7 @@ def _spurious_text(result: SpectrumFitResult) -> str:
     places = f"the signal at {len(found.masses)} other masses: p = {found.p:.2g} of the pulls, the largest {largest:+.1f} at {at:.4g} GeV"
     if not found.events:
         return f"no spurious signal ({places})"
-    return f"spurious signal {found.events:.3g} events, part of the error ({places}; is that a known resonance, --mask it)"
+    return f"spurious signal {found.events:.3g} events, part of the error ({places}; if that is a known resonance, --mask it)"
 
 
 def _how(fit: SignalFit) -> str:

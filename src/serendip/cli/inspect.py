@@ -22,13 +22,15 @@ REASONS = 6
 
 def inspect(
     file: Table,
-    mass: Annotated[str | None, typer.Option(help="Expression for the mass: shows what follows it.")] = None,
+    mass: Annotated[
+        str | None, typer.Option(help="Expression for the mass: shows which columns are correlated with it.")
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="Expressions, separated by commas; default: all columns.")
     ] = None,
     where: Annotated[str | None, typer.Option(help="Cut, for example 'pt>200 & abs(eta)<2.5'.")] = None,
     weight: Annotated[str | None, typer.Option(help="Expression for the event weight.")] = None,
-    label: Annotated[str | None, typer.Option(help="Truth column: shows what gives it away.")] = None,
+    label: Annotated[str | None, typer.Option(help="Truth column: shows which columns reveal it.")] = None,
     id: Annotated[
         str | None, typer.Option("--id", help="Column with the event id, or several: counts repeated ones.")
     ] = None,
@@ -91,7 +93,7 @@ def _cells(column: ColumnAudit) -> tuple[str, ...]:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    # Columns without any entry say nothing.
+    # Columns without any entry are not compared.
     kept = [i for i in range(len(HEADER)) if i in (0, 2) or any(row[i] for row in rows)]
     if sys.stdout.isatty():
         from rich.console import Console
@@ -170,20 +172,20 @@ def _findings(found: Audit) -> list[str]:
         )
     if found.mass_correlated:
         sentences.append(
-            f"Follow the mass beyond chance (!): {', '.join(found.mass_correlated)}. As features they can "
+            f"Correlated with the mass (!): {', '.join(found.mass_correlated)}. As features they can "
             "sculpt the "
             "spectrum; the closure test of a search tells whether they do."
         )
     if found.giveaways:
         sentences.append(
-            f"Give the label away: {', '.join(found.giveaways)}. Almost the truth itself; no real detector "
-            "has that."
+            f"Reveal the label: {', '.join(found.giveaways)}. They are almost identical to the truth; "
+            "real data do not have them."
         )
     if found.jagged:
         names = list(found.jagged)
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         sentences.append(
-            f"Lists of values for each event: {', '.join(names[:8])}{more}. Use one number of them, for example {names[0]}[:,0] "
+            f"Lists of values for each event: {', '.join(names[:8])}{more}. Use one number per event, for example {names[0]}[:,0] "
             f"(the first), max({names[0]}) or count({names[0]})."
         )
     reasons: dict[str, list[str]] = {}

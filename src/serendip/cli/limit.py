@@ -38,8 +38,7 @@ def limit(
 ) -> None:
     """Set upper limits on a signal, with the selection trained on data that contain it.
 
-    How much signal a weakly supervised selection keeps depends on how much there is. With --inject, more and more of the
-    signal is put into the data for each mass, everything is trained anew, and the limit is where it meets the injected yield.
+    How much signal a weakly supervised selection keeps depends on how much there is. With --inject, increasing amounts of the signal are injected into the data for each mass, everything is retrained, and the limit is where it meets the injected yield.
     Repeating the command continues. Ladders that were made with `serendip compare` can be given instead.
     """
     from serendip.report.limits import check_claim, print_limits, write_limits

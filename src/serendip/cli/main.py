@@ -32,7 +32,7 @@ _UNUSABLE_PATH = (
 
 app = typer.Typer(
     name="serendip",
-    help="Model-agnostic searches for new physics: is there something, where, how sure are we, what does it look like?",
+    help="Model-agnostic searches for new physics: is there an excess, where, how significant is it, and what does it look like?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -137,7 +137,7 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         _complain(f"{error.filename or 'output'}: cannot be used ({error.strerror})")
         return 2
-    # a defect of this package must be seen with its traceback; one of another package must be told apart from ours
+    # a defect of this package must be seen with its traceback; an error of another package must be distinguished from ours
     except Exception as error:
         package = package_at_fault(error)
         if package is None:

@@ -24,7 +24,7 @@ def report(
         Path | None,
         typer.Option(
             help="For a study of theories: table of total improvements of the Dark Machines challenge, or a folder with it, to "
-            "draw beside one's own.",
+            "draw next to your own.",
         ),
     ] = None,
 ) -> None:

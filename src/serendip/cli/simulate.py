@@ -91,7 +91,7 @@ def channel(
     seed: Annotated[int, typer.Option(help="Same seed, same events, whatever --jobs.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     max_generated: Annotated[
-        int, typer.Option(help="Stop a file after this many generated events and keep what it has.")
+        int, typer.Option(help="Stop a file after this many generated events and keep the events so far.")
     ] = 1_000_000,
     met: Annotated[
         str, typer.Option(help="Missing momentum: measured (as in the public files) or truth.")
@@ -100,7 +100,7 @@ def channel(
     mpi: Annotated[
         bool, typer.Option("--mpi/--no-mpi", help="Multiparton interactions: about four times slower.")
     ] = False,
-    show: Annotated[bool, typer.Option("--list", help="Show what can be simulated, and stop.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the available processes, and stop.")] = False,
 ) -> None:
     """Simulate Standard Model processes and theories of new physics in the Dark Machines format.
 
@@ -114,7 +114,7 @@ def channel(
         typer.echo(_listing())
         return
     if not process or out is None:
-        raise InputError("--process and --out are needed; --list shows what can be simulated")
+        raise InputError("--process and --out are needed; --list shows the available processes")
     from serendip.simulate.channel import SimulateConfig, simulate_samples
     from serendip.theories.channels import CHANNELS
     from serendip.theories.selection import ChannelSelection
@@ -150,7 +150,7 @@ def channel(
     for result in short:
         typer.echo(
             f"{result.name}: stopped after {result.generated} generated events with {result.events} of {events} "
-            "selected ones; raise --max-generated, ask for other channels or leave it out",
+            "selected ones; increase --max-generated, request other channels or omit it",
             err=True,
         )
     typer.echo(f"{out}: {counted(len(results), 'file')}, settings and numbers in settings.json")

@@ -39,7 +39,7 @@ def validate(
 ) -> None:
     """Validate a search on its own data, with pass or fail for each question and a page of traffic lights.
 
-    The windows of the search stay closed. Exit code 1 if a check fails. Repeating the command skips what is finished.
+    The windows of the search stay closed. Exit code 1 if a check fails. Repeating the command skips finished kinds.
     """
     from serendip.cli.progress import TerminalProgress
     from serendip.report.validation.page import write_validation_page

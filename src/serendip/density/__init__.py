@@ -30,7 +30,7 @@ def load_density(folder: str | Path) -> ConditionalDensity:
 
 
 def _class_of(kind: str) -> Any:
-    # torch takes seconds to import: only when a model is asked for
+    # torch takes seconds to import: only when a model is requested
     from serendip.density.flow_matching import FlowMatching
     from serendip.density.flows import AffineFlow, CouplingFlow, SplineFlow
 

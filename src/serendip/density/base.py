@@ -1,4 +1,4 @@
-"""Conditional density models p(x|m): the interface, and what all models share.
+"""Conditional density models p(x|m): the interface and common parts of all models.
 
 Choose :class:`~serendip.density.flow_matching.FlowMatching` (default: fastest training and sampling) or one of
 the normalizing flows in :mod:`serendip.density.flows` (density in one pass). All are used in the same way, and
@@ -86,7 +86,7 @@ class ConditionalDensity(Protocol):
 
 
 class TransformedDensity(ABC):
-    r"""A density model behind a :class:`~serendip.density.preprocessing.Preprocessing` of the features.
+    r"""A density model applied after a :class:`~serendip.density.preprocessing.Preprocessing` of the features.
 
     Subclasses model the transformed features z:
 
@@ -274,12 +274,12 @@ class TransformedDensity(ABC):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote.
+        """Read the files of :meth:`save`.
 
         Raises
         ------
         InputError
-            If the folder holds no density model of this kind.
+            If the folder contains no density model of this kind.
         """
         facts, arrays = read_model(Path(folder))
         if facts["kind"] != cls.kind:

@@ -55,7 +55,7 @@ class BatchedFlow(nn.Module):
         self.stacked = nn.ParameterList(nn.Parameter(p.detach()) for p in parameters.values())
         for i, buffer in enumerate(buffers.values()):
             self.register_buffer(f"constant{i}", buffer)
-        # in a tuple, so that it is no submodule: only the stacked parameters are trained, moved and saved
+        # in a tuple, so that it is not a submodule: only the stacked parameters are trained, moved and saved
         self._skeleton = (flows[0],)
 
     def log_prob(self, z: Tensor, c: Tensor, only: slice = slice(None)) -> Tensor:

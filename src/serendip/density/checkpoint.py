@@ -53,7 +53,7 @@ class Checkpoint:
 
     @classmethod
     def make(cls, folder: str | Path, batches: _Resumable, options: dict[str, Any]) -> Checkpoint:
-        """Prepare for a training with these options on the events behind ``batches``."""
+        """Prepare for a training with these options on the events of ``batches``."""
         digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
         batches.digest(digest.update)
         return cls(Path(folder), batches, digest.hexdigest())
@@ -76,7 +76,7 @@ class Checkpoint:
         Raises
         ------
         InputError
-            If the state cannot be read or belongs to a training with other options or events.
+            If the state cannot be read or is from a training with other options or events.
         """
         path = self.folder / _FILE
         if not path.is_file():
@@ -86,10 +86,10 @@ class Checkpoint:
                 facts = json.loads(file.metadata()["facts"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:
-            raise InputError(f"{path} cannot be read ({error}); remove it to train anew") from error
+            raise InputError(f"{path} cannot be read ({error}); remove it to retrain") from error
         if facts.get("schema") != _SCHEMA or facts.get("identity") != self.identity:
             raise InputError(
-                f"{path} belongs to a training with other options or events; remove it, or use another folder"
+                f"{path} is from a training with other options or events; remove it, or use another folder"
             )
         self.batches.restore(facts["batches"])
         return int(facts["step"]), arrays

@@ -1,6 +1,6 @@
 r"""Conditional flow matching (arXiv:2210.02747, used for resonant searches in arXiv:2410.20537).
 
-A velocity field carries a standard normal :math:`\epsilon` at time 0 to the features :math:`z` at time 1
+A velocity field transports a standard normal :math:`\epsilon` at time 0 to the features :math:`z` at time 1
 along straight paths :math:`z_t = (1-t)\,\epsilon + t z`; it is found by regressing on :math:`z-\epsilon`. With
 :math:`\sigma_t^2 = t^2 + (1-t)^2` it is written as
 
@@ -51,12 +51,12 @@ class FlowMatching(NeuralDensity):
     hidden, layers
         Width and number of the hidden layers.
     frequencies
-        The network sees the mass as sin and cos of 1, 2, 4, ... times the standardised ln m; this many of
+        The mass enters the network as sin and cos of 1, 2, 4, ... times the standardised ln m; this many of
         each. One is enough, and smoothest, to interpolate a masked window. More let a model that is trained on
         all masses keep a signal to the masses where it is, see :meth:`bridged`.
     ode_steps, sample_steps
         Midpoint steps for the density and the way to noise, and for samples. With 8 steps a sample ends within
-        0.001 standard deviations (root mean square) of where 64 carry it, far below the error of the density.
+        0.001 standard deviations (root mean square) of the result with 64, far below the error of the density.
     common
         Options of every density, see :class:`~serendip.density.neural.NeuralDensity`.
     """
@@ -90,7 +90,7 @@ class FlowMatching(NeuralDensity):
         .. math:: v(z, t, u) = (1 - a)\, v(z, t, u_\mathrm{low}) + a\, v(z, t, u_\mathrm{high}), \qquad
             a = \frac{u - u_\mathrm{low}}{u_\mathrm{high} - u_\mathrm{low}}
 
-        What the model learnt at masses in between, a signal for example, is not used (arXiv:2410.20537, which
+        The velocity field learnt at masses in between, for example of a signal, is not used (arXiv:2410.20537, which
         interpolates inside the network).
         """
         other = copy(self)
@@ -193,7 +193,7 @@ class FlowMatching(NeuralDensity):
         return np.concatenate(ends), np.concatenate(integrals)
 
     def bridge_of(self, split: int) -> tuple[float, float] | None:
-        """Ends of the bridged mass range, as the network of a split sees the mass; None without a bridge."""
+        """Ends of the bridged mass range, in the mass coordinate of the network of a split; None without a bridge."""
         if self._bridge is None:
             return None
         low, high = self.transforms[split].context(np.array(self._bridge))

@@ -37,7 +37,7 @@ _ROWS = 16384
 
 
 class _Flow(NeuralDensity):
-    """What the three flows share; a subclass says how one of them is made.
+    """Common base of the three flows; a subclass constructs one of them.
 
     Parameters
     ----------
@@ -160,5 +160,5 @@ class CouplingFlow(SplineFlow):
 
 
 def condition(u: Tensor) -> Tensor:
-    """What the flow sees of the mapped mass u, shape ``(..., 3)``."""
+    """Encoding of the mapped mass u for the flow, shape ``(..., 3)``."""
     return torch.stack([u, torch.sin(u), torch.cos(u)], dim=-1)

@@ -1,4 +1,4 @@
-"""What all densities made of batched networks share: the options of the training, and the training itself."""
+"""Common base of all densities made of batched networks: the options of the training, and the training itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 class CommonOptions(TypedDict, total=False):
-    """Options of every kind of density; :class:`NeuralDensity` says what they mean."""
+    """Options of every kind of density; :class:`NeuralDensity` documents their meaning."""
 
     steps: int
     epochs: int | None
@@ -56,7 +56,7 @@ class NeuralDensity(TransformedDensity):
     epochs
         Instead of ``steps``: this many passes over the training events of the largest split.
     average
-        Decay per step of the moving average of the weights; 0 takes the weights as they are.
+        Decay per step of the moving average of the weights; 0 uses the unaveraged weights.
     validation_fraction
         Part of each split's own events that is held out to choose the best averaged weights.
     evaluations
@@ -168,7 +168,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def trained(network: _Module | None) -> _Module:
-    """Return the network, or say that there is none yet."""
+    """Return the network, or raise an error if there is none yet."""
     if network is None:
         msg = "the density is not fitted yet: call fit first"
         raise RuntimeError(msg)

@@ -113,7 +113,7 @@ def _polynomial(graph: Graph, u: Value, coefficients: Array) -> Value:
 
 def _fixed_spline(graph: Graph, x: Value, xk: Array, zk: Array, dk: Array) -> tuple[Value, Value]:
     """The spline of each feature through fixed knots, straight on beyond them; and its derivative."""
-    # knots below x, as in a search from the right; the outermost bins take what lies beyond
+    # knots below x, as in a search from the right; the outermost bins include the values beyond
     inner = xk[:, 1:-1]
     index = (x.expand(2) >= inner[None]).cast(np.int64).sum(2)
     rows = np.arange(len(xk))[:, None]

@@ -1,7 +1,6 @@
-r"""Invertible preprocessing of features with exact Jacobians: what every kind of it shares.
+r"""Invertible preprocessing of features with exact Jacobians: and its common base.
 
-Features :math:`x` with mass :math:`m` are carried to numbers of mean 0 and width 1, so that a density model has
-to learn only what is left:
+Features :math:`x` with mass :math:`m` are transformed to mean 0 and width 1, so that a density model has to learn only the rest:
 
 .. math:: z_j = \frac{q_j(x_j) - \mu_j(u)}{\sigma_j(u)}, \qquad u = \frac{\ln (m - m_0) - a}{b}
 
@@ -17,7 +16,7 @@ Choose the map :math:`q_j` of each feature:
 :math:`\mu_j` and :math:`\ln\sigma_j` are polynomials in :math:`u`: the leading mass dependence of
 each feature is interpolated through a masked window by construction. The papers do not have it, so it is off
 for ``"logit"``, where :math:`\mu_j` and :math:`\sigma_j` are mean and standard deviation. Outside the training
-range :math:`u` is held at the nearest mass that was seen.
+range :math:`u` is held at the nearest training mass.
 """
 
 from __future__ import annotations
@@ -214,7 +213,7 @@ def _fit_mass_dependence(z: Array, u: Array, weight: Array) -> tuple[Array, Arra
 
 
 def _fit_moments(z: Array, u: Array, weight: Array) -> tuple[Array, Array]:
-    """Weighted mean and standard deviation at all masses alike."""
+    """Weighted mean and standard deviation, independent of the mass."""
     del u
     mean, log_scale = (np.zeros((z.shape[1], terms)) for terms in (_MEAN_TERMS, _SCALE_TERMS))
     mean[:, 0] = np.average(z, axis=0, weights=weight)

@@ -26,7 +26,7 @@ def transport_cost(x: Tensor, y: Tensor, *, blur: float, scaling: float = 0.6) -
     x, y
         Samples, shapes ``(k, n, d)`` and ``(k, l, d)``.
     blur
-        Distance below which points are not told apart.
+        Distance below which points are not distinguished.
     scaling
         Factor by which the length scale falls from one iteration to the next, from the extent of the samples
         to ``blur``.

@@ -23,7 +23,7 @@ _MAX_GRADIENT = 5.0
 
 
 class _Store(Protocol):
-    """What :class:`serendip.density.checkpoint.Checkpoint` offers."""
+    """The interface of :class:`serendip.density.checkpoint.Checkpoint`."""
 
     def write(self, step: int, arrays: dict[str, NDArray[Any]]) -> None: ...
 
@@ -138,7 +138,7 @@ class _State:
             self.stale = torch.zeros_like(current, dtype=torch.int64)
         better = current < self.lowest
         if patience is not None:
-            # a model's own losses decide, so that its result does not depend on how long others train
+            # early stopping uses a model's own losses, so that its result does not depend on how long others train
             better &= self.stale < patience
         self.lowest = torch.where(better, current, self.lowest)
         self.stale = torch.where(better, 0, self.stale + 1)
@@ -157,7 +157,7 @@ class _State:
         return {name: tensor.cpu().numpy() for name, tensor in out.items()}
 
     def resume(self, checkpoint: _Store) -> int:
-        """Take over what is stored, if anything; returns the number of steps done."""
+        """Load the stored state, if any; returns the number of steps done."""
         found = checkpoint.read()
         if found is None:
             return 0

@@ -1,6 +1,6 @@
 r"""Invertible maps of features from one distribution to another, conditional on masses.
 
-A map :math:`T_k(z; c)` of autoregressive splines (arXiv:1906.04032) for each split k carries events z, in the nearly
+A map :math:`T_k(z; c)` of autoregressive splines (arXiv:1906.04032) for each split k transports events z, in the nearly
 normal space of :class:`~serendip.density.transforms.FeatureTransform`, to where another sample has them. Coupling
 layers would be no cheaper in this direction, and two of them do not reach the correlation of features that both put
 in the same half. The map starts as the identity. Between masses the parameters :math:`\phi` of its splines are
@@ -17,7 +17,7 @@ events. The map is trained in one of two ways:
 
   .. math:: \ln p(z) = \ln\left|\det\frac{\partial T}{\partial z}\right| + \ln p_\mathrm{base}(T(z; c) \mid m_t)
 
-* without, by the Sinkhorn divergence between events that were carried to the masses of others and these others
+* without, by the Sinkhorn divergence between events transported to the masses of others and these others
   (arXiv:2203.09470), with the mass as one more feature.
 
 The models of all splits train as one batch.
@@ -71,7 +71,7 @@ class Transport:
     steps, batch_size, learning_rate, average, validation_fraction
         Of the training, as in :class:`~serendip.density.flows.SplineFlow`.
     blur
-        Distance in z below which the Sinkhorn divergence does not tell events apart.
+        Distance in z below which the Sinkhorn divergence does not distinguish events.
     seed
         Everything random in the training follows from it.
     device
@@ -123,7 +123,7 @@ class Transport:
         Parameters
         ----------
         samples
-            What the maps learn from. Events are drawn with probability proportional to their weight.
+            The training samples of the maps. Events are drawn with probability proportional to their weight.
         log_density
             The base density; None: Sinkhorn, for which ``between_masses`` must be true.
         groups
@@ -180,7 +180,7 @@ class Transport:
         return self
 
     def apply(self, z: Array, source: Array, target: Array, split: int = 0) -> Array:
-        """Carry events from their ln m to others, shape ``(n, d)``."""
+        """Transport events from their ln m to others, shape ``(n, d)``."""
         return self._in_rows("to_noise", z, source, target, split)
 
     def invert(self, z: Array, source: Array, target: Array, split: int = 0) -> Array:
@@ -212,14 +212,14 @@ class Transport:
         return -(log_jacobian + log_density(arrived, target, only)).mean(1)
 
     def _divergence(self, z: Tensor, t: Tensor, only: slice) -> Tensor:
-        r"""Distance in (z, t) between carried events and those at their new masses, shape ``(k,)``.
+        r"""Distance in (z, t) between transported events and those at their new masses, shape ``(k,)``.
 
-        Samples x, x' are carried, y, y' are not, all independent, so that the noise of small samples cancels in
+        Samples x, x' are transported, y, y' are not, all independent, so that the noise of small samples cancels in
 
         .. math:: S(x, y) + S(x', y') - S(x, x') - S(y, y')
 
         (arXiv:1803.05573); S(x, y) alone is lower for a map that contracts the events. The cost of each sample to
-        itself would count as often with either sign, so transport costs stand for the divergences S.
+        itself would count as often with either sign, so transport costs can replace the divergences S.
         """
         n = z.shape[1] // 4
         x1, x2, y1, y2 = (slice(i * n, (i + 1) * n) for i in range(4))

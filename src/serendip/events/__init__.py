@@ -1,1 +1,1 @@
-"""What an event sample is: columns and their roles, readers, writers, audits."""
+"""Event samples: columns and their roles, readers, writers, audits."""

@@ -57,7 +57,7 @@ class ColumnAudit:
         Distance correlation with the mass, from 0 to 1, and the value that at most one in a hundred columns
         independent of the mass exceeds; None without a mass.
     auc
-        How well this column alone tells signal from background: 0.5 not at all, 1 fully; None without a
+        How well this column alone separates signal from background: 0.5 not at all, 1 fully; None without a
         label.
     """
 
@@ -77,7 +77,7 @@ class ColumnAudit:
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`audit` found.
+    """Result of :func:`audit`.
 
     Attributes
     ----------
@@ -94,13 +94,13 @@ class Audit:
     unreadable
         Columns that cannot be used, and why.
     duplicated_ids
-        Number of rows whose id was there before; None without an id.
+        Number of rows with a duplicate id; None without an id.
     duplicated_columns
         Groups of columns with the same values.
     mass_correlated
         Columns that follow the mass beyond chance, the strongest first.
     weights
-        Sum of the weights and how many events of equal weight they are worth, over sums of groups if there are some; None without.
+        Sum of the weights and effective number of events, over sums of groups if there are some; None without.
     dependence
         Signs that events depend on each other, in words: copies, near copies, several rows of one event.
     giveaways
@@ -356,7 +356,7 @@ def _content(values: NDArray[Any]) -> bytes:
 
 
 def _repeated(ids: Sequence[NDArray[Any]]) -> int | None:
-    """Rows whose id was there before; None without an id."""
+    """Rows with a duplicate id; None without an id."""
     if not ids:
         return None
     keys = [

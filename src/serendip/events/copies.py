@@ -1,13 +1,12 @@
-r"""Events that depend on each other, found in a table that does not say so.
+r"""Detection of correlated events in a table.
 
-Three signs, each judged against what independent events would show:
+Three criteria, each compared with the expectation for independent events:
 
 *Copies*: rows that are equal in all columns. Independent events on a lattice (rounded or whole numbers) are equal by chance, and
 then as often one step apart: the number of values that occur twice or more is compared with the number of pairs of
 neighbours on the lattice. Whatever the lattice is, independent events do not all come in twos or threes.
 
-*Repeated values*: one column that has the same value in several rows, although the rows differ: candidates of one event
-share what belongs to the event. With :math:`n_k` values that occur :math:`k` times, independent events in cells of any
+*Repeated values*: one column that has the same value in several rows, although the rows differ: candidates of one event share event-level quantities. With :math:`n_k` values that occur :math:`k` times, independent events in cells of any
 probabilities have :math:`n_1 n_3 \ge \tfrac{2}{3} n_2^2` on average (a mixture of Poisson distributions;
 Cauchy-Schwarz), and copies have not.
 
@@ -36,7 +35,7 @@ __all__ = ["Dependence", "find_dependence"]
 # chance of an alarm in one test of independent events
 _LEVEL = 2e-6
 _STEPS = (*range(1, 17), 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-# distinct repeated values that tell copies from a few spikes, where only one column is looked at
+# distinct repeated values required to distinguish copies from a few spikes, for a single column
 _FEWEST_VALUES = 20
 _MOST_EQUAL = 30
 _PROBED = 200_000
@@ -91,13 +90,13 @@ def find_dependence(columns: Sequence[NDArray[Any]], seed: int = 0) -> list[Depe
     Parameters
     ----------
     columns
-        The mass and all features, finite, shape ``(n,)`` each. With one column, near copies cannot be seen.
+        The mass and all features, finite, shape ``(n,)`` each. With one column, near copies cannot be detected.
     seed
         Of the choice of events for near copies.
 
     Returns
     -------
-    What was found: copies alone, if there are any, since they make the other signs too.
+    The findings: copies alone, if there are any, since they make the other signs too.
     """
     if len(columns) == 0 or len(columns[0]) < 2:
         return []
@@ -176,7 +175,7 @@ def _multiplicities(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None,
 
 
 def _common_size(counts: NDArray[np.int64]) -> int:
-    """Greatest common divisor of all multiplicities, if there are enough of them to say so; else 1."""
+    """Greatest common divisor of all multiplicities, if there are enough of them; else 1."""
     return int(np.gcd.reduce(counts)) if len(counts) >= _FEWEST_VALUES else 1
 
 
@@ -273,7 +272,7 @@ def _ranks(values: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64
 
 
 def _different(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns without those that rise or fall with an earlier one: together their ranks are an even grid, which is no density."""
+    """Columns without those that rise or fall with an earlier one: together their ranks are an even grid, which is not a density."""
     related = np.abs(np.corrcoef(ranks, rowvar=False))
     kept: list[int] = []
     for i in range(ranks.shape[1]):

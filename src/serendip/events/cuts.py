@@ -34,7 +34,7 @@ def apply_cut(
     Raises
     ------
     InputError
-        If no row passes, or the expression is no condition.
+        If no row passes, or the expression is not a condition.
     """
     passing, undecided = decide(where, columns)
     left_out = {}

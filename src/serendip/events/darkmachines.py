@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     def open(self) -> BinaryIO:
         """Open it for reading from the start; the caller closes it."""
@@ -68,14 +68,14 @@ class BadLines:
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What became of the lines of a file, or of a part of it; reports of parts can be added.
+    """Statistics of the lines of a file, or of a part of it; reports of parts can be added.
 
     Parameters
     ----------
     file
         Its name.
     lines
-        Lines seen.
+        Lines read.
     read
         Lines that became events.
     bad
@@ -202,7 +202,7 @@ def _chunks(
 def _blocks(stream: BinaryIO, name: str, lines: int) -> Iterator[tuple[bytes, bool]]:
     """Complete lines, at most 4 MB (or one line) at a time, with a stop after every ``lines`` lines.
 
-    The flag says whether the lines of this file end with ``;``.
+    The flag tells whether the lines of this file end with ``;``.
     """
     rest, left, ended = b"", lines, False
     closed: bool | None = None

@@ -30,7 +30,7 @@ class Fields:
     block
         The text, at most 2 GB.
     start, stop
-        Places of the first character and of the delimiter behind the last one, shape ``(n_fields,)``, rising.
+        Positions of the first character and of the delimiter after the last one, shape ``(n_fields,)``, increasing.
     """
 
     def __init__(self, block: bytes, start: Ints, stop: Ints) -> None:

@@ -1,4 +1,4 @@
-"""Refuse events that depend on each other unless their groups are named, and say what was found."""
+"""Refuse correlated events unless their groups are named, and report the findings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MOST = 8
 _NUMBERING = 0.9
 
 CONSEQUENCE = (
-    "Such events depend on each other: a classifier meets in the test what it was trained on, errors come out too small, and "
+    "Such events depend on each other: a classifier is tested on copies of its training events, errors are too small, and "
     "no p-value is true"
 )
 REMEDY = (
     "Name the columns that are equal for events that belong together (--group COL[,COL]); exact copies can be removed, or grouped "
-    f"with --group {COPIES}. If the events are independent all the same, --group {ALONE} says so, and is recorded"
+    f"with --group {COPIES}. If the events are independent nevertheless, use --group {ALONE}; this is recorded"
 )
 
 
@@ -51,14 +51,14 @@ def check_dependence(
     groups
         Code of the group of each event, shape ``(n,)``, or None.
     asked
-        What was said about groups: columns, a word, or nothing.
+        The user's setting for groups: columns, a word, or nothing.
     place
-        Says where an event is in the file.
+        Gives the position of an event in the file.
 
     Raises
     ------
     InputError
-        If there are such events and nothing was said about groups. With groups, or with ``"none"``, it is a warning.
+        If there are such events and no groups are set. With groups, or with ``"none"``, it is a warning.
     """
     texts = described(names, columns, groups, place)
     if not texts:
@@ -67,7 +67,7 @@ def check_dependence(
     if groups is not None:
         log.warning("%s: in one event of each group, %s. %s", file, text, CONSEQUENCE)
     elif asked == ALONE:
-        log.warning("%s: %s. They are taken as independent, as --group %s says", file, text, ALONE)
+        log.warning("%s: %s. They are treated as independent because of --group %s", file, text, ALONE)
     else:
         raise InputError(f"{file}: {text}. {CONSEQUENCE}. {REMEDY}")
 
@@ -75,7 +75,7 @@ def check_dependence(
 def described(
     names: Sequence[str], columns: Sequence[NDArray[Any]], groups: NDArray[np.int64] | None, place: Place
 ) -> tuple[str, ...]:
-    """What :func:`find_dependence` finds among all events, or one event of each group, in words."""
+    """Findings of :func:`find_dependence` among all events, or one event of each group, in words."""
     rows = np.arange(len(columns[0]))
     if groups is not None:
         rows = np.sort(np.unique(groups, return_index=True)[1])
@@ -85,14 +85,14 @@ def described(
 
 
 class Telling:
-    """The columns of a table in which copies are looked for when nothing says which are features: the finest.
+    """The columns of a table that are searched for copies if no features are given: the finest.
 
     Attributes
     ----------
     groups
         Code of the group of each event, shape ``(n,)``, or None.
     place
-        Says where an event is in the file.
+        Gives the position of an event in the file.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Telling:
         del self._columns[_MOST:]
 
     def signs(self) -> tuple[str, ...]:
-        """What is found, in words; rows with values that are not finite are left out."""
+        """The findings, in words; rows with values that are not finite are left out."""
         columns = [values for _, _, values in self._columns]
         if not columns:
             return ()
@@ -122,7 +122,7 @@ class Telling:
 
 
 def sentence(sign: Dependence, names: Sequence[str], n: int, place: Place) -> str:
-    """What was found among ``n`` events."""
+    """The findings among ``n`` events."""
     pair = f"{place(sign.rows[0])} and {place(sign.rows[1])}"
     if sign.kind == "copies":
         what = "mass and features" if len(names) > 1 else names[0]

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
 _ATTEMPTS = 5
-# what may pass by itself; everything else is final
+# errors that may be temporary; everything else is final
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 
 Progress = Callable[[str, int, int], None]
@@ -63,7 +63,7 @@ def download(
 ) -> dict[str, str]:
     """Download files into a folder, each checked against its checksum.
 
-    A file that is there and complete is left alone. An interrupted one stays as ``NAME.part`` and is continued by the
+    A complete file is not fetched again. An interrupted one stays as ``NAME.part`` and is continued by the
     next call. Temporary failures are repeated five times in a row without progress before they are an error.
 
     Parameters
@@ -73,7 +73,7 @@ def download(
     out
         Folder, made if missing.
     progress
-        Called with name, bytes done and bytes in all.
+        Called with name, bytes done and total bytes.
     pause
         Seconds before the first repetition; doubled each time.
 
@@ -169,7 +169,7 @@ def _transfer(file: RemoteFile, target: BinaryIO, have: int, progress: Progress)
                 target.flush()
             except OSError as error:
                 raise InputError(
-                    f"'{file.name}.part' cannot be written after {done} bytes: {error.strerror}; what is there is kept, "
+                    f"'{file.name}.part' cannot be written after {done} bytes: {error.strerror}; existing data are kept, "
                     "repeat the command to continue"
                 ) from error
             done += len(data)
@@ -202,7 +202,7 @@ def repeat(
     address, what
         For the message.
     pause
-        Seconds before the first repetition; doubled each time, longer where the server asks for it.
+        Seconds before the first repetition; doubled each time, longer if the server requests it.
     progressed
         A number that grows with progress.
 
@@ -231,7 +231,7 @@ def repeat(
         if failures >= _ATTEMPTS:
             raise InputError(
                 f"{what} cannot be fetched from {address} after {failures} attempts: {reason}. Is there a network (a proxy is "
-                "taken from https_proxy)? What has arrived is kept, repeat the command to continue; without a network, "
+                "taken from https_proxy)? Downloaded data are kept, repeat the command to continue; without a network, "
                 "download the files elsewhere and copy them into the folder"
             )
         wait = max(wait, pause * 2 ** (failures - 1))

@@ -1,4 +1,4 @@
-"""What an event sample is: named columns, their roles, and where they came from."""
+"""Event samples: named columns, their roles, and their origin."""
 
 from __future__ import annotations
 
@@ -95,21 +95,20 @@ class Events:
     features
         Names of the columns that a method may learn from.
     weight, label, id
-        Names of optional columns: event weight (default: 1), truth label (1 = signal, 0 = background; only
-        for methods that say they use labels and for the truth panel of a report), event id (default: the row
+        Names of optional columns: event weight (default: 1), truth label (1 = signal, 0 = background; only for methods that use labels and for the truth panel of a report), event id (default: the row
         number in the input). An id may consist of several columns, such as run, luminosity block and event.
     group
         Name of an optional column of whole numbers: events with the same number depend on each other (copies of one
         event, several candidates in one event). They share a fold, and errors come from sums over groups. Default:
         every event is its own.
     provenance
-        JSON-able facts about the origin: files, row counts, what was left out and why, units read.
+        JSON-able facts about the origin: files, row counts, left-out rows and the reason, units read.
 
     Raises
     ------
     InputError
         If the columns differ in length, a role names a missing column, the mass, label, id, weight or group is
-        also a feature, or the groups are no whole numbers.
+        also a feature, or the groups are not integers.
 
     Examples
     --------
@@ -226,7 +225,7 @@ class Events:
         return np.asarray(self.columns[self.label]) > 0.5
 
     def without_label(self) -> Events:
-        """Remove the truth: what a method that must not see labels receives."""
+        """Remove the truth: for methods that must not use labels."""
         if self.label is None:
             return self
         kept = {name: values for name, values in self.columns.items() if name != self.label}

@@ -41,7 +41,7 @@ def column_list(given: str | Sequence[str] | None, known: Collection[str]) -> tu
 
 
 def checked_ids(file: str, columns: Mapping[str, NDArray[Any]], place: Place) -> dict[str, Any]:
-    """Ids as int64, uint64 or text, no two events alike.
+    """Ids as int64, uint64 or text, unique for each event.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def group_codes(file: str, columns: Mapping[str, NDArray[Any]], place: Place) ->
     file, place
         As for :func:`checked_ids`.
     columns
-        The columns that say which events belong together, shape ``(n,)`` each.
+        The columns that define the groups, shape ``(n,)`` each.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def _exact(file: str, role: str, name: str, values: NDArray[Any], place: Place) 
             if np.array_equal(whole, values):
                 return whole
         raise InputError(
-            f"{file}: {role} column '{name}' has values that are no whole numbers below 2^53; expected numbers or text"
+            f"{file}: {role} column '{name}' has values that are not integers below 2^53; expected numbers or text"
         )
     if values.dtype.kind in "iu":
         return values

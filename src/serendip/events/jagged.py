@@ -97,7 +97,7 @@ class Jagged:
         return Jagged(out.offsets, self.content[where])
 
 
-# What a column of a table is when it is loaded: one value for each event, or a list of them.
+# Type of a loaded column: one value for each event, or a list of them.
 Column = NDArray[Any] | Jagged
 
 

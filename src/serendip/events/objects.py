@@ -101,7 +101,7 @@ class ObjectEvents:
 
     @property
     def n_objects(self) -> int:
-        """Number of objects in all events."""
+        """Total number of objects in all events."""
         return len(self.kind)
 
     @cached_property
@@ -151,7 +151,7 @@ class ObjectEvents:
         rows = rows.astype(np.int64)
         if rows.size and (rows.min() < -len(self) or rows.max() >= len(self)):
             raise InputError(
-                f"rows {rows.min()} to {rows.max()} were asked for, but there are {len(self)} events"
+                f"rows {rows.min()} to {rows.max()} were requested, but there are {len(self)} events"
             )
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -31,7 +31,7 @@ _ROWS = 200_000
 
 
 def write_parquet(events: ObjectEvents | Iterable[ObjectEvents], path: str | os.PathLike[str]) -> None:
-    """Write events to a Parquet file; numbers are stored as they are, in GeV.
+    """Write events to a Parquet file; numbers are stored unchanged, in GeV.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def read_parquet(path: str | os.PathLike[str]) -> ObjectEvents:
     Returns
     -------
     ObjectEvents
-        Exactly what was written.
+        Exactly the written events.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read_parquet(path: str | os.PathLike[str]) -> ObjectEvents:
     about = (table.schema.metadata or {}).get(_KEY)
     if about is None:
         raise InputError(
-            f"'{path.name}' does not hold events with lists of objects; expected a file of write_parquet "
+            f"'{path.name}' does not contain events with lists of objects; expected a file of write_parquet "
             "(for an event table use serendip.read)"
         )
     stored = json.loads(about)

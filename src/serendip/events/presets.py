@@ -119,7 +119,7 @@ def jet_features(jets: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.f
 
     .. math:: m_{jj}^2 = (E_1 + E_2)^2 - |\vec p_1 + \vec p_2|^2, \quad E^2 = |\vec p|^2 + m |m|
 
-    A jet mass below 0 comes from rounding in the clustering and stands for :math:`m^2 < 0`.
+    A jet mass below 0 comes from rounding in the clustering and means :math:`m^2 < 0`.
 
     Parameters
     ----------

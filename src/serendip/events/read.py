@@ -1,4 +1,4 @@
-"""Read events from Parquet, CSV, HDF5 and ROOT files, and refuse what would make a search wrong."""
+"""Read events from Parquet, CSV, HDF5 and ROOT files, and refuse input that would invalidate a search."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_MASS = "_mass"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 # a feature must span this many steps of single precision
 _FLOAT32_STEPS = 1000
-# rank correlation above which a feature is the mass in another form, and how many events say so
+# rank correlation above which a feature is the mass in another form, and the number of events required
 _SAME_ORDER = 0.999
 _FEWEST_RANKS = 50
 
@@ -84,13 +84,11 @@ def read(
         commas (``"run,lumi,event"``). Without ``id`` the row number in the file is the id, so that it does not depend on
         the cut.
     group
-        Columns that say which events depend on each other, as for ``id``: events that are equal in all of them share a
+        Columns that define groups of correlated events, as for ``id``: events that are equal in all of them share a
         fold, and errors come from sums over groups. ``"duplicates"`` groups exact copies (same mass and features);
         ``"none"`` takes all events as independent, whatever they look like, which the provenance records.
     where
-        A cut such as ``"pt>200 & abs(eta)<2.5"``; acts before everything else and sees the columns in the
-        units
-        of the file.
+        A cut such as ``"pt>200 & abs(eta)<2.5"``; acts before everything else, on the columns in the units of the file.
     tree
         The table to take if a ROOT or HDF5 file has several.
     unit
@@ -102,18 +100,17 @@ def read(
         Refuse features that no model should learn from: constant ones, and the mass in another form. False for
         events that a finished model is to score, of which there may be few.
     need_mass
-        False for what looks at no mass: if none is given, none is looked for, and all masses of the events are 1.
+        False for programs without a mass: if none is given, none is looked for, and all masses of the events are 1.
     negative_weights
         Allow them (simulation at next-to-leading order), for uses in which only sums of weights enter.
     independent
-        Look for events that depend on each other (copies, near copies, several rows of one event), and refuse them if no
-        ``group`` says which belong together, see :mod:`serendip.events.copies`. All programs that make folds, trainings or
+        Check for correlated events (copies, near copies, several rows of one event), and refuse them if no ``group`` is given, see :mod:`serendip.events.copies`. All programs that make folds, trainings or
         p-values of data do; it can take ten times as long as the reading, which alone looks for repeated ids only.
 
     Raises
     ------
     InputError
-        If the file, a column, an expression or a value cannot be used; the message says which and what to do.
+        If the file, a column, an expression or a value cannot be used; the message gives the reason and what to do.
 
     Examples
     --------
@@ -123,7 +120,7 @@ def read(
     """
     in_gev(unit)
     if preset is not None and unit != "GeV":
-        raise InputError(f"the preset {preset} knows that its files are in GeV; leave --unit out")
+        raise InputError(f"the preset {preset} is for files in GeV; remove --unit")
     with open_resolved(
         path, tree, preset, unit, mass=mass, features=list(features), weight=weight, label=label, id=id, group=group,
         where=where, need_mass=need_mass,
@@ -261,7 +258,7 @@ def _finite(
     left_out: dict[str, int] = {}
     ranges: dict[str, tuple[Any, Any]] = {}
     for text, values in columns.items():
-        # NaN passes through min and max, so two fast passes tell that a column is in order. Features become
+        # NaN passes through min and max, so two fast passes show that a column is valid. Features become
         # float32.
         limit = _FLOAT32_MAX if any(text == e.text for e in roles.features) else np.finfo(np.float64).max
         low, high = ranges[text] = _range(values)
@@ -323,7 +320,7 @@ def _check(
         step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
         if high - low < _FLOAT32_STEPS * step:
             raise InputError(
-                f"{name}: the feature '{feature.text}' runs from {low:.10g} to {high:.10g}, too little beside its own size: "
+                f"{name}: the feature '{feature.text}' runs from {low:.10g} to {high:.10g}, too small a range for its size: "
                 f"models compute in single precision, in steps of {step:.2g} there; subtract an offset, for example "
                 f"'{feature.text} - {low:.10g}'"
             )

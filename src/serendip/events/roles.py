@@ -1,4 +1,4 @@
-"""What the columns of a table are used for: expressions and names given by the user, checked against the table."""
+"""The roles of the columns of a table: expressions and names given by the user, checked against the table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Roles", "as_numbers", "check_unit", "open_resolved", "resolve"]
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of a table are used for, checked against the table."""
+    """The roles of the columns of a table, checked against the table."""
 
     mass: Expression | None
     features: tuple[Expression, ...]
@@ -37,7 +37,7 @@ class Roles:
 
     @property
     def grouping(self) -> tuple[str, ...]:
-        """Columns that say which events belong together; none if a word says it."""
+        """Columns that define the groups; none if a keyword is used."""
         return () if isinstance(self.group, str) else self.group
 
     @property
@@ -66,7 +66,7 @@ def resolve(
     where: str | None,
     need_mass: bool = True,
 ) -> Roles:
-    """Parse all expressions, fill in what a preset or the file itself says, and check the roles.
+    """Parse all expressions, fill in the settings of a preset or the file, and check the roles.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def check_unit(table: Table, roles: Roles, unit: str) -> None:
 
 
 def as_numbers(table: Table, name: str, values: Any) -> Any:
-    """Numbers, and lists of them, as they are; a text column of numbers is converted, whole numbers exactly.
+    """Numbers, and lists of them, unchanged; a text column of numbers is converted, whole numbers exactly.
 
     Raises
     ------

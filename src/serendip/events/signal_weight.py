@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def weight_of_signal(
     file: Source, signal_file: Path, weight: str | None, signal_weight: str | None, tree: str | None
 ) -> str | None:
-    """Weight of a simulated signal: what was asked for, or the weight of the data if the simulation has all its columns too.
+    """Weight of a simulated signal: the requested one, or the weight of the data if the simulation has all its columns too.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def weight_of_signal(
     if _has_weight(signal_file, weight, tree):
         if not _has_weight(file, weight, tree):
             raise InputError(
-                f"the data have no weight '{weight}', but {signal_file.name} has: --weight belongs to the data, and "
+                f"the data have no weight '{weight}', but {signal_file.name} has: --weight applies to the data, "
                 f"--signal-weight {weight} to the simulated signal"
             )
         return weight

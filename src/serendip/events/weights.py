@@ -1,7 +1,7 @@
-r"""Event weights of both signs: what they are worth, and where they cannot be used.
+r"""Event weights of both signs: their effective number of events, and where they cannot be used.
 
 Simulation at next-to-leading order gives some events a negative weight. Sums of weights stay right, their error is
-:math:`\sqrt{\sum w^2}`, and :math:`n` events are worth :math:`n_\mathrm{eff} = (\sum w)^2 / \sum w^2` of them. A training, a fold or a
+:math:`\sqrt{\sum w^2}`, and :math:`n` events are equivalent to :math:`n_\mathrm{eff} = (\sum w)^2 / \sum w^2` events of equal weight. A training, a fold or a
 quantile needs events that each count for something.
 """
 
@@ -50,7 +50,7 @@ class WeightSum:
         return asdict(self)
 
     def __str__(self) -> str:
-        text = f"{self.n_events} events, sum of weights {self.total:.4g} +- {self.error:.2g}, worth {self.effective:.4g} events"
+        text = f"{self.n_events} events, sum of weights {self.total:.4g} +- {self.error:.2g}, {self.effective:.4g} effective events"
         if self.n_negative:
             text += f"; {self.n_negative} ({self.n_negative / self.n_events:.1%}) with negative weight"
         return text
@@ -108,7 +108,7 @@ def signed_weights(weights: ArrayLike | None, n: int, what: str = "the events") 
         )
     if n and not w.sum() > 0:
         raise InputError(
-            f"the weights of {what} add up to {w.sum():.4g}; a positive sum is expected, so check their sign"
+            f"the sum of the weights of {what} is {w.sum():.4g}; a positive sum is expected, so check their sign"
         )
     return w
 
@@ -116,7 +116,7 @@ def signed_weights(weights: ArrayLike | None, n: int, what: str = "the events") 
 def unweight(weights: ArrayLike, rng: np.random.Generator) -> NDArray[np.bool_]:
     r"""Draw events of weight one from weighted ones: each stays with probability :math:`w / w_\mathrm{max}`.
 
-    What stays is distributed as the weighted sample, and no event is there twice.
+    The remaining events are distributed like the weighted sample, without duplicates.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def unweight(weights: ArrayLike, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def explain_negative_weights(weights: ArrayLike) -> str:
-    """What is wrong with negative weights where each event has to count, and the known ways out.
+    """Error message for negative weights where each event is used individually, with possible solutions.
 
     Parameters
     ----------

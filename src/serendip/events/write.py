@@ -47,7 +47,7 @@ def write(events: Events, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     events
-        What to write, masses in GeV.
+        Events to write, masses in GeV.
     path
         A name with ``.parquet``, ``.pq``, ``.arrow``, ``.feather``, ``.csv``, ``.csv.gz``, ``.h5``, ``.hdf5``, ``.hdf``,
         ``.npz`` or ``.root``.

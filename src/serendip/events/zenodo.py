@@ -1,4 +1,4 @@
-"""The public data sets on Zenodo: which record holds which, and what files it has.
+"""The public data sets on Zenodo: their records and files.
 
 Names, sizes and checksums are those that the Zenodo REST API states when it is asked.
 """
@@ -37,7 +37,7 @@ DATASETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class RemoteRecord:
-    """What Zenodo says about a record.
+    """Zenodo's metadata of a record.
 
     Parameters
     ----------

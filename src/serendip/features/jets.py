@@ -99,7 +99,7 @@ def leading_jets(
     sizes = np.asarray(counts, dtype=np.int64)
     p4 = np.stack([np.asarray(v, dtype=np.float64) for v in (px, py, pz, energy)])
     if p4.shape[1] != sizes.sum():
-        raise ValueError(f"{p4.shape[1]} particles given, but the counts add up to {sizes.sum()}")
+        raise ValueError(f"{p4.shape[1]} particles given, but the counts sum to {sizes.sum()}")
     edges = np.concatenate([[0], np.cumsum(sizes)])
     bad = np.flatnonzero(~np.isfinite(p4).all(axis=0))
     if len(bad):

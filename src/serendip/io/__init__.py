@@ -1,1 +1,1 @@
-"""Files written whole or not at all, JSON, and units: what every other room needs to read and write."""
+"""Files written whole or not at all, JSON, and units: basic reading and writing for all other rooms."""

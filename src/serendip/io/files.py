@@ -31,7 +31,7 @@ _REASONS = {
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it is flushed to disk and replaces ``path``.
+    """Give a temporary path next to ``path``; on success it is flushed to disk and replaces ``path``.
 
     If the body raises, the temporary file is removed and ``path`` stays as it was.
 
@@ -93,16 +93,16 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def reading(path: Path, *, missing: str = "", damaged: str = "") -> Iterator[None]:
-    """Turn what goes wrong while a file, or a folder of them, is read and taken apart into an error that names it.
+    """Convert errors while reading and decoding a file, or a folder of files, into an error that names it.
 
     Parameters
     ----------
     path
         The file or folder.
     missing
-        What was expected there, if it does not exist.
+        Expected content, if it does not exist.
     damaged
-        What to do if it cannot be read, or holds something else.
+        Advice if it cannot be read, or holds something else.
 
     Raises
     ------

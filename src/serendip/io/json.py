@@ -37,7 +37,7 @@ def read_json(
 
 
 def load_json(path: Path, schema: int | None = None) -> dict[str, Any]:
-    """Read an object of JSON as :func:`read_json` does, but raise what goes wrong as it is: for use inside of :func:`reading`."""
+    """Read an object of JSON as :func:`read_json` does, but let errors through unchanged: for use inside of :func:`reading`."""
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise TypeError("an object with names is expected")
@@ -54,7 +54,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def jsonable(value: Any) -> Any:
-    """Give the same content in what JSON has: arrays become lists, keys and paths text, NaN and infinity null."""
+    """Convert to JSON types: arrays become lists, keys and paths text, NaN and infinity null."""
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

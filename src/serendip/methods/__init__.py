@@ -12,10 +12,10 @@ A method gives every event a score that is higher for events unlike background (
 * several of these as one: ``ensemble``
 * no training, as the reference: ``bump-hunt``
 * labels are known, as upper references for a comparison: ``supervised``, ``idealised``
-* what is not like any background, without sidebands: the outlier scores (``isolation-forest``, ``autoencoder``, ...), for comparison only,
+* outliers, without sidebands: the outlier scores (``isolation-forest``, ``autoencoder``, ...), for comparison only,
   since signal is an overdensity and not an outlier
 
-A new method derives from :class:`~serendip.methods.template_method.TemplateMethod` if it says what stands for background in the window, from
+A new method derives from :class:`~serendip.methods.template_method.TemplateMethod` if it provides a background template in the window, from
 :class:`~serendip.methods.density_ratio.DensityRatioMethod` if it evaluates two densities, and from
 :class:`~serendip.methods.base.Method` otherwise.
 """

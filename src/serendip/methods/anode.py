@@ -6,11 +6,8 @@ r"""ANODE (arXiv:2001.04990): two densities, one of the window and one of the si
 with :math:`\sigma` the standard deviation of :math:`\ln p_{\mathrm{SR},j}` over the members. Each density has preprocessing of its own, fitted on
 its own events, so both Jacobians are part of the score.
 
-The published score takes both densities at the mass of the event. Beside the window :math:`p_\mathrm{SR}` never learnt, so that a sideband event is
-no measure for one of the window: most of the highest scores lie beside it, and the efficiency of a cut has a dip in the window
-which no smooth fit follows. At one mass for all events the score is a function of the features only, and an efficiency changes with
-the mass as slowly as the features of background do. What is left of the dip comes from features that are rare in the window, where
-:math:`p_\mathrm{SR}` is a guess: there the members differ, and :math:`\sigma` takes the guess back.
+The published score takes both densities at the mass of the event. Outside the window :math:`p_\mathrm{SR}` was never trained, so that a sideband event cannot calibrate one in the window: most of the highest scores lie outside it, and the efficiency of a cut has a dip in the window that no smooth fit describes. At one mass for all events the score is a function of the features only, and an efficiency changes with
+the mass as slowly as the features of background do. The rest of the dip comes from features that are rare in the window, where :math:`p_\mathrm{SR}` is an extrapolation: there the members differ, and :math:`\sigma` takes the guess back.
 """
 
 from __future__ import annotations

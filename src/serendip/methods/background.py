@@ -1,7 +1,6 @@
 """The density of background that CATHODE, LaCATHODE, ANODE, R-ANODE and CURTAINs learn in the sidebands.
 
-It is the slowest part of these methods and the same for all of them, so a method asks for it
-(:class:`~serendip.methods.base.BackgroundRequest`) and the engine trains each distinct one once.
+It is the slowest part of these methods and the same for all of them, so a method requests it (:class:`~serendip.methods.base.BackgroundRequest`) and the engine trains each distinct one once.
 """
 
 from __future__ import annotations
@@ -88,15 +87,15 @@ class BackgroundConfig(MethodConfig):
                 f"background 'shared' interpolates a flow-matching density, not one of kind '{self.density}'"
             )
         if self.sideband_gev is not None:
-            raise ValueError("background 'shared' learns from all masses: leave sideband_gev away")
+            raise ValueError("background 'shared' learns from all masses: remove sideband_gev")
         return self
 
     def density_options(self) -> dict[str, Any]:
-        """Options of the density model, by the names that it knows."""
+        """Options of the density model, by its names of them."""
         return {"steps": self.steps, "batch_size": self.batch_size}
 
     def request(self, window: Window) -> BackgroundRequest:
-        """Say which density a window needs."""
+        """Return the request for the density of a window."""
         options = self.density_options()
         if self.background == "window":
             return BackgroundRequest(self.density, tuple(sorted(options.items())), window, self.sideband_gev)
@@ -106,7 +105,7 @@ class BackgroundConfig(MethodConfig):
 
 
 class MassConfig(MethodConfig):
-    """Options of the fit that says how masses are distributed in the window.
+    """Options of the fit of the mass distribution in the window.
 
     Attributes
     ----------
@@ -149,10 +148,10 @@ def train_background(
 def background_density(
     method: Method, events: Events, window: Window, splits: NDArray[np.bool_]
 ) -> ConditionalDensity:
-    """Return the density that a method was given, or train the one it asks for; ready for use in the window."""
+    """Return the density that a method was given, or train the one it requests; ready for use in the window."""
     request = method.background_request(window)
     if request is None:
-        msg = f"method '{method.name}' asks for no background density"
+        msg = f"method '{method.name}' does not use a background density"
         raise TypeError(msg)
     density = method.background
     if density is None:
@@ -171,7 +170,7 @@ def widened(window: Window) -> tuple[float, float]:
 def fit_masses(
     m: NDArray[np.float64], weights: NDArray[np.float64], window: Window, config: MassConfig
 ) -> SpectrumFit:
-    """Fit the spectrum beside the window, with the window masked.
+    """Fit the spectrum outside the window, with the window masked.
 
     Parameters
     ----------

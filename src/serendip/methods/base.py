@@ -1,4 +1,4 @@
-"""What a search method is.
+"""Base class of the search methods.
 
 A method is a class in a file of its own. It is given events without labels and a window, and returns a score
 that is higher for more signal-like events. Everything it needs from the outside is in this module.
@@ -43,7 +43,7 @@ __all__ = [
 _HELD_OUT_COPIES = 4
 
 MODEL_FACTS = "method.json"
-"""File of a saved model that says what it is."""
+"""File with the metadata of a saved model."""
 
 
 class MethodConfig(BaseModel):
@@ -57,7 +57,7 @@ class MethodConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Template:
-    """Events that stand for background in the signal region.
+    """Template events of the background in the signal region.
 
     Attributes
     ----------
@@ -73,15 +73,14 @@ class Template:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Events that a model was not trained on, and what it takes for background among them.
+    """Events that a model was not trained on, and its background template for them.
 
     Attributes
     ----------
     data, template
-        Events of the signal region, and events that stand for background there; only relative weights matter.
+        Events of the signal region, and template events there; only relative weights matter.
     control, control_template
-        The same where no signal is expected: what a score picks out there is an error of the template. None if
-        the method knows of no such place.
+        The same where no signal is expected: an excess of the score there is an error of the template. None if the method has no such region.
     """
 
     data: Events
@@ -165,9 +164,9 @@ class Method(ABC):
     name
         The name on the command line.
     title
-        What the method does, in one line.
+        Description of the method, in one line.
     uses_labels
-        True for references that see the truth. Only these receive events with a label.
+        True for references that use the truth. Only these receive events with a label.
     needs_simulation
         True for methods that start from simulated background.
     working_points
@@ -175,7 +174,7 @@ class Method(ABC):
     trains
         False for a score that learns nothing from the data: all events are then one count, without folds.
     by_name_only
-        True for a method that ``all`` does not stand for.
+        True for a method not included in ``all``.
     Config
         The configuration class.
     """
@@ -236,12 +235,12 @@ class Method(ABC):
         Parameters
         ----------
         events
-            Signal region and sidebands together; event weights are honoured.
+            Signal region and sidebands together; event weights are used.
         window
             The signal region.
         splits
-            Shape ``(n_models, n_events)``; row ``k`` marks the events that model ``k`` may see.
-            Default: one model that sees everything.
+            Shape ``(n_models, n_events)``; row ``k`` marks the training events of model ``k``.
+            Default: one model trained on everything.
 
         Raises
         ------
@@ -273,10 +272,9 @@ class Method(ABC):
     def held_out(
         self, events: Events, window: Window, split: int, rng: np.random.Generator
     ) -> HeldOut | None:
-        """Data and template for a judgement without labels of model ``split``; None if the method has no template.
+        """Data and template for an evaluation of model ``split`` without labels; None if the method has no template.
 
-        By default the features of background are drawn by :meth:`predict_background` at the masses of the data, and
-        the control is what lies within a width of the window.
+        By default the features of background are drawn by :meth:`predict_background` at the masses of the data, and the control are the events within a width of the window.
 
         Parameters
         ----------
@@ -305,7 +303,7 @@ class Method(ABC):
     def save(
         self, folder: str | Path, split: int = 0, *, features: Sequence[str], mass: str, window: Window
     ) -> None:
-        """Write what scoring new events with model ``split`` needs into ``folder``; :meth:`load` reads it.
+        """Write the files needed for scoring new events with model ``split`` into ``folder``; :meth:`load` reads it.
 
         A method that can be saved overrides :meth:`save_model` and :meth:`load_model`.
 
@@ -316,8 +314,7 @@ class Method(ABC):
         split
             The model to store; the loaded method has only this one, as model 0.
         features, mass, window
-            Names of the features in their order, of the mass, and the signal region: what the model was
-            trained for.
+            Names of the features in their order, of the mass, and the signal region: the training setup of the model.
 
         Raises
         ------
@@ -347,7 +344,7 @@ class Method(ABC):
         Raises
         ------
         InputError
-            If the folder holds no model of this method, or a damaged one.
+            If the folder contains no model of this method, or a damaged one.
         """
         folder = Path(folder)
         facts = read_model_facts(folder)
@@ -357,11 +354,11 @@ class Method(ABC):
             config = cls.Config(**facts["config"])
         except ValidationError as error:
             raise InputError(
-                f"{folder / MODEL_FACTS} holds options that method '{cls.name}' does not know: {error}"
+                f"{folder / MODEL_FACTS} has options unknown to method '{cls.name}' does not know: {error}"
             ) from None
         simulation = None
         if cls.uses_simulation(config):
-            # what was learnt from simulation is in the folder
+            # everything learnt from simulation is in the folder
             columns = {name: np.empty(0) for name in (facts["mass"], *facts["features"])}
             simulation = Events(columns, mass=facts["mass"], features=tuple(facts["features"]))
         method = cls(config, seed=facts["seed"], threads=threads, simulation=simulation)
@@ -382,7 +379,7 @@ class Method(ABC):
         raise InputError(f"method '{self.name}' cannot be saved")
 
     def load_model(self, folder: Path) -> None:
-        """Read what :meth:`save_model` wrote, as model 0; ``config``, ``seed`` and ``threads`` are set.
+        """Read the files of :meth:`save_model`, as model 0; ``config``, ``seed`` and ``threads`` are set.
 
         For example ``self._classifiers = SplitClassifiers.load(folder / "classifier")`` and
         ``self.density = load_density(folder / "density")``.
@@ -410,7 +407,7 @@ def _background_at(
 
 
 def read_model_facts(folder: Path) -> dict[str, Any]:
-    """Read what a saved model says about itself: method, config, features, mass, window, version.
+    """Read the metadata of a saved model: method, config, features, mass, window, version.
 
     Raises
     ------
@@ -452,7 +449,7 @@ def require_events(mask: NDArray[np.bool_], minimum: int, what: str, window: Win
     """
     found = int(np.count_nonzero(mask))
     if found < minimum:
-        # the search may be blind: how many events lie in the window is not to be said
+        # the search may be blind: the number of events in the window must not be revealed
         number = "" if what == "signal region" else f": {found}"
         raise InputError(
             f"too few events to train on{number} in the {what} of the window {window}, at least {minimum} are "

@@ -2,7 +2,7 @@
 
 Every event gets the same score, nothing is trained, and the only working point keeps all events. The look is then the
 count of the whole sample in the window against the fit of the spectrum outside it
-(:func:`serendip.statistics.bump.bump_hunt`): what any other method has to beat.
+(:func:`serendip.statistics.bump.bump_hunt`): the benchmark for all other methods.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class CathodeConfig(BackgroundConfig, MassConfig, ClassifierConfig):
     density_members: PositiveInt = 1
 
     def density_options(self) -> dict[str, Any]:
-        """Options of the density model, by the names that it knows."""
+        """Options of the density model, by its names of them."""
         options = super().density_options()
         return options if self.density_members == 1 else options | {"ensemble": self.density_members}
 

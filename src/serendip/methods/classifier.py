@@ -1,4 +1,4 @@
-"""What methods share whose score is that of a classifier for each split."""
+"""Common base of methods whose score is that of a classifier for each split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ClassifierMethod"]
 
 
 class ClassifierMethod(Method):
-    """A method whose ``fit`` trains classifiers; its options name their kind, their number and what they hold back."""
+    """A method whose ``fit`` trains classifiers; its options set their kind, their number and the validation fraction."""
 
     config: Any
     _classifiers: SplitClassifiers

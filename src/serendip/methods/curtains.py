@@ -1,7 +1,6 @@
-r"""CURTAINs (arXiv:2203.09470) and CURTAINsF4F (2305.04646): sideband events carried into the signal region.
+r"""CURTAINs (arXiv:2203.09470) and CURTAINsF4F (2305.04646): sideband events transported into the signal region.
 
-An invertible map T that depends on two masses is learnt between all masses beside the window, a little beyond the
-strips, and then carries the events of the strips into it:
+An invertible map T that depends on two masses is learnt between all masses outside the window, a little beyond the strips, and then transports the events of the strips into it:
 
 .. math:: \text{template} = \{T(x_i;\, m_i \to m'_i)\}, \; m_i \in \text{strips}, \; m'_i \sim \text{smooth fit
     of the sideband spectrum}
@@ -12,9 +11,9 @@ background that CATHODE learns as well,
 .. math:: \ln p(x \mid m) = \ln\left|\det\frac{\partial T}{\partial x}\right|
     + \ln p_\mathrm{SB}(T(x; m \to m') \mid m')
 
-or the Sinkhorn divergence between carried events and those at the other mass is to be small. The map starts as
+or the Sinkhorn divergence between transported events and those at the other mass is minimised. The map starts as
 the identity in a space in which mean and width of each feature do not depend on the mass
-(:class:`~serendip.density.transforms.FeatureTransform`), so it learns what is left: shapes and correlations.
+(:class:`~serendip.density.transforms.FeatureTransform`), so it learns the rest: shapes and correlations.
 """
 
 from __future__ import annotations
@@ -56,13 +55,13 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
         Of the background, for ``"likelihood"``: ``"spline"``, ``"spline-coupling"`` or ``"maf"``.
     background
         ``"window"``: a density for each window. ``"shared"``: one training on all events for all windows of a scan,
-        and one short one of a map for each; the density is evaluated beside the window only.
+        and one short one of a map for each; the density is evaluated outside the window only.
     strip_width
-        Width of the strips on either side from which events are carried into the window, in widths of the window.
+        Width of the strips on either side from which events are transported into the window, in widths of the window.
     transport_steps
         Training steps of the map.
     oversample
-        Template events per data event in the signal region; an event of a strip is carried to several masses.
+        Template events per data event in the signal region; an event of a strip is transported to several masses.
     """
 
     inside_window: ClassVar[bool] = False
@@ -81,13 +80,13 @@ class CurtainsConfig(BackgroundConfig, MassConfig, ClassifierConfig):
             if getattr(self, name) != type(self).model_fields[name].default
         ]
         if self.loss == "sinkhorn" and idle:
-            raise ValueError(f"loss 'sinkhorn' needs no density: leave {' and '.join(idle)} away")
+            raise ValueError(f"loss 'sinkhorn' needs no density: remove {' and '.join(idle)}")
         return self
 
 
 @dataclass(frozen=True)
 class _Strips:
-    """Events beside the window: features z, ln m, and weights, half on each side."""
+    """Events outside the window: features z, ln m, and weights, half on each side."""
 
     z: NDArray[np.float64]
     log_m: NDArray[np.float64]
@@ -96,7 +95,7 @@ class _Strips:
 
 
 class Curtains(TemplateMethod):
-    """Signal region against events of the strips beside it, carried into it by an invertible map.
+    """Signal region against events of the adjacent strips, transported into it by an invertible map.
 
     Attributes
     ----------
@@ -105,7 +104,7 @@ class Curtains(TemplateMethod):
     """
 
     name = "curtains"
-    title = "CURTAINs: signal region against sideband events that an invertible map carries into it"
+    title = "CURTAINs: signal region against sideband events transported into it by an invertible map"
     Config = CurtainsConfig
     config: CurtainsConfig
     density: ConditionalDensity
@@ -119,7 +118,7 @@ class Curtains(TemplateMethod):
         require_sidebands(events, window, splits, self.config.min_events, self._strip_gev(window))
 
     def make_templates(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> list[Template]:
-        """Learn the map and carry the events of the strips into the window, for each split."""
+        """Learn the map and transport the events of the strips into the window, for each split."""
         from serendip.density.transport import Transport, frozen_log_density
         from serendip.torch_device import limited_threads
 
@@ -147,7 +146,7 @@ class Curtains(TemplateMethod):
     def predict_background(
         self, mass: NDArray[np.float64], split: int, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Events of the strips carried to these masses by model ``split``, shape ``(n, d)``."""
+        """Events of the strips transported to these masses by model ``split``, shape ``(n, d)``."""
         cumulative = np.cumsum(self._strips[split].weights)
         drawn = rng.random(len(mass)) * cumulative[-1]
         rows = np.minimum(np.searchsorted(cumulative, drawn, side="right"), len(cumulative) - 1)
@@ -189,7 +188,7 @@ class Curtains(TemplateMethod):
         transform = self._transforms[k]
         rng = np.random.default_rng([self.seed, k, 5])
         z, _ = transform.forward(transform.dequantise(events.x[rows], rng), transform.context(m))
-        # half the weight on each side: what the map leaves undone cancels to first order in the distance
+        # half the weight on each side: the residual error of the map cancels to first order in the distance
         below = m < window.low
         side = np.where(below, weights[below].sum(), weights[~below].sum())
         return _Strips(z, np.log(m), weights / side, None if events.groups is None else events.groups[rows])

@@ -43,11 +43,10 @@ class CwolaConfig(MethodConfig):
     members
         Classifiers that are averaged (with nested validation rounded up to a multiple of four).
     select_by
-        What decides on events held back how long a classifier is trained, and which restart is kept: the loss (and
+        Criterion on validation events for early stopping and for the choice of the restart: the loss (and
         the efficiency at a cut that leaves 2 % of the strips), or ARGOS (:func:`serendip.classify.argos.argos`).
     validation
-        ``"random"``: every classifier holds back a random part of the sample; ``"nested"``: each of four inner folds
-        judges several trainings on the three others, of which the best is kept
+        ``"random"``: every classifier holds back a random part of the sample; ``"nested"``: each of four inner folds evaluates several trainings on the three others, of which the best is kept
         (:class:`~serendip.classify.nested.NestedEnsemble`), as in the original work.
     validation_fraction
         The part that is held back with ``"random"``. Less than half helps with many features, most of them without
@@ -78,15 +77,15 @@ class CwolaConfig(MethodConfig):
     @model_validator(mode="after")
     def _restarts_need_nested(self) -> Self:
         if self.restarts is not None and self.validation != "nested":
-            raise ValueError("restarts belong to the nested validation: give validation 'nested' too")
+            raise ValueError("restarts requires validation 'nested'")
         default = type(self).model_fields["validation_fraction"].default
         if self.validation == "nested" and self.validation_fraction != default:
-            raise ValueError("validation_fraction belongs to validation 'random', not to 'nested'")
+            raise ValueError("validation_fraction is used with validation 'random', not with 'nested'")
         return self
 
 
 class Cwola(ClassifierMethod):
-    """Signal region against the strips beside it, each with half the weight of the signal region."""
+    """Signal region against the adjacent strips, each with half the weight of the signal region."""
 
     name = "cwola"
     title = "CWoLa hunting: signal region against sideband strips"
@@ -98,7 +97,7 @@ class Cwola(ClassifierMethod):
         width = self.config.strip_width_gev or self.config.strip_width * window.width
         if width >= window.low:
             raise InputError(
-                f"strips of {width:g} GeV beside the window {window} would reach down to zero mass; "
+                f"strips of {width:g} GeV next to the window {window} would reach down to zero mass; "
                 "use narrower strips"
             )
         return Window(window.low - width, window.low), Window(window.high, window.high + width)

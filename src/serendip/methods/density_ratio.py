@@ -1,4 +1,4 @@
-"""What ANODE and R-ANODE share: a score that is a ratio to the density of background, without a classifier."""
+"""Common base of ANODE and R-ANODE: a score that is a ratio to the background density, without a classifier."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class DensityRatioMethod(Method):
         arrays = read_arrays(folder / _RANGE, "low", "high", "window", finite=True)
         low, high, edges = arrays["low"], arrays["high"], arrays["window"]
         if low.ndim != 1 or low.shape != high.shape or (low > high).any() or edges.shape != (2,):
-            raise InputError(f"{folder / _RANGE} is damaged: it holds no range of features or no window")
+            raise InputError(f"{folder / _RANGE} is damaged: it contains no range of features or no window")
         self._window = Window(float(edges[0]), float(edges[1]))
         self._ranges = [(low, high)]
         self.density = load_density(folder / "density")

@@ -1,6 +1,6 @@
 r"""An ensemble of methods (compare arXiv:2307.11157): the mean of several scores, each on the same scale.
 
-Scores of different methods cannot be averaged as they are. Each is first turned into the background efficiency of a
+Scores of different methods cannot be averaged directly. Each is first turned into the background efficiency of a
 cut at it,
 
 .. math:: y_c(s) = -\log_{10} \varepsilon_c(s), \qquad s(x) = \frac{1}{C} \sum_c y_c(s_c(x))
@@ -40,7 +40,7 @@ __all__ = ["EfficiencyMap", "Ensemble", "EnsembleConfig"]
 
 Array = NDArray[np.float64]
 
-# enough to know a background efficiency of 1e-3 to a fifth; scoring more costs more than it tells
+# enough to know a background efficiency of 1e-3 to a fifth; scoring more is not worth the cost
 _MAP_EVENTS = 20_000
 _MIN_MAP_EVENTS = 50
 _TAIL_EVENTS = 20
@@ -89,7 +89,7 @@ class EfficiencyMap:
         if len(self.score) > 1:
             y = np.clip(y, self.value[upper - 1], self.value[upper])
         y += np.maximum(score - self.score[-1], 0.0) / (np.log(10) * self.scale)
-        # no efficiency is above 1: below the lowest knot the order is kept within one event's worth
+        # no efficiency is above 1: below the lowest knot the order is kept within the weight of one event
         below = np.maximum(self.score[0] - score, 0.0)
         y -= below / (below + self.scale) / (len(self.score) * np.log(10))
         return y
@@ -189,7 +189,7 @@ class Ensemble(Method):
         return any(get_method(name).uses_simulation(config.method_config(name)) for name in config.methods)
 
     def background_request(self, window: Window) -> BackgroundRequest | None:
-        """Density that the methods ask for, if all that need one ask for the same."""
+        """Density requested by the methods, if all that need one request the same."""
         requests = {request for c in self.components if (request := c.background_request(window)) is not None}
         return requests.pop() if len(requests) == 1 else None
 
@@ -204,7 +204,7 @@ class Ensemble(Method):
     def fit(self, events: Events, window: Window, splits: NDArray[np.bool_] | None = None) -> Self:
         """Train all methods on the same splits, and learn the map of each score from the split's own sidebands.
 
-        Methods that ask for the same density of background share one training. Arguments as in :meth:`.Method.fit`.
+        Methods that request the same background density share one training. Arguments as in :meth:`.Method.fit`.
 
         Raises
         ------

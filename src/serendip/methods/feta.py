@@ -1,16 +1,14 @@
-r"""FETA (arXiv:2212.11285): simulated events carried to where the data have them.
+r"""FETA (arXiv:2212.11285): simulated events transported to the data.
 
-An invertible map T from data to simulation is learnt in the sidebands, so that data are as probable as possible in
-the density of the simulation where they arrive, and its inverse carries the simulated events of the window to the
-background of the data:
+An invertible map T from data to simulation is learnt in the sidebands, by maximising the likelihood of the transported data in the density of the simulation, and its inverse transports the simulated
+events of the window to the background of the data:
 
 .. math:: \ln p_\mathrm{data}(x \mid m) = \ln\left|\det\frac{\partial T}{\partial x}\right|
     + \ln p_\mathrm{sim}(T(x; m) \mid m), \qquad
     \text{template} = \{T^{-1}(x_i; m_i)\}, \; x_i \sim p_\mathrm{sim}(x \mid m_i)
 
 The map acts between the nearly normal numbers of the data and those of the simulation
-(:class:`~serendip.density.transforms.FeatureTransform`, one for each), and starts as the identity: so it starts
-with the distribution of each single feature as the data have it, and learns what is left. Unlike weights
+(:class:`~serendip.density.transforms.FeatureTransform`, one for each), and starts as the identity: so each single feature starts with its distribution in the data, and the map learns the rest. Unlike weights
 (SALAD), a map can reach regions that the simulation leaves empty.
 """
 
@@ -45,7 +43,7 @@ class FetaConfig(MassConfig, ClassifierConfig):
     transport_steps
         Training steps of the map.
     source
-        What is carried: ``"density"``, events drawn from the density of the simulation, in which the map was learnt,
+        Events to transport: ``"density"``, events drawn from the density of the simulation, in which the map was learnt,
         so that its errors cancel; or ``"events"``, the simulated events themselves, as published.
     sideband_gev
         How far the sidebands reach from the window, in GeV. Default: all events outside the window.
@@ -63,12 +61,10 @@ class FetaConfig(MassConfig, ClassifierConfig):
 
 
 class Feta(TemplateMethod):
-    """Signal region against simulation that an invertible map carries to the data."""
+    """Signal region against simulation transported to the data by an invertible map."""
 
     name = "feta"
-    title = (
-        "FETA: signal region against simulation that is carried to the data by a map learnt in the sidebands"
-    )
+    title = "FETA: signal region against simulation transported to the data by a map learnt in the sidebands"
     needs_simulation = True
     Config = FetaConfig
     config: FetaConfig
@@ -81,7 +77,7 @@ class Feta(TemplateMethod):
         require_simulation(self.simulation, events, window, self.config.min_events, self.reach_gev)
 
     def make_templates(self, events: Events, window: Window, splits: NDArray[np.bool_]) -> list[Template]:
-        """Learn the map in the sidebands and carry simulated events of the window, for each split."""
+        """Learn the map in the sidebands and transport simulated events of the window, for each split."""
         self._learn_map(events, window, splits)
         m, weights = events.m, events.weights
         beside = sidebands_within(m, window, self.reach_gev)
@@ -98,7 +94,7 @@ class Feta(TemplateMethod):
     def predict_background(
         self, mass: NDArray[np.float64], split: int, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Simulated events at these masses, carried to the data by model ``split``, shape ``(n, d)``."""
+        """Simulated events at these masses, transported to the data by model ``split``, shape ``(n, d)``."""
         from serendip.torch_device import limited_threads
 
         u, ours = self._simulated.context(mass), self._transforms[split]
@@ -124,7 +120,7 @@ class Feta(TemplateMethod):
         simulation = simulation.select(simulation.weights > 0)
         x, m = simulation.x.astype(np.float64), simulation.m
         with limited_threads(self.threads):
-            # of all masses: the simulation holds no signal
+            # of all masses: the simulation contains no signal
             self._density = make_density(
                 config.density, steps=config.steps, batch_size=config.batch_size, seed=self.seed
             ).fit(x, m, weight=simulation.weights)

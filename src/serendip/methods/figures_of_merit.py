@@ -1,10 +1,10 @@
-r"""Significance improvement, quoted with the background that is left behind it.
+r"""Significance improvement, quoted with the number of background events passing the cut.
 
 .. math:: \mathrm{SIC}(t) = \frac{\varepsilon_S(t)}{\sqrt{\varepsilon_B(t)}}
 
 is the factor by which a cut on the score improves :math:`S/\sqrt{B}`. Far in the tail it is decided by a
 handful of background events, so the maximum is taken only where at least ``min_background`` of them remain.
-What a cut is worth for a discovery is told by the smallest signal that it still shows (:func:`smallest_strength`).
+The discovery potential of a cut is measured by the smallest signal that can be discovered with it (:func:`smallest_strength`).
 Without labels, :func:`argos` takes its place.
 """
 
@@ -70,7 +70,7 @@ class SicPoint:
 def sic_curve(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, *, min_background: float = 20
 ) -> SicCurve:
-    r"""Return the significance improvement at every threshold with enough background behind it.
+    r"""Return the significance improvement at every threshold passed by enough background events.
 
     Events with equal scores are kept or rejected together. The error is that of two binomial efficiencies,
     with :math:`n` the effective number :math:`(\sum w)^2 / \sum w^2` of events of each kind,

@@ -1,9 +1,8 @@
 r"""Densities for generator-based inference (arXiv:2506.00119): background from the sidebands, signal learnt from the data.
 
-A signal model says :math:`\ln p_S(x, m)` of events in the window and draws from it; there are two:
+A signal model evaluates :math:`\ln p_S(x, m)` for events in the window and samples from it; there are two:
 :class:`LearnedSignals`, one density for each fold, from R-ANODE (arXiv:2312.11629), and
-:class:`serendip.methods.signal.family.SignalFamily`, from simulated signal. :class:`Background` says
-:math:`\ln p_B(x|m) p_B(m)` there. No event of the window trains it, so it is the same for all folds.
+:class:`serendip.methods.signal.family.SignalFamily`, from simulated signal. :class:`Background` evaluates :math:`\ln p_B(x|m) p_B(m)` there. No event of the window trains it, so it is the same for all folds.
 """
 
 from __future__ import annotations
@@ -114,14 +113,14 @@ def log_ratio(signal: SignalModel, background: Background, x: Array, m: Array, f
 
 @dataclass(frozen=True)
 class LearnedSignals:
-    """What R-ANODE learnt from the events of other folds.
+    """The signal that R-ANODE learnt from the events of other folds.
 
     Attributes
     ----------
     fit
         Densities; split k of it belongs to fold ``folds[k]``.
     folds
-        Fold that each split may judge, shape ``(k,)``.
+        Fold evaluated with each split, shape ``(k,)``.
     transform
         Features to nearly normal numbers, from the sidebands.
     ranges
@@ -187,9 +186,9 @@ def learn_signals(
     x, m, weights
         Features ``(n, d)``, masses ``(n,)`` in GeV and weights ``(n,)`` of the events in the window.
     splits
-        Events that each model may see, shape ``(k, n)``.
+        Training events of each model, shape ``(k, n)``.
     folds
-        Fold that each model will judge, shape ``(k,)``.
+        Fold evaluated with each model, shape ``(k,)``.
     background
         The background that the signal lies on.
     transform
@@ -234,8 +233,7 @@ def half_samples(
 ) -> NDArray[np.bool_]:
     """Random halves of ``n`` events, or of their groups, in pairs that complement each other, shape ``(2 * pairs, n)``.
 
-    What changes from half to half is, for large samples, what an estimate from all events would change from one
-    experiment to the next (balanced half-sampling: McCarthy, Rev. Int. Stat. Inst. 37 (1969) 239).
+    For large samples the difference between halves is that of an estimate from all events between experiments (balanced half-sampling: McCarthy, Rev. Int. Stat. Inst. 37 (1969) 239).
     """
     halves = []
     for _ in range(pairs):

@@ -1,8 +1,7 @@
 """Idealised anomaly detector: data against a perfect background template (arXiv:2109.00546, 2309.13111).
 
-What CATHODE or CWoLa would reach if their template were true background. The template comes from the truth
-labels of the same finite sample. An event must not stand in both classes: its fluctuations would cancel, and
-the classifier would see nothing but the signal, as a supervised one does. So each member draws a random part
+The performance of CATHODE or CWoLa if their template were true background. The template comes from the truth
+labels of the same finite sample. An event must not stand in both classes: its fluctuations would cancel, and the classifier would learn only the signal, like a supervised one. So each member draws a random part
 of the events as data, signal and background as they come, and takes the background among the others as its
 template.
 """
@@ -39,7 +38,7 @@ class IdealisedConfig(MethodConfig):
     data_fraction
         Part of the events that a member takes as data.
     validation_fraction
-        Part of its sample that each classifier holds back to decide when to stop.
+        Fraction of its sample that each classifier uses for early stopping.
     min_events
         Fewest events of data, and of template, of one member.
     """
@@ -132,6 +131,6 @@ class Idealised(ClassifierMethod):
         self._classifiers.save(folder / "classifier", *range(split * members, (split + 1) * members))
 
     def template(self, split: int = 0) -> Template:
-        """Return all true background events that model ``split`` may see."""
+        """Return all true background events in the training sample of model ``split``."""
         rows = self._masks[split] & self._background
         return Template(x=self._x[rows], weights=self._event_weights[rows])

@@ -41,7 +41,7 @@ _SET_BY_THE_SEARCH = {"random_state", "threads", "device"}
 
 
 class OutlierConfig(MethodConfig):
-    """Options of an :class:`OutlierMethod`, beside the parameters of its score.
+    """Options of an :class:`OutlierMethod`, in addition to the parameters of its score.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def _config(name: str) -> type[OutlierConfig]:
 
 
 class _Options:
-    """The configuration class of a method, made when it is asked for: some scores import torch."""
+    """The configuration class of a method, made on request: some scores import torch."""
 
     def __get__(self, instance: object, owner: type[OutlierMethod]) -> type[OutlierConfig]:
         return _config(owner.name)
@@ -109,11 +109,11 @@ class OutlierMethod(Method):
         Parameters
         ----------
         events
-            All events of a split are used; event weights are honoured as the score does.
+            All events of a split are used; event weights are used as in the score.
         window
             Not used.
         splits
-            Shape ``(n_models, n_events)``; default: one model that sees everything.
+            Shape ``(n_models, n_events)``; default: one model trained on everything.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class Autoencoder(OutlierMethod):
 
 
 class Dagmm(OutlierMethod):
-    """Energy in a Gaussian mixture of what an autoencoder finds."""
+    """Energy in a Gaussian mixture of the latent variables of an autoencoder."""
 
     name = "dagmm"
 

@@ -4,15 +4,13 @@ The data of the signal region are a mixture, of which only the first part and it
 
 .. math:: p(x, m) = w\, p_S(x, m) + (1 - w)\, p_B(x|m)\, p_B(m)
 
-:math:`p_B(x|m)` is learnt in the sidebands and :math:`p_B(m)` is the smooth fit of the spectrum beside the window, so
+:math:`p_B(x|m)` is learnt in the sidebands and :math:`p_B(m)` is the smooth fit of the spectrum outside the window, so
 that no signal enters either. :math:`p_S` maximises the likelihood (:mod:`serendip.methods.signal.flow`) and the score is
 
 .. math:: s(x) = \ln p_S(x) - \ln p_B(x|m_0), \qquad p_S(x) = \frac{\sum_j a_j\, p_{S,j}(x)}{\sum_j a_j}
 
-with the members j of the ensemble and :math:`a_j` their fraction of signal times their gain in likelihood on events
-that they did not see, and the middle :math:`m_0` of the window. A resonance has the same features at every mass within its width, so
-:math:`p_S(x, m) = p_S(x)\, p_S(m)`; the score leaves the mass out. With :math:`p_B(x|m)` at the mass of each event, which is interpolated in the
-window and was learnt beside it, events of the window would have larger scores than those that they are ranked with.
+with the members j of the ensemble and :math:`a_j` their fraction of signal times their gain in likelihood on held-out events, and the middle :math:`m_0` of the window. A resonance has the same features at every mass within its width, so
+:math:`p_S(x, m) = p_S(x)\, p_S(m)`; the score leaves the mass out. With :math:`p_B(x|m)` at the mass of each event, which is interpolated in the window and was learnt outside it, events in the window would have larger scores than the events with which they are ranked.
 """
 
 from __future__ import annotations
@@ -65,8 +63,7 @@ class RanodeConfig(DensityRatioConfig, MassConfig):
     transforms, hidden, bins
         Size of a signal density: spline transformations, width of their networks, bins of each spline.
     floor
-        Repeat the fit in the windows beside the window, where no signal is expected: what it finds there is part of the error
-        of the fraction.
+        Repeat the fit in the adjacent windows, where no signal is expected: the result there is part of the error of the fraction.
     """
 
     fraction: Literal["learned", "scan"] | Annotated[float, Field(gt=0, lt=1)] = "learned"
@@ -83,7 +80,7 @@ class RanodeConfig(DensityRatioConfig, MassConfig):
     @model_validator(mode="after")
     def _no_idle_option(self) -> Self:
         if self.fraction != "scan" and self.scan_points != type(self).model_fields["scan_points"].default:
-            raise ValueError(f"scan_points belongs to fraction 'scan', not to '{self.fraction}'")
+            raise ValueError(f"scan_points is used with fraction 'scan', not with '{self.fraction}'")
         return self
 
 
@@ -94,17 +91,14 @@ class Ranode(DensityRatioMethod):
     ----------
     fraction_, fraction_error_
         After ``fit``: fraction of the events in the window that the learnt signal describes better than background, and its error,
-        for each split, shape ``(n_models,)``. Every event is judged by the member that did not see it, after a training pass that
-        other events chose, over densities of background of other splits. The error is the statistical one and, in
-        quadrature, what ``floor_`` says of that of background (:func:`~serendip.methods.signal.floor.spurious_fraction`).
+        for each split, shape ``(n_models,)``. Every event is evaluated with the member that was not trained on it, after a training pass chosen on other events, over background densities of other splits. The error is the statistical one and, in quadrature, that of the background from ``floor_`` (:func:`~serendip.methods.signal.floor.spurious_fraction`).
     trained_fraction_
         After ``fit``: fraction with which the signal was trained, mean over the members, shape ``(n_models,)``. Over-fitting
         pulls it and ``fraction_`` apart, so both are shown.
     gain_
         After ``fit``: how much this fraction gains in ln L over none, shape ``(n_models,)``.
     floor_
-        After ``fit``: fraction, its statistical error and gain that the same fit finds in each window beside the window, shape
-        ``(n_windows, 3)``. No row if ``floor`` is off or the sidebands are too short; the error is then statistical only.
+        After ``fit``: fraction, its statistical error and gain of the same fit in each adjacent window, shape ``(n_windows, 3)``. No row if ``floor`` is off or the sidebands are too short; the error is then statistical only.
     """
 
     name = "ranode"
@@ -251,7 +245,7 @@ class Ranode(DensityRatioMethod):
         return _WindowData(transform, sample, spread, m, log_features)
 
     def _floor(self, events: Events, window: Window, data: list[_WindowData]) -> list[_WindowData]:
-        """Data of the windows beside the window, over densities that did not see them."""
+        """Data of the adjacent windows, over densities that were not trained on them."""
         c, used = self.config, events.weights > 0
         windows = windows_beside(events.m[used], window, max(len(d.m) for d in data), c.min_events)
         if not windows:
@@ -279,7 +273,7 @@ class Ranode(DensityRatioMethod):
 
 @dataclass(frozen=True)
 class _WindowData:
-    """Events of one window: ``x``, dequantised, and ``m`` in GeV, ln p_B(x|m), and what the signal is trained on."""
+    """Events of one window: ``x``, dequantised, and ``m`` in GeV, ln p_B(x|m), and the training input of the signal."""
 
     transform: FeatureTransform
     sample: SignalSample

@@ -7,8 +7,7 @@ interpolated into the window, are weights that make the simulation there look li
     \;\approx\; \frac{p_\mathrm{data}(x, m)}{p_\mathrm{sim}(x, m)}, \qquad
     \text{template} = \{(x_i, w(x_i, m_i))\}, \; m_i \in \mathrm{SR}
 
-A second classifier separates the data of the window from this template. Weights can lessen events but not make what
-the simulation does not have, so by default each single feature is given its distribution in the data first.
+A second classifier separates the data of the window from this template. Weights can scale events but not create new ones, so by default each single feature is given its distribution in the data first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What methods that start from simulated background share: checks, and drawing simulated events by mass."""
+"""Common base of methods that start from simulated background: checks, and drawing simulated events by mass."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EventsByMass:
 def require_simulation(
     simulation: Events | None, events: Events, window: Window, minimum: int, reach_gev: float | None
 ) -> Events:
-    """Return the simulation if a template can be made of it.
+    """Return the simulation if it can provide a template.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Supervised reference: signal against background in the signal region, with the truth labels.
 
-No search can do this. It shows what the features could give with as much signal to learn from.
+No search can do this. It shows the potential of the features with the same amount of signal to learn from.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SupervisedConfig(MethodConfig):
     members
         Classifiers that are averaged.
     validation_fraction
-        Part of the sample that each of them holds back to decide when to stop.
+        Fraction of the sample that each of them uses for early stopping.
     min_events
         Fewest signal events, and fewest background events, of the sample of one model.
     """

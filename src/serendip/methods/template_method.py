@@ -1,6 +1,6 @@
 r"""Methods that train a classifier between the data of the signal region and a background template.
 
-Once a method has said what its template is, the rest is the same for all of them:
+Given the template of a method, the rest is the same for all of them:
 
 .. math:: s(x) = \ln \frac{p(\mathrm{data}\mid x)}{p(\mathrm{template}\mid x)}
     \;\approx\; \ln \frac{p_\mathrm{SR}(x)}{p_B(x \mid m \in \mathrm{SR})}
@@ -35,10 +35,10 @@ class ClassifierConfig(MethodConfig):
     members
         Classifiers that are averaged.
     select_by
-        What decides on events held back how long a classifier is trained: ``"loss"``, or ``"argos"``
+        Early-stopping criterion on validation events: ``"loss"``, or ``"argos"``
         (:func:`serendip.classify.argos.argos`).
     validation_fraction
-        Part of the sample that each classifier holds back to decide when to stop. Less than half helps with many
+        Fraction of the sample that each classifier uses for early stopping. Less than half helps with many
         features, most of them without use (``docs/performance.md``).
     min_events
         Fewest events in the window, and in each sideband, of the sample of one model.

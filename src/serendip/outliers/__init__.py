@@ -3,11 +3,11 @@
 All have ``fit(X, sample_weight=...)`` and ``score_samples(X)``, and **higher always means more anomalous**, the opposite sign of
 scikit-learn's own ``score_samples``. Which to choose:
 
-* what was published as the best (arXiv:2207.07631): :func:`flow_and_svdd`, both :class:`FlowLikelihood` and :class:`DeepSVDD`
+* published as the best (arXiv:2207.07631): :func:`flow_and_svdd`, both :class:`FlowLikelihood` and :class:`DeepSVDD`
 * events are lists of objects of any length: :class:`DeepSetVAE`
 * few columns, and no network: :class:`KernelDensity`, :class:`GaussianMixtureScore`; many columns in seconds: :class:`IsolationForestScore`
 * the scores of the literature for comparison: :class:`Autoencoder`, :class:`VariationalAutoencoder`, :class:`PlanarFlowVAE`, :class:`Dagmm`
-* what one variable does, always beside the others: :class:`Met`, :class:`Ht`, :class:`MetPlusHt`, :class:`Multiplicity`; MET alone was
+* single variables, to compare with: :class:`Met`, :class:`Ht`, :class:`MetPlusHt`, :class:`Multiplicity`; MET alone was
   as good as all of the above in our study
 * several scores: :class:`CombinedScore`, on the scale of their background ranks (:class:`RankMap`)
 

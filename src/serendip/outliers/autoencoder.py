@@ -31,7 +31,7 @@ _ROWS = 65536
 class Autoencoder(NetworkScore):
     """Error of reconstruction; higher = more anomalous.
 
-    Event weights are honoured in the standardisation, the batches and the held-out loss. Values beyond ten spreads
+    Event weights are used in the standardisation, the batches and the held-out loss. Values beyond ten spreads
     enter the network as ten but count in full in the error.
 
     Parameters
@@ -124,7 +124,7 @@ class _Network(nn.Module):
         return error
 
     def errors(self, near: Array, z: Array) -> Array:
-        """The same of ``z`` from what the network sees of it, ``near``; shape ``(n,)``."""
+        """The same for ``z`` from the network input ``near``; shape ``(n,)``."""
         parameter = next(self.parameters())
         back = [np.empty((0, z.shape[1]))]
         with torch.no_grad():

@@ -1,6 +1,6 @@
-"""What all unsupervised scores share: the interface, the checks of the input, and files.
+"""Common base of all unsupervised scores: the interface, the checks of the input, and files.
 
-An outlier score learns from background only and says of every new event how unlike that background it is:
+An outlier score is trained on background only and measures how unlike that background a new event is:
 
 >>> score = KernelDensity(dimensions=4).fit(background)        # doctest: +SKIP
 >>> anomaly = score.score_samples(events)                      # doctest: +SKIP
@@ -50,7 +50,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
     simple
         It is a single number of an event and learns nothing.
     n_features_in_
-        Number of columns seen in ``fit``.
+        Number of columns in ``fit``.
 
     Notes
     -----
@@ -83,7 +83,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Learn what background looks like.
+        """Train on background.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
         Raises
         ------
         InputError
-            Saying which option, what it was and what is allowed.
+            Naming the option, its value and the allowed values.
         """
 
     def score_samples(self, X: ArrayLike) -> Array:
@@ -178,7 +178,7 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote.
+        """Read the files of :meth:`save`.
 
         Raises
         ------
@@ -240,5 +240,5 @@ class OutlierScore(BaseEstimator, ABC):  # type: ignore[misc]
 
 
 def _as_given(value: Any) -> Any:
-    """JSON knows no tuples, and options are never lists."""
+    """JSON has no tuples, and options are never lists."""
     return tuple(_as_given(v) for v in value) if isinstance(value, list) else value

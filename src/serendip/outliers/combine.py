@@ -2,8 +2,7 @@ r"""Several outlier scores as one, on the common scale of background ranks (arXi
 
 .. math:: r(x) = \frac{N_B(s < s(x)) + \tfrac12 N_B(s = s(x))}{N_B}
 
-is the *anomaly rank*: uniform in [0, 1] for new background, near 1 for what is anomalous. The events behind :math:`N_B` must not have
-trained the scores. Ranks are combined by
+is the *anomaly rank*: uniform in [0, 1] for new background, near 1 for anomalous events. The events of :math:`N_B` must not be training events of the scores. Ranks are combined by
 
 =========== ============================================ =================================
 ``"and"``   smallest rank                                 anomalous for every score
@@ -13,7 +12,7 @@ trained the scores. Ranks are combined by
 =========== ============================================ =================================
 
 The papers write :math:`f(x) = N_B(s > s(x))/N_B` and combine f with AND = min; their code combines :math:`1 - f`, which is the rank
-here without the half of the ties. The names AND and OR mean what they say for ranks; with f as printed they would swap.
+here without the half of the ties. The names AND and OR have their literal meaning for ranks; with f as printed they would swap.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ _FLOOR = 1e-4
 
 @dataclass(eq=False, repr=False)
 class Dagmm(NetworkScore):
-    r"""Energy in a Gaussian mixture of what an autoencoder finds; higher = more anomalous.
+    r"""Energy in a Gaussian mixture of the latent variables of an autoencoder; higher = more anomalous.
 
-    Event weights are honoured everywhere.
+    Event weights are used everywhere.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class _Network(nn.Module):
         self.last = nn.Linear(estimation, components)
 
     def features(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What the mixture sees, shape ``(n, latent + 2)``, and the error of reconstruction, shape ``(n,)``."""
+        """Inputs of the mixture, shape ``(n, latent + 2)``, and the reconstruction error, shape ``(n,)``."""
         code = self.encoder(z)
         back = self.decoder(code)
         size, size_back = (a.square().sum(-1).clamp_min(1e-12).sqrt() for a in (z, back))
@@ -161,7 +161,7 @@ def _moments(features: Tensor, gamma: Tensor, w: Tensor) -> tuple[Tensor, Tensor
 
 def _energy(features: Tensor, phi: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     root, failed = torch.linalg.cholesky_ex(covariance)
-    # a training that diverges is told by its loss, in words
+    # a diverging training is reported by its loss, in words
     root = torch.where(failed[:, None, None] > 0, torch.nan, root)
     off = (features[:, None] - mean).movedim(0, -1)
     white = torch.linalg.solve_triangular(root, off, upper=False)

@@ -5,7 +5,7 @@ Everything is learnt from background alone:
 * *discrete* columns (integers only): a count k becomes uniform in :math:`[k - 1/2, k + 1/2)`;
 * *padded* columns (otherwise continuous, the padding value in more than 0.2 % of the events): empty slots become uniform in a block of
   one standard deviation that lies half of one below the smallest value, where no real object is;
-* other columns stay as they are.
+* other columns are unchanged.
 
 Without this an empty slot would be a spike of arbitrary height in the density, and the score would mostly count
 objects (arXiv:2105.14027 and 2205.01697 treat empty slots in the same spirit).

@@ -31,10 +31,8 @@ class FlowLikelihood(TrainedScore):
     """Minus the log-likelihood of a normalizing flow; higher = more anomalous.
 
     Counts, flags and empty slots are made continuous (:mod:`serendip.outliers.dequantise`); scores take the middle of each cell and
-    draw nothing. Each column is then mapped to a nearly normal one with quantiles of the background. The public code behind
-    the paper takes the limits of its box over background, test *and* signal events; here nothing but background is
-    seen, and beyond its range the density falls like a normal tail: no event has likelihood 0, so none are tied there.
-    Event weights are honoured.
+    draw nothing. Each column is then mapped to a nearly normal one with quantiles of the background. The public code of the paper sets the limits of its box from background, test *and* signal events; here only background is used, and beyond its range the density falls like a normal tail: no event has likelihood 0, so none are tied there.
+    Event weights are used.
 
     Parameters
     ----------

@@ -27,8 +27,7 @@ _COVARIANCES = ("full", "tied", "diag", "spherical")
 class GaussianMixtureScore(OutlierScore):
     """Minus the log-density of a Gaussian mixture (scikit-learn's EM); higher = more anomalous.
 
-    EM knows no weights: rows are repeated or left out in proportion to them (systematic resampling), so
-    weights are honoured on average. Rare huge weights are better thinned beforehand.
+    EM does not support weights: rows are repeated or left out in proportion to them (systematic resampling), so weights are respected on average. Rare huge weights are better thinned beforehand.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What outlier scores do with their input: checks, standardisation, weights as repeated rows, evaluation in pieces."""
+"""Input handling of outlier scores: checks, standardisation, weights as repeated rows, evaluation in pieces."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class IsolationForestScore(OutlierScore):
     """Loneliness between 0 and 1; higher = more anomalous.
 
     With unequal weights rows are repeated or left out in proportion to them before the subsamples are drawn
-    (systematic resampling), so weights are honoured on average.
+    (systematic resampling), so weights are respected on average.
 
     Parameters
     ----------

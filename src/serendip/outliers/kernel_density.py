@@ -26,7 +26,7 @@ _CV_EVENTS = 2000
 class KernelDensity(OutlierScore):
     r"""Minus the logarithm of a Gaussian kernel density; higher = more anomalous.
 
-    Event weights are honoured in the components, the bandwidth and the density. The density is that of the
+    Event weights are used in the components, the bandwidth and the density. The density is that of the
     components, so scores are comparable only between events, not between fits.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What the outlier scores made of networks share: options, training with early stopping, evaluation, files."""
+"""Common base of network-based outlier scores: options, training with early stopping, evaluation, files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def train_networks(
     name: str,
     groups: NDArray[np.int64] | None = None,
 ) -> list[float]:
-    """Train models on batches that all of them see, and keep the best of each on held-out events.
+    """Train models on common batches, and keep the best of each on held-out events.
 
     The held-out events are a random ``validation_fraction``, or whole ``groups``. Every look at them uses the same noise. Events are drawn in
     proportion to their weights. Other options as in :func:`serendip.density.training.train`.
@@ -147,7 +147,7 @@ class TrainedScore(OutlierScore):
 class NetworkScore(TrainedScore):
     """An outlier score from a network on standardised columns; higher = more anomalous.
 
-    Columns that are constant in the background are dropped and counted; zero-padded slots stay what they are.
+    Columns that are constant in the background are dropped and counted; zero-padded slots are unchanged.
     Subclasses write ``_build``, ``_loss`` and ``_network_score``; the parameters are those of :class:`TrainedScore`.
 
     Attributes
@@ -193,13 +193,13 @@ class NetworkScore(TrainedScore):
             return in_blocks(block, z, self._rows)
 
     def _prepare(self, x: Array, weights: Array) -> Array:
-        """Learn the preprocessing and return what the network sees, shape ``(n, d)``."""
+        """Learn the preprocessing and return the network input, shape ``(n, d)``."""
         self._standardiser = Standardiser.fit(x, weights)
         self.dropped_columns_ = x.shape[1] - len(self._standardiser.kept)
         return self._standardiser.transform(x)
 
     def _finish(self, z: Array, weights: Array) -> None:
-        """Learn what follows from the trained network."""
+        """Derive quantities from the trained network."""
 
     def _state(self) -> tuple[Facts, Arrays]:
         facts = {"validation_loss": self.validation_loss_, "dropped_columns": self.dropped_columns_}
@@ -215,7 +215,7 @@ class NetworkScore(TrainedScore):
         self._network.load_state_dict({name: torch.as_tensor(array) for name, array in state.items()})
 
     def _n_inputs(self) -> int:
-        """Numbers per event that the network sees."""
+        """Number of network inputs per event."""
         return len(self._standardiser.kept)
 
     @abstractmethod

@@ -131,7 +131,7 @@ def load_score(folder: str | Path) -> OutlierScore:
     Raises
     ------
     InputError
-        If the folder holds no outlier score or is damaged.
+        If the folder contains no outlier score or is damaged.
     """
     facts = read_json(Path(folder) / "density.json", missing="the folder holds no outlier score", schema=1)
     kind = str(facts.get("kind"))

@@ -1,7 +1,6 @@
 r"""Variational autoencoder of sets of objects (arXiv:2105.14027, section 4.3).
 
-One network sees each object, featurewise sort pooling (arXiv:1906.02795) makes an event of them, and a decoder draws a list of objects
-from the latent numbers and the occupancy (the part of the list that is filled):
+One network processes each object, featurewise sort pooling (arXiv:1906.02795) combines them into an event, and a decoder generates a list of objects from the latent variables and the occupancy (the part of the list that is filled):
 
 .. math:: L = (1-\beta)\, L_C + \beta\, D_\mathrm{KL}\!\left(q \,\|\, N(0, \mathbf 1)\right)
 
@@ -41,7 +40,7 @@ class DeepSetVAE(NetworkScore):
 
     ``X`` has shape ``(n_events, n_objects, n_features)``, as ``values`` of :func:`serendip.theories.encoding.encode_objects`: the last ``kinds``
     features are 1 for the kind of an object and 0 otherwise, all of them 0 where there is no object. The other features are standardised
-    with the objects of the background. The order of the objects does not matter. Event weights are honoured.
+    with the objects of the background. The order of the objects does not matter. Event weights are used.
 
     Parameters
     ----------
@@ -89,7 +88,7 @@ class DeepSetVAE(NetworkScore):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Learn what background looks like.
+        """Train on background.
 
         Parameters
         ----------

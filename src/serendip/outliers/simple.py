@@ -1,7 +1,7 @@
 r"""Baselines of one variable: MET, HT, their sum, and the number of objects.
 
 They have nothing to learn. On the Dark Machines data MET alone is about as good as an autoencoder
-(arXiv:2105.14027), so every comparison should carry them.
+(arXiv:2105.14027), so every comparison should include them.
 """
 
 from __future__ import annotations

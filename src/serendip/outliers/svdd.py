@@ -1,6 +1,6 @@
 r"""Deep support vector data description with fixed targets (arXiv:1802.06203; ensembles: 2106.10164, 2105.14027).
 
-Networks learn to send background to one fixed point; what lands elsewhere is anomalous:
+Networks learn to send background to one fixed point; events mapped elsewhere are anomalous:
 
 .. math:: L = \frac{1}{d} \sum_j (y_j(z) - C)^2, \qquad r(x) = |y(z) - C|_2
 
@@ -67,13 +67,12 @@ class SvddMember:
 class DeepSVDD(NetworkScore):
     r"""Ensemble of deep SVDD networks, all trained as one batch; higher = more anomalous.
 
-    Event weights are honoured in the standardisation, the batches, the held-out loss and the spreads.
+    Event weights are used in the standardisation, the batches, the held-out loss and the spreads.
 
     A network that sends *everything* to the target has the lowest loss and no use. Biases make that easy, so there are
     none by default, and members whose outputs hardly vary are left out, counted (``members_``) and logged. A network without
-    biases sends 0 to 0, which for :math:`C \ne 0` would make the mean of background the least normal event; therefore it sees
-    :math:`z + 1`. It cannot send all of that to one point other than 0, because no layer can drop z and keep the 1. For C = 0
-    weights that shrink to 0 remain a collapse, which early stopping and ``min_spread`` are there for.
+    biases sends 0 to 0, which for :math:`C \ne 0` would make the mean of background the least normal event; therefore its input is :math:`z + 1`. It cannot send all of that to one point other than 0, because no layer can drop z and keep the 1. For C = 0
+    weights that shrink to 0 remain a collapse, which early stopping and ``min_spread`` prevent.
 
     Parameters
     ----------

@@ -30,15 +30,14 @@ _MAX_LOG_VARIANCE = 10.0
 class VariationalAutoencoder(NetworkScore):
     r"""Distance to the prior or error of reconstruction; higher = more anomalous.
 
-    Event weights are honoured in the standardisation, the batches and the held-out loss.
+    Event weights are used in the standardisation, the batches and the held-out loss.
 
     Parameters
     ----------
     latent
         Number of latent numbers.
     beta
-        Weight of the Kullback-Leibler term, 0 to 1. With 1 the decoder is not trained and the encoder learns to
-        send background to the fixed target :math:`\mu = 0`: the best of 140 models of arXiv:2105.14027.
+        Weight of the Kullback-Leibler term, 0 to 1. With 1 the decoder is not trained and the encoder learns to map background to the fixed target :math:`\mu = 0`: the best of 140 models of arXiv:2105.14027.
     measure
         ``"radius"``: :math:`|\mu(z)|`; ``"reconstruction"``: mean squared error from :math:`\ell = \mu(z)`. Neither draws
         random numbers.

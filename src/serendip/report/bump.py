@@ -1,4 +1,4 @@
-"""The figure of ``serendip bump``: spectrum, fit, window or peak, and what was left out of the fit."""
+"""The figure of ``serendip bump``: spectrum, fit, window or peak, and the data left out of the fit."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def poisson_errors(counts: ArrayLike, scale: float = 1.0) -> NDArray[np.float64]
     counts
         Numbers of events, shape ``(n,)``; NaN stays NaN.
     scale
-        For sums of weights: what they are divided by to behave like counts, ``sum(w^2)/sum(w)``.
+        For sums of weights: the divisor that makes them behave like counts, ``sum(w^2)/sum(w)``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Publication figures (matplotlib, mplhep style; no experiment label unless asked for) of the records of a run."""
+"""Publication figures (matplotlib, mplhep style; no experiment label unless requested) of the records of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
     "styled_figure",
 ]
 
-# Okabe-Ito: told apart with every kind of colour vision
+# Okabe-Ito: distinguishable with every kind of colour vision
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DATA, FIT, SIGNAL, WINDOW, LEARNED = "#000000", "#0072b2", "#d55e00", "#e69f00", "#009e73"
 LEFT_OUT = "#999999"
@@ -108,7 +108,7 @@ def experiment_label(figure: Figure, label: str) -> None:
     with in_style():
         # room for a line of text
         figure.subplots_adjust(top=1 - 0.45 / figure.get_figheight())
-        # data: mplhep adds "Simulation" otherwise, which is for the caller to say
+        # data: mplhep adds "Simulation" otherwise, which is up to the caller
         mplhep.label.exp_label(exp=name, text=status, data=True, com=None, loc=0, ax=figure.axes[0])
 
 
@@ -147,8 +147,7 @@ def spectrum(
 ) -> Figure:
     """Mass spectrum with the background expectation and, below it, the significance of each bin.
 
-    Bins hidden by blinding are left empty; ``excesses`` of the sidebands and masks are marked, and what lies outside the range
-    of the fit is drawn in grey.
+    Bins hidden by blinding are left empty; ``excesses`` of the sidebands and masks are marked, and data outside the range of the fit are drawn in grey.
     """
     edges = np.asarray(record.edges)
     observed = np.array(record.observed, dtype=float)
@@ -207,7 +206,7 @@ def spectrum(
 
 
 def masked(record: Spectrum) -> NDArray[np.bool_]:
-    """Bins that the fit does not see because they touch a mask."""
+    """Bins excluded from the fit because they overlap a mask."""
     edges, out = np.asarray(record.edges), np.zeros(len(record.edges) - 1, dtype=bool)
     for low, high in record.masks:
         out |= (edges[1:] > low) & (edges[:-1] < high)
@@ -215,7 +214,7 @@ def masked(record: Spectrum) -> NDArray[np.bool_]:
 
 
 def drawn_range(record: Spectrum) -> tuple[float, float]:
-    """Smallest and largest number in the picture of a spectrum, what is left out included; a log axis has no place for zero."""
+    """Smallest and largest number in the figure of a spectrum, excluded data included; a log axis has no place for zero."""
     sides = () if record.left_out is None else record.left_out.sides
     counts = [record.observed, *(side.observed for side in sides)]
     seen = np.array([n for part in counts for n in part if n is not None])
@@ -227,7 +226,7 @@ def drawn_range(record: Spectrum) -> tuple[float, float]:
 
 
 def drawn_masses(record: Spectrum) -> tuple[float, float]:
-    """Lowest and highest edge in the picture of a spectrum, what is left out included."""
+    """Lowest and highest edge in the figure of a spectrum, excluded data included."""
     sides = () if record.left_out is None else record.left_out.sides
     edges = [record.edges, *(side.edges for side in sides)]
     return min(part[0] for part in edges), max(part[-1] for part in edges)

@@ -40,6 +40,6 @@ def held_sentence(run: Run) -> str:
         parts.append(text)
     where = " (at the centre of a window, and between two)" if between else ""
     return (
-        f"Of a Gaussian resonance the window holds{where} {', '.join(parts)}. What lies outside is lost, and raises the background "
-        "fit: of the significance less is left than that. A scan with --signal-width makes its windows for the width of the signal."
+        f"The window contains{where} {', '.join(parts)} of a Gaussian resonance. The rest is lost and pulls up the background "
+        "fit, so the significance is reduced by more than that. A scan with --signal-width matches its windows to the width of the signal."
     )

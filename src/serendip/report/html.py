@@ -18,7 +18,7 @@ def write_report(run: Path) -> Path:
     """Write ``report.html`` and the ``figures`` folder of a run directory; returns the path of the page.
 
     Reads ``results.json``, ``diagnostics.json``, ``manifest.json``, ``config.yaml`` and the outcome of validations only;
-    the page carries all it needs and loads nothing.
+    the page is self-contained.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class _Numbers(BaseModel):
 
 
 def check_claim(level: float, luminosity: float | None, acceptance: float) -> None:
-    """Check what turns counts into limits, before hours of training.
+    """Check the settings for limits, before hours of training.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def write_limits(
     found: list[InjectionLimit] = []
     windows: dict[tuple[float, float], Path] = {}
     for folder in comparisons:
-        # checked once as a whole; the numbers are then taken as they are
+        # checked once as a whole; the numbers are then used unchanged
         read_comparison(folder)
         content = read_json(folder / "compare.json")
         window = (float(content["window"][0]), float(content["window"][1]))

@@ -91,7 +91,7 @@ class Manifest(Record):
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a report is made of."""
+    """All inputs of a report."""
 
     path: Path
     results: Results

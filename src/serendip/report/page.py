@@ -1,4 +1,4 @@
-"""What every page is made of: interactive plots, their printed versions, a template, one file that loads nothing."""
+"""Building blocks of all pages: interactive plots, their printed versions, a template, one self-contained file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Group = tuple[str, list[Panel], tuple[str, ...]]  # title, one panel per feature
 
 @dataclass(frozen=True)
 class Page:
-    """Collects the plots of a page and writes the printed figures beside it.
+    """Collects the plots of a page and writes the printed figures next to it.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Page:
         helpers
             Functions and modules that the template calls; ``w`` is :mod:`serendip.report.words`.
         content
-            What it shows.
+            Content of the page.
         """
         environment = Environment(
             loader=PackageLoader("serendip.report"),
@@ -125,12 +125,12 @@ def write_page(
     read: Callable[[Path], dict[str, Any]],
     render: Callable[[Page, dict[str, Any]], str],
 ) -> Path:
-    """Write a page of what ``read`` finds in a folder, with its figures; returns the path of the page.
+    """Write a page of the folder content returned by ``read``, with its figures; returns the path of the page.
 
     Raises
     ------
     InputError
-        If what is read is missing or damaged, or the folder cannot be written.
+        If the input is missing or damaged, or the folder cannot be written.
     """
     page = Page(Path(folder))
     found = read(page.path)

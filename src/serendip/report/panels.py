@@ -1,4 +1,4 @@
-"""The plots of the page, in the order in which a reader asks for them, and their printed versions."""
+"""The plots of the page, in reading order, and their printed versions."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def scores(page: RunPage) -> tuple[list[Panel], list[Panel]]:
         panel = page.panel(
             plots.score_distribution(record, marks),
             f"{record.method}, {words.interval(record.window, pictures.unit)}",
-            f"Background should fall alike in sideband and window; look for a surplus of window events on the right, {looked_for}."
+            f"Background should fall in the same way in sideband and window; look for a surplus of window events on the right, {looked_for}."
             + (f" Scale: {record.scale}." if record.scale else ""),
             files,
         )
@@ -152,8 +152,8 @@ def _marks(results: Results, record: Scores) -> tuple[list[tuple[float, str]], s
     """Background efficiencies that a picture of scores marks, with their names, and where to look."""
     looks = [look for look in results.claims if _same(record, look)]
     if any(look.weighted for look in looks):
-        start = f"beyond the dotted line at {words.percent(LOOSEST_RANK)} from which on events count (first order of the folds)"
-        return [(LOOSEST_RANK, "events count")], start
+        start = f"beyond the dotted line at {words.percent(LOOSEST_RANK)}, where weights become non-zero (first order of the folds)"
+        return [(LOOSEST_RANK, "weight > 0")], start
     points = sorted({look.working_point for look in looks if look.working_point not in (None, 1)})
     return [(point, words.percent(point)) for point in points if point], "beyond the dotted lines of the cuts"
 
@@ -194,7 +194,7 @@ def selected(page: RunPage) -> tuple[list[Group], list[Group]]:
         look = results.headline(record.method)
         shown = _same(record, look) and record.working_point == look.working_point
         own = look if shown or record.look is None else results.looks[record.look]
-        worth = f", worth {record.effective:.3g} of equal weight" if own.weighted and record.effective else ""
+        worth = f", {record.effective:.3g} effective events" if own.weighted and record.effective else ""
         title = (
             f"{record.method}, {words.interval(record.window, pictures.unit)}, "
             f"{words.selection(own)}: {words.counted(record.n, 'event')}{worth}"
@@ -236,7 +236,7 @@ def truth(page: RunPage) -> Panel | None:
     return page.panel(
         plots.sic(drawn, unit),
         "Significance improvement",
-        "From the labels, which no fit has seen unless the method says so: the factor by which a cut "
+        "From the labels, which are not used in any fit unless the method uses labels: the factor by which a cut "
         f"on the score improves S/√B, drawn where at least {least} background events are left. "
         "Above 1 the cut helps.",
         files,

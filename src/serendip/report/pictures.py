@@ -44,7 +44,7 @@ class LeftOutSide(Record):
 
 
 class LeftOut(Record):
-    """What the range of a fit leaves out, and why."""
+    """Data excluded from the range of a fit, and the reason."""
 
     reason: str
     sides: tuple[LeftOutSide, ...]
@@ -123,7 +123,7 @@ class HeavyEvent(Record):
 
 
 class Weighted(Record):
-    """What stands behind a look without a cut; ``heaviest`` is None while blinded."""
+    """Details of a look without a cut; ``heaviest`` is None while blinded."""
 
     look: int
     method: str
@@ -159,7 +159,7 @@ class ClosureFeature(Record):
 
 
 class Closure(Record):
-    """Can a classifier tell held-out sideband events from the template? AUC 0.5 = it cannot."""
+    """Can a classifier distinguish held-out sideband events from the template? AUC 0.5 = it cannot."""
 
     method: str
     window: Interval
@@ -183,7 +183,7 @@ class SelectedFeature(Record):
 
 
 class LearnedSignal(Record):
-    """How much of the window's events a method took for signal: by held-out events, in its training, and against what it finds beside the window."""
+    """How much of the window's events a method took for signal: by held-out events, in its training, and compared with the result in adjacent windows."""
 
     fraction: float
     fraction_error: float
@@ -228,7 +228,7 @@ class Roc(Record):
 
 
 class Truth(Record):
-    """What the labels say; only there if the user named a label column."""
+    """Results from the labels; present only if the user named a label column."""
 
     signal_in_window: float | None = None
     roc: tuple[Roc, ...] = ()

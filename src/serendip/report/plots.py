@@ -37,7 +37,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
 
 
 def number_list(values: Iterable[float | None]) -> list[float | None]:
-    """JSON-safe numbers of six digits; None for what is hidden or not finite."""
+    """JSON-safe numbers of six digits; None for values that are hidden or not finite."""
     return [None if v is None or not math.isfinite(v) else float(f"{v:.6g}") for v in values]
 
 
@@ -178,7 +178,7 @@ def spectrum(
 ) -> Spec:
     """Mass spectrum with fit, its error band and the significance of each bin below.
 
-    ``excesses`` of the sidebands and masks are marked, and what lies outside the range of the fit is drawn in grey.
+    ``excesses`` of the sidebands and masks are marked, and data outside the range of the fit are drawn in grey.
     """
     edges = record.edges
     observed = np.array(record.observed, dtype=float)

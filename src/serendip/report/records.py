@@ -1,4 +1,4 @@
-"""Records of ``results.json``: looks, their significances, and what lies beside the windows."""
+"""Records of ``results.json``: looks, their significances, and excesses in the sidebands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 
 
 class Record(BaseModel):
-    """Part of a file of a run: newer runs may carry more keys; what is known must be right."""
+    """Part of a file of a run: newer runs may have more keys; known keys must be valid."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -40,7 +40,7 @@ class Fold(Record):
 
 
 class Fit(Record):
-    """The background fit behind a look or a spectrum."""
+    """The background fit of a look or a spectrum."""
 
     function: str
     averaged: bool = False
@@ -56,7 +56,7 @@ class Fit(Record):
 
     @property
     def name(self) -> str:
-        """What was fitted, for people."""
+        """Description of the fit."""
         return f"average of orders around {self.function}" if self.averaged else self.function
 
 
@@ -68,7 +68,7 @@ class EffectiveEvents(Record):
 
 
 def _no_significance_of_one(content: Any, p: str, z: str) -> Any:
-    """Where p = 1 there is no distance from the background, whatever an older version wrote."""
+    """Where p = 1 there is no distance from the background, whatever older versions wrote."""
     one = isinstance(content, dict) and (content.get(p) or 0.0) >= 1
     return {**content, z: None} if one else content
 
@@ -84,7 +84,7 @@ class Order(Record):
 
 
 class Look(Record):
-    """One test: a method and a mass window. What the data say is None while the run is blinded.
+    """One test: a method and a mass window. Observed quantities are None while the run is blinded.
 
     Attributes
     ----------
@@ -93,9 +93,9 @@ class Look(Record):
     window
         Low and high edge, in the unit of the input (:attr:`serendip.Run.unit`).
     working_point
-        Background efficiency of the cut; None if every event counts with a weight.
+        Background efficiency of the cut; None if every event has a weight.
     statistic
-        ``"bump-fit"`` or ``"template-count"``: what predicts the count.
+        ``"bump-fit"`` or ``"template-count"``: the prediction of the count.
     observed, expected, expected_error
         Events in the window that pass the cut, or sums of weights, means over :attr:`orders`.
     p_local, z_local
@@ -107,13 +107,13 @@ class Look(Record):
     fit
         The background fit.
     warning, dead
-        Why the result is doubtful; why the look cannot see anything. None for all others.
+        Why the result is doubtful; why the look cannot find anything. None for all others.
     effective_events
         Events of equal weight with the same relative error.
     expectation_margin
         Relative amount by which the background may be larger than expected, with 3 sigma left; None below them.
     cross_check
-        True for what stands beside another look and is no claim of its own.
+        True for a look that accompanies another one and is not a result of its own.
     template
         Relative errors and closure of a template count.
     calibration
@@ -173,7 +173,7 @@ class GlobalResult(Record):
 
 
 class SidebandExcess(Record):
-    """An excess beside a window; ``look`` None: before any cut."""
+    """An excess outside a window; ``look`` None: before any cut."""
 
     look: int | None = None
     window: Interval
@@ -190,7 +190,7 @@ class SidebandExcess(Record):
 
 
 class Results(Record):
-    """``results.json``: all looks of a search and what they say together.
+    """``results.json``: all looks of a search and their combination.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ class Results(Record):
     overall
         The p-value over all of them (``global`` in the file); None while blinded.
     sidebands
-        Excesses beside the windows.
+        Excesses outside the windows.
     timing_s
         Seconds that each part took.
     """
@@ -240,12 +240,12 @@ class Results(Record):
 
     @property
     def claims(self) -> tuple[Look, ...]:
-        """The looks that are no cross-checks of others."""
+        """The looks that are not cross-checks of others."""
         return tuple(look for look in self.looks if not look.cross_check)
 
     @property
     def seeing(self) -> tuple[Look, ...]:
-        """The looks that can see something, without cross-checks."""
+        """The looks that are not dead, without cross-checks."""
         return tuple(look for look in self.claims if look.dead is None)
 
     @property
@@ -255,11 +255,11 @@ class Results(Record):
 
     @property
     def series(self) -> tuple[tuple[str, float | None], ...]:
-        """Method and working point of the looks that are no cross-checks, in their order; None: weighted."""
+        """Method and working point of the looks that are not cross-checks, in their order; None: weighted."""
         return tuple(dict.fromkeys((look.method, look.working_point) for look in self.claims))
 
     def cross_checks(self, look: Look) -> tuple[Look, ...]:
-        """The looks that stand beside one."""
+        """The cross-checks of a look."""
         return tuple(
             x
             for x in self.looks
@@ -272,7 +272,7 @@ class Results(Record):
         return tuple(sorted({look.window for look in self.looks}))
 
     def headline(self, method: str) -> Look:
-        """Pick the look of a method that is shown first: the most significant, or the first if blinded, that sees."""
+        """Pick the look of a method that is shown first: the most significant, or the first if blinded, that is not dead."""
         looks = [look for look in self.claims if look.method == method]
         looks = [look for look in looks if look.dead is None] or looks
         return min(looks, key=lambda look: 2.0 if look.p_local is None else look.p_local)

@@ -1,1 +1,1 @@
-"""How a program runs: its folder, where its trainings run, and what it tells meanwhile."""
+"""How a program runs: its folder, where its trainings run, and its progress messages."""

@@ -21,7 +21,7 @@ __all__ = ["as_finished", "available_cores", "executor_or_local", "local_executo
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# what Dask raises for a worker that died, which cannot be imported where it is not installed
+# raised by Dask for a dead worker; cannot be imported where Dask is not installed
 _DEAD_WORKER = ("KilledWorker",)
 
 
@@ -72,7 +72,7 @@ def executor_or_local(
 def as_finished(
     executor: Executor | None, fn: Callable[..., Result], jobs: Sequence[Job], *args: Any
 ) -> Iterator[tuple[Job, Result]]:
-    """Call ``fn(job, *args)`` for every job; give each job with its result as soon as it is there.
+    """Call ``fn(job, *args)`` for every job; yield each job with its result as soon as it is finished.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def as_finished(
         if isinstance(error, BrokenExecutor) or type(error).__name__ in _DEAD_WORKER:
             raise SerendipError(
                 "a worker process died, perhaps for lack of memory (fewer processes at a time need less); repeat the same "
-                f"command to continue with what is not finished [{type(error).__name__}: {error}]"
+                f"command to continue with the unfinished trainings [{type(error).__name__}: {error}]"
             ) from error
         raise
 

@@ -36,7 +36,7 @@ _AGAIN = "delete the folder of this training and repeat the command"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a program returns.
+    """The return value of a program.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class RunDirectory:
     path
         The folder; :meth:`open` creates it.
     holds
-        What it holds, for messages: "search", "comparison".
+        Its content, for messages: "search", "comparison".
     may_change
         Settings that may differ between two calls for one folder: finished trainings are found by their content.
     """
@@ -138,7 +138,7 @@ class RunDirectory:
         settings
             All settings, as for :meth:`open`.
         inputs
-            What is read, by its name in the manifest: where from, and the events.
+            The inputs, by their names in the manifest: where from, and the events.
         digest
             Short hash of the settings.
         unblind

@@ -10,7 +10,7 @@ __all__ = ["forget_peak_memory", "peak_memory_gib"]
 
 
 def forget_peak_memory() -> None:
-    """Let :func:`peak_memory_gib` start anew: a worker runs many trainings, and each has its own peak (Linux only)."""
+    """Reset :func:`peak_memory_gib`: a worker runs many trainings, and each has its own peak (Linux only)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

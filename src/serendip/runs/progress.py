@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Receives what a program is doing."""
+    """Receives the progress of a program."""
 
     def start(self, stage: str, total: int) -> None:
         """Announce a stage of ``total`` steps."""
@@ -38,7 +38,7 @@ class _Steps:
     def advance(self, done: str) -> None:
         """Report one finished step."""
         self._done += 1
-        # steps taken from an earlier run say nothing about the time left
+        # steps of an earlier run carry no information about the time left
         self._skipped += "already there" in done
 
     def _time_left(self) -> str:

@@ -23,7 +23,7 @@ def stored_record(folder: Path, name: str, holds: str) -> dict[str, Any] | None:
     name
         The file, JSON or YAML.
     holds
-        What such folders hold, for the message: "search", "comparison".
+        Content of such folders, for the message: "search", "comparison".
 
     Raises
     ------
@@ -37,7 +37,7 @@ def stored_record(folder: Path, name: str, holds: str) -> dict[str, Any] | None:
         read = read_json if path.suffix == ".json" else read_yaml
         return read(path, damaged="choose another folder")
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise InputError(f"--out {folder}: is not empty and holds no {holds}; choose another folder")
+        raise InputError(f"--out {folder}: is not empty and contains no {holds}; choose another folder")
     return None
 
 
@@ -56,9 +56,9 @@ def check_same(
     Parameters
     ----------
     found, wanted
-        Those of the folder, and those that are asked for.
+        Those of the folder, and the requested ones.
     said
-        How the message begins: ``--out RUN: holds a search``.
+        Beginning of the message: ``--out RUN: holds a search``.
     may_change
         Settings that need not be the same.
     advice

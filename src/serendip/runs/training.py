@@ -1,4 +1,4 @@
-"""What one finished training leaves in the run directory."""
+"""The files of one finished training in the run directory."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ _CURVES = "template_curves.npz"
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one finished training leaves behind.
+    """The result of one finished training.
 
     Attributes
     ----------
     scores
-        Score of every event by a model that never saw it, shape ``(n,)``; NaN for a fold that is not tested.
+        Score of every event by a model that was not trained on it, shape ``(n,)``; NaN for a fold that is not tested.
     template, template_weights
-        What the last model took for background in the signal region, shape ``(k, d)`` and ``(k,)``; empty if none.
+        Background template of the last model in the signal region, shape ``(k, d)`` and ``(k,)``; empty if none.
     signal
         Events drawn from the signal that the last model learnt, mass and features, shape ``(k, 1 + d)``; empty if
         the method learns none.
     signal_size
         Fraction of signal in the window, its error, the fraction in training, the gain in ln L and the largest one where no
-        signal is expected (NaN: not looked at), shape ``(5,)``; empty if none. Not among the facts, which anybody reads: it says what lies in the window.
+        signal is expected (NaN: not looked at), shape ``(5,)``; empty if none. Not among the facts, which anybody reads: it reveals the content of the window.
     facts
         JSON-able: method, window, timing, closure.
     efficiency, curves
-        Template efficiency of every score, shape ``(n,)``, and what templates of bootstrap samples make of it, for
-        template counting; None without.
+        Template efficiency of every score, shape ``(n,)``, and that from templates of bootstrap samples, for template counting; None without.
     model
         Files of the last model by path, see :mod:`serendip.search.models`; None if it cannot be saved, and for a
         training that was read back.
@@ -75,7 +74,7 @@ class TaskResult:
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any]) -> TaskResult:
-        """Read what :meth:`save` wrote; raises what NumPy raises for damaged files."""
+        """Read the files of :meth:`save`; raises the errors of NumPy for damaged files."""
         stored = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
         if (folder / _CURVES).exists():
             with np.load(folder / _CURVES, allow_pickle=False) as curves:

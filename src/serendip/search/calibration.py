@@ -17,7 +17,7 @@ from serendip.version import __version__
 
 __all__ = ["Calibration", "Curve", "read_calibration", "search_settings"]
 
-# the events, what is looked at, and what changes no distribution: all other settings have to agree
+# the events, the looks, and settings that do not affect distributions: all other settings have to agree
 _FREE = (
     *(
         "file",
@@ -149,7 +149,7 @@ class Calibration(BaseModel):
         Raises
         ------
         InputError
-            Naming what differs.
+            Naming the differences.
         """
         wanted = search_settings(config)
         changed = [
@@ -164,7 +164,7 @@ class Calibration(BaseModel):
         if self.serendip != __version__:
             raise InputError(
                 f"calibration {config.calibration}: was made by version {self.serendip}, this is "
-                f"{__version__}; make it anew with 'serendip validate null'"
+                f"{__version__}; remake it with 'serendip validate null'"
             )
         curve = self._curve(config, method, window, working_point)
         if abs(events / curve.events - 1) > _SIZE_TOLERANCE:

@@ -222,9 +222,9 @@ class SearchConfig(DataConfig):
             )
         for name in ("width", "signal_width"):
             if self.scan is None and getattr(self, name) is not None:
-                raise ValueError(f"{name} belongs to a scan; a single window has its own edges")
+                raise ValueError(f"{name} requires a scan; a single window has its own edges")
         if self.scan is None and self.step != 1:
-            raise ValueError("step belongs to a scan; a single window has no next one")
+            raise ValueError("step requires a scan; a single window has no neighbour")
         for edges in (self.window, self.scan, self.range):
             if edges is not None and edges[0] * GEV[self.unit] > self.sqrt_s * 1000:
                 raise ValueError(
@@ -232,7 +232,7 @@ class SearchConfig(DataConfig):
                     "check the unit, or give sqrt_s"
                 )
         if self.preset is None and (self.mass is None or not self.features):
-            raise ValueError("mass and features are needed (or a preset that knows them)")
+            raise ValueError("mass and features are needed (or a preset that sets them)")
         for name in self.options:
             if name not in self.method:
                 raise ValueError(
@@ -240,11 +240,11 @@ class SearchConfig(DataConfig):
                 )
         if self.calibration is not None and self.combination != "kfold-summed":
             raise ValueError(
-                f"a calibration belongs to the combination 'kfold-summed'; '{self.combination}' needs none"
+                f"calibration is used with the combination 'kfold-summed' only; '{self.combination}' needs none"
             )
         if self.orders != type(self).model_fields["orders"].default and self.combination != "weighted":
             raise ValueError(
-                f"orders belong to the combination 'weighted'; '{self.combination}' has one order of the folds"
+                f"orders is used with the combination 'weighted' only; '{self.combination}' has one order of the folds"
             )
         if self.counting == "template":
             if self.combination == "weighted":
@@ -267,7 +267,7 @@ class SearchConfig(DataConfig):
         if self.simulation is None:
             for option in ("simulation_weight", "simulation_where"):
                 if getattr(self, option) is not None:
-                    raise ValueError(f"{option} belongs to a simulation, and none is given (simulation)")
+                    raise ValueError(f"{option} requires a simulation, and none is given (simulation)")
         simulated = [
             name for name in self.method if get_method(name).uses_simulation(self.method_config(name))
         ]
@@ -322,7 +322,7 @@ class SearchConfig(DataConfig):
 
     @property
     def positions(self) -> NDArray[np.int64]:
-        """Place of each fold in each order in which the folds are trained and tested, shape ``(n_orders, n_folds)``."""
+        """Position of each fold in each order in which the folds are trained and tested, shape ``(n_orders, n_folds)``."""
         if self.combination != "weighted":
             return np.arange(self.folds)[None]
         untested = self.tuned is not None and self.tuned.on == "untested"

@@ -1,4 +1,4 @@
-"""The numbers behind the pictures of the report (``diagnostics.json``)."""
+"""The numbers of the figures in the report (``diagnostics.json``)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _spectra(events: Events, measurement: Measurement, hidden: Sequence[Window])
     for i, look in enumerate(measurement.looks):
         fit = look.result.spectrum
         record = spectrum_record((i, look), look.window_fit, fit.counts, fit, hidden)
-        # the mean over orders is drawn with the errors of one: its own are unknown, since each trains on what another tests
+        # the mean over orders is drawn with the errors of one: its own are unknown, since each trains on events that another tests
         if look.working_point is None:
             factors = measurement.ranked[look.method, look.window_fit.window]
         else:

@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 class SearchResult(FinishedRun):
-    """What ``run_search`` returns; ``results`` is the content of ``results.json``."""
+    """The return value of ``run_search``; ``results`` is the content of ``results.json``."""
 
 
 def run_search(
@@ -73,7 +73,7 @@ def run_search(
     Parameters
     ----------
     config
-        What to search, where and how.
+        The configuration of the search.
     out
         The run directory: new, or one of the same configuration, which is then continued.
     unblind
@@ -83,7 +83,7 @@ def run_search(
     executor
         Runs the trainings instead of local processes, for example ``dask.distributed.Client().get_executor(pure=False)``.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def start_run(
     *,
     unblind: bool,
 ) -> dict[str, Any]:
-    """Record what a run reads and with what; returns the manifest, as :meth:`~serendip.runs.folder.RunDirectory.start`."""
+    """Record the input and the software of a run; returns the manifest, as :meth:`~serendip.runs.folder.RunDirectory.start`."""
     inputs: dict[str, tuple[Source, Events]] = {"input": (config.file, events)}
     if simulation is not None and config.simulation is not None:
         inputs["simulation"] = (config.simulation, simulation)
@@ -253,7 +253,7 @@ class TrainingPlan:
     tasks
         One for each method and window.
     backgrounds
-        The density of background that a method asked for in a window; equal ones are one training.
+        The background density that a method requested in a window; equal ones are one training.
     """
 
     tasks: tuple[Task, ...]
@@ -263,10 +263,10 @@ class TrainingPlan:
 def plan_training(
     config: SearchConfig, run: RunDirectory, events: Events, simulation: Events | None, cores: int
 ) -> TrainingPlan:
-    """Say what has to be trained, and under which keys the results are stored; ``cores`` is shared out as threads."""
+    """List the trainings, and the keys of their results; ``cores`` is shared out as threads."""
     digest = events.digest()
     positions = tuple(tuple(place) for place in config.positions.tolist())
-    # one order of the folds as they are numbered is what the sequential schemes train
+    # the sequential schemes train one order, the folds in numerical order
     plain = in_order(config.combination) and len(positions) == 1
     scheme = "sequential" if plain else config.combination.split("-")[0]
     common = (config.folds, scheme, config.seed, *([] if plain or scheme == "kfold" else [positions]))
@@ -282,7 +282,7 @@ def plan_training(
     requests = list(dict.fromkeys(wanted.values()))
 
     def learns(beside_window: bool) -> list[str]:
-        """What trains an order of the folds besides the past: runs from when nothing else did are other ones."""
+        """Training events of an order of the folds besides the past; part of the key, since older runs used none."""
         beside = beside_window and in_order(config.combination)
         return ["beside the window: all folds that are not scored"] if beside else []
 
@@ -343,7 +343,7 @@ def train(
     jobs: int | None,
     progress: Progress,
 ) -> dict[tuple[str, Window], TaskResult]:
-    """Train what is not finished yet; one task for each method and window, and before them one for each density."""
+    """Train the unfinished tasks; one task for each method and window, and before them one for each density."""
     todo = [task for task in plan.tasks if not run.has_task(task.key)]
     needed = {
         background.key: background

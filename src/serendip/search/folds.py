@@ -32,7 +32,7 @@ _TIES = 0x54494553
 def event_folds(events: Events, n_folds: int, seed: int) -> NDArray[np.int64]:
     """Fold of each event, shape ``(n,)``: :func:`assign_folds` of its group, or of its id if every event is its own.
 
-    Events that depend on each other share a fold, so that none is scored by a model that was trained on its copy.
+    Correlated events share a fold, so that none is scored by a model that was trained on its copy.
     """
     groups = events.groups
     return assign_folds(events.ids if groups is None else groups, n_folds, seed)
@@ -96,7 +96,7 @@ class Plan:
     Attributes
     ----------
     splits
-        Shape ``(n_models, n_events)``: row ``k`` marks the events that model ``k`` may see.
+        Shape ``(n_models, n_events)``: row ``k`` marks the training events of model ``k``.
     scores
         Pairs (fold, model). A fold without a pair is never tested.
     more_scores
@@ -123,10 +123,8 @@ def cross_training_plan(
     """Training sets of a combination rule.
 
     *Weighted* and *sequential*: fold ``f ≥ 1`` is scored by the model trained on folds ``0 … f - 1``; given the past, its count is
-    Poisson. An order is needed where events of the window (``inside``) train. Those beside it say nothing about an excess, and a
-    model that ranks the sideband events of a fold must only not have seen these themselves: so they train every model but those
-    that score them, and the early folds have as many of them as the late ones. *K-fold*: fold ``f`` is scored by the model trained on all other folds. *Single*: nothing is trained, one
-    model that sees no event scores all.
+    Poisson. An order is needed where events of the window (``inside``) train. Those outside it carry no information about an excess, and a model that ranks the sideband events of a fold must only not be trained on these themselves: so they train every model but those
+    that score them, and the early folds have as many of them as the late ones. *K-fold*: fold ``f`` is scored by the model trained on all other folds. *Single*: nothing is trained, one model without training events scores all.
 
     ``positions`` are the places of the folds in one or more orders, shape ``(n_orders, n_folds)``; default: one order, as numbered.
     Orders share the models of equal training sets. ``inside`` marks the events of the window, shape ``(n_events,)``; default: all.

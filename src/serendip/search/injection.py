@@ -1,8 +1,7 @@
 r"""Samples with a known number of signal events: all background, and a random part of the labelled signal.
 
 The size of an injection is its number of events *in the window*, since only these can be found there. Signal outside
-the window (the sidebands have to live with it) is added in proportion: with a share :math:`f` of the labelled signal
-in the window, an injection of :math:`n` has :math:`n / f` events in all, exactly :math:`n` of them inside.
+the window (the sidebands have to live with it) is added in proportion: with a fraction :math:`f` of the labelled signal in the window, an injection of :math:`n` has :math:`n / f` events in total, exactly :math:`n` of them inside.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Sample:
         return self.signal_in_window / self.signal
 
     def total(self, in_window: int) -> int:
-        """Signal events to inject in all, for that many in the window."""
+        """Total number of signal events to inject, for that many in the window."""
         return in_window + round(in_window * (self.signal - self.signal_in_window) / self.signal_in_window)
 
 
@@ -53,7 +52,7 @@ def look_at(events: Events, window: Window) -> Sample:
     Raises
     ------
     InputError
-        If the label column is missing or is no label, one class is missing, or the window lacks one of them.
+        If the label column is missing or is not a label, one class is missing, or the window lacks one of them.
     """
     if events.label is None:
         raise InputError(
@@ -63,7 +62,7 @@ def look_at(events: Events, window: Window) -> Sample:
     strange = values[(values != 0) & (values != 1)]
     if len(strange):
         raise InputError(
-            f"column '{events.label}' is no label: {len(strange)} of {len(values)} events have other values than 0 "
+            f"column '{events.label}' is not a label: {len(strange)} of {len(values)} events have other values than 0 "
             f"(background) and 1 (signal), for example {float(strange[0]):g}"
         )
     truth, inside = events.labels, window.contains(events.m)
@@ -97,8 +96,8 @@ def check_injections(sample: Sample, injections: Sequence[int], window: Window) 
     largest = max(injections)
     if largest > sample.signal_in_window:
         raise InputError(
-            f"{largest} signal events in the window {window} are asked for, but only {sample.signal_in_window} of the "
-            f"{sample.signal} labelled signal events lie there; ask for at most {sample.signal_in_window}"
+            f"{largest} signal events in the window {window} are requested, but only {sample.signal_in_window} of the "
+            f"{sample.signal} labelled signal events lie there; request at most {sample.signal_in_window}"
         )
 
 
@@ -112,7 +111,7 @@ def inject(events: Events, window: Window, in_window: int, repeat: int, seed: in
     in_window
         Signal events in the window; those outside follow in proportion.
     repeat, seed
-        Each repeat draws anew.
+        Each repeat is an independent draw.
 
     Returns
     -------

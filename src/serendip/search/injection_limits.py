@@ -13,7 +13,7 @@ Of weighted events n and b are sums of weights and :math:`\varepsilon` is the me
 
 .. math:: c = \frac{b\, c_b + s_\mathrm{UL}\, c_s}{b + s_\mathrm{UL}}, \qquad c_k = \frac{\sum w^2}{\sum w}
 
-of background beside the window and of signal: at the limit it has the variance of a Poisson number, with more background-only variance than
+of background outside the window and of signal: at the limit it has the variance of a Poisson number, with more background-only variance than
 there is, since signal is heavier. Several orders of the folds count with the mean of their sums and of their variances, which is at
 least the variance of the mean. Both, and the shorter lower tail of a sum of unequal weights, lead to higher limits.
 """
@@ -69,7 +69,7 @@ class InjectionLimit:
     Attributes
     ----------
     method, working_point, window
-        What it belongs to.
+        The look.
     level
         Confidence level.
     observed, expected
@@ -149,7 +149,7 @@ def injection_limits(comparison: Mapping[str, Any], level: float = 0.95) -> list
                 )
             )
     if not out:
-        raise InputError("the comparison holds no look: nothing was cut at a working point")
+        raise InputError("the comparison contains no look: nothing was cut at a working point")
     return out
 
 

@@ -1,14 +1,11 @@
-r"""What the options of a method are worth, judged without labels.
+r"""Evaluation of the options of a method without labels.
 
-A method is trained on all but one fold and judged on that fold, in turn. With the held-out data of the window and the
-template of the same model (:meth:`serendip.methods.base.Method.held_out`), scores of the models are pooled as template
-efficiencies, and the options are worth
+A method is trained on all but one fold and evaluated on that fold, in turn. With the held-out data of the window and the
+template of the same model (:meth:`serendip.methods.base.Method.held_out`), scores of the models are pooled as template efficiencies, and the value of the options is
 
 .. math:: V = \mathrm{ARGOS} - \max(0, A_\mathrm{control})
 
-where :math:`A_\mathrm{control}` is the bracket of ARGOS (:mod:`serendip.classify.argos`) at the same cut for events
-beside the window against what the model expects there: a template with errors is told from data too, in the window and
-beside it, and must not be rewarded for that.
+where :math:`A_\mathrm{control}` is the bracket of ARGOS (:mod:`serendip.classify.argos`) at the same cut for events outside the window compared with the model's expectation there: a mismodelled template differs from data too, in the window and outside it, and must not be rewarded for that.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ _SALT = 0x7E57
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a trial is worth.
+    """The score of a tuning trial.
 
     Attributes
     ----------
@@ -42,9 +39,9 @@ class Judgement:
     argos, error
         ARGOS of the window and its binomial error at the cut.
     eps_template, template
-        Efficiency of the cut for the template, and the effective number of template events behind it.
+        Efficiency of the cut for the template, and the effective number of template events passing it.
     control
-        The bracket of ARGOS at the same cut beside the window; 0 if the method has no control.
+        The bracket of ARGOS at the same cut outside the window; 0 if the method has no control.
     """
 
     value: float
@@ -58,7 +55,7 @@ class Judgement:
 def judge(
     make: Callable[[], Method], events: Events, window: Window, fold: NDArray[np.int64], *, seed: int
 ) -> Judgement:
-    """Train and judge a method, each model on a fold that it did not see.
+    """Train and evaluate a method, each model on its held-out fold.
 
     Parameters
     ----------
@@ -114,7 +111,7 @@ def judge(
             float(weights[(kinds == kind) & (rank >= point.threshold)].sum() / weights[kinds == kind].sum())
             for kind in (2, 3)
         ]
-        # the cut keeps too little of the control to say more than the template in the window does
+        # too little of the control passes the cut to add to the template in the window
         control = (eps[0] - eps[1]) / np.sqrt(max(eps[1], point.eps_template))
     return Judgement(
         value=point.value - max(0.0, control),

@@ -115,7 +115,7 @@ def make_ladders(
     progress: Progress | None = None,
     page: Callable[[Path], Any] | None = None,
 ) -> list[Path]:
-    """Inject more and more signal of each mass and train the searches anew; a second call continues.
+    """Inject increasing amounts of signal of each mass and retrain the searches; a second call continues.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def make_ladders(
     jobs
         Worker processes; default: one for each core.
     progress
-        Is told.
+        Receives progress messages.
     page
         Writes the report of a comparison.
 
@@ -189,7 +189,7 @@ def _points(config: LimitConfig, out: Path) -> list[SignalPoint]:
     weight = weight_of_signal(
         config.file, Path(config.inject), config.weight, config.signal_weight, config.tree
     )
-    # as one more feature the generated mass sees the same cut, and the same rows are left out
+    # as an additional feature the generated mass passes the same cut, and the same rows are left out
     point = [config.signal_mass] if config.signal_mass else []
     signal = read(
         config.inject,

@@ -66,7 +66,7 @@ class WindowFit:
     inclusive
         Fit of these counts outside the window.
     left_out
-        What the range leaves out of the data, and why.
+        Data outside the fit range, and the reason.
     """
 
     window: Window
@@ -78,7 +78,7 @@ class WindowFit:
 
     @cached_property
     def judged(self) -> SpectrumFit:
-        """The fit with what other functions say of the window, for warnings (:func:`~serendip.statistics.closure.with_alternatives`)."""
+        """The fit with the predictions of other functions in the window, for warnings (:func:`~serendip.statistics.closure.with_alternatives`)."""
         return with_alternatives(self.inclusive, *window_bins(self.edges, self.window))
 
     def in_range(self, mass: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -95,7 +95,7 @@ class WindowFit:
 
 @dataclass(frozen=True)
 class Look:
-    """One number on which an excess could be seen: a method and a window, with a working point if there is a cut."""
+    """One number in which an excess could appear: a method and a window, with a working point if there is a cut."""
 
     method: str
     window_fit: WindowFit
@@ -124,7 +124,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All looks, the global p-value, and of each training what every event's score is worth.
+    """All looks, the global p-value, and for each training the efficiency of every event's score.
 
     Attributes
     ----------
@@ -296,7 +296,7 @@ def measure(
                 result = replace(_with_reservations(config, method, result), cross_check=weighted)
                 looks.append(Look(method, window_fit, working_point, result))
     overall = None
-    # references know the truth: neither a result of the search nor a part of its trials; nor is what can see nothing
+    # references know the truth: neither a result of the search nor a part of its trials; nor is a dead look
     searched = [
         i
         for i, look in enumerate(looks)
@@ -383,7 +383,7 @@ def _selected_events(
     efficiencies: Mapping[tuple[str, Window], NDArray[np.float64]],
     weightings: Mapping[tuple[str, Window], NDArray[np.float64]],
 ) -> LookEvents:
-    """What each look, or each order of it, selects in all of the spectrum."""
+    """Selection of each look, or of each order of it, in the whole spectrum."""
     rows: list[NDArray[np.int64] | None] = []
     factors: list[NDArray[np.float64] | None] = []
     for look in looks:
@@ -431,7 +431,7 @@ def _calibrated_looks(config: SearchConfig) -> dict[str, tuple[float, ...]]:
 
 
 def _not_below_bonferroni(overall: GlobalResult) -> GlobalResult:
-    """Toys draw independent folds; only the calibration of each look knows of more, so that its bound is kept."""
+    """Toys draw independent folds; only the calibration of each look includes more, so that its bound is kept."""
     bound = overall.bonferroni
     p, (low, high) = max(overall.p, bound), overall.p_interval_68
     return replace(
@@ -451,7 +451,7 @@ def _with_reservations(config: SearchConfig, method: str, look: LookResult) -> L
 
 
 def _reservations(config: SearchConfig, method: str) -> list[str]:
-    """What is wrong with every p-value of a method, whatever the data are."""
+    """Warning that applies to every p-value of a method, whatever the data."""
     notes = [REFERENCE_WARNING] if get_method(method).uses_labels else []
     tuned = config.tuned
     # a comparison, and settings that were changed in Python, are not refused as parse_config does

@@ -1,6 +1,6 @@
-r"""What one method made of one injection, measured with the truth labels.
+r"""Performance of one method on one injection, measured with the truth labels.
 
-Efficiencies are those of events in the window; each event is scored by a model that never saw it, and scores of
+Efficiencies are those of events in the window; each event is scored by a model that was not trained on it, and scores of
 different models are made comparable by the sideband events of their fold before they are pooled. With several orders of
 the folds, each event has the score of the model that saw most of the data.
 """
@@ -265,7 +265,7 @@ def _thinned(curve: SicCurve) -> dict[str, list[float]]:
 def _look(look: Look, dead: str | None) -> dict[str, Any]:
     content = look.result.to_dict()
     kept = ("working_point", "observed", "expected", "expected_error", "p_local", "z_local", "combination")
-    # nothing selected by a cut that can select nothing is no measurement
+    # a cut that cannot select anything gives no measurement
     content |= {"p_local": None, "z_local": None} if dead else {}
     more = {"scale": look.result.spectrum.scale, "warning": dead or content["warning"]}
     return {key: content[key] for key in kept} | more
@@ -274,9 +274,9 @@ def _look(look: Look, dead: str | None) -> dict[str, Any]:
 def _signal_and_variance(
     counts: NDArray[np.float64], truth: NDArray[np.bool_], groups: NDArray[np.int64] | None
 ) -> dict[str, float]:
-    """What signal adds to the count of a look, and variances: sums of squares over events or groups, means over orders.
+    """Contribution of the signal to the count of a look, and variances: sums of squares over events or groups, means over orders.
 
-    A mean over orders varies no more than the mean of their variances says, however they depend on each other. Squares of the mean
+    The variance of a mean over orders is at most the mean of their variances, whatever their dependence. Squares of the mean
     weights of events would be too small: trained on each other, the folds of different orders are not independent.
     """
     of_signal = None if groups is None else groups[truth]
@@ -313,7 +313,7 @@ def _template(
     }
     rows = window.contains(events.m) & ~events.labels & (events.weights > 0)
     if get_method(name).uses_labels:
-        # the template of a reference is made of true background: only events that its model did not see are a test
+        # the template of a reference is true background: only held-out events are a test
         plan = cross_training_plan(fold, config.folds, config.combination)
         rows &= fold == plan.scores[-1][0]
     if events.groups is not None:

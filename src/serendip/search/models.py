@@ -1,8 +1,8 @@
-"""The model that a finished training leaves behind, and scoring new events with it.
+"""The stored model of a finished training, and scoring new events with it.
 
 Each task keeps its last model, the one that was trained on most events: the first folds 0 … n-2 with sequential
-cross-training, all folds but the last with k-fold. Beside it lies what a score has to be read against: the scores of
-sideband events of the last fold, which this model never saw.
+cross-training, all folds but the last with k-fold. It is stored with the reference for its scores: the scores of
+sideband events of the last fold, which this model was not trained on.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ log = logging.getLogger(__name__)
 MODEL_FOLDER = "model"
 
 REFERENCE_FILES = ("reference.safetensors",)
-"""Files of a stored model with what its scores are read against."""
+"""Files of a stored model with the reference for its scores."""
 
 (_REFERENCE,) = REFERENCE_FILES
 _FINGERPRINTS = "fingerprints"
 _FEWEST_FINGERPRINTS = 1024
 _KEPT = 20_000
 _COMPARED = 200
-# what numbers of a damaged or incomplete model can raise, anywhere in numpy and torch
+# errors raised by damaged or incomplete models, anywhere in numpy and torch
 _BROKEN = (
     OSError,
     ValueError,
@@ -73,18 +73,18 @@ def pack_model(
     scores: NDArray[np.float64],
     sideband: NDArray[np.bool_],
 ) -> tuple[dict[str, bytes] | None, dict[str, Any]]:
-    """Files of one model of a method, and what the task says about it.
+    """Files of one model of a method, and its entry in the task.
 
     Parameters
     ----------
     method, split
         The fitted method and the model to keep.
     events, window
-        What it was trained on.
+        The training sample.
     seen
         Events that this model was trained on, shape ``(n,)``.
     scores, sideband
-        Score of each event and mask of the sideband events that this model scored and never saw, shape ``(n,)``.
+        Score of each event and mask of the sideband events that this model scored and was not trained on, shape ``(n,)``.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def _check_copy(
     scores: NDArray[np.float64],
     sideband: NDArray[np.bool_],
 ) -> None:
-    """Stop if what was stored does not score as the method does: an incomplete ``save_model`` must not pass."""
+    """Stop if the stored model does not reproduce the scores of the method: an incomplete ``save_model`` must not pass."""
     rows = np.flatnonzero(sideband)[:_COMPARED]
     try:
         again = type(method).load(folder, threads=method.threads).score(events.select(rows), 0)
@@ -142,7 +142,7 @@ class StoredModel:
     method
         With the one model 0.
     features, mass, window
-        What it was trained for.
+        The training setup.
     limits
         Lowest and highest value of each feature in training, shape ``(d, 2)``.
     thresholds, efficiencies
@@ -270,9 +270,9 @@ def fingerprints(events: Events) -> NDArray[np.uint64]:
 
 
 def _among_decoys(found: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Fingerprints in rising order among random numbers, a power of two in all.
+    """Fingerprints in rising order among random numbers, padded to a power of two.
 
-    The size of a file is open to everybody, and must not tell how many events a blinded window holds.
+    The size of a file is visible to everybody, and must not reveal the number of events in a blinded window.
     """
     found = np.unique(found)
     size = max(_FEWEST_FINGERPRINTS, 1 << len(found).bit_length())
@@ -296,7 +296,7 @@ def events_in_windows(run: Path, events: Events) -> NDArray[np.bool_]:
             known = read_arrays(folder / _REFERENCE, _FINGERPRINTS)[_FINGERPRINTS]
         except InputError as error:
             raise InputError(
-                f"the model in {folder} does not know the events of its run ({' '.join(str(error).split())}), which "
+                f"the model in {folder} has no record of the events of its run ({' '.join(str(error).split())}), which "
                 "is still blinded; delete its folder and repeat the search"
             ) from None
         found |= np.isin(mine, known)
@@ -353,7 +353,7 @@ def stored_models(
             missing[0], "the training is not finished, or was made by a version without models"
         )
         raise InputError(
-            f"{run}: holds no model to score with ({reason}); run the search again in a new folder"
+            f"{run}: contains no model to score with ({reason}); run the search again in a new folder"
         )
     for name, region in missing:
         reason = notes.get((name, region), "the training is not finished")

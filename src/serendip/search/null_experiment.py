@@ -35,12 +35,12 @@ _DRAW = 0x6E756C6C
 
 @dataclass(frozen=True)
 class NullExperiment:
-    """What a worker has to do.
+    """The task of a worker.
 
     Attributes
     ----------
     number
-        Number of the experiment; with the seed of the configuration it decides everything random.
+        Number of the experiment; with the seed of the configuration it determines all random numbers.
     config
         The search, with one window in GeV.
     combinations
@@ -136,7 +136,7 @@ def cross_trained(
 def _same_data(
     config: SearchConfig, combinations: Sequence[str], events: Events, simulation: Events | None
 ) -> list[LookResult]:
-    """Train on all events, and rank and count the same events: what no search may do."""
+    """Train on all events, and rank and count the same events: which a search must not do."""
     (window,) = config.windows
     window_fit = prepare_window(events, window, config)
     ties, fold = tie_breaker(events.ids, config.seed), np.zeros(len(events), dtype=np.int64)

@@ -1,6 +1,6 @@
 r"""Background-only samples for experiments of the whole chain.
 
-Two sources. :class:`ModelBackground` draws new events from what the data say outside the window: masses from the smooth
+Two sources. :class:`ModelBackground` draws new events from a model of the data outside the window: masses from the smooth
 fit, :math:`n \sim \mathrm{Poisson}`, and features from a density :math:`p(x \mid m)` that interpolates the window. The
 events of different experiments are independent; the model is as good as its closure. :class:`SampledBackground` takes
 real or simulated background events, none of them twice in one experiment (copies of one event in two folds would be
@@ -119,7 +119,7 @@ def background_model(
     size: float,
     seed: int,
 ) -> ModelBackground:
-    """Learn the background outside the window, or read what was learnt before from the folder ``run``.
+    """Learn the background outside the window, or read a stored model from the folder ``run``.
 
     Parameters
     ----------
@@ -148,11 +148,11 @@ def background_model(
         )
     if events.groups is not None and len(np.unique(events.groups)) < len(events):
         raise InputError(
-            "pseudo-data cannot be drawn from a model of grouped events, whose groups it does not know: take them from "
+            "pseudo-data cannot be drawn from a model of grouped events, whose groups it does not model: take them from "
             "background events instead (null.source: labels or simulation)"
         )
     events, window = events.without_label(), window_fit.window
-    # the features in the window are no part of what is learnt
+    # the features in the window are not used in the training
     outside = events.select(~window.contains(events.m))
     key = run.task_key(outside.digest(), density.model_dump(mode="json"), [window.low, window.high], seed)
     if not run.has_task(key):
@@ -182,7 +182,7 @@ def rate_error(rate: float, n: int, shared: float) -> float:
 
     .. math:: \sigma^2 = \frac{\alpha (1 - \alpha)}{n} + \Phi_2(-z_\alpha, -z_\alpha; \rho) - \alpha^2
 
-    The second part does not become smaller with more experiments: they all see the fluctuations of one sample.
+    The second part does not become smaller with more experiments: they all share the fluctuations of one sample.
     ``rho`` is the share, which is the correlation of two counts.
     """
     binomial = rate * (1 - rate) / n

@@ -152,7 +152,7 @@ def score_file(
 
 
 def _hidden(run: Path, file: Source, events: Events, windows: tuple[Window, ...]) -> NDArray[np.bool_]:
-    """Events that must not be scored, shape ``(n,)``; no message says how many, which could be the secret itself."""
+    """Events that must not be scored, shape ``(n,)``; no message gives the number, which could be the secret itself."""
     if RunDirectory(run).unblinded:
         return np.zeros(len(events), dtype=bool)
     hidden = events_in_windows(run, events)

@@ -1,4 +1,4 @@
-r"""What the looks of a search can see: sideband events that a cut needs, and settings chosen from the size of a sample.
+r"""Dead looks: sideband events that a cut needs, and settings chosen from the size of a sample.
 
 The cut of a fold is placed with the sideband events of that fold (:func:`serendip.statistics.ranks.cut_efficiency`). With fewer
 than :math:`1/\varepsilon_B` of them it keeps none, nor any event of the window, however large its score: the look is *dead*.
@@ -24,7 +24,7 @@ __all__ = ["choose_by_size", "dead_looks", "warn_of_dead_looks"]
 
 log = logging.getLogger(__name__)
 
-# A cut keeps at least this many sideband events in all tested folds, so that their fit knows a slope and not one number only,
+# A cut keeps at least this many sideband events in all tested folds, so that their fit can measure a slope and not just one number,
 # and in each fold, so that a fold that is small by chance is not dead
 _SELECTED, _SELECTED_IN_FOLD = 20, 2
 _POINTS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -100,9 +100,9 @@ def warn_of_dead_looks(dead: dict[tuple[str, Window, float | None], str], n_look
             if why == reason
         ]
         more = "" if len(names) <= 3 else f" and {len(names) - 3} more"
-        log.warning("%s%s cannot see anything: %s", "; ".join(names[:3]), more, reason)
+        log.warning("%s%s cannot find anything: %s", "; ".join(names[:3]), more, reason)
     if dead and len(dead) == n_looks:
-        log.warning("no look of this search can see anything: its result will be that nothing can be said")
+        log.warning("no look of this search can find anything: it will have no result")
 
 
 def _tightest(n: float, tested: int) -> float:
@@ -121,12 +121,12 @@ def choose_by_size(
 
     A fold gets 200 of those of the poorest window (4 to 10 folds). The tighter working point is the tightest of 0.001, 0.002,
     0.005, ... whose cut keeps 20 events of the richest window in all tested folds and two in each; the looser one is ten times as loose, up
-    to 0.2, or what the poorest window needs. With 30,000 sideband events and more these are ten folds with 0.01 and 0.001.
+    to 0.2, or as required by the window with the fewest. With 30,000 sideband events and more these are ten folds with 0.01 and 0.001.
 
     Parameters
     ----------
     config
-        The search; settings that were given stay as they are.
+        The search; given settings are kept.
     events
         The sample.
     windows
@@ -137,7 +137,7 @@ def choose_by_size(
     config
         With the choice in it.
     choice
-        What was chosen and for which number of events; None if there was nothing to choose.
+        The chosen settings and the number of events; None if there was nothing to choose.
     """
     given = config.model_fields_set
     # a calibration and a tuning were made for certain settings

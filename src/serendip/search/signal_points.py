@@ -1,4 +1,4 @@
-"""Samples for the limits of a search: data with simulated signal of each mass beside them, labelled."""
+"""Samples for the limits of a search: data with labelled simulated signal of each mass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRENGTHS = (0.5, 0.8, 1.15, 1.6, 2.2, 3.5, 5.0)
 """Injected signal of a ladder in units of the root of the events (of the sum of squared weights) in the window."""
 
 MASS, LABEL, ID = "limit_mass", "limit_signal", "limit_event"
-"""Columns of the samples beside the features."""
+"""Columns of the samples in addition to the features."""
 
 _WEIGHT = "limit_weight"
 _ROLES = (MASS, LABEL, ID, _WEIGHT)
@@ -81,8 +81,7 @@ def signal_points(
         Simulated signal with the same mass and, first, the same features. Events with weights are injected with
         probabilities in proportion to them (:func:`serendip.events.weights.unweight`, for each mass on its own).
     generated
-        Mass in GeV that each signal event was generated with, shape ``(len(signal),)``; None: all belong to the one mass
-        that is asked for.
+        Mass in GeV that each signal event was generated with, shape ``(len(signal),)``; None: all belong to the requested mass.
     masses
         In GeV.
     width
@@ -103,7 +102,7 @@ def signal_points(
         raise InputError("a search needs features: name them (--features EXPR[,EXPR...])")
     if generated is None and len(masses) != 1:
         raise InputError(
-            f"{len(masses)} masses, but nothing says which signal events belong to which: name the column with the generated "
+            f"{len(masses)} masses, but the mass of each signal event is not known: name the column with the generated "
             "mass (--signal-mass COL)"
         )
     if not masses or min(masses) <= 0 or not 0 < width < 1:
@@ -164,7 +163,7 @@ def _folder(mass: float) -> str:
 
 
 def _plain(features: Sequence[str]) -> tuple[str, ...]:
-    """Names of features as columns: expressions lose their signs, and what is then the same gets a number."""
+    """Names of features as columns: operators are removed from expressions, and duplicates get a number."""
     names: list[str] = []
     for feature in features:
         name = re.sub(r"\W", "_", feature)

@@ -1,6 +1,6 @@
 """One training: a method in a window, or a density of background, with all folds.
 
-Runs in a worker, knows nothing of the run directory.
+Runs in a worker, independent of the run directory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CLOSURE_COPIES = 10
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know besides the events; ``template_draws`` asks for a template count."""
+    """Input of a worker besides the events; ``template_draws`` requests a template count."""
 
     key: str
     method: str
@@ -55,7 +55,7 @@ class Task:
 
 @dataclass(frozen=True)
 class BackgroundTask:
-    """A density of background that one or more methods asked for."""
+    """A background density requested by one or more methods."""
 
     key: str
     request: BackgroundRequest
@@ -75,8 +75,7 @@ def run_background(
 ) -> tuple[ConditionalDensity, dict[str, Any]]:
     """Train the density on the events without their labels; also returns facts about the training.
 
-    A density of the events outside one window learns from all folds that its model does not score, one of all events from what its
-    model may see. Orders share the densities of equal training sets.
+    A density of the events outside one window is trained on all folds that its model does not score, one of all events on the training events of its model. Orders share the densities of equal training sets.
     """
     forget_peak_memory()
     started, cpu = time.perf_counter(), time.process_time()
@@ -232,7 +231,7 @@ def _closure(
     model: int,
     rng: np.random.Generator,
 ) -> dict[str, Any] | None:
-    """Held-out sideband events against what the template predicts at their masses."""
+    """Held-out sideband events compared with the template at their masses."""
     near = (events.m > window.low - window.width) & (events.m < window.high + window.width)
     rows = np.flatnonzero(held_out & near & ~window.contains(events.m))
     if events.groups is not None:

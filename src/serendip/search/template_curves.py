@@ -1,8 +1,6 @@
-"""What a trained method's template predicts, and how much that depends on the data that trained it.
+"""The prediction of a method's template, and its dependence on the training data.
 
-A classifier prefers what its template has too little of, so that more background passes its cuts than the template says. How
-much is seen by repeating the training: from a bootstrap sample of the sidebands comes another template and another classifier,
-and what is left of the cuts of that classifier in the *first* template is to the second one as the truth is to the first.
+A classifier prefers regions where its template is too low, so that more background passes its cuts than predicted by the template. The size of the effect is found by repeating the training: a bootstrap sample of the sidebands gives another template and another classifier, and the *first* template after the cuts of that classifier is to the second one as the truth is to the first.
 """
 
 from __future__ import annotations
@@ -55,17 +53,17 @@ def template_curves(
     draws: int,
     seed: int,
 ) -> tuple[Array, TemplateCurves]:
-    """Template efficiency of every event, and what trainings on bootstrap samples make of it.
+    """Template efficiency of every event, and that from trainings on bootstrap samples.
 
     Each of :data:`REPLICAS` bootstrap samples gives every event outside the window (and of the simulation, if the method starts
-    from one) a Poisson weight with mean one; the method is trained anew on it and the data of the window, with another seed.
+    from one) a Poisson weight with mean one; the method is retrained on it and the data of the window, with another seed.
 
     Parameters
     ----------
     method
         Fitted.
     events, window, plan, fold, scores
-        What it was fitted to, the folds, and its scores of the tested ones.
+        The training sample, the folds, and the scores of the tested ones.
     bounds
         Mass range of the spectrum from which masses in the window are drawn, in GeV.
     draws
@@ -95,7 +93,7 @@ def template_curves(
     for f in folds:
         if not np.any(events.weights[(fold == f) & near] > 0):
             raise InputError(
-                f"template counting tests the template beside the window {window}, where fold {f} has no event; "
+                f"template counting tests the template outside the window {window}, where fold {f} has no event; "
                 "use fewer folds or give more data"
             )
     few = max(draws // 4, 1)
@@ -146,12 +144,12 @@ def _retrained(
     simulation = method.simulation
     if simulation is not None:
         simulation = _weighted(simulation, rng.poisson(1.0, len(simulation)))
-    # what sufficed for the real sample suffices for this one
+    # sufficient for the real sample means sufficient for this one
     config = method.config.model_copy(update={"min_events": 1})
     other = type(method)(config, seed=int(rng.integers(2**31)), threads=method.threads, simulation=simulation)
     member = np.arange(len(events))
     if events.groups is not None:
-        # what belongs together is drawn together
+        # groups are drawn together
         member = np.unique(events.groups, return_inverse=True)[1]
     times = np.where(window.contains(events.m), 1, rng.poisson(1.0, len(events))[member])
     return other.fit(_weighted(events, times), window, splits)

@@ -1,11 +1,9 @@
 """Options of a method, chosen without labels by ARGOS on events that no p-value is computed from.
 
-Each trial is judged as :func:`serendip.search.judge.judge` says, on four folds of the tuning events.
+Each trial is evaluated with :func:`serendip.search.judge.judge`, on four folds of the tuning events.
 
 Looking at the window costs: options that were chosen for their excess in some events bias every p-value from these
-events. A sequential search never tests fold 0, so by default that fold is all that tuning sees, and given the options
-the counts of the other folds are Poisson as before. ``best.yaml`` says which events were seen (``tuned``), and a search
-that tests them anyway is refused or carries a warning.
+events. A sequential search never tests fold 0, so by default tuning uses that fold only, and given the options the counts of the other folds are Poisson as before. ``best.yaml`` records the events used (``tuned``), and a search that tests them anyway is refused or gets a warning.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ _ASKS_PER_TRIAL = 50
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What :func:`tune` returns.
+    """The return value of :func:`tune`.
 
     Attributes
     ----------
@@ -106,7 +104,7 @@ def tune(
     Parameters
     ----------
     config
-        The search that the options are for. Options that it sets are kept as they are.
+        The search that the options are for. Options that it sets are not changed.
     out
         Folder: new, or one of the same settings, where finished trials are not repeated.
     trials
@@ -116,12 +114,12 @@ def tune(
     on
         ``"untested"``: fold 0 of a sequential search; ``"all"``: all events, see :data:`ALL_WARNING`.
     unblind
-        Needed for ``"all"``: the observed events in the window decide what is printed and written. Recorded in
+        Needed for ``"all"``: the output depends on the observed events in the window. Recorded in
         ``tune.json``.
     threads
         Of each training.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Raises
     ------
@@ -196,11 +194,13 @@ def tune(
 def _check_blinding(on: TuneOn, unblind: bool) -> None:
     if on == "all" and not unblind:
         raise InputError(
-            "--on all looks at every event in the window: ARGOS of a trial tells of a signal there, and a search of the "
-            "same events is no longer blind. Add --unblind if that is meant; it is recorded in tune.json"
+            "--on all uses every event in the window: ARGOS of a trial reveals a signal there, and a search of the "
+            "same events is no longer blind. Add --unblind if this is intended; it is recorded in tune.json"
         )
     if on == "untested" and unblind:
-        raise InputError("--unblind belongs to --on all: the search does not test the fold that is tuned on")
+        raise InputError(
+            "--unblind is used with --on all only: the search does not test the fold that is tuned on"
+        )
 
 
 def _best(trials: list[dict[str, Any]]) -> int:
@@ -285,7 +285,7 @@ def _trials(
 ) -> Any:
     """Yield the trials in order, each with other options, until there are no more of them.
 
-    Known ones are told to the sampler anew, which so goes on as if it had never been stopped.
+    Known ones are passed to the sampler again, which continues as if it had never been stopped.
     """
     optuna = _optuna()
     choices = _choices(config, name)

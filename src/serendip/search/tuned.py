@@ -1,4 +1,4 @@
-"""What a search knows of the tuning of its options."""
+"""Information on the tuning of the options of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FOLD_KEYS", "TuneOn", "Tuned"]
 TuneOn = Literal["untested", "all"]
 
 FOLD_KEYS = ("folds", "seed", "id", "group", "where", "tree", "preset")
-"""Settings of a search that say which events are in which fold."""
+"""Settings of a search that assign events to folds."""
 
 
 class Tuned(BaseModel):

@@ -1,4 +1,4 @@
-"""The numbers behind the pictures of looks whose events count with weights from the ranks of their scores."""
+"""The numbers of the figures of looks whose events are weighted by the ranks of their scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CURVES = 5
 def weighted_looks(
     config: SearchConfig, events: Events, measurement: Measurement, *, blinded: bool
 ) -> list[dict[str, Any]]:
-    """For each weighted look that sees: its weights, its single orders, and (unblinded) its heaviest events."""
+    """For each weighted look that is not dead: its weights, its single orders, and (unblinded) its heaviest events."""
     return [
         {
             "look": i,
@@ -95,7 +95,7 @@ def _heaviest(events: Events, measurement: Measurement, look: Look) -> list[dict
     """The events of the window with the largest weights."""
     counted = measurement.counts(look) * events.weights
     rows = np.flatnonzero(look.window_fit.window.contains(events.m) & (counted > 0))
-    # the ids decide between equal weights, since the events are in their order
+    # equal weights are ordered by id, since the events are
     rows = rows[np.argsort(-counted[rows], kind="stable")[:HEAVIEST]]
     ids = {name: _plain(np.asarray(values)[rows]) for name, values in events.id_columns.items()}
     return [

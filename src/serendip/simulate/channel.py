@@ -2,7 +2,7 @@
 
 Events are made in chunks of a fixed number of generated events. Chunk *k* of a sample is a function of the settings and *k* alone
 and is kept in the hidden folder ``.parts`` of the output; so the result depends neither on the number of processes nor on
-interruptions, and more events can be asked for later.
+interruptions, and more events can be requested later.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FB_PER_PB = 1e3
 
 
 class Selection(Protocol):
-    """Cleans objects and says which events are in which channel; must survive the way to another process."""
+    """Cleans objects and selects the events of each channel; must survive the way to another process."""
 
     @property
     def channels(self) -> Sequence[str]:
@@ -63,7 +63,7 @@ class Selection(Protocol):
         """Events with clean objects (all events, in order) and a mask ``(n_events,)`` for each channel."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What it asks for, as JSON-able values."""
+        """The requirements, as JSON-able values."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ class SimulateConfig:
     seed
         Same seed, same events.
     max_generated
-        A sample stops after this many generated events with what it has. The last chunk ends with the batch that reaches the number; what is
-        in it beyond is kept for a later call that allows more.
+        A sample stops after this many generated events. The last chunk ends with the batch that reaches the number; further events are kept for a later call that allows more.
     chunk
         Generated events of the largest chunks; the first ones are smaller, so that a short run is fast.
     mpi
@@ -115,7 +114,7 @@ class SimulateConfig:
         return sum(self.chunk_size(k) for k in range(index))
 
     def to_dict(self) -> dict[str, Any]:
-        """What events depend on; more events can be asked for later."""
+        """Settings that determine the events; more events can be requested later."""
         return {
             "seed": self.seed,
             "chunk": self.chunk,
@@ -128,7 +127,7 @@ class SimulateConfig:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """What became of a sample.
+    """Outcome of a sample.
 
     Attributes
     ----------
@@ -200,7 +199,7 @@ def simulate_samples(
     that luminosity (arXiv:2105.14027, equation 2.6). Events in a channel for which the sample is measured more often have smaller weights.
     ``settings.json`` holds all settings, cross sections and numbers.
 
-    The same call after an interruption continues; a later call may ask for more events or more samples. The
+    The same call after an interruption continues; a later call may request more events or more samples. The
     same arguments give the same bytes for any ``jobs``.
 
     Parameters
@@ -305,7 +304,7 @@ def _open(folder: Path, common: dict[str, Any], samples: Sequence[Sample]) -> di
         facts |= {"rare_channels": sample.rare_channels, "rare_smearings": sample.rare_smearings}
         facts = jsonable(facts)
         known = record["samples"].setdefault(sample.name, facts)
-        # folders made before some samples were measured more often for rare channels do not say so
+        # folders made before some samples were measured more often for rare channels do not record it
         older = {"rare_channels": [], "rare_smearings": 0} | known
         if any(older[key] != value for key, value in facts.items()):
             raise InputError(

@@ -55,7 +55,7 @@ class _State:
         if first(index) >= max_generated:
             return None
         if not self.done:
-            # one chunk tells the acceptance
+            # one chunk determines the acceptance
             return None if self.running else index
         made = sum(counted.tried for counted in self.done.values())
         rate = sum(counted.selected for counted in self.done.values()) / len(self.done)

@@ -1,7 +1,6 @@
 """QCD dijets and W' -> X Y events with the selection and the columns of the LHC Olympics.
 
-Events are made in chunks. Chunk *k* of a sample is a function of the settings and *k* alone and is
-stored in a hidden folder beside the output; so the result depends neither on the number of processes nor
+Events are made in chunks. Chunk *k* of a sample is a function of the settings and *k* alone and is stored in a hidden folder next to the output; so the result depends neither on the number of processes nor
 on interruptions.
 """
 
@@ -176,7 +175,7 @@ def _check(
 ) -> None:
     if background < 0 or signal < 0 or background + signal == 0:
         raise InputError(
-            f"{background} background and {signal} signal events asked for: "
+            f"{background} background and {signal} signal events requested: "
             "both must be at least 0, one of them more"
         )
     if len(masses) != 3 or not all(np.isfinite(mass) and mass > 0 for mass in masses):

@@ -27,7 +27,7 @@ _BACKGROUND, _SIGNAL = 100_000, 360
 _MASSES = (3500.0, 500.0, 100.0)
 _PRONGS, _SEED = 2, 20260
 
-# name: (unit, what it is, bits of the mantissa that are kept); j1 is the lighter of the two jets
+# name: (unit, description, number of mantissa bits kept); j1 is the lighter of the two jets
 _COLUMNS = {
     "mjj": ("GeV", "invariant mass of the two leading jets", 18),
     "mj1": ("GeV", "mass of the lighter jet", 13),
@@ -60,7 +60,7 @@ def embedded_sample_path() -> Path:
 
 
 def build(path: Path | str, jobs: int = 1, *, progress: Progress | None = None) -> Path:
-    """Simulate the embedded sample anew and write it to ``path``.
+    """Resimulate the embedded sample and write it to ``path``.
 
     An interrupted call is continued by repeating it.
 

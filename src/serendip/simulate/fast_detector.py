@@ -96,12 +96,12 @@ def measure(
     first_id
         Events are numbered from here.
     met
-        ``measured``: what balances all measured objects and soft particles, as in the public files. ``truth``: the sum of the
+        ``measured``: the momentum that balances all measured objects and soft particles, as in the public files. ``truth``: the sum of the
         invisible particles.
     detector
         Default: the values of :class:`ObjectDetector`.
     smearings
-        How often each event is measured, with efficiencies and resolutions drawn anew; all events once, then all again. Jets are clustered once
+        How often each event is measured, with independent efficiencies and resolutions; all events once, then all again. Jets are clustered once
         for each set of leptons and photons that is identified, which costs far less than generating as many events.
     min_met
         Measurements with a smaller missing momentum (GeV) are left out.
@@ -135,7 +135,7 @@ def measure(
     kept = np.hypot(mx, my) >= min_met
 
     is_jet = (factor * jet_pt[jet] > detector.jet_pt) & (np.abs(jet_eta) < detector.max_eta)[jet]
-    # for all of them, so that what is kept does not depend on min_met
+    # for all of them, so that the selection does not depend on min_met
     tag = rng.random(is_jet.sum())[kept[jet_event[is_jet]]]
     is_jet &= kept[jet_event]
     factor, jet, jet_event = factor[is_jet], jet[is_jet], jet_event[is_jet]

@@ -1,4 +1,4 @@
-"""What is drawn anew in each measurement of an event, and what is not: leptons and photons, and the jets of all other particles."""
+"""Leptons and photons, identified independently in each measurement of an event, and the jets of all other particles."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Views:
     starts
         First jet of each view, and the end, shape ``(n_views + 1,)``.
     visible
-        Sum of px and of py of all particles that the detector sees, shape ``(2, n_views)``.
+        Sum of px and of py of all visible particles, shape ``(2, n_views)``.
     """
 
     of: Ints
@@ -91,7 +91,7 @@ class Views:
 
 
 def find_candidates(record: Record, detector: ObjectDetector) -> Candidates:
-    """Electrons, muons and photons, with what surrounds them."""
+    """Electrons, muons and photons, with their surroundings."""
     p4, code = record.visible.p4, np.abs(record.visible.pdg)
     event = np.repeat(np.arange(len(record)), record.visible.counts)
     pt, eta, phi = cylinder(p4)
@@ -136,7 +136,7 @@ def find_candidates(record: Record, detector: ObjectDetector) -> Candidates:
 
 
 def cluster(record: Record, candidates: Candidates, found: Mask, detector: ObjectDetector) -> Views:
-    """Cluster what is left of each event when the identified leptons and photons are taken out.
+    """Cluster each event without the identified leptons and photons.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def smeared_leptons(
 ) -> dict[str, NDArray[Any]]:
     """Columns of the identified leptons and photons; ``event`` numbers measurements: all events once, then all again.
 
-    ``change_x`` and ``change_y`` are what the resolution adds to px and py (GeV).
+    ``change_x`` and ``change_y`` are the contributions of the resolution to px and py (GeV).
     """
     time, which = np.nonzero(found)
     n = candidates.n_events

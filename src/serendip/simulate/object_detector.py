@@ -31,8 +31,7 @@ class ObjectDetector:
     central_eta, central_efficiency, forward_efficiency
         Probability to identify an isolated electron, muon or photon inside and outside of this :math:`|\eta|`.
     isolation_radius, isolation_ratio, muon_isolation_ratio
-        The other particles with :math:`p_T` above 0.5 GeV within this distance carry at most this fraction of
-        the candidate's transverse momentum.
+        The other particles with :math:`p_T` above 0.5 GeV within this distance have at most this fraction of the candidate's transverse momentum.
     dressing_radius
         Photons this close to an electron belong to it.
     ecal_stochastic, ecal_constant

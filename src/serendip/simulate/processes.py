@@ -1,6 +1,6 @@
-"""Processes of the Standard Model that Pythia 8 knows, cut into samples by decay and by pT of the hard process.
+"""Standard Model processes available in Pythia 8, divided into samples by decay and by pT of the hard process.
 
-The samples of a process do not overlap and add up to it, so that their weights can be used together. Names of processes are
+The samples of a process do not overlap and together make up the process, so that their weights can be used together. Names of processes are
 those of the public files (arXiv:2105.14027, table 1) where they exist.
 """
 
@@ -20,7 +20,7 @@ ALL_CHANNELS = ("1", "2a", "2b", "3")
 
 @dataclass(frozen=True)
 class Sample:
-    """What one output file holds.
+    """Content of one output file.
 
     Attributes
     ----------
@@ -57,11 +57,11 @@ class Process:
     Attributes
     ----------
     name, title
-        Process ID, and what it is.
+        Process ID, and its description.
     settings
         Lines for Pythia common to all samples.
     decays
-        Short name -> lines and channels. The decays exclude each other and are complete; the empty name stands for all.
+        Short name -> lines and channels. The decays exclude each other and are complete; the empty name means all.
     pthat
         Edges (GeV) of the slices of the transverse momentum of the hard process; the last slice has no upper edge. Empty: no
         slices.
@@ -264,7 +264,7 @@ def samples_named(
     known
         Samples of each process.
     channels
-        Samples with none of these channels are left out, unless they were asked for by their own name.
+        Samples with none of these channels are left out, unless they were requested by name.
 
     Raises
     ------

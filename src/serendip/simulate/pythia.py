@@ -57,7 +57,7 @@ def decay_settings(masses: tuple[float, float, float], prongs: int) -> tuple[str
     """Pythia settings of W' -> X Y, with X and Y decaying to two or three jets each.
 
     All three are colour singlets and 0.3 % wide. With two prongs X is a Z and Y a W of another mass, so that
-    the angles of W' -> X Y -> 4 quarks are correlated as Pythia knows them from W' -> W Z; X and Y decay to
+    the angles of W' -> X Y -> 4 quarks are correlated as in Pythia's W' -> W Z; X and Y decay to
     u, d, s, c. With three prongs X is a neutral and Y a charged scalar: X -> q qbar g and Y -> u dbar g,
     c sbar g, distributed by three-body phase space, the colour of the gluon connected to both quarks.
 

@@ -1,4 +1,4 @@
-"""What the fast detector needs to know of generated events, taken out of Pythia's event record as flat arrays."""
+"""Input of the fast detector, extracted from Pythia's event record as flat arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Hadrons", "Record", "generate_record"]
 
 Floats = NDArray[np.float64]
 
-# Larger codes are particles that are no hadrons of known quarks (supersymmetry, hidden valleys, ...).
+# Larger codes are not hadrons of known quarks (supersymmetry, hidden valleys, ...).
 _FIRST_EXOTIC = 1_000_000
 
 
@@ -65,8 +65,7 @@ class Record:
 def generate_record(pythia: Any, n_events: int) -> Record:
     """Generate events; those that Pythia fails to generate are left out, so fewer may come back.
 
-    Visible is what Pythia calls so: it knows of each particle of its data base and of an SLHA file whether it is
-    coloured, charged or neither; the neutral stable ones of new physics are invisible.
+    Visible is as defined by Pythia: its particle data base and SLHA files define each particle as coloured, charged or neither; the neutral stable ones of new physics are invisible.
     """
     import awkward as ak
 

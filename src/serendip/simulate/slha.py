@@ -82,12 +82,12 @@ def slha_text(masses: Mapping[str, float], decays: Decays, *, electroweakinos: s
     Raises
     ------
     InputError
-        If a name is unknown, a mass is not positive (0 is allowed for the gravitino), branching ratios do not add up to 1, or a
+        If a name is unknown, a mass is not positive (0 is allowed for the gravitino), branching ratios do not sum to 1, or a
         decay is closed.
     """
     for name in [*masses, *decays]:
         if name not in SPARTICLES:
-            raise InputError(f"'{name}' is no sparticle; expected one of {', '.join(SPARTICLES)}")
+            raise InputError(f"'{name}' is not a sparticle; expected one of {', '.join(SPARTICLES)}")
     for name, mass in masses.items():
         if not (mass > 0 or (mass == 0 and name == "gravitino")) or not math.isfinite(mass):
             raise InputError(f"mass of {name} is {mass:g} GeV; expected a positive number")
@@ -142,7 +142,7 @@ def _check_decays(
 ) -> None:
     total = sum(ratio for ratio, _ in channels)
     if abs(total - 1.0) > 1e-6:
-        raise InputError(f"branching ratios of {name} add up to {total:g}; expected 1")
+        raise InputError(f"branching ratios of {name} sum to {total:g}; expected 1")
     mass = masses[SPARTICLES[name]]
     for _, products in channels:
         needed = sum(masses.get(abs(code), _KNOWN.get(abs(code), 0.0)) for code in products)

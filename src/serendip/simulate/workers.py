@@ -36,7 +36,7 @@ def start_worker(parent: int) -> None:
 
 @contextmanager
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of workers; what has not begun when the block ends is dropped.
+    """Give a pool of workers; pending work is dropped when the block ends.
 
     Raises
     ------

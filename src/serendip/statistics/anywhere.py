@@ -42,17 +42,17 @@ _STRETCHES = 2.0 ** np.linspace(-0.5, 0.5, 7)
 _GOOD = 0.01
 # Shares of the range, in the logarithm of the mass, that are cut from one end in turn.
 _CUTS = (0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.33, 0.4, 0.5)
-# With such a mask the Gaussian must at least explain most of what it is about: the largest part of q0 that it leaves over.
+# With such a mask the Gaussian must at least explain most of the excess: the largest part of q0 that it leaves over.
 _UNEXPLAINED = 0.1
-# Half widths, in standard deviations, of the masks with which a peak that is no Gaussian may explain a spectrum, and the
+# Half widths, in standard deviations, of the masks with which a non-Gaussian peak may explain a spectrum, and the
 # largest part of its mass that may be hidden: the maximum after a turn-on is wider than that.
 _MASKS, _WIDEST_MASK = (3.0, 4.0, 5.0, 6.0), 0.3
-# A peak that is there, whatever the shape of its tails.
+# A real peak, whatever the shape of its tails.
 _CLEAR = 5.0
 _TURN_ON = "a turn-on describes the spectrum better than a smooth function with a peak anywhere or without"
 # How much larger the AIC of a turn-on may be than that of a peak, and the power with which no spectrum falls.
 _SIMILAR, _STEEPEST = 50.0, 20.0
-# Parameters from which a polynomial stands for a structure that it has no name for.
+# Number of parameters from which a polynomial describes unspecified structure.
 _WAVY = 6
 # No cut leaves less of the events.
 _KEPT = 0.1
@@ -66,7 +66,7 @@ class PeakSearch:
     Attributes
     ----------
     mass_range
-        The range of the search and what was left out of it.
+        The range of the search and the excluded data.
     masks
         Known resonances that were left out, in GeV.
     peak_mass, peak_sigma
@@ -93,7 +93,7 @@ class PeakSearch:
     effective_events
         Effective number of events in the window.
     warnings
-        What the p-values do not know.
+        Caveats to the p-values.
     """
 
     mass_range: FitRange
@@ -183,7 +183,7 @@ def find_peak(
 ) -> PeakSearch:
     """Look for a peak of any mass and width.
 
-    The range is that of the data, and what is left out of it is found with the functions of ``auto``. Its lower end is moved above a turn-on where the functions ``turn-on`` describe the spectrum better
+    The range is that of the data, and the excluded part is found with the functions of ``auto``. Its lower end is moved above a turn-on where the functions ``turn-on`` describe the spectrum better
     than a smooth one with a peak anywhere or without. Else its lower end, or its upper one, is moved only if no background describes
     the spectrum, with a peak or without: then it is a kink or a known resonance that a smooth function cannot follow.
 
@@ -211,7 +211,7 @@ def find_peak(
     Raises
     ------
     InputError
-        If there are too few events or bins, or no toy, or the functions are no exponentials (polynomials, sums of Bernstein
+        If there are too few events or bins, or no toy, or the functions are not exponentials (polynomials, sums of Bernstein
         polynomials, turn-ons).
     FitError
         If the spectrum cannot be fitted.
@@ -222,7 +222,7 @@ def find_peak(
     family = get_family(background, sqrt_s, known)
     if not all(part.log_linear and not part.curved for part in family.parts):
         raise InputError(
-            f"the background '{background}' cannot be fitted beside peaks of any mass and width; use auto, exp:DEGREE, exppoly:DEGREE "
+            f"the background '{background}' cannot be fitted together with peaks of any mass and width; use auto, exp:DEGREE, exppoly:DEGREE "
             "or dijet, or give the window of the peak"
         )
     m = np.asarray(mass, dtype=float)
@@ -258,12 +258,12 @@ def find_peak(
     if min(_lowest_aic(scan.null).n_parameters, int(scan.fit.n_parameters[0])) >= _WAVY:
         warnings.append(
             f"the background takes {int(scan.fit.n_parameters[0])} parameters, which a turn-on or a kink in the range would do; look at the "
-            "figure (--figure) and choose --range above it before this peak is believed"
+            "figure (--figure) and choose --range above it before trusting this peak"
         )
     if len(jumps) and np.ptp(group_sums(w, groups)) > 1e-9 * jumps.max():
         warnings.append(
-            "events do not count alike (weights or groups): the toys draw Poisson counts times their mean size; with --window the "
-            "p-value knows how uneven they are"
+            "events have different weights (weights or groups): the toys draw Poisson counts times their mean size; with --window the "
+            "p-value accounts for their spread"
         )
         if jumps.max() > np.sqrt(max(expected[inside].sum() * scale**2, 1e-300)):
             warnings.append(
@@ -319,7 +319,7 @@ def _in_range(
                 low, high = tries[good]
                 scan = _scan(sample, (low, high), family, bins)
                 if scan.fit.z[0] < _CLEAR and good + 1 < len(tries):
-                    # a step further: what is left of a turn-on would look like a peak at the end of the range
+                    # a step further: the rest of a turn-on would look like a peak at the end of the range
                     low, high = tries[good + 1]
                     scan = _scan(sample, (low, high), family, bins)
                 reason = (f"{reason}; " if reason else "") + (
@@ -335,7 +335,7 @@ def _in_range(
 def _end_of_turn_on(scan: _Scan) -> float | None:
     r"""Mass in GeV at which a turn-on is over, or None if the spectrum shows none.
 
-    A Gaussian beside a turn-on, or a smooth function in few events, may describe its rise well. So the functions ``turn-on-6`` and
+    A Gaussian next to a turn-on, or a smooth function in few events, may describe its rise well. So the functions ``turn-on-6`` and
     ``turn-on-7`` are fitted without a peak. Their AIC has to be smaller than that of the smooth functions with a peak and without,
     or, where smooth functions need many parameters or fail, smaller than without and larger by less than 50 than with one: no trigger
     rises as exactly as a hyperbolic tangent. In a short range they can follow a peak, too, by a fall that no spectrum has: from half of
@@ -376,7 +376,7 @@ def _scan(
     family: BackgroundFamily,
     bins: int | None,
 ) -> _Scan:
-    """The scan over the smooth functions, or over rougher ones if these do what the smooth ones cannot without a peak."""
+    """The scan over the smooth functions, or over more flexible ones if these describe without a peak what the smooth ones cannot."""
     smooth = _scan_over(sample, bounds, family, bins)
     other = rougher(family)
     if other is None or smooth.gof_p_without >= _GOOD:
@@ -413,7 +413,7 @@ def _scan_over(
     null = background_fits(n, edges, family, keep)
     peaks = candidates(edges, keep)
     z = screen_peaks(n, null, peaks, keep)[0]
-    # the best of all, and of each width and place: beside a function that does not describe the spectrum, the score misleads
+    # the best of all, and of each width and place: with a function that does not describe the spectrum, the score misleads
     some = [np.argsort(-z)[:_FITTED]]
     for k in np.unique(peaks.width):
         places = np.array_split(np.flatnonzero(peaks.width == k), _PLACES)

@@ -42,13 +42,13 @@ class BumpResult:
     spectrum
         The fit, for drawing.
     effective
-        Effective numbers of events in and beside the window.
+        Effective numbers of events in and outside the window.
     left_out
-        What the range leaves out of the data, and why.
+        Data excluded by the range, and the reason.
     masks
         Known resonances that were left out, in GeV.
     warnings
-        Why the p-value may not be what it says; empty if nothing speaks against it.
+        Why the p-value may not be valid; empty if nothing speaks against it.
     """
 
     window: Window
@@ -104,8 +104,7 @@ def bump_hunt(
     r"""Count the events in a window and compare with a smooth fit of the spectrum outside it.
 
     The fit masks the window, and its error :math:`\sigma` enters the p-value as a side measurement
-    (:func:`~serendip.statistics.pvalues.count_p_value`), which is what profiling the background in a
-    likelihood gives. Weighted and grouped events: :class:`~serendip.statistics.compound.CompoundTail`. A window without
+    (:func:`~serendip.statistics.pvalues.count_p_value`), which is equivalent to profiling the background in a likelihood. Weighted and grouped events: :class:`~serendip.statistics.compound.CompoundTail`. A window without
     events is an observation: p = 1.
 
     Parameters
@@ -188,7 +187,7 @@ def bump_hunt(
 
 
 def spectrum_warnings(spectrum: SpectrumFit, low: int, high: int) -> tuple[str, ...]:
-    """What speaks against a fit with the window ``low <= i < high`` masked, in words for people."""
+    """Warnings on a fit with the window ``low <= i < high`` masked, in words."""
     notes = []
     if spectrum.gof_p < 0.01:
         notes.append(
@@ -198,7 +197,7 @@ def spectrum_warnings(spectrum: SpectrumFit, low: int, high: int) -> tuple[str, 
     closure = spectrum.closure
     if closure is not None and closure.relative_error:
         notes.append(
-            f"windows beside this one are predicted badly (p = {closure.p:.2g} of {len(closure.pulls)} pulls, the largest "
+            f"neighbouring windows are predicted badly (p = {closure.p:.2g} of {len(closure.pulls)} pulls, the largest "
             f"{max(closure.pulls, key=abs):+.1f}): {closure.relative_error:.2g} of the expectation was added to its error"
         )
     if spectrum.turn_on_spread:

@@ -1,8 +1,6 @@
 r"""p-values from a measured null distribution: background-only experiments of the whole chain.
 
-Counts of folds that share training data are not independent, so the sum over all folds is no Poisson count and its
-naive significance no standard normal number. Experiments that repeat the whole chain on background say how it is
-distributed instead. With :math:`k` of :math:`N` experiments at or above the observation,
+Counts of folds that share training data are not independent, so the sum over all folds is not a Poisson count and its naive significance not a standard normal variable. Experiments that repeat the whole chain on background measure its distribution instead. With :math:`k` of :math:`N` experiments at or above the observation,
 
 .. math:: p = \frac{k + 1}{N + 1},
 
@@ -163,7 +161,7 @@ class NullDistribution:
 def fit_upper_half(z: ArrayLike) -> TailFit | None:
     r"""Maximum likelihood of a normal distribution for the values above the median; of those below only the number counts.
 
-    What lies below the median says nothing about excesses, and counts near zero give p = 1 there. In
+    Values below the median carry no information about excesses, and counts near zero give p = 1 there. In
     :math:`a = 1/\sigma` and :math:`b = -\mu/\sigma` the likelihood of the censored sample,
 
     .. math:: \ln L = \sum_{z_i \ge c} \left[\ln a - \tfrac12 (a z_i + b)^2\right] + n_{<c} \ln \Phi(a c + b),
@@ -245,7 +243,7 @@ def _upper_line(values: Array) -> tuple[Array, Array, float] | None:
 
 
 def cross_calibrated(z: ArrayLike, groups: int = 5) -> Array:
-    """p-values of experiments, each calibrated by the experiments of the other groups: what a calibration is worth.
+    """p-values of experiments, each calibrated by the experiments of the other groups: the quality of a calibration.
 
     Parameters
     ----------

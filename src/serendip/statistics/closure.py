@@ -1,8 +1,7 @@
-r"""Closure in shifted windows: how well the fit predicts windows of the same width beside the real one.
+r"""Closure in shifted windows: how well the fit predicts neighbouring windows of the same width.
 
 Each shifted window is masked together with the real one, and its count :math:`n_j` compared with the prediction
-:math:`b_j \pm \sigma_j`. If the pulls are larger than they should be, the functions miss the spectrum by more than their error
-says (a *spurious signal*), and the relative error
+:math:`b_j \pm \sigma_j`. If the pulls are larger than they should be, the functions miss the spectrum by more than their error (a *spurious signal*), and the relative error
 
 .. math:: \tau^2 = \frac{\sum_j (n_j - b_j)^2 - (b_j + \sigma_j^2)}{\sum_j b_j^2}
 
@@ -31,13 +30,13 @@ _MOST_PER_SIDE = 5
 # p-value of the pulls below which the prediction is widened: one sound spectrum in ten pays for it.
 _WIDENED = 0.1
 _FEWEST_EVENTS = 5.0
-# Functions whose AIC is larger by less have something to say.
+# Functions whose AIC is larger by less are taken into account.
 _SAME_AIC = 10.0
-# Parameters from which a polynomial stands for a structure that it has no name for.
+# Number of parameters from which a polynomial describes unspecified structure.
 _WAVY = 6
 # Parameters below which a function cannot rise and fall.
 _PLAIN = 5
-# By how much the AIC has to fall, and how far the predictions have to be apart, until faster functions are worth a word.
+# Decrease of the AIC and difference of the predictions required for a warning on faster functions.
 _BETTER, _APART = 2.0, 0.5
 
 
@@ -96,11 +95,11 @@ def with_closure(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
 
 
 def with_alternatives(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
-    r"""The fit with what functions that were not fitted say of the bins ``low <= i < high``: warnings, on which no number depends.
+    r"""The fit with the predictions of alternative functions for the bins ``low <= i < high``: warnings, on which no number depends.
 
-    ``turn_on_spread``: a smooth function and a turn-on may describe the sidebands alike and differ in the window, if it lies on the rise.
+    ``turn_on_spread``: a smooth function and a turn-on may describe the sidebands equally well and differ in the window, if it lies on the rise.
     Where the AIC of ``turn-on`` is not larger by 10 than that of the smooth functions, or these need a polynomial of degree five or more,
-    and the predictions :math:`b`, :math:`b'` differ by more than their errors, it is :math:`|b' - b| / b`. No error is made of it: the
+    and the predictions :math:`b`, :math:`b'` differ by more than their errors, it is :math:`|b' - b| / b`. It is not converted to an error: the
     flanks of a peak that is wider than the window look the same, and would hide it. Named functions of fewer than five parameters are
     not compared: where these describe the sidebands there is no turn-on in them.
 

@@ -28,10 +28,10 @@ Array = NDArray[np.float64]
 Combination = Literal["weighted", "sequential", "sequential-stouffer", "kfold-bonferroni", "kfold-summed"]
 COMBINATIONS: tuple[str, ...] = get_args(Combination)
 SINGLE = "single"
-"""All events in one count: for a selection that nothing was trained for, so that there are no folds to combine."""
+"""All events in one count: for a selection without training, so that there are no folds to combine."""
 
 
-# p-values of the Cauchy combination above this count as this one: one order that sees nothing must not silence the others
+# p-values of the Cauchy combination above this count as this one: one insensitive order must not mask the others
 _LARGEST_P = 0.9
 # Largest excess over its p-value under Gaussian dependence, for each doubling of the number of p-values.
 _DEPENDENCE = 0.09
@@ -54,7 +54,7 @@ def tested_folds(combination: str, n_folds: int) -> list[int]:
 
 
 def folds_fitted(combination: str) -> bool:
-    """Whether the p-value is made of fold p-values, so that each fold needs an expectation of its own."""
+    """Whether the p-value combines fold p-values, so that each fold needs its own expectation."""
     return combination in ("sequential-stouffer", "kfold-bonferroni")
 
 
@@ -81,7 +81,7 @@ def combined_log_p(
     total, total_error
         Summed expectation and its full error, shape ``(...)``.
     tail
-        What is counted, in the same units; None: single events.
+        The count, in the same units; None: single events.
     """
     tail = CompoundTail.of(()) if tail is None else tail
     if combination in ("weighted", "sequential", "kfold-summed", SINGLE):

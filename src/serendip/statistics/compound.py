@@ -1,8 +1,8 @@
-r"""Counts of weighted events, and of events that belong together: what the Poisson law becomes.
+r"""Counts of weighted events, and of events that belong together: the generalised Poisson law.
 
-A *jump* is what one independent thing adds to a count: the weight of an event, or the sum of the weights of all selected
+A *jump* is the contribution of one independent unit to a count: the weight of an event, or the sum of the weights of all selected
 members of a group (copies, several candidates of one event, one generated event used many times). Without groups and
-with equal weights all jumps are alike, and a count is a Poisson number of them. In general it is compound Poisson: with
+with equal weights all jumps are equal, and a count is a Poisson number of them. In general it is compound Poisson: with
 :math:`\lambda` jumps expected its mean is :math:`\lambda \langle w \rangle` and its variance :math:`\lambda \langle w^2 \rangle`. A count
 divided by :math:`s = \sum w^2 / \sum w` has the mean and the variance of a Poisson number (Bohm and Zech, arXiv:1309.1287), but not its
 tail: few heavy jumps make large sums much more often.
@@ -32,8 +32,8 @@ _POINTS_PER_SIGMA = 400.0
 _MOST_POINTS = 1 << 16
 _GRID = 8192
 _LEAST = 1e-13
-_NEGLIGIBLE = -30.0  # logarithm of what no tail notices
-_VANISHED = 40.0  # minus the logarithm of what the smallest p-value of many does not notice
+_NEGLIGIBLE = -30.0  # logarithm of probabilities negligible in any tail
+_VANISHED = 40.0  # minus the logarithm of probabilities negligible for the smallest p-value of many
 _MANY = 60.0  # jumps of the largest size; sums of more are not put on a lattice
 _MOST_TIMES = 100_000
 _POISSON = 1e12  # side events beyond which the expectation counts as known
@@ -88,7 +88,7 @@ def bin_sums(mass: Array, edges: Array, weights: Array) -> Array:
 def bin_noise(mass: Array, edges: Array, weights: Array, groups: NDArray[Any] | None = None) -> Array | None:
     """``sum_g W_gi W_gj`` over groups, the covariance of the sums of weights in bins, shape ``(n_bins, n_bins)``.
 
-    None if all events count alike and are their own: then the counts say the same.
+    None if all events are independent with equal weights: then the counts are sufficient.
 
     Parameters
     ----------
@@ -113,10 +113,7 @@ class CompoundTail:
     r"""Tail of a sum of jumps whose expectation was itself measured.
 
     Equal weights are the on/off problem: the tail of a Poisson number whose mean has the density :math:`\Gamma(m+1, \tau)` with
-    :math:`m = (b/\sigma)^2` and :math:`\tau = b/\sigma^2` (Linnemann, physics/0312059). With weights it is an on/off problem for each size: how often
-    jumps of one size are expected is known from those beside the window, and of the largest there are few. With :math:`K` jumps beside
-    it, shares :math:`s_v` of the sizes :math:`v` and :math:`\tau = K \langle w \rangle / b`, the mean of each size has the density :math:`\Gamma(K s_v, \tau)`. What :math:`\sigma` holds
-    beyond their fluctuations, :math:`1/m_c = (\sigma/b)^2 - \langle w^2 \rangle / (K \langle w \rangle^2)`, is common to all sizes, and the sum has the
+    :math:`m = (b/\sigma)^2` and :math:`\tau = b/\sigma^2` (Linnemann, physics/0312059). With weights it is an on/off problem for each size: the expected frequency of jumps of one size is known from those outside the window, and the largest are few. With :math:`K` jumps outside it, fractions :math:`s_v` of the sizes :math:`v` and :math:`\tau = K \langle w \rangle / b`, the mean of each size has the density :math:`\Gamma(K s_v, \tau)`. The part of :math:`\sigma` beyond their fluctuations, :math:`1/m_c = (\sigma/b)^2 - \langle w^2 \rangle / (K \langle w \rangle^2)`, is common to all sizes, and the sum has the
     characteristic function
 
     .. math:: \phi_T(t) = \Bigl[1 + \frac{K}{m_c} \sum_v s_v \ln\Bigl(1 + \frac{1 - e^{itv}}{\tau}\Bigr)\Bigr]^{-(m_c+1)}
@@ -125,19 +122,18 @@ class CompoundTail:
     :math:`\phi_w` that of one jump. Where :math:`\sigma` is smaller than these fluctuations, :math:`K` is the number that gives it. With a law of the
     sizes that were known exactly (:math:`K \to \infty`, :math:`\tau \to \infty`) far tails of ranks are too light: 6.1 sigma instead of the exact 5.7.
 
-    Sizes are those of the jumps beside the window *and* of those in it: under background alone a heavy jump that happens to be in
-    the window could as well have been beside it. The expected number of jumps comes from the side alone; if jumps in the window are
+    Sizes are those of the jumps outside the window *and* of those in it: under background alone a large jump in the window could as well have been outside it. The expected number of jumps comes from the side alone; if jumps in the window are
     lighter, as where weights depend on the mass, it is so many more of all jumps that their sum is the expected one. Jumps of one size
     give exactly :func:`~serendip.statistics.pvalues.count_p_value`.
 
     Attributes
     ----------
     value, share
-        Sizes and their probabilities, shape ``(n_values,)``; one size: jumps are alike.
+        Sizes and their probabilities, shape ``(n_values,)``; one size: jumps are equal.
     mean
         Mean size by which the expected number of jumps is found.
     number
-        Jumps beside the window, by which it is known how often each size occurs; effective ones where some count more.
+        Number of jumps outside the window, from which the frequency of each size is known; effective ones where some count more.
     """
 
     value: Array
@@ -149,19 +145,18 @@ class CompoundTail:
     def of(
         cls, side: ArrayLike, inside: ArrayLike = (), unit: float = 1.0, share: ArrayLike | None = None
     ) -> CompoundTail:
-        """From jumps beside and in the window, of any number; without jumps beside it all of them stand for those.
+        """From jumps outside and in the window, of any number; without jumps outside it all of them are used.
 
-        Sizes are merged to 192: neighbours that hold little of the number, the sum and the sum of squares, which the tail
-        cannot tell apart.
+        Sizes are merged to 192: neighbours that contribute little to the number, the sum and the sum of squares, which the tail cannot distinguish.
 
         Parameters
         ----------
         side, inside
             Jumps, shapes ``(n,)`` and ``(m,)``.
         unit
-            What sums are measured in.
+            The unit of sums.
         share
-            How often a jump beside the window stands for one in it, relative to the others, shape ``(n,)``; default: all alike.
+            Relative weight of each jump outside the window for the law inside, shape ``(n,)``; default: equal.
         """
         off, on = (np.asarray(a, dtype=float) for a in (side, inside))
         often = np.ones(len(off)) if share is None else np.asarray(share, dtype=float)
@@ -200,10 +195,9 @@ class CompoundTail:
         Parameters
         ----------
         observed, expected, sigma
-            Sum of weights, its expectation and the error of that. ``expected = 0`` with ``sigma > 0`` stands for an empty side
-            measurement in which one jump would have meant ``sigma``.
+            Sum of weights, its expectation and the error of that. ``expected = 0`` with ``sigma > 0`` means an empty side measurement in which one jump would correspond to ``sigma``.
         deep
-            Whether far tails are wanted; default: for up to 16 sums.
+            Whether far tails are needed; default: for up to 16 sums.
 
         Notes
         -----
@@ -336,7 +330,7 @@ class CompoundTail:
         """How many frequencies of a lattice of ``n`` points matter.
 
         With sizes of all kinds the characteristic function is zero beyond a few inverse standard deviations; if they are multiples of
-        one number it comes back at its inverse. Sizes put on the lattice, which one transform does, tell which it is.
+        one number it comes back at its inverse. Sizes on the lattice, from a single transform, decide between the two.
         """
         rate = jumps * self._log_rate(span / n, n, theta, tau)
         below = np.abs(1.0 + rate / common) / np.abs(1.0 + rate[0].real / common)

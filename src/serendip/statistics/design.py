@@ -1,4 +1,4 @@
-"""What a smooth background function is, and how it is put on a binning."""
+"""Smooth background functions, and their values on a binning."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class BackgroundFamily:
     on_range
         Basis functions for a range ``(low, high)`` in GeV, where they depend on it; see :meth:`on`.
     gaps
-        Mass intervals ``(low, high)`` in GeV whose bins no fit sees: known resonances.
+        Mass intervals ``(low, high)`` in GeV whose bins are excluded from all fits: known resonances.
     limit
         The same family for a range ``(low, high)`` in GeV, without the members that are not smooth there.
     alternatives
-        Families whose members stand beside each other here (``auto``). Each is nested; ``members`` names all of them.
+        Families whose members are combined here (``auto``). Each is nested; ``members`` names all of them.
     narrowest
         Relative width of the narrowest bump that the functions may have in the middle of the range; 0: any.
     """
@@ -101,7 +101,7 @@ class BackgroundFamily:
 
     @property
     def parts(self) -> tuple[BackgroundFamily, ...]:
-        """The nested families that it is made of: itself, unless it has alternatives."""
+        """Its nested families: itself, unless it has alternatives."""
         return self.alternatives or (self,)
 
     def part(self, member: str) -> BackgroundFamily:
@@ -454,7 +454,7 @@ def make_design(
 def _standardise(columns: Array, turn_on: tuple[int, ...]) -> Array:
     """Triangular matrix that makes the columns orthonormal, those of the turn-on among themselves.
 
-    Columns beyond the numerical rank (tiny bins or ranges) cannot be told apart from lower ones and are dropped.
+    Columns beyond the numerical rank (tiny bins or ranges) cannot be distinguished from lower ones and are dropped.
     """
     n, p = columns.shape
     on = [j for j in turn_on if j < p]

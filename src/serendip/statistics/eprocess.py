@@ -5,22 +5,19 @@ An *e-value* is a number :math:`E \ge 0` whose mean under background alone is at
 :math:`P(\exists t: W_t \ge 1/\alpha) \le \alpha`, makes :math:`p = \min(1, 1/\max_{s \le t} W_s)` a p-value at any time of stopping, also one that
 depends on the data (Ramdas et al., arXiv:2210.01948). Means of e-values are e-values, whatever their dependence.
 
-**One period.** Each event of a fold bets with :math:`g \ge 0`, a function of the past and of the rank of its score among the sideband
+**One period.** Each event of a fold contributes a bet :math:`g \ge 0`, a function of the past and of the rank of its score among the sideband
 events of its own fold (:func:`~serendip.statistics.ranks.leave_one_out_rank`). With events of the window :math:`W` and of the sidebands :math:`S`
 
 .. math:: \ln E = \sum_{i \in W} \ln(1 + g_i) + \sum_{j \in S} \ln\bigl(1 - \kappa(m_j) g_j\bigr) - \tfrac12 B^2 \delta^2 - \eta B,
 
 where :math:`\kappa` is the *transfer*: :math:`B = \sum_S \kappa(m_j) g_j` predicts the sum of the bets in the window without bias. With the inclusive spectrum
 :math:`f(m)` it is the polynomial :math:`\kappa(m) = \sum_k c_k x^k`, :math:`x = \ln m`, with :math:`\int_S \kappa f x^k = \int_W f x^k`: exact for every efficiency that is a polynomial of
-this degree, and of all such predictions the one with the smallest variance. Run through the scores of the fold from the largest to the smallest: events come as a Poisson process, the next one bets an
-amount that is known from those before it, and in the mean it wins :math:`g (\int_W f - \int_S \kappa f) = 0`. So the mean of the two products is one: the error of
-a measured expectation is *paid for by the sidebands' own bets*, without an approximation. What is left is the error :math:`\delta` of :math:`f`: for
-a Gaussian error of relative size :math:`\delta` the third term keeps the mean at one. And no efficiency is exactly a polynomial. What it is short of is short in all periods alike, and would grow to evidence: the last term,
+this degree, and of all such predictions the one with the smallest variance. Run through the scores of the fold from the largest to the smallest: events are a Poisson process, the bet of the next one is determined by those before it, and its mean gain is :math:`g (\int_W f - \int_S \kappa f) = 0`. So the mean of the two products is one: the error of a measured expectation is *accounted for by the bets of the sidebands*, without an approximation. The remaining error is :math:`\delta` of :math:`f`: for
+a Gaussian error of relative size :math:`\delta` the third term keeps the mean at one. And no efficiency is exactly a polynomial. A deficit is the same in all periods, and would accumulate as evidence: the last term,
 with :math:`\eta` = 3 %, keeps the mean below one for predictions that are too small by up to this fraction.
 
-**Bets.** For a signal of density :math:`\rho` relative to the background, :math:`\rho' = (\rho - \eta)/(1 + \eta)` relative to the largest that there may be, and with sidebands that are :math:`1/\kappa_2` times as large as the window,
-the likelihood ratio of the on/off problem bets :math:`g = \rho' / (1 + \kappa_2 (1 + \rho'))`, with :math:`\kappa_2 = \int_S \kappa^2 f / \int_S \kappa f`. How large a signal is, nobody knows: each *horizon*
-is a bet of its own on the weakest signal that could be claimed after so much data, and the evidence is the mean over the horizons.
+**Bets.** For a signal of density :math:`\rho` relative to the background, :math:`\rho' = (\rho - \eta)/(1 + \eta)` relative to the largest allowed background, and with sidebands that are :math:`1/\kappa_2` times as large as the window,
+the likelihood ratio of the on/off problem gives the bet :math:`g = \rho' / (1 + \kappa_2 (1 + \rho'))`, with :math:`\kappa_2 = \int_S \kappa^2 f / \int_S \kappa f`. The size of a signal is unknown: each *horizon* is a separate bet on the weakest signal that could be claimed after a given amount of data, and the evidence is the mean over the horizons.
 """
 
 from __future__ import annotations
@@ -53,7 +50,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 HORIZONS = (2.0, 6.0, 18.0, 54.0, 162.0)
-"""Data after which each bet wants to claim its signal, in units of what there was before the first test."""
+"""Amount of data after which each bet is designed to claim its signal, in units of the data before the first test."""
 
 MARGIN = 0.03
 """Relative error of the prediction that all periods may have in the same direction."""
@@ -65,20 +62,20 @@ _FEWEST, _MOST, _ASKS = 2, 3, 2.0
 
 @dataclass(frozen=True)
 class Transfer:
-    r"""How sideband events predict what is in the window.
+    r"""Prediction for the window from sideband events.
 
     Attributes
     ----------
     edges
         Bin edges in GeV, shape ``(n_bins + 1,)``.
     kappa
-        What an event in each bin counts in the prediction, shape ``(n_bins,)``; zero in the window and in gaps.
+        Weight of an event in each bin in the prediction, shape ``(n_bins,)``; zero in the window and in gaps.
     noise
         :math:`\kappa_2`: variance of the prediction of a flat efficiency, relative to that of the count in the window.
     error
         Relative error of the prediction from that of the inclusive spectrum.
     ratio
-        Events in the window relative to those beside it.
+        Events in the window relative to those outside it.
     """
 
     edges: Array
@@ -110,7 +107,7 @@ def make_transfer(inclusive: SpectrumFit, degree: int) -> Transfer:
     f, inside, side = inclusive.expected, inclusive.mask, inclusive.kept & (inclusive.expected > 0)
     if np.count_nonzero(side) <= degree or not f[inside].sum() > 0:
         raise InputError(
-            f"evidence needs sidebands that predict the window: {np.count_nonzero(side)} bins beside it hold background, and "
+            f"evidence needs sidebands that predict the window: {np.count_nonzero(side)} bins outside it contain background, and "
             f"more than {degree} are needed"
         )
     x = 0.5 * np.log(inclusive.edges[1:] * inclusive.edges[:-1])
@@ -142,11 +139,11 @@ def densities(rank: Array, past: float, first: float, sideband: float, ratio: fl
     rank
         :func:`~serendip.statistics.ranks.leave_one_out_rank` of the fold, shape ``(n,)``.
     past, first
-        (Effective) sideband events that the model was trained beside, and those before the first test.
+        (Effective) sideband events in the training period, and those before the first test.
     sideband
         (Effective) sideband events of the fold.
     ratio
-        Events in the window relative to those beside it.
+        Events in the window relative to those outside it.
 
     Returns
     -------
@@ -175,7 +172,7 @@ class PeriodEvidence:
     log_e
         Logarithm of the e-value, shape ``(n_horizons,)``.
     observed, expected
-        Sum of the bets in the window, and what the sidebands predict, shape ``(n_horizons,)``.
+        Sum of the bets in the window, and the prediction of the sidebands, shape ``(n_horizons,)``.
     degree
         Of the efficiency as a polynomial in ``ln m``, shape ``(n_horizons,)``.
     lack
@@ -222,7 +219,7 @@ def period_evidence(
     Raises
     ------
     InputError
-        If there are no sidebands, or no event there counts anything.
+        If there are no sidebands, or no event there has a non-zero weight.
     """
     inside = window.contains(mass)
     beside = inclusive.kept[np.searchsorted(inclusive.edges, mass, side="right") - 1]
@@ -230,7 +227,7 @@ def period_evidence(
     size = density * weights / unit
     if not np.any(size[:, beside] > 0):
         raise InputError(
-            f"no event beside the window {window} counts anything, so nothing predicts what is in it: look at the event weights "
+            f"no event outside the window {window} has a non-zero weight, so there is no prediction for it: look at the event weights "
             "and the sidebands of this period"
         )
     transfers = [make_transfer(inclusive, degree) for degree in range(_FEWEST, _MOST + 1)]
@@ -263,7 +260,7 @@ def period_evidence(
 
 
 def _enough(lack: Array) -> int:
-    """Steps from the lowest degree to one beyond which the past asks for no more."""
+    """Steps from the lowest degree to one that is sufficient for the past."""
     for place, (change, variance) in enumerate(lack):
         if abs(change) <= _ASKS * np.sqrt(variance):
             return place
@@ -271,7 +268,7 @@ def _enough(lack: Array) -> int:
 
 
 def _bets(density: Array, group: NDArray[np.int64], transfer: Transfer) -> Array:
-    """What each event bets for a density of signal over background; a group bets like one event of the summed density."""
+    """Bet of each event for a density of signal over background; a group bets like one event of the summed density."""
     total = np.bincount(group, density)
     # the density relative to as much background as there may be
     surplus = np.maximum((total - MARGIN) / (1.0 + MARGIN), 0.0)

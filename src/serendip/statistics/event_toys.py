@@ -1,7 +1,6 @@
 r"""Pseudo-experiments of many looks at once, which share events as the looks of the data do.
 
-Windows overlap, working points are nested, and methods that see the same features select the same events. A toy is therefore
-made of whole events. The mass axis is cut at all bin edges of all looks. In a cell ``c``, events are taken at random, as
+Windows overlap, working points are nested, and methods with the same features select the same events. A toy therefore consists of whole events. The mass axis is cut at all bin edges of all looks. In a cell ``c``, events are taken at random, as
 *donors*, from those that some look selects in the same part of the spectrum, but outside of every window that holds the
 cell: a signal there would teach its own pattern. A donor at weight :math:`w_j` brings along which looks select it, in which fold. So that the toys
 have the expectations of the fits and not the counts of the data, the bit of look ``l`` is kept with the probability
@@ -10,7 +9,7 @@ have the expectations of the fits and not the counts of the data, the bit of loo
 .. math:: r_l(c) = \frac{t_l(c)}{\sum_{j \in P(c)} w_j s_{lj}}, \qquad \rho(c) = \max_l r_l(c),
 
 where :math:`t_l(c)` is the expected sum of weights of the look in the cell, :math:`P(c)` the donors and :math:`s_{lj}` the selection; donors are
-drawn at the rate :math:`\rho(c)` each. The same random number decides for all looks. Counts of one look are then Poisson (compound Poisson
+drawn at the rate :math:`\rho(c)` each. The same random number is used for all looks. Counts of one look are then Poisson (compound Poisson
 with weights) with exactly the expectation of its fit, and two looks share
 
 .. math:: \min(r_l, r_{l'}) \sum_j w_j s_{lj} s_{l'j}
@@ -57,7 +56,7 @@ class LookEvents:
     group
         Events with the same number are drawn together, at the mean of their masses, shape ``(n,)``; None: one by one.
     factors
-        By what the weights of the selected rows are multiplied in each look, shape of the rows; None: not at all.
+        Factors for the weights of the selected rows in each look, shape of the rows; None: not at all.
     """
 
     mass: Array
@@ -77,7 +76,7 @@ class LookEvents:
 
 @dataclass(frozen=True, eq=False)
 class _Donors:
-    """Events that pass a cut, in the order of their masses, and what they bring to the looks (rows of a sparse table)."""
+    """Events that pass a cut, in the order of their masses, and their contributions to the looks (rows of a sparse table)."""
 
     mass: Array
     fold: Integers
@@ -173,7 +172,7 @@ class EventToys:
     looks
         Their fits and expectations.
     events
-        What they select of the data. None: looks with a cut are drawn independently, which makes a global p-value larger than it
+        Their selection of the data. None: looks with a cut are drawn independently, which makes a global p-value larger than it
         need be.
     factors
         By how much the expectation in the window of each look is off in each toy, shape ``(n_looks, n_toys)``.
@@ -187,7 +186,7 @@ class EventToys:
         self.donors = _Donors.of(events, len(looks))
         self.cells = _Cells.of(looks, self.donors)
         uncut = [False] * len(looks) if events is None else [rows is None for rows in events.selected]
-        # without a cut all events count; they need no events to say so
+        # without a cut all events count; they need no events for that
         self.uncut = [
             i
             for i, look in enumerate(looks)
@@ -238,7 +237,7 @@ class EventToys:
         self.in_window = self.inside[look_of_row]
 
     def _rates(self) -> None:
-        """Rate per donor and cell, of all looks together and of each, and what is left for each look alone."""
+        """Rate per donor and cell, of all looks together and of each, and the rest for each look alone."""
         donors, cells = self.donors, self.cells
         n_cells = len(cells.edges) - 1
         self.rate = np.zeros((int(self.row[-1]), n_cells))
@@ -278,7 +277,7 @@ class EventToys:
             left = np.where(self.bin[i] >= 0, np.maximum(self.target[i] - drawn, 0.0), 0.0)
             left[left < 1e-9 * self.target[i]] = 0.0
             self.alone.append(left)
-        # what no cut selects is the same in all looks without one
+        # the selection without a cut is the same in all such looks
         self.common = np.zeros(n_cells)
         if self.uncut:
             left = np.array([np.where(self.bin[i] >= 0, self.alone[i][0], np.inf) for i in self.uncut])
@@ -356,7 +355,7 @@ class EventToys:
         count = donors.start[donor + 1] - donors.start[donor]
         event = np.repeat(np.arange(len(cell)), count)
         entry = np.arange(len(event)) + np.repeat(donors.start[donor] - np.cumsum(count) + count, count)
-        # most entries are not selected: what the others need is looked up for them alone
+        # most entries are not selected: the inputs of the others are computed for them alone
         where = self.entry_start[entry] + cell[event]
         wanted = self.rate.ravel()[where]
         some = np.flatnonzero(chance[event] < wanted * max(float(factors[:, first:last].max()), 1.0))

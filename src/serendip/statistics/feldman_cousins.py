@@ -7,7 +7,7 @@ likelihood ratio
 
 The limit :math:`c(\mu)` is the quantile of :math:`t_\mu` in toys, drawn with the background (and nuisance parameters) that fit the data
 best at :math:`\mu`, and fitted as the data are, choice of the background included. Below some fifteen background events the quantile of
-:math:`\chi^2_1`, which likelihood intervals take for it, is not that of the toys.
+:math:`\chi^2_1`, used in likelihood intervals, is not that of the toys.
 """
 
 from __future__ import annotations

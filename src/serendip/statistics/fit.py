@@ -102,7 +102,7 @@ class SpectrumFit:
     params, covariance
         In the family's own form (see :func:`get_family`), for events per GeV; shapes ``(p,)``, ``(p, p)``.
     edges, counts, mask, offset, scale
-        The input; ``mask`` is True in the window, which the fit did not see.
+        The input; ``mask`` is True in the window, which is excluded from the fit.
     expected, expected_error
         Per bin, masked ones included, shape ``(n_bins,)``.
     jacobian, coefficient_covariance
@@ -124,7 +124,7 @@ class SpectrumFit:
     turn_on_spread
         Relative difference to functions with a turn-on in the window, where they matter (:func:`~serendip.statistics.closure.with_alternatives`).
     kink_weight
-        Weight of functions with a kink in the window, where they have a say (:func:`~serendip.statistics.kinks.with_kinks`).
+        Weight of functions with a kink in the window, if they are included (:func:`~serendip.statistics.kinks.with_kinks`).
     rough_spread
         Relative difference to functions that bend faster in the window, where they describe the sidebands better (:func:`~serendip.statistics.closure.with_alternatives`).
     """
@@ -163,7 +163,7 @@ class SpectrumFit:
 
     @property
     def averaged(self) -> bool:
-        """Whether more than one order has a say in the expectation."""
+        """Whether more than one order contributes to the expectation."""
         return self.choice == "average" and len(self.tried) > 1
 
     @property
@@ -173,7 +173,7 @@ class SpectrumFit:
 
     @property
     def name(self) -> str:
-        """What was fitted, for people."""
+        """Description of the fit."""
         return f"average of functions around {self.function}" if self.averaged else self.function
 
     def window(self, low_bin: int, high_bin: int) -> tuple[float, float]:
@@ -181,7 +181,7 @@ class SpectrumFit:
         gradient = self.jacobian[low_bin:high_bin].sum(axis=0)
         b = float(self.expected[low_bin:high_bin].sum())
         if b == 0.0 and self.offset is not None:
-            # nothing was selected: the error is what a single selected event would have meant
+            # nothing was selected: the error is that of a single selected event
             fitted = float(self.offset[self.kept].sum())
             return 0.0, self.scale * float(self.offset[low_bin:high_bin].sum()) / fitted
         return b, float(np.sqrt(max(gradient @ self.coefficient_covariance @ gradient, 0.0)))
@@ -198,7 +198,7 @@ class SpectrumFit:
         return np.asarray(np.interp(rng.random(n) * cumulative[-1], cumulative, grid))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fit as plain numbers for JSON; None stands for what is not finite (an empty selection)."""
+        """The fit as plain numbers for JSON; None replaces values that are not finite (an empty selection)."""
         names = self.family.parameter_names
         return {
             "function": self.function,
@@ -442,7 +442,7 @@ def average_curves(
     covariances
         Of the coefficients, shapes ``(p_k, p_k)``.
     weights
-        They add up to one.
+        They sum to one.
 
     Returns
     -------

@@ -16,7 +16,7 @@ __all__ = ["float_interval", "settled", "smooth"]
 
 Array = NDArray[np.float64]
 
-# Starts of a fit, in widths of the peak that was asked for.
+# Starting points of a fit, in widths of the requested peak.
 _PLACES = (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0)
 _STRETCHES = (1.0, 0.5, 2.0)
 _REACH = 12.0
@@ -26,7 +26,7 @@ _STIFFNESS = 3.0
 def settled(model: BinnedModel, counts: ArrayLike) -> BinnedModel:
     """The model with its floating peak where one data set has it, so that further fits start there.
 
-    The fit starts from the best of several places and widths around the ones that were asked for.
+    The fit starts from the best of several positions and widths around the requested ones.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def smooth(model: BinnedModel) -> list[int]:
 
 
 def _monotonic(model: BinnedModel) -> BinnedModel:
-    """The model with functions of two parameters: larger ones can be the peak, and the signal then what is left beside it."""
+    """The model with functions of two parameters: larger ones can absorb the peak, and the signal is then the rest."""
     members = []
     for d, design in enumerate(model.designs):
         smallest = next(member for member in model.members if member[0] == d)
@@ -114,7 +114,7 @@ def _monotonic(model: BinnedModel) -> BinnedModel:
 
 
 def float_interval(model: BinnedModel, counts: ArrayLike, name: str, level: float) -> tuple[float, float]:
-    """Likelihood interval of mass or width in GeV, everything else fitted anew at each value.
+    """Likelihood interval of mass or width in GeV, everything else refitted at each value.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def float_interval(model: BinnedModel, counts: ArrayLike, name: str, level: floa
     name
         ``"mass"`` or ``"width"``, one of those that float.
     level
-        Coverage wanted.
+        Requested coverage.
 
     Raises
     ------

@@ -18,8 +18,7 @@ Which family to choose (where the number of parameters is open, tests choose it,
 * ``altexp`` and ``altpower`` - other functions of the same flexibility, four or five parameters chosen by tests,
   ``altexp:N`` and ``altpower:N`` fix it (N = 3 to 5). For tests of the bias of a choice, and for an envelope.
 
-The choices start one order above the smallest function: a curvature too small for the test to see but not for
-the window would otherwise be counted as an excess (measured in ``docs/statistics.md``).
+The choices start one order above the smallest function: a curvature too small for the test but not for the window would otherwise be counted as an excess (measured in ``docs/statistics.md``).
 
 * ``poly:DEGREE`` - a polynomial in ``m`` kept positive; for slowly varying spectra such as dimuon sidebands.
 * ``bernstein:DEGREE`` - a sum of Bernstein polynomials over the fit range with positive coefficients; for the same spectra.
@@ -63,7 +62,7 @@ AUTO = ("exppoly", "exp")
 """Families of ``auto``, each with the degrees of :data:`AUTO_DEGREES`."""
 AUTO_DEGREES = (2, 3, 4, 5, 6, 7, 8)
 
-# ``auto`` takes one degree more for each such step of ln m: what bends on a shorter scale is a resonance and no background.
+# ``auto`` takes one degree more for each such step of ln m: structure on a shorter scale is a resonance and not background.
 # A turn-on bends faster: where such a function does not describe the sidebands of a window, one degree for each second step.
 _SMOOTH, _ROUGH = 0.35, 0.1
 # In short ranges a parabola could follow a peak that fills a third of them. A real spectrum bends less than this.
@@ -213,8 +212,7 @@ def rougher(family: BackgroundFamily) -> BackgroundFamily | None:
 def efficiency_family(*, smallest: int = 2, largest: int = 3, prior_width: float = 2.0) -> BackgroundFamily:
     """``exp`` of a polynomial in ``ln m`` that multiplies an inclusive spectrum: a selection efficiency.
 
-    The curvature is always fitted: an efficiency with an undetected maximum in the window, which a classifier
-    trained to tell the window from its sidebands produces, else looks like an excess. The prior (a factor
+    The curvature is always fitted: an efficiency with an undetected maximum in the window, as produced by a classifier trained to distinguish the window from its sidebands, otherwise looks like an excess. The prior (a factor
     ``e^2`` over the range for each term) matters below about ten selected events. Calibration:
     ``docs/statistics.md``.
     """
@@ -240,12 +238,11 @@ def get_family(
     ``exp-d``        :math:`\exp \sum_{k=0}^{d} c_k T_k(v)`, :math:`v = (2 m - l - h)/(h - l)`
     ``poly-d``       :math:`\sum_{k=0}^{d} c_k T_k(v)`, kept positive
     ``bernstein-d``  :math:`\sum_{k=0}^{d} c_k \frac{d+1}{h-l} \binom{d}{k} t^k (1-t)^{d-k}`, :math:`t = (m-l)/(h-l)` in a
-                     fit range from l to h; the positive :math:`c_k` add up to the number of events in it
+                     fit range from l to h; the positive :math:`c_k` sum to the number of events in it
     ===============  ==========================================================================================
 
     The turn-on is usually written :math:`\tfrac12 [1 + \tanh((m - p_6)/p_5)]`: :math:`p_5 = 1\,\mathrm{TeV}/t_1` and
-    :math:`p_6 = -t_0/t_1\,\mathrm{TeV}`. In :math:`t_0, t_1` a spectrum without a turn-on (:math:`t_1 = 0`) is no singular
-    point.
+    :math:`p_6 = -t_0/t_1\,\mathrm{TeV}`. In :math:`t_0, t_1` a spectrum without a turn-on (:math:`t_1 = 0`) is not a singular point.
 
     Parameters
     ----------
@@ -257,7 +254,7 @@ def get_family(
     sqrt_s
         Centre-of-mass energy in GeV; only functions of ``x`` use it.
     gaps
-        Mass intervals ``(low, high)`` in GeV that no fit sees: known resonances.
+        Mass intervals ``(low, high)`` in GeV excluded from all fits: known resonances.
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """Does the function describe the spectrum? Toys that repeat the fit and the choice of its order.
 
 ``SpectrumFit.gof_p`` answers the same question at once, with a scaled chi-square instead of toys; the two agree to the
-accuracy of the table in ``docs/statistics.md``. Runs and cumulative residuals see what the deviance, a sum of squares,
-is blind to: small residuals of one sign next to each other.
+accuracy of the table in ``docs/statistics.md``. Runs and cumulative residuals are sensitive to effects that the deviance, a sum of squares, misses: small residuals of one sign next to each other.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def goodness_of_fit(fit: SpectrumFit, n_toys: int, rng: np.random.Generator) -> 
     fit
         The fit of the data.
     n_toys
-        Number of toys; p-values below ``1 / (n_toys + 1)`` cannot be told apart.
+        Number of toys; p-values below ``1 / (n_toys + 1)`` cannot be distinguished.
     rng
         Random numbers.
 
@@ -115,7 +114,7 @@ def goodness_of_fit(fit: SpectrumFit, n_toys: int, rng: np.random.Generator) -> 
     keep = fit.kept
     mean = fit.expected[keep] / fit.scale
     if not mean.sum() > 0:
-        raise InputError("there is no event to judge the fit by")
+        raise InputError("a goodness of fit needs at least one event")
     if fit.n_dof < 1:
         raise InputError(
             f"{int(keep.sum())} bins and {fit.n_parameters} parameters leave no degree of freedom; use more bins"

@@ -4,7 +4,7 @@ With :math:`\lambda(\mu) = -2\ln[L(\mu, \hat{\hat\theta}) / L(\hat\mu, \hat\thet
 
 * discovery, :math:`q_0 = \lambda(0)` if :math:`\hat\mu > 0`, else 0. The significance quoted is signed,
   :math:`Z = \mathrm{sign}(\hat\mu)\sqrt{\lambda(0)}`, so that p-values of background-only data are uniform over 0 ... 1;
-* intervals, the values of :math:`\mu` with :math:`\lambda(\mu)` below the quantile of :math:`\chi^2_1` (what MINOS finds).
+* intervals, the values of :math:`\mu` with :math:`\lambda(\mu)` below the quantile of :math:`\chi^2_1` (as in MINOS).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def interval(model: BinnedModel, counts: ArrayLike, level: float = 0.6827) -> tu
     counts
         One data set, shape ``(n_bins,)``.
     level
-        Coverage wanted.
+        Requested coverage.
 
     Raises
     ------

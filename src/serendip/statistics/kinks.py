@@ -1,6 +1,6 @@
-r"""A kink in the window: two slopes that meet where no fit sees it.
+r"""A kink in the window: two slopes that meet in the masked window.
 
-Smooth functions round a kink off, and the window in which it lies then shows an excess. Beside the smooth functions stand
+Smooth functions round a kink off, and the window in which it lies then shows an excess. In addition to the smooth functions there are
 
 .. math:: \ln f(m) = c_0 + c_1 u + c_h\, h(u) + c_2 u^2 + c_3 u^3 + c_4 u^4, \qquad u = \ln(m / m_k),
 
@@ -31,7 +31,7 @@ _PEAK_WIDTHS = (0.3, 0.45, 0.65, 1.0)
 
 
 def with_kinks(fit: SpectrumFit, low: int, high: int) -> SpectrumFit:
-    r"""The average of a fit and of functions with a kink in the bins ``low <= i < high``, where the sidebands ask for them.
+    r"""The average of a fit and of functions with a kink in the bins ``low <= i < high``, where the sidebands require them.
 
     A function with a kink counts if, with its place, it has fewer parameters than the fit. The fit stays as it is unless the smallest
     :math:`\mathrm{AIC} = D + 2 (p + 1)` of those is below its own, and below that of the flanks of a peak, whose place and width count

@@ -20,14 +20,14 @@ Array = NDArray[np.float64]
 
 # Far below the background a negative signal would make the expectation negative; it is continued smoothly.
 _FLOOR = 1e-2
-# Longest steps of a peak's mass in widths and of the logarithm of its width, and what keeps steps finite where there is no
+# Longest steps of a peak's mass in widths and of the logarithm of its width, and a regulator that keeps steps finite where there is no
 # signal to move.
 _STEP = 0.5
 _DAMPING = 1e-3
 
 
 class SignalModel(Protocol):
-    """What a likelihood asks of its model; see :class:`serendip.statistics.model.BinnedModel`."""
+    """Interface of the model of a likelihood; see :class:`serendip.statistics.model.BinnedModel`."""
 
     @property
     def keep(self) -> NDArray[np.bool_]: ...
@@ -112,7 +112,7 @@ class SignalLikelihood:
         return np.asarray(gradient[:, self.p] < 0)
 
     def solve(self, start: Array) -> tuple[Array, Array]:
-        """Parameters at the minimum and what is left to gain, see :func:`fisher_scoring`."""
+        """Parameters at the minimum and the remaining gain, see :func:`fisher_scoring`."""
         steps = np.full(len(self.prior), np.inf)
         steps[: self.p] = 5.0 if self.design.log_linear else np.inf
         steps[len(steps) - self.k - self.f : len(steps) - self.k] = _STEP
@@ -141,7 +141,7 @@ class SignalLikelihood:
     def _signal(self, params: Array, bins: NDArray[np.bool_] | slice) -> tuple[Array, Array, Array]:
         """Signal for strength one, ``(n_bins, t)``, and its derivatives by floats and nuisances, ``(n_bins, t, f + k)``.
 
-        Last what the nuisance of a spurious signal adds to the strength, shape ``(t,)``.
+        Last the contribution of the nuisance parameter of a spurious signal to the strength, shape ``(t,)``.
         """
         eta = params[:, len(self.prior) - self.k :].T
         shapes, factor, extra = eta[self.k - len(self.variations) :], 1.0, np.zeros(eta.shape[1])

@@ -161,7 +161,7 @@ def cls_asymptotic(model: BinnedModel, counts: ArrayLike, mu: float) -> tuple[Ar
 def cls_toys(
     model: BinnedModel, counts: ArrayLike, mu: float, n_toys: int, rng: np.random.Generator
 ) -> ClsPoint:
-    r"""CLs from toys with and without signal; nuisance parameters as fitted to the data, auxiliary data drawn anew.
+    r"""CLs from toys with and without signal; nuisance parameters as fitted to the data, auxiliary data redrawn.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def _observed_limit(asymptotic: _Asymptotic, alpha: float, guess: float) -> floa
 
 
 def _expected_limits(asymptotic: _Asymptotic, alpha: float, scale: float) -> tuple[float, ...]:
-    r"""Where :math:`\sqrt{q_\mu}` of the Asimov data is what each band needs, almost proportional to the strength.
+    r"""Strengths at which :math:`\sqrt{q_\mu}` of the Asimov data has the value of each band, almost proportional to the strength.
 
     With :math:`\Phi(n - \sqrt q) / \Phi(n) = \alpha` at the band :math:`n`, it is :math:`n + \Phi^{-1}(1 - \alpha \Phi(n))`.
     """

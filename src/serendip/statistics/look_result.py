@@ -1,4 +1,4 @@
-"""What a look is when it is done: counts, expectation with its error, p-value, per fold and together."""
+"""Result of a look: counts, expectation with its error, p-value, per fold and in total."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 BUMP_FIT, TEMPLATE_COUNT = "bump-fit", "template-count"
-"""What predicts the count of a look: a fit of the selected spectrum, or the background template."""
+"""Prediction of the count of a look: a fit of the selected spectrum, or the background template."""
 
 # One event that moves the significance by more is pointed out; so is an expectation from so few effective events.
 _ONE_EVENT, _FEW_EFFECTIVE = 1.0, 5.0
@@ -57,7 +57,7 @@ class TemplateErrors:
     correction
         Factor by which the prediction was multiplied, from the trainings on bootstrap samples.
     training
-        From the statistics of the data that trained the template (bootstrap).
+        From the statistics of the training data of the template (bootstrap).
     drawing
         From the number of events drawn from it.
     shape
@@ -98,7 +98,7 @@ class LookResult:
     Attributes
     ----------
     method, working_point
-        What made the selection; they group looks for the trials factor.
+        The selection; they group looks for the trials factor.
     window, combination
         Where, and how folds are combined.
     observed, p_local, log_p_local, z_local
@@ -120,7 +120,7 @@ class LookResult:
     template
         Where the error of a template count comes from; None for a fit.
     dead
-        Why this look cannot see anything, or None. It then has no count and no p-value.
+        Why this look cannot find anything, or None. It then has no count and no p-value.
     effective
         Effective numbers of selected events in the tested folds: :math:`(\sum W)^2 / \sum W^2` over events or groups.
     tail
@@ -128,7 +128,7 @@ class LookResult:
     orders
         The same look in single orders of the folds, of which this one is the combination; empty if there is one order.
     cross_check
-        Whether this look stands beside another one and is no claim of its own.
+        Whether this look accompanies another one and is not a result of its own.
     """
 
     method: str
@@ -160,7 +160,7 @@ class LookResult:
         return self.observed is None and self.dead is None
 
     def without_sight(self, reason: str) -> LookResult:
-        """The look without what it does not know, because its cut keeps nothing."""
+        """The look without counts and p-values, because its cut keeps nothing."""
         folds = tuple(replace(fold, observed=None, p=None) for fold in self.folds)
         return replace(
             self,
@@ -200,7 +200,7 @@ class LookResult:
 
 @dataclass(frozen=True)
 class LookJumps:
-    """What a look counts: jumps beside and in its window.
+    """The count of a look: jumps outside and in its window.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class LookJumps:
     heaviest
         Largest jump in the window in these units; 0 while blinded.
     unit
-        What a jump is, for people.
+        Description of a jump.
     """
 
     scale: float
@@ -223,7 +223,7 @@ class LookJumps:
     unit: str
 
     def warnings(self, observed: float | None, expected: float, error: float) -> list[str]:
-        """What a significance must not be quoted without: one event decides, or the expectation rests on few events."""
+        """Caveats to quote with a significance: one event dominates, or the expectation is based on few events."""
         if self.tail.alike:
             return []
         notes = []
@@ -233,11 +233,11 @@ class LookJumps:
             if z > 0 and z - max(without, 0.0) > _ONE_EVENT:
                 notes.append(
                     f"one {self.unit} of weight {self.heaviest * self.scale:.4g} moves the significance from {without:.1f} to "
-                    f"{z:.1f}: look at it before anything else"
+                    f"{z:.1f}: check it first"
                 )
         if self.effective.sideband < _FEW_EFFECTIVE:
             notes.append(
-                f"the selected events beside the window count like {self.effective.sideband:.2g} of equal weight: the "
+                f"the selected events outside the window are worth only {self.effective.sideband:.2g} effective events: the "
                 "expectation rests on few events"
             )
         return notes
@@ -251,7 +251,7 @@ def look_jumps(
     *,
     blinded: bool,
 ) -> LookJumps:
-    """Jumps of the selected events beside and, unless blinded, in the window."""
+    """Jumps of the selected events outside and, unless blinded, in the window."""
 
     def sums(rows: NDArray[np.bool_]) -> Array:
         return group_sums(weights[rows], None if groups is None else groups[rows])
@@ -276,18 +276,18 @@ def finish_look(
     warnings: list[str],
     **facts: Any,
 ) -> LookResult:
-    """Compute the p-values of a look and say what must be known about its weights.
+    """Compute the p-values of a look, with warnings about its weights.
 
     Parameters
     ----------
     jumps
-        What is counted.
+        The count.
     folds, observed
         Tested folds and their counts in Poisson units; None while blinded.
     numbers
         Expectation and error per fold, common relative error, and summed expectation and error, as for :func:`combined_log_p`.
     warnings
-        What else must be said.
+        Further warnings.
     facts
         Further attributes of the result.
     """
@@ -298,7 +298,7 @@ def finish_look(
         None if observed is None else float(observed.sum()), float(total), float(total_error)
     )
     if observed is not None:
-        # where single folds decide nothing, p-values down to 1e-13 say enough of them
+        # if the result does not depend on single folds, p-values down to 1e-13 are sufficient
         deep = folds_fitted(facts["combination"]) or len(folds) == 1
         p_fold = np.exp(tail.log_p(observed, expected, errors, deep=deep)[0])
         log_p = float(combined_log_p(facts["combination"], observed, *numbers, tail))

@@ -83,9 +83,7 @@ def fit_inclusive(
 ) -> SpectrumFit:
     """Fit the spectrum of all events with the window masked, by default averaged over the functions and their orders.
 
-    The error in the window contains the spread of the functions, those with a kink in the window among them where the sidebands
-    ask for one (:func:`~serendip.statistics.kinks.with_kinks`), and, where windows beside it are predicted badly, what is
-    missing there (:func:`~serendip.statistics.closure.with_closure`). Sidebands that ``auto`` does not describe (a turn-on) are
+    The error in the window contains the spread of the functions, those with a kink in the window among them where the sidebands require one (:func:`~serendip.statistics.kinks.with_kinks`), and, if neighbouring windows are predicted badly, the missing error (:func:`~serendip.statistics.closure.with_closure`). Sidebands that ``auto`` does not describe (a turn-on) are
     fitted with more of its degrees.
 
     ``groups`` numbers events that depend on each other, shape ``(n,)``: they count as one jump.
@@ -251,7 +249,7 @@ def analyse_look(
         ``weighted`` and ``sequential``: the summed count of folds 1 ... k-1 against one fit of the summed sidebands;
         because each fold's count is (compound) Poisson given the earlier folds. ``sequential-stouffer``: fold
         significances, each against a fit of the fold's own sideband, weighted with ``f^{3/2}``.
-        ``kfold-bonferroni``: ``k min p`` of such fold p-values. ``kfold-summed``: over-claims, see ``warning``.
+        ``kfold-bonferroni``: ``k min p`` of such fold p-values. ``kfold-summed``: overstates the significance, see ``warning``.
         ``single``: all events as one count, whatever their fold; if all are selected, the expectation is the
         inclusive fit itself.
     n_folds
@@ -347,7 +345,7 @@ def analyse_look(
 
 
 def calibrate_look(look: LookResult, null: NullDistribution, source: str) -> LookResult:
-    """Replace the p-value of a look by the calibrated one; the counts stay as they are.
+    """Replace the p-value of a look by the calibrated one; the counts are unchanged.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def fit_many(
     mask
         True for bins that are left out: of all spectra, shape ``(n_bins,)``, or of each, shape ``(n_toys, n_bins)``.
     window
-        True for the bins whose expected sum is asked for, shape of the mask. Default: the masked ones.
+        True for the bins whose expected sum is requested, shape of the mask. Default: the masked ones.
     n_nodes
         Nodes of the integration over each bin; two are enough for bins of a few per cent.
 
@@ -121,7 +121,7 @@ def fit_many(
         return _by_mask(n, edges_, family, left_out, inside, shape, scale, alpha, choice, n_nodes)
     keep = ~left_out & ~family.hidden(edges_)
     n_fitted = int(keep.sum(axis=-1).min())
-    # bins that some spectra keep and some leave out are carried along without weight
+    # bins that some spectra keep and some exclude are kept without weight
     each = keep.T if keep.ndim == 2 else None
     used = np.ones(n.shape[1], dtype=bool) if each is not None else keep
     y = n[:, used].T / scale

@@ -18,7 +18,7 @@ _MOST = 1e3
 def expectation_margin(look: LookResult, z: float = 3.0) -> float | None:
     r"""Relative amount by which the background may be larger than expected, with ``z`` still left.
 
-    The fit cannot see everything: a selection that prefers masses inside the window alone makes an excess out of background. With the
+    The fit cannot detect everything: a selection that prefers masses inside the window alone creates an excess out of background. With the
     p-value as a function of expectation and error, this is the :math:`x` of
 
     .. math:: p\bigl(n \mid (1 + x)\, b,\, (1 + x)\, \sigma\bigr) = p(z).
@@ -28,7 +28,7 @@ def expectation_margin(look: LookResult, z: float = 3.0) -> float | None:
     look
         A look that is not blinded.
     z
-        What is left, in standard deviations.
+        The remaining significance, in standard deviations.
 
     Returns
     -------

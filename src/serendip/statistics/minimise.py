@@ -77,7 +77,7 @@ class PoissonObjective:
 
 
 def add_wall(design: Design, params: Array, total: Array, gradient: Array | None, information: Array) -> None:
-    """Add what :meth:`~serendip.statistics.design.Design.too_bent` gives to half the gradient and to the information, in place."""
+    """Add the terms of :meth:`~serendip.statistics.design.Design.too_bent` to half the gradient and to the information, in place."""
     if design.bend is None:
         return
     p = len(design.bend)
@@ -92,7 +92,7 @@ def observed_information(
 ) -> Array:
     """Half the second derivatives of the penalised deviance, made positive: Newton's step for curved functions.
 
-    Their Fisher information leaves out what residuals add, and steps by it take for ever along flat directions.
+    Their Fisher information neglects the contribution of the residuals, and its steps take for ever along flat directions.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class Objective:
         return float(deviance(self.counts, mu)) + self.penalty(theta)
 
     def penalty(self, theta: Array) -> float:
-        """What the prior and the limit of the curvature add to the deviance."""
+        """Contribution of the prior and the limit of the curvature to the deviance."""
         excess, wall = self.fitted.too_bent(theta[None], np.array([self.counts.sum()]))
         return float(self.fitted.prior @ theta**2 + (wall * excess**2)[0])
 
@@ -197,7 +197,7 @@ class Objective:
         return out
 
     def curvature(self, theta: Array) -> Array:
-        """Half the second derivatives for a polynomial, shape ``(p, p)``, made positive where the counts say nothing."""
+        """Half the second derivatives for a polynomial, shape ``(p, p)``, made positive where the counts give no constraint."""
         mu, jacobian = (a[:, 0] for a in self.fitted.expected(theta[None]))
         wide, wide_jacobian = (a[:, 0] for a in self.everywhere.expected(theta[None]))
         low = mu < self.floor

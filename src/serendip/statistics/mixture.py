@@ -7,9 +7,7 @@ spurious signal :math:`\delta`,
     - \frac{\delta^2}{2\sigma_\delta^2}, \qquad s = \mu + \delta \ge 0
 
 (extended likelihood: Barlow, NIM A297 (1990) 496). The constraint on b is the expectation :math:`B \pm \sigma_B`
-of a fit of the mass spectrum beside the window. Without it b floats, the total says nothing, and at its
-maximum the rest is :math:`\sum_i w_i \ln[(1 - w) + w R_i]` with :math:`w = s/(s + b)`. The spurious signal is
-what an error of :math:`p_B` is taken for.
+of a fit of the mass spectrum outside the window. Without it b floats, the total carries no information, and at its maximum the rest is :math:`\sum_i w_i \ln[(1 - w) + w R_i]` with :math:`w = s/(s + b)`. The spurious signal is the apparent signal from an error of :math:`p_B`.
 
 :math:`\mu \ge 0`, so the test statistic :math:`t_\mu = -2 \ln L(\mu)/L(\hat\mu)` has no chi-square distribution near the
 boundary. With :math:`r = \mu/\sigma` it is
@@ -19,7 +17,7 @@ boundary. With :math:`r = \mu/\sigma` it is
 
 (arXiv:1007.1727, eq. 40). An interval holds all :math:`\mu` with :math:`t_\mu` below the quantile of this distribution:
 the ordering of Feldman and Cousins (physics/9711021). Far from 0 that is the usual drop of ln L by 0.5
-(68 %) and 1.92 (95 %), at 0 one by 0.11 and 1.35. Where few events say anything use
+(68 %) and 1.92 (95 %), at 0 one by 0.11 and 1.35. If only few events are sensitive use
 :func:`serendip.statistics.mixture_toys.neyman`.
 
 Weighted events count as ``w / scale`` with ``scale = sum(w^2)/sum(w)``, as in :mod:`serendip.statistics.fit`.
@@ -95,7 +93,7 @@ class MixtureLikelihood:
     Parameters
     ----------
     log_ratio
-        ln p_S/p_B of each event, by models that never saw it, shape ``(n,)``.
+        ln p_S/p_B of each event, from models that were not trained on it, shape ``(n,)``.
     weights
         Event weights, not negative, shape ``(n,)``. Default: ones.
     background
@@ -103,7 +101,7 @@ class MixtureLikelihood:
     spurious
         Standard deviation of the spurious signal, in units of event weight.
     scale
-        What a weight is divided by to behave like a count. Default: ``sum(w^2)/sum(w)``; for the bins of a histogram
+        The divisor that makes a weight behave like a count. Default: ``sum(w^2)/sum(w)``; for the bins of a histogram
         it is that of the events in it.
 
     Raises
@@ -171,7 +169,7 @@ class MixtureLikelihood:
         s, b = float(self._free[0][0]), float(self._free[1][0])
         q0 = float(self.t(0.0)[0])
         if q0 < _NOTHING:
-            # the curvature at the boundary says what an event with a large R would have meant, and there is none
+            # the curvature at the boundary is that of an event with a large R, and there is none
             s = 0.0
             error = _crossing(lambda mu: float(self.t(mu)[0]) - 1.0, 0.0, 0.1 * self.scale)
         else:
@@ -216,7 +214,7 @@ def bounded_quantile(mu_over_sigma: float, level: float) -> float:
     def missing(t: float) -> float:
         return float(ndtr(np.sqrt(t)) + ndtr((t + r**2) / (2 * r)) - 1 - level)
 
-    # where both forms agree, rounding decides about the signs
+    # where both forms agree, the signs are due to rounding
     if missing(r**2) >= 0 or missing(usual) <= 0:
         return usual
     return float(brentq(missing, r**2, usual))

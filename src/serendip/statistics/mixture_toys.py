@@ -1,13 +1,12 @@
 r"""Toys for :mod:`serendip.statistics.mixture`: Neyman intervals, limits with CLs, and a p-value over many signals.
 
 With the densities fixed, an event enters the likelihood through its ln R alone. So a pseudo-experiment is a histogram of
-ln R, and what is expected in its bins, :math:`b f_B + s f_S`, comes from events drawn from both densities. All
-of them describe both shapes: an event drawn from either, :math:`N_B` and :math:`N_S` in all, stands for
-:math:`1/(N_B + N_S R)` of background and R times that of signal (the balance heuristic), so that the background is
+ln R, and the expectation in its bins, :math:`b f_B + s f_S`, comes from events drawn from both densities. All
+of them describe both shapes: an event drawn from either, :math:`N_B` and :math:`N_S` in total, represents :math:`1/(N_B + N_S R)` of background and R times that of signal (the balance heuristic), so that the background is
 known even where none was drawn.
 
-Toys draw the constraints anew as well: B about the profiled background, and the measured spurious signal about the
-profiled one. The densities stay as they are.
+Toys redraw the constraints as well: B about the profiled background, and the measured spurious signal about the
+profiled one. The densities are unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _FRACTIONS = np.concatenate([[0.0], np.geomspace(1e-5, 0.5, 48)])
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """What is expected of ln R, in bins.
+    """Expected distribution of ln R, in bins.
 
     Attributes
     ----------
@@ -50,8 +49,7 @@ class Templates:
     background, signal
         Probability of each bin, shape ``(p,)``; each sums to one.
     normalisation, normalisation_error
-        Integral of R p_B as the draws see it, and its error. It is 1 if both densities are normalised and are drawn from
-        as they are evaluated, which the shapes take for granted.
+        Integral of R p_B over the draws, and its error. It is 1 if both densities are normalised and sampled exactly as evaluated, which the shapes assume.
     """
 
     log_ratio: Array
@@ -128,7 +126,7 @@ class Templates:
 
 
 def _log_scale(b: Array, s: Array) -> tuple[float, float]:
-    """What has to be added to ln R so that both densities are normalised, and the variance of that number.
+    """Correction to ln R that normalises both densities, and its variance.
 
     The acceptance ratio of Bennett (J. Comp. Phys. 22 (1976) 245): of all drawn events as many look like signal as were drawn
     from it.
@@ -159,11 +157,10 @@ class Neyman:
     cls
         CLs with the one-sided statistic q~, from fractions of toys, shape ``(m,)``.
     p0, p0_interval
-        p-value of no signal, and the 68 % interval of the fraction of toys behind it. 0.5 if none is found.
+        p-value of no signal, and the 68 % interval of the corresponding fraction of toys. 0.5 if none is found.
     expected
         Quantiles :data:`BANDS` of the upper limit at 95 % CLs without signal, shape ``(5,)``. Background and spurious
-        signal are those that fit the data best without signal: for what an experiment expects before it looks, give
-        the likelihood of :meth:`Templates.expected`.
+        signal are those that fit the data best without signal: for the expectation before unblinding, use the likelihood of :meth:`Templates.expected`.
     toys
         N.
     """
@@ -221,7 +218,7 @@ def neyman(
     model
         Likelihood of the observed events, or of the expected ones (:meth:`Templates.expected`).
     templates
-        What its densities expect of ln R.
+        Its expected distribution of ln R.
     n_toys
         Toys at each tested mu.
     rng
@@ -265,7 +262,7 @@ def neyman(
     if p[-1] > 0.05:
         raise InputError(
             f"{tested[-1]:g} signal events are not excluded at 95 % by {n_toys} toys: test larger numbers, use more toys, "
-            "or accept that ln R tells signal from background too badly"
+            "or accept that ln R does not separate signal from background well enough"
         )
     return Neyman(tested, observed, p, cls, p0, p0_interval, _limits(tested, toys_q, q_without), n_toys)
 
@@ -349,7 +346,7 @@ def _limits(tested: Array, toys_q: list[Array], without: Array) -> Array:
     cls = np.empty_like(without)
     for j, q in enumerate(toys_q):
         own = np.sort(without[j])
-        # fractions, not (k + 1)/(N + 1): a band is no p-value, and the toy itself is among its own
+        # fractions, not (k + 1)/(N + 1): a band is not a p-value, and the toy itself is among its own
         sb, b = (n - np.searchsorted(a, without[j] - 1e-9) for a in (q, own))
         cls[j] = np.minimum(sb / b, 1.0)
     return np.quantile([_first_below(tested, column, 0.05) for column in cls.T], BANDS)
@@ -376,8 +373,7 @@ def global_p(
     observed
         ln R of the data under each signal, shape ``(signals, n)``, and their weights, shape ``(n,)``.
     draws
-        ln R of events that describe background, shape ``(signals, k)``, and how much of it each stands for,
-        shape ``(k,)``.
+        ln R of events that describe background, shape ``(signals, k)``, and the amount that each represents, shape ``(k,)``.
     n_toys, rng
         Toys without signal.
     background, spurious
@@ -385,7 +381,7 @@ def global_p(
 
     Returns
     -------
-    Largest 2 [ln L - ln L(mu = 0)], p-value, and the 68 % interval of the fraction of toys behind it.
+    Largest 2 [ln L - ln L(mu = 0)], p-value, and the 68 % interval of the corresponding fraction of toys.
     """
     table, w = (np.asarray(a, dtype=float) for a in observed)
     pool, share = (np.asarray(a, dtype=float) for a in draws)
@@ -397,7 +393,7 @@ def global_p(
     centre = rng.normal(b, sigma, n_toys) if np.isfinite(sigma) else np.full(n_toys, b)
     offset = rng.normal(0.0, width, n_toys)
     best_data, best_toys = 0.0, np.zeros(n_toys)
-    # draws are few compared with all toys together: what fluctuates in them must not look like a signal in all of those
+    # draws are few compared with all toys together: their fluctuations must not look like a signal in all of those
     pool = pool - np.log(np.exp(np.clip(pool, -60, 60)) @ (share / share.sum()))[:, None]
     for one, drawn in zip(table, pool, strict=True):
         data = _gain((w / scale)[None], one, np.array([b]), sigma, np.zeros(1), width)
@@ -410,7 +406,7 @@ def global_p(
 def _gain(
     counts: NDArray[Any], log_ratio: Array, centre: Array, sigma: float, offset: Array, width: float
 ) -> Array:
-    """2 ln L(best)/L(0) of each sample on a grid of signal fractions; data and toys are treated alike."""
+    """2 ln L(best)/L(0) of each sample on a grid of signal fractions; data and toys are treated identically."""
     w = _FRACTIONS
     terms = np.log1p(w * np.expm1(np.clip(log_ratio, -60, 60))[:, None])
     shape = counts @ terms.astype(counts.dtype)

@@ -1,4 +1,4 @@
-r"""Signal plus background in bins: the likelihood behind significances, intervals and limits.
+r"""Signal plus background in bins: the likelihood for significances, intervals and limits.
 
 .. math:: -2\ln L = \sum_i D\big(n_i;\; b_i(\theta) + \mu\, s_i(\eta)\big) + \sum_k (\eta_k - a_k)^2
 
@@ -7,7 +7,7 @@ the expected signal :math:`s_i` for signal strength one, and unit-normal nuisanc
 (log-normal), mass scale and resolution (linear) with auxiliary measurements :math:`a` (zero in data).
 
 The order of the background is part of the procedure: every data set, toys included, chooses its own, by likelihood-ratio
-tests with the signal strength free (``"lrt"``), or at each signal strength anew with a penalty of one unit of
+tests with the signal strength free (``"lrt"``), or separately at each signal strength with a penalty of one unit of
 :math:`-2\ln L` per parameter (``"envelope"``, the discrete profiling of arXiv:1408.6865).
 
 All fits are done for many data sets at once.
@@ -99,7 +99,7 @@ class BinnedModel:
     spurious
         Standard error of the signal strength by misdescribed background: one more nuisance parameter, which adds to the strength.
     charged
-        Charge for the parameters of the background although there is only one left, see :meth:`restricted`.
+        Keep the penalty for the parameters of the background although only one is left, see :meth:`restricted`.
     """
 
     designs: tuple[Design, ...]
@@ -158,7 +158,7 @@ class BinnedModel:
         spurious
             Spurious signal in events (sum of weights): standard error of the signal by misdescribed background.
         floats
-            What of the resonance floats: ``"mass"``, ``"width"``.
+            The floating parameters of the resonance: ``"mass"``, ``"width"``.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class BinnedModel:
         members = tuple(
             (d, family.n_parameters[k], family.members[k])
             for d, family in enumerate(families)
-            # one bin more than parameters, or a free signal could not be told apart
+            # one bin more than parameters, otherwise a free signal cannot be distinguished
             for k in candidate_members(family, designs[d], n_fitted - 1)
         )
         nominal = shape.fractions(grid)
@@ -227,7 +227,7 @@ class BinnedModel:
 
     @property
     def floats(self) -> tuple[str, ...]:
-        """What of the peak floats."""
+        """The floating parameters of the peak."""
         return () if self.peak is None else self.peak.floats
 
     def moved(
@@ -381,7 +381,7 @@ class BinnedModel:
                 params, decrement = problem.solve(start)
         unsolved = ~(decrement <= _UNSOLVED + 10 * problem.slack)
         if self.floats and mu is None:
-            # a hole beside a hill of background is no peak
+            # a dip next to a hump of background is not a peak
             unsolved |= problem.mu(params, np.arange(len(y))) <= 0
         if unsolved.any() and not skip:
             raise self._unsolved(name, unsolved)
@@ -414,7 +414,7 @@ class BinnedModel:
     def _alone(
         self, y: Array, k: int, design: Design, centre: Array
     ) -> tuple[SignalLikelihood, Array, Array]:
-        """The fit without a signal. Intervals and limits ask for many strengths of the same data, and for this one each time."""
+        """The fit without a signal. Intervals and limits need many strengths for the same data, and this one each time."""
         known = self._fitted_alone.get(k)
         if known is None or not (np.array_equal(known[0], y) and np.array_equal(known[1], centre)):
             alone = SignalLikelihood(y, design, self, np.zeros(len(y)), centre)
@@ -424,7 +424,7 @@ class BinnedModel:
         return alone, params.copy(), decrement.copy()
 
     def _around_peak(self, y: Array, mu: Array | None, design: Design, centre: Array) -> Array:
-        """Start of a fit of a floating peak: background of two parameters beside it.
+        """Start of a fit of a floating peak: two-parameter background under it.
 
         A larger one, fitted alone, has taken the peak for itself.
         """

@@ -48,9 +48,9 @@ def deviance_moments(expected: Array) -> tuple[Array, Array]:
 
 
 def dispersion(value: Array, expected: Array, n_parameters: int) -> tuple[Array, Array]:
-    """Deviance in units of what it should be, and the effective number of degrees of freedom.
+    """Deviance in units of its expected value, and the effective number of degrees of freedom.
 
-    The expected value and variance are the exact Poisson ones, so that sparse bins count for what they are worth; the fit
+    The expected value and variance are the exact Poisson ones, so that sparse bins have the right weight; the fit
     takes one degree of freedom for each parameter.
 
     Parameters
@@ -80,7 +80,7 @@ def deviance_p_value(value: float, expected: Array, n_parameters: int) -> float:
 
 
 def candidate_members(family: BackgroundFamily, design: Design, n_fitted: int) -> list[int]:
-    """Indices of the members that the binning can tell apart; the smallest one is always tried."""
+    """Indices of the members that the binning can distinguish; the smallest one is always tried."""
     smallest = family.n_parameters[0]
     if smallest > min(design.n_parameters, n_fitted):
         raise InputError(

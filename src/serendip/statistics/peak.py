@@ -15,7 +15,7 @@ __all__ = ["FLOATS", "Peak"]
 Array = NDArray[np.float64]
 
 FLOATS = ("mass", "width")
-"""What of a peak can float."""
+"""The parameters of a peak that can float."""
 
 # derivatives are differences over this part of a width; the width itself stays within a factor e^3
 _DIFFERENCE = 1e-4
@@ -24,7 +24,7 @@ _MOST = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Peak:
-    """A resonance on bins, and what of it floats.
+    """A resonance on bins, and its floating parameters.
 
     The fitted parameters are the mass in units of the width of :attr:`shape`, from its mass, and the logarithm of the width
     relative to that of :attr:`shape`.

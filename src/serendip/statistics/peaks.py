@@ -40,7 +40,7 @@ Rows = NDArray[np.int_]
 
 _PENALTY = 2.0
 _STEPS_PER_SIGMA = 2.0
-# The widest Gaussian: at half of its height it spans 0.3 of the bins, and 19 % of its mass. What is wider is no resonance.
+# The widest Gaussian: at half of its height it spans 0.3 of the bins, and 19 % of its mass. Anything wider is not a resonance.
 _WIDEST, _WIDEST_IN_MASS = 1.0 / 8.0, 0.08
 # Bins of a scan are about a per cent of the mass wide, where two nodes integrate to 1e-6.
 _NODES = 2
@@ -49,7 +49,7 @@ REFINED = 4
 _ROWS = 4_000
 # A significance is known to 0.01 then, or is beyond all doubt.
 _TOLERANCE, _MAX_STEPS = 1e-3, 50
-# Where an expectation is cut off, for value and slope alike: a slope that belongs to another value points nowhere.
+# Lower bound of an expectation, for both value and slope: a slope that belongs to another value points nowhere.
 _LEAST = 1e-100
 
 

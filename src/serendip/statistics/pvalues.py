@@ -1,8 +1,7 @@
 """One-sided p-values, significances and their combinations.
 
 Conventions: p is the probability of a count at least as large as the one observed if there is only
-background; Z is the signed Gaussian equivalent, ``p = 0.5 <-> Z = 0``. Tails are carried as ``ln p``, so that
-an excess of 40 sigma is a number and not an overflow.
+background; Z is the signed Gaussian equivalent, ``p = 0.5 <-> Z = 0``. Tails are stored as ``ln p``, so that an excess of 40 sigma does not underflow.
 """
 
 from __future__ import annotations
@@ -100,8 +99,7 @@ def count_p_value(observed: ArrayLike, expected: ArrayLike, sigma: ArrayLike = 0
     .. math:: p = I_{1/(1+\tau)}(n,\; m + 1),
 
     (Cousins, Linnemann, Tucker, physics/0702156), which becomes the Poisson tail for
-    :math:`\sigma \to 0` and covers also for few events. ``expected = 0`` with ``sigma > 0`` stands for an
-    empty side measurement in which one event would have meant ``sigma`` (:math:`\tau = 1/\sigma`).
+    :math:`\sigma \to 0` and covers also for few events. ``expected = 0`` with ``sigma > 0`` means an empty side measurement in which one event would correspond to ``sigma`` (:math:`\tau = 1/\sigma`).
 
     Parameters
     ----------
@@ -160,7 +158,7 @@ def z_value(p: ArrayLike | None = None, *, log_p: ArrayLike | None = None) -> Ar
 def significance(log_p: float) -> float | None:
     """Significance of one p-value from ``ln p``; None for ``p = 1``.
 
-    Where nothing is observed, or a bound stops at one, p is 1 whatever is expected: that is no distance from the background.
+    Where nothing is observed, or a bound stops at one, p is 1 whatever is expected: which is not a distance from the background.
     """
     return float(z_value(log_p=log_p)) if log_p < np.log(_ONE) else None
 

@@ -45,7 +45,7 @@ _MOST_OUTSIDE = 60
 
 @dataclass(frozen=True)
 class FitRange:
-    """A range and what was left out of it.
+    """A range and the excluded data.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ def window_range(
 
 
 def given_range(mass: ArrayLike, low: float, high: float) -> FitRange:
-    """A range in GeV that was asked for, and how many of the masses it leaves out."""
+    """A requested range in GeV, and how many of the masses it excludes."""
     m = np.asarray(mass, dtype=float)
     return FitRange(low, high, int((m < low).sum()), int((m >= high).sum()), None, "as asked for")
 

@@ -49,8 +49,7 @@ def leave_one_out_rank(
 
     .. math:: \varepsilon_i = \frac{\bar w + \sum_{j \in SB \setminus i, s_j > s_i} w_j}{\bar w + \sum_{j \in SB \setminus i} w_j}
 
-    with the mean weight :math:`\bar w` of a sideband event (or group) in place of the event itself. Events of the window and of the sidebands
-    are treated alike, so that under background alone their ranks have one distribution. A sideband event that were compared with a
+    with the mean weight :math:`\bar w` of a sideband event (or group) in place of the event itself. Events of the window and of the sidebands are treated identically, so that under background alone their ranks have one distribution. A sideband event that were compared with a
     sample that holds itself would lie one rank lower than an event of the window, just where the weights are largest.
 
     Parameters
@@ -60,7 +59,7 @@ def leave_one_out_rank(
     fold, sideband, weights
         Fold, membership of the sidebands, event weight; shape ``(n,)``.
     ties
-        Decides between equal scores, shape ``(n,)``.
+        Tie-breaker for equal scores, shape ``(n,)``.
     groups
         Numbers of groups of events that depend on each other, shape ``(n,)``.
 
@@ -98,19 +97,18 @@ def cut_efficiency(
     Selecting :math:`\varepsilon \le \varepsilon_B` keeps all events at or above the k-th highest sideband score,
     :math:`k = \lfloor \varepsilon_B N \rfloor`. The k-th event itself must be inside the cut: its expected efficiency in
     the signal region is then k/(N+1); cutting just above the (k+1)-th instead would select (k+1)/(N+1) there for k in
-    the sideband, a bias of 1/k towards excesses. For the same reason the smallest weight stands for the event
-    at the threshold, and not its own: whether an event is inside may depend only on the events above it.
+    the sideband, a bias of 1/k towards excesses. For the same reason the smallest weight represents the event at the threshold, and not its own: whether an event is inside may depend only on the events above it.
 
     Parameters
     ----------
     score, fold, sideband, weights
         As in :func:`leave_one_out_rank`; the sidebands define the efficiency.
     ties
-        Decides between equal scores (:func:`~serendip.search.folds.tie_breaker`), shape ``(n,)``. Trees trained on few events give whole
+        Tie-breaker for equal scores (:func:`~serendip.search.folds.tie_breaker`), shape ``(n,)``. Trees trained on few events give whole
         blocks of equal scores, much larger than a tight working point.
     groups
         Numbers of groups of events that depend on each other, shape ``(n,)``. Members above an event do not count for those of
-        their own group, and the smallest sum of a group stands for the event at the threshold.
+        their own group, and the smallest sum of a group represents the event at the threshold.
 
     Returns
     -------
@@ -133,7 +131,7 @@ def fraction_kept(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | 
     .. math:: \varepsilon(s) = \frac{\min w + \sum_{i, r_i \ge s} w_i}{\min w + \sum_i w_i}
 
     Scores of models that were trained on different events can be pooled after this: :math:`-\ln\varepsilon` is higher for more
-    signal-like events. Equal scores stay equal: what a score cannot tell apart must not be told apart by chance before a maximum over cuts is taken.
+    signal-like events. Equal scores stay equal: events with equal scores must not be ordered at random before a maximum over cuts is taken.
 
     Parameters
     ----------

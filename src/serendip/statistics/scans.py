@@ -101,7 +101,7 @@ def smallest_p(
     best, where = np.full(len(n), np.inf), np.zeros((len(n), 2), dtype=int)
     for width in widths:
         in_n, in_b = (np.maximum(s[:, width:] - s[:, :-width], 0.0) for s in (sums_n, sums_b))
-        # a deficit is no bump
+        # a deficit is not a bump
         excess = in_n > in_b
         log_p = np.zeros(in_n.shape)
         log_p[excess] = count_log_p_value(in_n[excess], in_b[excess])

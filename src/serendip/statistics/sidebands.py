@@ -1,12 +1,11 @@
-r"""A second signal beside the window: a search for localised excesses in the bins that a background fit describes.
+r"""A second signal outside the window: a search for localised excesses in the bins that a background fit describes.
 
 A fit follows an excess in its sidebands part of the way, and predicts too much or too little in the window. All runs of
-neighbouring bins up to a length are looked at with the fit as it is; the most significant are judged again with a fit
-that leaves them out. An excess is told if
+neighbouring bins up to a length are looked at with the fit as it is; the most significant are tested again with a fit that excludes them. An excess is reported if
 
 .. math:: N p < 0.01,
 
-with the number ``N`` of runs in all spectra that are looked at (Bonferroni; neighbouring runs share bins, so that this leans to
+with the number ``N`` of runs in all tested spectra (Bonferroni; neighbouring runs share bins, so that this leans to
 the safe side).
 """
 
@@ -32,14 +31,14 @@ _FEWEST_BINS = 5
 
 @dataclass(frozen=True)
 class SidebandExcess:
-    """An excess beside the window.
+    """An excess outside the window.
 
     Attributes
     ----------
     low, high
         Where, in GeV.
     observed, expected, expected_error
-        Sums of weights there; the fit has not seen them.
+        Sums of weights there; they are excluded from the fit.
     p_local, z_local
         Of this excess alone.
     p
@@ -74,11 +73,11 @@ def sideband_excess(
     fit
         The fit of the sidebands.
     inside
-        The bins of the window, shape ``(n_bins,)``; they bound the length of what is looked for to half as much again.
+        The bins of the window, shape ``(n_bins,)``; they limit the length of the runs to 1.5 times the window.
     hidden
         Bins that must not be looked at, because they lie in another blinded window, shape ``(n_bins,)``.
     n_spectra
-        Spectra that are looked at in all.
+        Total number of tested spectra.
     """
     open_ = fit.kept if hidden is None else fit.kept & ~hidden
     counts, expected = fit.counts / fit.scale, fit.expected / fit.scale

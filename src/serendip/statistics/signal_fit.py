@@ -57,7 +57,7 @@ class SignalFit:
         One-sided p-value of background alone, asymptotic, and the signed significance. With floating mass or width there is no
         p: ``z`` is the root of the likelihood ratio, at the place that the data chose.
     floats
-        What floats of the peak, by name.
+        Floating parameters of the peak, by name.
     expected_z
         Median significance of signal strength one: Asimov data. None above some 40 standard deviations, where the number has
         no meaning and background alone no fit.
@@ -101,7 +101,7 @@ def fit_signal(
     Parameters
     ----------
     model
-        Signal and background; a peak that floats is where the data have it, see :func:`~serendip.statistics.floating.settled`.
+        Signal and background; a floating peak is at its position in the data, see :func:`~serendip.statistics.floating.settled`.
     counts
         Counts or sums of weights, shape ``(n_bins,)``.
     n_toys
@@ -119,7 +119,7 @@ def fit_signal(
     best = model.fit(counts)
     spread = float(spread_over_functions(model, counts)[0])
     z = float(np.sign(best.mu[0]) * np.sqrt(likelihood_ratio(model, counts, 0.0, best)[0]))
-    # by the fit without signal: a choice by the events beside the signal would be one by the sign of the strength
+    # by the fit without signal: a choice based on the fit with signal would depend on the sign of the strength
     under = model.events_under_signal(model.fit(counts, 0.0).background[0])
     method = "likelihood"
     if under < FEW_EVENTS and not model.floats:

@@ -92,7 +92,7 @@ class SignalShape:
         allowed = _FLUCTUATION + np.sqrt(2.0 * np.log(len(shares)))
         for i in np.flatnonzero(shares < -allowed * errors):
             raise InputError(
-                f"{self.name}: between {grid[i]:g} and {grid[i + 1]:g} GeV the weights add up to {shares[i]:.3g} +- {errors[i]:.2g} "
+                f"{self.name}: between {grid[i]:g} and {grid[i + 1]:g} GeV the sum of the weights is {shares[i]:.3g} +- {errors[i]:.2g} "
                 "of the signal; a signal adds events, so check the weight and its sign, or subtract no other process from it"
             )
         return int(np.count_nonzero(shares < 0))
@@ -239,7 +239,7 @@ def voigt(mass: float, width: float, natural: float) -> SignalShape:
     _check(mass, width)
     if not (np.isfinite(natural) and natural >= _NARROWEST * width):
         raise InputError(
-            f"a natural width of {natural:g} GeV is not seen with a resolution of {width:g} GeV; take a Gaussian (gauss:MASS:REL_WIDTH)"
+            f"a natural width of {natural:g} GeV cannot be resolved with a resolution of {width:g} GeV; take a Gaussian (gauss:MASS:REL_WIDTH)"
         )
     weights = np.exp(-0.5 * _NODES**2)
     weights /= weights.sum()
@@ -270,7 +270,7 @@ def template_shape(mass: ArrayLike, weights: ArrayLike | None = None, name: str 
     Raises
     ------
     InputError
-        If the events are worth fewer than ten of equal weight, or the weights do not add up to something positive.
+        If there are fewer than ten effective events, or the sum of the weights is not positive.
     """
     m = np.asarray(mass, dtype=float)
     if not np.isfinite(m).all():
@@ -279,7 +279,7 @@ def template_shape(mass: ArrayLike, weights: ArrayLike | None = None, name: str 
     m, w = m[w != 0], w[w != 0]
     found = weight_sum(w)
     if found.effective < _FEWEST_EVENTS:
-        worth = "" if found.effective == len(m) else f" that are worth {found.effective:.3g} of equal weight"
+        worth = "" if found.effective == len(m) else f" ({found.effective:.3g} effective events)"
         raise InputError(f"a signal template needs at least {_FEWEST_EVENTS} events, not {len(m)}{worth}")
     order = np.argsort(m)
     m, w = m[order], w[order] / w.sum()
@@ -326,7 +326,7 @@ def parse_shape(text: str) -> SignalShape:
             mass, mass * width, alpha_low=alpha_low, n_low=n_low, alpha_high=alpha_high, n_high=n_high
         )
     raise InputError(
-        f"'{text}' is no signal shape; expected gauss:MASS:REL_WIDTH, for example gauss:3500:0.03, "
+        f"'{text}' is not a signal shape; expected gauss:MASS:REL_WIDTH, for example gauss:3500:0.03, "
         "voigt:MASS:REL_WIDTH:REL_NATURAL_WIDTH or "
         "dcb:MASS:REL_WIDTH:ALPHA_LOW:N_LOW:ALPHA_HIGH:N_HIGH"
     )

@@ -29,12 +29,11 @@ class SlidingFits:
     counts
         The input, shape ``(n_bins,)`` or ``(n_toys, n_bins)``.
     expected, expected_error
-        Of each bin from its own fit, shape of ``counts``. The error is that of the logarithm, times the expectation: where
-        the two are alike, the expectation is not Gaussian.
+        Of each bin from its own fit, shape of ``counts``. The error is that of the logarithm, times the expectation: where the two are similar, the expectation is not Gaussian.
     windows
         First bin of each fit and the one after its last, shape ``(n_bins, 2)``.
     interpolated
-        Whether both sides of the bin have the events that were asked for, at least one; elsewhere the expectation is an
+        Whether both sides of the bin have the required number of events, at least one; elsewhere the expectation is an
         extrapolation. Shape ``(n_bins,)``.
     n_parameters
         Chosen by each fit, shape of ``counts``.

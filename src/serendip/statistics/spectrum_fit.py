@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 _BINS_PER_WIDTH = 3.0
 _MOST_BINS = 2000
-# in widths of the signal: a wider bin holds all of it, and nothing tells it from the background
+# in widths of the signal: a wider bin contains all of it, and it cannot be distinguished from the background
 _WIDEST_BIN = 3.0
 _FEWEST_EVENTS = 20
 _DEFAULT_BIN = 0.025
@@ -54,7 +54,7 @@ class SpectrumFitResult:
     window
         Central 90 % of the signal, in GeV.
     simulation, negative_bins
-        Of a simulated signal: its weights, and the number of bins in which negative ones prevailed, see
+        Of a simulated signal: its weights, and the number of bins with a negative sum, see
         :meth:`~serendip.statistics.signals.SignalShape.negative_bins`.
     fit
         Signal strength, intervals, significance.
@@ -65,9 +65,9 @@ class SpectrumFitResult:
     gof_p
         p-value of the deviance of signal plus background, asymptotic.
     toy_p
-        Local p-value from toys, if asked for.
+        Local p-value from toys, if requested.
     limit
-        Upper limit on the signal strength, if asked for.
+        Upper limit on the signal strength, if requested.
     """
 
     n_events: int
@@ -111,7 +111,7 @@ class SpectrumFitResult:
 
 @dataclass(frozen=True, eq=False)
 class MassScan:
-    """Outcome of :func:`scan_masses`: the scan, the background functions and what was left out, in GeV."""
+    """Outcome of :func:`scan_masses`: the scan, the background functions and the excluded data, in GeV."""
 
     scan: Q0Scan
     background: tuple[str, ...]
@@ -168,7 +168,7 @@ def fit_resonance(
     sqrt_s
         Centre-of-mass energy in GeV.
     masks
-        Known resonances ``(low, high)`` in GeV that are left out of the fit: bins that touch one have no say. The strength counts
+        Known resonances ``(low, high)`` in GeV that are left out of the fit: bins that overlap one are excluded from the fit. The strength counts
         the signal in them too.
     signal_yield
         Events for signal strength one.
@@ -176,9 +176,9 @@ def fit_resonance(
         Relative errors of the signal's yield, mass scale and resolution.
     spurious
         Spurious signal: standard error of the signal, in events, by misdescribed background. It widens everything. Default:
-        measured beside the signal (:func:`~serendip.statistics.spurious.spurious_signal`).
+        measured on either side of the signal (:func:`~serendip.statistics.spurious.spurious_signal`).
     floats
-        What of the resonance is fitted too: ``"mass"``, ``"width"``. The shape is where the fit starts.
+        Further fitted parameters of the resonance: ``"mass"``, ``"width"``. The shape is where the fit starts.
     limit
         Also set a 95 % CLs upper limit. Default: unless mass or width float.
     toys
@@ -209,7 +209,7 @@ def fit_resonance(
     for low, high in _reaching_into(shape, known):
         raise InputError(
             f"the mask {low:g}-{high:g} GeV reaches into the signal {shape.name}, whose central 90 % lie between "
-            f"{shape.window(SIGNAL_SHARE)[0]:.5g} and {shape.window(SIGNAL_SHARE)[1]:.5g} GeV: a mask leaves out resonances beside it; move the "
+            f"{shape.window(SIGNAL_SHARE)[0]:.5g} and {shape.window(SIGNAL_SHARE)[1]:.5g} GeV: a mask excludes other resonances; move the "
             "one or the other"
         )
     families = _families(background, sqrt_s, known)
@@ -383,7 +383,7 @@ def spectrum_histogram(
     hidden = np.logical_or.reduce([family.hidden(edges) for family in families])
     for i in np.flatnonzero(~hidden & (counts < -1e-12 * np.abs(w).max())):
         raise InputError(
-            f"the weights between {edges[i]:g} and {edges[i + 1]:g} GeV add up to {counts[i]:.3g}, and a spectrum is fitted with "
+            f"the weights between {edges[i]:g} and {edges[i + 1]:g} GeV sum to {counts[i]:.3g}, and a spectrum is fitted with "
             "counts above zero: take fewer --bins, a --range without the sparse end, or a sample with fewer negative weights"
         )
     used[used] = ~hidden[np.searchsorted(edges, m[used], side="right").clip(max=bins) - 1]

@@ -1,12 +1,11 @@
-r"""Spurious signal: how much signal the fit finds beside the real one, where there is none.
+r"""Spurious signal: the signal that the fit finds at masses where there is none.
 
 The signal is fitted at other masses with the real one left out, its width relative to the mass kept. If the strengths
-:math:`N_j \pm \sigma_j` at these places are larger than they should be, the functions miss the spectrum by more than their error
-says. With the background :math:`b_j` under the signal at each place, and :math:`b` under the real one, the error
+:math:`N_j \pm \sigma_j` at these positions are larger than they should be, the functions miss the spectrum by more than their error. With the background :math:`b_j` under the signal at each place, and :math:`b` under the real one, the error
 
 .. math:: \sigma_\mathrm{spurious} = \tau b, \qquad \tau^2 = \frac{\sum_j N_j^2 - \sigma_j^2}{\sum_j b_j^2}
 
-is one of the signal yield. It is what simulated background without statistical error gives elsewhere (ATLAS, arXiv:1802.04146), from the data.
+is one of the signal yield. It corresponds to the spurious signal from simulated background without statistical error (ATLAS, arXiv:1802.04146), but is measured in data.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ __all__ = ["SIGNAL_SHARE", "SpuriousSignal", "spurious_signal"]
 Array = NDArray[np.float64]
 
 SIGNAL_SHARE = 0.9
-"""Central part of a signal that stands for its place."""
+"""Central part of a signal that defines its position."""
 
 _MOST_PER_SIDE = 5
 _FEWEST_PLACES = 2
 _FEWEST_EVENTS = 5.0
 # p-value of the pulls below which an error is added: one sound spectrum in ten pays for it.
 _WIDENED = 0.1
-# A strong signal leaks out of its central part: how much is left out until what leaks on a side is below this part of its error.
+# A strong signal leaks out of its central part: excluded fraction, chosen so that the leakage on a side is below this fraction of its error.
 _SHARES = (SIGNAL_SHARE, 0.95, 0.98, 0.99, 0.995, 0.999)
 _LEAK = 0.2
 
@@ -77,7 +76,7 @@ def spurious_signal(
     Parameters
     ----------
     model
-        Signal and background; errors of the signal and floats have no say.
+        Signal and background; errors of the signal and floating parameters are not used.
     counts
         Counts or sums of weights, shape ``(n_bins,)``.
     edges
@@ -130,7 +129,7 @@ def _overlap(edges: Array, low: float, high: float) -> NDArray[np.bool_]:
 
 
 def _left_out(shape: SignalShape, signal: float, error: float) -> tuple[float, float]:
-    """Interval in GeV outside of which the signal cannot be taken for another one."""
+    """Interval in GeV outside of which the signal cannot be mistaken for another one."""
     for share in _SHARES:
         if 0.5 * (1.0 - share) * signal <= _LEAK * error:
             break

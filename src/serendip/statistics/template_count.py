@@ -1,6 +1,6 @@
 r"""The count of a look from its background template, without a fit of the selected spectrum.
 
-For very tight cuts nothing is left to fit beside the window. The template predicts the count itself (arXiv:2411.00085): with the
+For very tight cuts no sideband events are left to fit. The template predicts the count itself (arXiv:2411.00085): with the
 fitted yield :math:`N` of the window before any cut, ``k`` folds of which F are tested, and a cut that a fraction
 :math:`\varepsilon` of the template of each fold passes,
 
@@ -8,10 +8,7 @@ fitted yield :math:`N` of the window before any cut, ``k`` folds of which F are 
     \frac{\sigma_b^2}{b^2} = \frac{\sigma_N^2}{N^2} + \sum_{ff'} \frac{C_{ff'}}{(\sum_f \bar R_f)^2} + \delta^2.
 
 :math:`R_f` are ratios of true to predicted fractions in trainings on bootstrap samples, for which the real template is the truth:
-their mean corrects for what a classifier gains by selecting where its template has too little, their covariance ``C`` is
-that of the statistics of the data that trained the template (the number of events drawn from it is free, and says
-nothing). Errors of the model itself are not in them. The closure :math:`\kappa` is the count of held-out sideband
-events that pass the cut over what the template predicts at their masses, corrected in the same way, and the non-closure
+their mean corrects for the bias of a classifier towards regions where its template is too low, their covariance ``C`` is that of the statistics of the training data (the number of events drawn from the template is arbitrary, and irrelevant). Errors of the model itself are not in them. The closure :math:`\kappa` is the count of held-out sideband events that pass the cut over the prediction of the template at their masses, corrected in the same way, and the non-closure
 beyond its own error is the systematic
 
 .. math:: \delta^2 = \max\bigl((\kappa - 1)^2 - \sigma_\kappa^2,\, 0\bigr).
@@ -67,7 +64,7 @@ _CLOSURE_EVENTS = 25.0
 
 @dataclass(frozen=True, eq=False)
 class TemplateCurves:
-    """What the templates of the tested folds predict, for cuts at template efficiencies :data:`GRID` (G values).
+    """Predictions of the templates of the tested folds, for cuts at template efficiencies :data:`GRID` (G values).
 
     Attributes
     ----------
@@ -103,7 +100,7 @@ class TemplateCurves:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.float64]]) -> TemplateCurves:
-        """What :meth:`arrays` returned."""
+        """The arrays of :meth:`arrays`."""
         real, other = (int(n) for n in arrays["draws"])
         return cls(**{**arrays, "folds": arrays["folds"].astype(np.int64), "draws": (real, other)})  # type: ignore[arg-type]
 
@@ -188,7 +185,7 @@ def template_errors(
     enough = np.flatnonzero(expected.sum(axis=0) / scale >= _CLOSURE_EVENTS)
     if not len(enough):
         raise InputError(
-            f"template counting tests the closure of the template beside the window with at least {_CLOSURE_EVENTS:g} held-out "
+            f"template counting tests the closure of the template outside the window with at least {_CLOSURE_EVENTS:g} held-out "
             f"events, and there are {expected[:, 0].sum() / scale:.0f}; give more data or fewer folds"
         )
     tested_at = max(working_point, float(GRID[enough[-1]]))
@@ -247,7 +244,7 @@ def count_look(
     inclusive
         Fit of all events with the window masked (:func:`serendip.statistics.looks.fit_inclusive`).
     curves
-        What the templates predict.
+        The predictions of the templates.
     working_point
         Events with an efficiency up to it are counted.
     combination, n_folds, weights, groups, blinded, method

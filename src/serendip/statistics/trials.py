@@ -1,9 +1,9 @@
 """The p-value of the largest excess among many looks.
 
-Toys draw every look anew from its own background expectation, repeat the efficiency fit with its choice of
-order and the combination over folds, and keep the smallest p. They are made of whole events, each with the looks that select
+Toys redraw every look from its own background expectation, repeat the efficiency fit with its choice of
+order and the combination over folds, and keep the smallest p. They consist of whole events, each with the looks that select
 it (:mod:`serendip.statistics.event_toys`), so that overlapping windows, nested working points and methods that select the
-same events are as dependent in the toys as they are in the data.
+same events are correlated in the toys as in the data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["GlobalResult", "draw_looks", "global_p_value"]
 
 Array = NDArray[np.float64]
 
-# Expected number of toys that reach the excess, below which it is rarer than toys can say, and how many are drawn then: for up-crossings.
+# Expected number of toys that reach the excess, below which it is too rare for toys, and how many are drawn then: for up-crossings.
 _HOPELESS, _FEWER_TOYS = 1e-3, 100
 # Up-crossings are counted at one sigma: many toys cross it, and the asymptotic form already holds.
 _CROSSING_LEVEL = 1.0
@@ -114,7 +114,7 @@ def global_p_value(
         raise ValueError(msg)
     best = int(np.argmin(np.asarray(observed, dtype=float)))
     smallest = float(np.asarray(observed, dtype=float)[best])
-    # what holds under any dependence may say more than toys that are exhausted
+    # a bound valid for any dependence may be tighter than exhausted toys
     log_bound = min(0.0, smallest + float(np.log(len(looks))))
     if log_bound + np.log(n_toys) < np.log(_HOPELESS):
         n_toys = min(n_toys, _FEWER_TOYS)
@@ -157,7 +157,7 @@ def draw_looks(
 ) -> Array:
     """``ln p`` of every look in background-only pseudo-experiments, shape ``(n_looks, n_toys)``.
 
-    ``events`` says which events the looks share (:mod:`serendip.statistics.event_toys`); without it those with a cut are drawn
+    ``events`` gives the events shared by the looks (:mod:`serendip.statistics.event_toys`); without it those with a cut are drawn
     independently.
     """
     out = np.empty((len(looks), n_toys))
@@ -182,7 +182,7 @@ def draw_looks(
 
 
 def _shape_error(look: LookResult) -> float:
-    """Relative error of the inclusive shape, beyond what a toy has by itself."""
+    """Relative error of the inclusive shape, in addition to that of a toy."""
     # without a cut the spectrum itself is fitted to the toys; a template has its error in another place
     return 0.0 if look.statistic == TEMPLATE_COUNT or look.spectrum.offset is None else look.shape_error
 
@@ -214,7 +214,7 @@ def _refit(look: LookResult, counts: Array) -> Array:
 
 
 def _template_count(look: LookResult, counts: Array, pull: Array) -> Array:
-    """The same for a look whose count the template predicts: its prediction is measured anew, as in its p-value."""
+    """The same for a look whose count the template predicts: its prediction is remeasured, as in its p-value."""
     scale = look.spectrum.scale
     b, sigma = look.expected / scale, look.expected_error / scale
     means, errors = (
@@ -224,9 +224,9 @@ def _template_count(look: LookResult, counts: Array, pull: Array) -> Array:
     # all working points err together: they are cuts on one template
     side = stats.poisson.ppf(stats.norm.cdf(pull), (b / sigma) ** 2)
     total = side * sigma**2 / b
-    # without any side event the error is what one would have meant
+    # without any side event the error is that of one
     total_error = np.sqrt(np.maximum(side, 1.0)) * sigma**2 / b
-    # what the mean over folds and the single folds say of the covariance between them
+    # the covariance between the folds from their mean and the single folds
     n, single = len(means), float(np.mean((errors / means) ** 2))
     between = (n * (sigma / b) ** 2 - single) / max(n - 1, 1)
     shared = np.full(len(pull), np.sqrt(max(between, 0.0)))

@@ -1,6 +1,6 @@
 r"""Weights of events from the ranks of their scores: a search without a cut.
 
-A cut counts every event alike and every fold alike. Here each event of fold :math:`f` counts with the logarithm of a likelihood ratio,
+A cut gives every event and every fold the same weight. Here each event of fold :math:`f` counts with the logarithm of a likelihood ratio,
 
 .. math:: w = \ln\bigl(1 + \rho_f(\varepsilon)\bigr), \qquad
           \rho_f(\varepsilon) = \frac{a}{\varepsilon} \Bigl(\frac{f}{k - 1}\Bigr)^{3/2} \quad (\varepsilon < 0.1, \text{ else } 0),
@@ -39,7 +39,7 @@ FEWEST_RANKED = 50
 _GROWTH, _CLAIM = 1.5, 5.0
 _SMALLEST, _LARGEST = 1e-12, 1e3
 _POINTS = 400
-# Smallest effective part of the sideband events that stand for those of the window.
+# Smallest effective fraction of the sideband events that represent those in the window.
 _KEPT = 0.25
 _EVEN = 1e-9
 
@@ -50,7 +50,7 @@ def signal_scale(background: float, n_folds: int, sideband: float) -> float:
     Parameters
     ----------
     background
-        (Effective) background events expected in the window, in all folds together.
+        (Effective) background events expected in the window, in total over all folds.
     n_folds
         Number of folds, the untested first one included.
     sideband
@@ -115,10 +115,7 @@ def law_in_window(
 ) -> CompoundTail:
     r"""Law of the sum of weights in the window under background alone.
 
-    The weights of a score that follows the mass are distributed otherwise in the window than beside it. The jumps beside it
-    count in proportion to :math:`e^{\lambda \ln m}`, with :math:`\lambda` such that their mean :math:`\ln m` is that of the window: what changes in
-    proportion to :math:`\ln m` is then as it is there. Events of the window do not enter, since the ranks of a signal are small, unless
-    events have weights of their own and one counts more than any beside the window: it could as well have been there.
+    The weights of a score correlated with the mass have a different distribution in the window and outside. The jumps outside are weighted by :math:`e^{\lambda \ln m}`, with :math:`\lambda` such that their mean :math:`\ln m` is that of the window: a linear change with :math:`\ln m` is then accounted for. Events of the window do not enter, since the ranks of a signal are small, unless events have their own weights and one has a larger weight than any outside the window: it could as well have been there.
 
     Parameters
     ----------
@@ -127,11 +124,11 @@ def law_in_window(
     groups
         Number of the group of every event, shape ``(n,)``, or None.
     side, inside
-        Counted events beside the window, and in it (none while blinded), shape ``(n,)``.
+        Counted events outside the window, and in it (none while blinded), shape ``(n,)``.
     centre
         Mean ``ln m`` expected in the window.
     unit
-        What sums are measured in.
+        The unit of sums.
     """
     jumps = weights[side] * ranked[side]
     place = np.log(mass[side])

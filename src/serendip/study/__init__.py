@@ -1,1 +1,1 @@
-"""The study of mixtures of theories: many trainings, one design of what is held out, questions and their answers."""
+"""The study of mixtures of theories: many trainings, one design of the held-out theories, questions and their answers."""

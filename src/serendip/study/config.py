@@ -26,15 +26,15 @@ __all__ = ["QUESTIONS", "Question", "StudyConfig"]
 Question = Literal["models", "saturation", "families", "weights", "combination", "excess", "resonant"]
 
 QUESTIONS: dict[str, str] = {
-    "models": "Does a classifier of mixed theories beat those of single theories, and unsupervised scores, on theories it has not seen?",
+    "models": "Does a classifier of mixed theories beat those of single theories, and unsupervised scores, on unseen theories?",
     "saturation": "How many theories, and how many families of theories, are enough?",
     "families": "Is it interpolation: what is lost if a whole family is left out, and not one point of it?",
     "weights": "Does it matter how the theories are weighted?",
     "combination": "Is the mixture together with an unsupervised score better than each of them?",
-    "excess": "Is the p-value of an excess behind a cut on the score true, and how large must a signal be?",
+    "excess": "Is the p-value of an excess after a cut on the score correct, and how large must a signal be?",
     "resonant": "Does the score help a search for a resonance?",
 }
-"""What a study can answer."""
+"""The questions of a study."""
 
 
 def _listed(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What all questions of a study share: design, samples, finished trainings, and how channels are joined."""
+"""Common context of all questions of a study: design, samples, finished trainings, and the combination of channels."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Context:
     present
         Theories with enough events, by channel.
     design
-        What is held out.
+        The held-out theories.
     events
-        Events of each theory that may train, by channel; empty: more than are asked for.
+        Events of each theory that may train, by channel; empty: more than requested.
     """
 
     config: StudyConfig
@@ -160,5 +160,5 @@ def ti_value(entry: Mapping[str, Any], group: str, which: str = "median") -> flo
 
 
 def steps_of(config: StudyConfig, channel: str, n: int) -> Sequence[int]:
-    """Numbers of theories on a curve with ``n`` in all."""
+    """Numbers of theories on a curve up to ``n``."""
     return [*(step for step in config.of("steps", channel) if step < n), n]

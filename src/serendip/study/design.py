@@ -1,4 +1,4 @@
-"""What is held out of a study: families that no training knows, and points of the families that it knows."""
+"""The held-out theories of a study: whole families, and single points of the other families."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Design:
 
 
 def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
-    """Draw what is held out, or take what the options name.
+    """Draw the held-out theories, or use those named in the options.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
             f"held_out_families = {config.held_out_families:g} of {counted(len(groups), 'family', 'families')} is none to test; give more "
             "families, a larger part, or 0 to test points alone"
         )
-    # a theory that is to be trained alone cannot be held out
+    # a theory with its own training cannot be held out
     alone = (
         {name for theories in config.single.values() for name in theories}
         if isinstance(config.single, dict)
@@ -98,7 +98,7 @@ def make_design(families: Mapping[str, str], config: StudyConfig) -> Design:
 
 
 def _named(tested: Sequence[str], families: Mapping[str, str], groups: Mapping[str, Sequence[str]]) -> Design:
-    """Hold out what the options name."""
+    """Hold out the theories named in the options."""
     if unknown := [name for name in tested if name not in families and name not in groups]:
         raise InputError(
             f"tested: no theory and no family called {', '.join(unknown)} has enough events in a channel; there are "

@@ -1,4 +1,4 @@
-"""What a study has less of than was asked for, in sentences: nothing becomes smaller silently."""
+"""Where a study falls short of the request, in sentences: nothing is reduced silently."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def shortfalls(
     context
         The study.
     channels
-        What is in the samples, by channel: ``left_out`` and ``training`` events by theory.
+        Content of the samples, by channel: ``left_out`` and ``training`` events by theory.
     answers
-        Those that are there; ``models`` knows the signal events of trainings that are compared at equal numbers.
+        The existing ones; ``models`` has the numbers of signal events of trainings that are compared at equal numbers.
     """
     config, design = context.config, context.design
     found: list[tuple[str, str]] = []

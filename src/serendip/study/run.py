@@ -42,15 +42,14 @@ def run_study(
     out
         Folder: new, or one of the same study; finished trainings are not repeated.
     progress
-        Receives what is being done.
+        Receives progress messages.
     jobs
-        Cores; default: those that there are. Each trains one thing at a time, and what is left of them shares a training.
+        Cores; default: those that there are. Each trains one thing at a time, and the remaining ones share a training.
 
     Returns
     -------
     results
-        Content of ``results.json``; ``unanswered`` says which of several questions these samples cannot answer, and why, ``notes`` what
-        there is less of than was asked for.
+        Content of ``results.json``; ``unanswered`` lists the questions that these samples cannot answer, and why, ``notes`` where the study falls short of the request.
 
     Raises
     ------
@@ -144,12 +143,12 @@ def read_results(out: Path) -> dict[str, Any]:
         path, missing="expected the folder of 'serendip theories study'", damaged="repeat the study"
     )
     if not isinstance(found.get("answers"), dict):
-        raise InputError(f"{path}: holds no study of theories")
+        raise InputError(f"{path}: contains no study of theories")
     return found
 
 
 def _answers(out: Path) -> dict[str, Any]:
-    """Answers of this version that are there already."""
+    """Existing answers of this version."""
     if not (out / "results.json").exists():
         return {}
     found = read_results(out)
@@ -167,7 +166,7 @@ def _open(out: Path, config: StudyConfig) -> None:
 
 
 def _prepare(config: StudyConfig, out: Path, progress: Progress) -> dict[str, Any]:
-    """Select and encode the samples of each channel once; returns what is in them."""
+    """Select and encode the samples of each channel once; returns their content."""
     files = {
         str(path): path.stat().st_size
         for group in (config.background, config.theories)
@@ -224,7 +223,7 @@ def _facts(samples: ChannelSamples, test_fraction: float) -> dict[str, Any]:
 
 
 def _train(tasks: Sequence[Task], context: Context, cores: int, progress: Progress) -> None:
-    """Do what is not done yet; the slow ones first, so that no core waits at the end."""
+    """Do the remaining trainings; the slow ones first, so that no core waits at the end."""
     unique = {(task.channel, task.key): task for task in tasks}
     todo = [task for task in unique.values() if load_outcome(task, context.out) is None]
     progress.start("trainings", len(unique))

@@ -1,4 +1,4 @@
-"""One training of a study and what it leaves behind: figures of merit for every theory, and scores where they are needed again."""
+"""One training of a study and its results: figures of merit for every theory, and scores where they are needed again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 _AGAIN = "delete it and run again"
 _DENSE = {"width": 256, "layers": 3}
 RANK_FRACTION = 0.1
-"""Part of the background beside the test fraction that trains nothing and turns scores into ranks."""
+"""Fraction of the background, in addition to the test fraction, held out to convert scores into ranks."""
 
 
 class Task(BaseModel):
@@ -51,11 +51,11 @@ class Task(BaseModel):
     score
         Name of the unsupervised score or of the network; empty for trees.
     theories
-        What is mixed; sorted.
+        The theories of the mixture; sorted.
     weights
         As in :class:`~serendip.theories.mixture.MixtureConfig`.
     events
-        Signal events in all, shared out evenly; None: of each theory as many as the options ask for.
+        Total number of signal events, distributed evenly; None: from each theory as many as set in the options.
     seed
         Of the training.
     tested
@@ -78,7 +78,7 @@ class Task(BaseModel):
 
     @property
     def key(self) -> str:
-        """Name of its files: the same training has the same key, whichever question asks for it."""
+        """Name of its files: the same training has the same key, whichever question requests it."""
         if self.kind == "outlier":
             return f"{self.score}-{self.seed}"
         content = json.dumps(
@@ -102,7 +102,7 @@ class Task(BaseModel):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training is worth.
+    """The figures of merit of a training.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ def sample_file(out: Path, channel: str) -> Path:
 
 
 def run_task(task: Task, out: Path, config: StudyConfig, threads: int = 1) -> str:
-    """Train, test on events that trained nothing, and write ``OUT/tasks/CHANNEL/KEY.json`` (and ``.npz``); returns the title.
+    """Train, test on held-out events, and write ``OUT/tasks/CHANNEL/KEY.json`` (and ``.npz``); returns the title.
 
     Theories that were in the training are tested on their test fraction, all others on all their events.
     """
@@ -344,7 +344,7 @@ def _thinned(
 def _background(
     task: Task, samples: ChannelSamples, train: NDArray[np.bool_], n: int
 ) -> tuple[Array, dict[str, Any]]:
-    """What a training of a classifier takes of the background."""
+    """Background events for the training of a classifier."""
     rows, weight = _thinned(task, samples, train, n)
     return samples.background.x[rows], {
         "features": samples.features,

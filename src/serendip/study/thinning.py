@@ -13,7 +13,7 @@ __all__ = ["share_out", "thin"]
 
 Array = NDArray[np.float64]
 
-_FEWEST = 5  # below, a theory has no event left that decides when to stop
+_FEWEST = 5  # below, a theory has no validation event left
 
 
 def share_out(sizes: Sequence[int], total: int) -> int:
@@ -24,7 +24,7 @@ def share_out(sizes: Sequence[int], total: int) -> int:
     sizes
         Events :math:`n_i` that each theory has.
     total
-        Events in all. The mixture has less than one event per theory fewer, or all that there are.
+        Total number of events. The mixture has less than one event per theory fewer, or all that there are.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def share_out(sizes: Sequence[int], total: int) -> int:
 
 
 def thin(weights: Array, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Array]:
-    r"""Take about ``n`` events with probability :math:`\min(1, w/w_0)` and weight :math:`\max(w, w_0)`, which leaves all expectations as they are.
+    r"""Take about ``n`` events with probability :math:`\min(1, w/w_0)` and weight :math:`\max(w, w_0)`, which leaves all expectations unchanged.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Multiplicity:
 
 @dataclass(frozen=True)
 class Channel:
-    """Cuts of one channel; GeV. A limit of 0 is no cut.
+    """Cuts of one channel; GeV. A limit of 0 means no cut.
 
     Attributes
     ----------

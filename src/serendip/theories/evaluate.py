@@ -43,7 +43,7 @@ class ChannelEvents:
     events
         Events that were scored.
     generated
-        Generated events behind them; some are measured several times.
+        Number of generated events; some are measured several times.
     effective
         Number of generated events of equal weight with the same relative error, :math:`(\sum_g w_g)^2 / \sum_g w_g^2`, where
         :math:`w_g` is the weight of all measurements of one.
@@ -119,7 +119,7 @@ def evaluate(
 ) -> Evaluation:
     r"""Score samples with trained mixtures.
 
-    Files that trained a model are known by their names; of them only the test events count. Measurements of one
+    Files used in the training are identified by name; of them only the test events count. Measurements of one
     generated event count in all errors as one event with the sum of their weights.
 
     Parameters
@@ -164,7 +164,7 @@ def evaluate(
         standard, chosen = (channel_files(paths, channel)[0] for paths in (background, signals))
         if not standard or not chosen:
             raise InputError(
-                f"no {'signal' if standard else 'background'} file belongs to channel {channel} of {folder}"
+                f"no {'signal' if standard else 'background'} file is for channel {channel} of {folder}"
             )
         found = read_channel_samples(
             standard, chosen, channel, harmonised=record.harmonised, photons=record.photons, rotate=record.rotate,
@@ -172,13 +172,13 @@ def evaluate(
         )  # fmt: skip
         if found.features != classifier.features:
             raise InputError(
-                f"{folder}: the model has other features than the record beside it; train it again"
+                f"{folder}: the features of the model differ from those in its record; train it again"
             )
         sizes = {path.stem: found.kept[path.stem][1] for path in standard}
         sample = _unseen_background(found.background, sizes, record)
         if len(sample.x) < _FEWEST:
             raise InputError(
-                f"channel {channel}: {len(sample.x)} of {len(found.background.x)} background events did not train {folder}; "
+                f"channel {channel}: {len(sample.x)} of {len(found.background.x)} background events are held out from {folder}; "
                 "give other background files"
             )
         group = np.unique(np.asarray(sample.group), return_inverse=True)[1]
@@ -194,7 +194,7 @@ def evaluate(
         for theory in found.theories:
             name = sample_name(theory.name)[0]
             if (name, channel) in merits or (name, channel) in left_out:
-                raise InputError(f"signal '{name}' is there twice in channel {channel}; give each once")
+                raise InputError(f"duplicate signal '{name}' in channel {channel}; give each once")
             events = record.unseen(theory, theory.name)
             if len(events.x) < min_events:
                 left_out[name, channel] = len(events.x)
@@ -231,7 +231,7 @@ def write_results(path: Path, evaluation: Evaluation, model: str) -> None:
     path
         The file.
     evaluation
-        What was measured.
+        The evaluation.
     model
         Its name.
 

@@ -51,14 +51,14 @@ class Requirement:
         return asdict(self)
 
 
-# The files are documented with 2.7 for electrons too, but the detector simulation behind them ends at 2.5.
+# The files are documented with 2.7 for electrons too, but their detector simulation ends at 2.5.
 REQUIREMENTS: tuple[Requirement, ...] = (
     Requirement(("j", "b"), 20.0, MAX_JET_ETA),
     Requirement(("e-", "e+"), 15.0, 2.5),
     Requirement(("m-", "m+"), 15.0, 2.7),
     Requirement(("g",), 20.0, 2.37),
 )
-"""What an object needs to be stored."""
+"""Requirements for stored objects."""
 
 TRIGGERS: tuple[Requirement, ...] = (
     Requirement(("j", "b"), 60.0, MAX_JET_ETA),
@@ -73,14 +73,14 @@ _TRIGGER_CUT = "one object to keep the event"
 
 @dataclass(frozen=True)
 class HarmoniseReport:
-    """What :func:`harmonise` did.
+    """Report of :func:`harmonise`.
 
     Attributes
     ----------
     channel
         Name of the channel.
     requirements, triggers
-        What was asked of objects, and of one object of each event, as text.
+        The requirements on objects, and on one object of each event, as text.
     events, kept
         Number of events before and after.
     lost_first, failed
@@ -196,7 +196,7 @@ def harmonise(
 ) -> tuple[ObjectEvents, HarmoniseReport]:
     """Remove objects that do not meet the requirements, and select the channel again.
 
-    MET stays as it is: what a removed object or a soft particle contributed to it is not known. Electrons must be
+    MET stays as it is: the contribution of a removed object or a soft particle is not known. Electrons must be
     inside 2.5 (documented is 2.7, but the simulated detector ends there); the gap from 1.37 to 1.52 is required of
     the electron that keeps an event only, as documented.
 
@@ -207,7 +207,7 @@ def harmonise(
     channel
         ``1``, ``2a``, ``2b`` or ``3``, or cuts of your own.
     requirements
-        What an object needs to be kept.
+        Requirements for objects.
     triggers
         At least one object of an event must meet one of these; empty: not asked.
     strict_met
@@ -226,7 +226,7 @@ def harmonise(
     cuts = channel_named(channel)
     keep, low_pt, outside = clean_objects(events, requirements)
     cleaned = events.keep_objects(keep)
-    # Jets beyond the limit are gone already where a limit is wanted.
+    # Jets beyond the limit are already removed if there is a limit.
     masks = cut_masks(cleaned, cuts, max_jet_eta=None, strict_met=strict_met)
     if triggers:
         masks = {_TRIGGER_CUT: triggered(cleaned, triggers), **masks}

@@ -180,7 +180,7 @@ def train_mixture(
     background
         Encoded Standard Model events, shape ``(n, n_features)``.
     theories
-        What is mixed; one theory is the single-signal approach.
+        The theories; one theory is the single-signal approach.
     config
         Options.
     features
@@ -191,8 +191,7 @@ def train_mixture(
     Raises
     ------
     InputError
-        If a sample has too few events, another number of columns, or weights that are negative or add up to nothing; if a
-        name is there twice, or a weight is given for a theory that is not.
+        If a sample has too few events, another number of columns, or weights that are negative or sum to zero; if a name is duplicated, or a weight is given for a theory that is not.
     """
     sample = training_sample(
         background,
@@ -251,7 +250,7 @@ def _boost(
         booster = grow(0.0)
     except lgb.basic.LightGBMError:
         # LightGBM estimates numbers of events from sums of second derivatives. Where the classes are far apart these
-        # vanish, and rounding passes for events that a leaf does not have: ask for more.
+        # vanish, and rounding passes for events that a leaf does not have: use more.
         booster = grow(_LEAST_HESSIAN)
     rounds = int(booster.best_iteration or booster.current_iteration())
     return MixtureClassifier(
@@ -265,9 +264,9 @@ def _boost(
 
 
 def _single(x: ArrayLike) -> Array:
-    """Features in single precision, as they are encoded, but as doubles.
+    """Features rounded to single precision, as encoded, but stored as doubles.
 
-    LightGBM compares what it is given with thresholds that may be values of the training sample: 0.7 in single and in double
+    LightGBM compares its input with thresholds that may be values of the training sample: 0.7 in single and in double
     precision would go to different sides.
     """
     return np.asarray(x, dtype=np.float32).astype(np.float64)

@@ -25,8 +25,7 @@ _COLUMNS = ("sample", "process", "weight", "group", "fold")
 def write_samples(samples: ChannelSamples, path: Path) -> None:
     """Write samples with the flat encoding, one row for each event.
 
-    The columns are ``sample``, ``process``, ``weight``, ``group``, ``fold`` and the features; families and what was left out are in the
-    metadata of the file.
+    The columns are ``sample``, ``process``, ``weight``, ``group``, ``fold`` and the features; families and left-out samples are in the metadata of the file.
 
     Raises
     ------
@@ -66,7 +65,7 @@ def write_samples(samples: ChannelSamples, path: Path) -> None:
 
 
 def read_samples(path: Path) -> ChannelSamples:
-    """Read what :func:`write_samples` wrote.
+    """Read the file of :func:`write_samples`.
 
     Raises
     ------

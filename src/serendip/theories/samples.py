@@ -123,7 +123,7 @@ def read_channel_samples(
     def load(path: Path, number: int) -> tuple[ObjectEvents, TheorySample, tuple[str, ...]]:
         events = read_parquet(path) if path.suffix.lower() in _PARQUET else read_events(path)[0]
         fold = hash_fold(events.event_id, events.process, split_seed)
-        # Row numbers take the place of IDs, so that what is left can be found in the file.
+        # Row numbers take the place of IDs, so that the remaining events can be found in the file.
         numbered = replace(events, event_id=np.arange(len(events)).astype(np.str_))
         if harmonised:
             inside, _ = harmonise(numbered, channel)
@@ -154,10 +154,12 @@ def read_channel_samples(
     files = sample_files(background), sample_files(theories)
     names = [path.stem for group in files for path in group]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"samples are there twice: {', '.join(twice)}")
+        raise InputError(f"duplicate samples: {', '.join(twice)}")
     if old := [name for name in names if name != points.current_name(name) in names]:
         both = ", ".join(f"{name} and {points.current_name(name)}" for name in old)
-        raise InputError(f"samples are there under an earlier and today's name: {both}; take one of the two")
+        raise InputError(
+            f"samples are given under both their old and current names: {both}; take one of the two"
+        )
     standard: list[tuple[NDArray[np.str_], TheorySample]] = []
     columns: tuple[str, ...] = ()
     for number, path in enumerate(files[0]):
@@ -220,9 +222,7 @@ def sample_files(paths: Sequence[Path]) -> list[Path]:
         for name in read_settings(path)["samples"]:
             file = path / f"{name}.parquet"
             if not file.exists():
-                raise InputError(
-                    f"{file}: missing; repeat the command that made {path}, which finishes what was begun"
-                )
+                raise InputError(f"{file}: missing; repeat the command that made {path} to complete it")
             found.append(file)
     return found
 
@@ -230,8 +230,7 @@ def sample_files(paths: Sequence[Path]) -> list[Path]:
 def _groups(event_id: NDArray[np.str_], rows: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     """Number of each event; those that were measured several times share one.
 
-    Measurements of one generated event follow each other in generated files. In public files one ID may stand for several events, which
-    lie apart; and an ID that more than a hundredth of the events carry in a row means nothing.
+    Measurements of one generated event follow each other in generated files. In public files several separate events may have the same ID; and an ID shared by more than a hundredth of the events in a row has no meaning.
     """
     runs = np.cumsum(np.append(0, event_id[1:] != event_id[:-1])) if len(event_id) else np.zeros(0, dtype=int)
     _, index, counts = np.unique(runs[rows], return_inverse=True, return_counts=True)

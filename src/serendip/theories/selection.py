@@ -54,7 +54,7 @@ class ChannelSelection:
         return cleaned, {name: kept & select(cleaned, name, max_jet_eta=None) for name in self.channels}
 
     def to_dict(self) -> dict[str, Any]:
-        """What is asked for, as JSON-able values."""
+        """The requirements, as JSON-able values."""
         return {
             "channels": {name: list(channel_named(name).cuts()) for name in self.channels},
             "objects": [str(requirement) for requirement in REQUIREMENTS],

@@ -1,8 +1,7 @@
 r"""Which simulated events train, and which do not: a rule that needs nothing but the events and a seed.
 
 The number of an event is a hash of its event ID, process and the seed, so that training, evaluation and the search for an
-excess agree on the split whatever else they read, in any order. Generated events that were measured several times carry
-one ID and share their number.
+excess agree on the split whatever else they read, in any order. Generated events that were measured several times have one ID and share their number.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _ROW = np.uint64(0xA5A5F00D5EEDC0DE)
 def hash_fold(event_id: ArrayLike, process: ArrayLike, seed: int) -> Array:
     """Give each event a number in [0, 1), the same whenever its ID, its process and the seed are the same.
 
-    In public signal files IDs mean nothing. An ID that more than a hundredth of the events (and more than eight) carry is no ID;
+    In public signal files IDs mean nothing. An ID shared by more than a hundredth of the events (and more than eight) is not an ID;
     the row takes its place. So give **whole files, as they were read**, one at a time, and select afterwards. Numbers of
     different seeds have nothing to do with each other.
 

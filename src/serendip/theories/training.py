@@ -1,7 +1,6 @@
 r"""Training on files, with a part of every file kept for tests, and the record of it that later steps rely on.
 
-Events with a number below the test fraction do not train (:func:`~serendip.theories.split.held_out`). The record beside the
-model names the files, so that evaluation and searches use only events that did not train.
+Events with a number below the test fraction do not train (:func:`~serendip.theories.split.held_out`). The record stored with the model names the files, so that evaluation and searches use only held-out events.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _FEWEST = 20
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What trained a model.
+    """Record of the training of a model.
 
     Attributes
     ----------
@@ -50,8 +49,7 @@ class TrainingRecord:
     test_fraction, split_seed
         Events with ``hash_fold(event_id, process, split_seed) < test_fraction`` did not train.
     background, theories
-        Names of the files (without folder and ending) that trained, and the number of events of each that did; of theories
-        at most as many as were asked for.
+        Names of the files (without folder and ending) that trained, and the number of events of each that did; for theories at most the requested number.
     families
         Family of each theory.
     left_out
@@ -100,7 +98,7 @@ class TrainingRecord:
             return sample
         if sample.fold is None:
             raise InputError(
-                f"'{name}': it trained the model, and without event numbers its test events are not known"
+                f"'{name}': it was used in the training, and without event numbers its test events are not known"
             )
         test = np.asarray(sample.fold) < self.test_fraction
         scale = 1.0 / self.test_fraction if self.test_fraction else 1.0
@@ -117,7 +115,7 @@ class TrainingRecord:
 
     @classmethod
     def load(cls, folder: Path) -> TrainingRecord:
-        """Read what :meth:`save` wrote; InputError if it is not there or damaged."""
+        """Read the files of :meth:`save`; InputError if it is not there or damaged."""
         path = folder / _RECORD
         missing = "expected a folder of 'serendip theories train'"
         with reading(path, missing=missing, damaged="train the model again"):
@@ -132,7 +130,7 @@ class TrainingRecord:
 def channel_files(paths: Sequence[Path], channel: str) -> tuple[list[Path], list[Path]]:
     """Files of folders and single files that belong to a channel.
 
-    Public files hold one channel, which their names say (``..._chan2b.csv``); generated ones serve all.
+    Public files contain one channel, given in their names (``..._chan2b.csv``); generated ones serve all.
 
     Returns
     -------
@@ -236,7 +234,7 @@ def train_channel(
     standard, other_standard = channel_files(background, channel)
     candidates, other_theories = channel_files(theories, channel)
     if not standard or not candidates:
-        raise InputError(f"no {'background' if not standard else 'theory'} file belongs to channel {channel}")
+        raise InputError(f"no {'background' if not standard else 'theory'} file is for channel {channel}")
     chosen, left_out = choose_theories(candidates, only, without)
     left_out |= {path.stem: "file of another channel" for path in (*other_standard, *other_theories)}
     found = read_channel_samples(

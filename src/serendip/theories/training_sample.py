@@ -4,8 +4,7 @@ The signal is a mixture of N theories with weights :math:`w_i` (arXiv:2207.07631
 
 .. math:: p_S(x) = \frac{\sum_i w_i\, p_i(x)}{\sum_i w_i},
 
-and background and mixture have the same total weight, in the training events as in those that are held out to decide when
-to stop.
+and background and mixture have the same total weight, in the training and in the validation events.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class TheorySample:
 
 
 class SampleConfig(BaseModel):
-    """What all classifiers of a mixture have to know of its events.
+    """Training events of a mixture for all classifiers.
 
     Attributes
     ----------
@@ -68,7 +67,7 @@ class SampleConfig(BaseModel):
         ``"theory"``: every theory counts the same (the paper). ``"family"``: every family does. Or the weight of each theory
         by name.
     validation_fraction
-        Part of every sample that decides when to stop.
+        Fraction of every sample used for early stopping.
     seed
         Of the draws, the split and the classifier.
     """
@@ -92,9 +91,9 @@ class TrainingSample:
     target
         0 for background and 1 for the mixture, shape ``(n,)``.
     weight
-        Shape ``(n,)``. Background and mixture each add up to one, among the held-out events and among the others.
+        Shape ``(n,)``. Background and mixture each sum to one, among the held-out events and among the others.
     held_out
-        True for the events that decide when to stop, shape ``(n,)``.
+        True for the validation events, shape ``(n,)``.
     """
 
     x: NDArray[Any]
@@ -120,7 +119,7 @@ def training_sample(
     background
         Encoded Standard Model events, shape ``(n, n_features)`` or ``(n, n_objects, n_features)``.
     theories
-        What is mixed; one theory is the single-signal approach.
+        The theories; one theory is the single-signal approach.
     config
         Options.
     features
@@ -133,8 +132,7 @@ def training_sample(
     Raises
     ------
     InputError
-        If a sample has too few events, another shape, or weights that are negative or add up to nothing; if a name is there
-        twice, or a weight is given for a theory that is not.
+        If a sample has too few events, another shape, or weights that are negative or sum to zero; if a name is duplicated, or a weight is given for a theory that is not.
     """
     _check_names(theories, config)
     rng = np.random.default_rng([config.seed, 0x307])
@@ -162,7 +160,7 @@ def training_sample(
             # every sample has the same share in training and validation, whatever its events weigh
             chosen = w[rows[part]]
             if not chosen.sum() > 0:
-                raise InputError(f"'{sample.name}': the weights of its events add up to nothing")
+                raise InputError(f"'{sample.name}': the weights of its events sum to zero")
             w[rows[part]] = chosen * share / chosen.sum()
         x.append(sample.x[rows])
         weight.append(w[rows])
@@ -175,7 +173,7 @@ def training_sample(
 def _held_out(
     sample: TheorySample, rows: NDArray[np.int64], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which of the rows decide when to stop: whole groups."""
+    """The validation rows: whole groups."""
     group = np.arange(len(rows)) if sample.group is None else np.asarray(sample.group)[rows]
     numbers, index = np.unique(group, return_inverse=True)
     if len(numbers) < 2:
@@ -192,7 +190,7 @@ def _check_names(theories: Sequence[TheorySample], config: SampleConfig) -> None
     names = [theory.name for theory in theories]
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(f"theories are there twice: {', '.join(twice)}")
+        raise InputError(f"duplicate theories: {', '.join(twice)}")
     if isinstance(config.weights, Mapping):
         unknown = sorted(set(config.weights) - set(names))
         missing = sorted(set(names) - set(config.weights))
@@ -204,7 +202,7 @@ def _check_names(theories: Sequence[TheorySample], config: SampleConfig) -> None
 
 
 def _shares(theories: Sequence[TheorySample], weights: str | Mapping[str, float]) -> dict[str, float]:
-    """Share of each theory in the mixture; they add up to one."""
+    """Share of each theory in the mixture; they sum to one."""
     if isinstance(weights, Mapping):
         raw = {theory.name: float(weights[theory.name]) for theory in theories}
     elif weights == "family":

@@ -2,7 +2,7 @@
 
 ``serendip.validate(...)`` is :func:`serendip.run_validate`. Which kind to choose:
 
-* before anything else, and cheap: ``closure`` (is the background estimate right beside the window?) and ``sculpting`` (does a cut on the score
+* before anything else, and cheap: ``closure`` (is the background estimate right outside the window?) and ``sculpting`` (does a cut on the score
   make a bump?)
 * before unblinding: ``control`` (a search where no signal is expected) and ``bias`` (does a wrong background function look like a signal?)
 * the rate of false claims is to be quoted: ``null``, the whole chain on many samples without signal; it takes that many searches

@@ -1,7 +1,7 @@
-"""What every validation returns: checks with a value, a limit and a sentence that says what they mean.
+"""The result of a validation: checks with a value, a limit and a sentence on their meaning.
 
 A kind of validation is a module with one sentence ``QUESTION``, a class ``Options`` (pydantic, thresholds included; all have defaults) and a
-function ``run``, which :func:`answers` makes a :class:`Run`. It may say ``NEEDS_WINDOW = False`` if it works without a signal region.
+function ``run``, which :func:`answers` makes a :class:`Run`. It may set ``NEEDS_WINDOW = False`` if it works without a signal region.
 :mod:`serendip.validate.registry` names the kinds of this package; others name theirs in the entry-point group ``serendip.validations``.
 """
 
@@ -48,15 +48,15 @@ class Check:
     Attributes
     ----------
     name
-        What was looked at, e.g. ``"template AUC, 3000-3300 GeV"``.
+        The tested quantity, e.g. ``"template AUC, 3000-3300 GeV"``.
     passed
-        None if it could not be decided (``meaning`` says why).
+        None if it is undecided (``meaning`` gives the reason).
     value, error
         The number, and its standard error if it has one.
     limit
         The condition in words and numbers, e.g. ``"0.5 +- (0.02 + 2 errors)"``.
     meaning
-        One sentence for a physicist: what a failure would mean.
+        One sentence for a physicist: the meaning of a failure.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Work:
     jobs
         Worker processes; default: one for each core.
     progress
-        Receives what is being done.
+        Receives progress messages.
     """
 
     out: Path
@@ -118,7 +118,7 @@ Answer = tuple[Iterable[Check], dict[str, Any], Iterable[Picture]]
 
 
 class Run(Protocol[Options_contra]):
-    """What runs a kind of validation."""
+    """Function that runs a kind of validation."""
 
     def __call__(
         self,
@@ -136,7 +136,7 @@ class Run(Protocol[Options_contra]):
         config
             The search.
         options
-            Of the kind: what to test, and thresholds.
+            Of the kind: the settings of the test, and thresholds.
         out, jobs, progress
             As in :class:`Work`.
 

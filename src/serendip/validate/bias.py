@@ -1,6 +1,6 @@
 r"""Bias: whether a background function that is not the true one looks like a signal, or hides one.
 
-The sidebands are fitted with several functions. Each that describes them is taken for the truth in turn: pseudo-spectra
+The sidebands are fitted with several functions. Each one that describes them is taken as the truth in turn: pseudo-spectra
 are drawn from it, with signals of several strengths, and measured as the search would. The mean of the pull
 :math:`(\hat\mu - \mu)/\sigma` must be small for every pair of functions (the matrix of CMS); its value times
 :math:`\sigma` is the spurious signal of ATLAS.
@@ -39,7 +39,7 @@ class Options(KindOptions):
     Attributes
     ----------
     truths
-        Functions taken for the truth, if they describe the sidebands.
+        Functions taken as the truth, if they describe the sidebands.
     fits
         Functions that are fitted; default: the background of the search.
     estimators
@@ -54,7 +54,7 @@ class Options(KindOptions):
     toys
         Pseudo-spectra of each kind.
     min_gof
-        Least goodness-of-fit p-value of a function that is taken for the truth.
+        Least goodness-of-fit p-value of a function taken as the truth.
     max_pull
         Largest mean pull.
     """
@@ -100,7 +100,7 @@ def run(config: SearchConfig, options: Options, work: Work) -> Answer:
         checks = [
             Check(
                 "truth functions", None, None, None, f"goodness of fit p >= {options.min_gof:g}",
-                "No function describes the sidebands, so that none can stand for the truth: name others (bias.truths) or "
+                "No function describes the sidebands, so that none can be taken as the truth: name others (bias.truths) or "
                 "narrow the range of the fit (--range).",
             )
         ]  # fmt: skip
@@ -118,7 +118,7 @@ def estimate(
     many = fit_many(data, fit.edges, get_family(background, case.sqrt_s), mask=fit.mask, choice=fit.choice)
     count = data[:, fit.mask].sum(axis=1)
     inside = case.shape.fractions(fit.edges)[fit.mask].sum()
-    # the variance of the count: what is expected of background plus what was seen of signal
+    # the variance of the count: expected background plus observed signal
     variance = many.window + np.maximum(count - many.window, 0.0) + many.window_error**2
     return (count - many.window) / inside, np.sqrt(variance) / inside
 
@@ -132,7 +132,7 @@ def _cell(
         unit = float(error[0])
         for strength in options.strengths:
             injected = strength * unit
-            # signal in the sidebands lowers every count, whatever the function: not what is asked here
+            # signal in the sidebands lowers every count, whatever the function: not the question here
             toys = case.toys(truth, injected, options.toys, rng, contained=estimator == "count")
             mu, sigma = estimate(case, toys, fit, estimator, options.choice)
             pull = (mu - injected) / sigma

@@ -1,10 +1,10 @@
-r"""Closure: a sideband that a background estimate was not made from must look as it says.
+r"""Closure: a background estimate must predict sidebands that were not used for it.
 
-Windows beside the signal region (:func:`~serendip.validate.regions.validation_regions`) take its place one after the
-other. In each, every method is trained as in a search, and two things are compared with what is there:
+Windows next to the signal region (:func:`~serendip.validate.regions.validation_regions`) take its place one after the
+other. In each, every method is trained as in a search, and two predictions are compared with the data:
 
 - the *template* with the events of the window: AUC of boosted trees between them, cross-validated, with its bootstrap
-  error or, if that is larger, its spread over permutations that are trained anew;
+  error or, if that is larger, its spread over retrained permutations;
 - the sum of weights, and the *count* after each cut, with the fitted expectation. Its pull is the significance of the mid-p-value
 
 .. math:: p_\mathrm{mid} = \tfrac12 \left[ P(T \ge t) + P(T > t) \right]
@@ -43,7 +43,7 @@ from serendip.validate.twosample import bootstrap_error, cross_validate, permuta
 
 __all__ = ["QUESTION", "Options", "pull", "run"]
 
-QUESTION = "Does the background estimate predict a sideband that it was not made from?"
+QUESTION = "Does the background estimate predict a sideband that was not used for it?"
 
 _FOLDS = 5
 _FEWEST = 100
@@ -76,7 +76,7 @@ class Options(RegionOptions):
 
 @answers("closure")
 def run(config: SearchConfig, options: Options, work: Work) -> Answer:
-    """Predict windows in which there is no signal.
+    """Predict windows without signal.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _look(done: Searched, name: str, point: float | None) -> Look:
 def _template(
     done: Searched, name: str, out: Path, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """What the method takes for background in the window; empty if it says nothing about that."""
+    """Background template of the method in the window; empty if it has none."""
     region = done.region
     (window,) = region.config.windows
     task = done.tasks[name, window]
@@ -157,7 +157,7 @@ def _template(
     asked = done.plan.backgrounds.get((name, window))
     if asked is None:
         return empty
-    # a ratio of densities has no template; its density of background says what it expects at these masses
+    # a ratio of densities has no template; its background density predicts the features at these masses
     method = get_method(name)(
         region.config.method_config(name),
         seed=region.config.seed,
@@ -207,7 +207,7 @@ def _auc_check(name: str, done: Searched, found: dict[str, Any] | None, options:
             None,
             None,
             limit,
-            f"Not decided: '{name}' says nothing about the features of background in a window, or the window has fewer "
+            f"Not decided: '{name}' does not predict the features of background in a window, or the window has fewer "
             f"than {_FEWEST} events.",
         )
     passed = bool(found["auc"] <= options.max_auc + options.errors * found["error"])
@@ -217,7 +217,7 @@ def _auc_check(name: str, done: Searched, found: dict[str, Any] | None, options:
         found["auc"],
         found["error"],
         limit,
-        "A classifier that tells the template from background would learn the errors of the template instead of a signal.",
+        "A classifier that distinguishes the template from background would learn the errors of the template instead of a signal.",
     )
 
 

@@ -15,7 +15,7 @@ from serendip.validate.registry import KINDS
 __all__ = ["KindOptions", "RegionOptions", "Sample", "ValidateConfig", "parse_validation"]
 
 Sample = Literal["auto", "data", "label", "simulation"]
-"""What a kind takes for background, see :func:`serendip.validate.regions.background_sample`."""
+"""Background sample of a kind, see :func:`serendip.validate.regions.background_sample`."""
 
 _PLACEHOLDER = (1.0, 2.0)
 
@@ -87,7 +87,7 @@ def parse_validation(
     Raises
     ------
     InputError
-        Naming the key, what was given and what is allowed.
+        Naming the key, the given value and the allowed ones.
     """
     settings = dict(settings)
     given = settings.pop("validate", None) or {}
@@ -95,7 +95,7 @@ def parse_validation(
         raise InputError(
             f"{source}: expected validate: {{KIND: {{OPTION: VALUE}}}}, with KIND of {', '.join(KINDS)}"
         )
-    # the kind `null` without quotes is no value, not a word, to YAML
+    # to YAML, the kind `null` without quotes is a missing value, not a word
     if None in given:
         given = dict(given)
         given["null"] = (given.pop(None) or {}) | (given.get("null") or {})

@@ -1,7 +1,6 @@
 """Control: a search where no signal is expected must find none, and a known peak must be found.
 
-Windows beside the signal region (:func:`~serendip.validate.regions.validation_regions`) are searched as if they were
-it, up to the global p-value over methods and cuts. If a known resonance is named, its window is searched as well.
+Windows next to the signal region (:func:`~serendip.validate.regions.validation_regions`) are searched like the signal region, up to the global p-value over methods and cuts. If a known resonance is named, its window is searched as well.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Options(RegionOptions):
     min_p
         Smallest global p-value, divided by the number of control windows.
     peak
-        Windows of known resonances, ``(LO, HI)`` each, in the unit of the search. They are no control windows, unless ``windows`` names them.
+        Windows of known resonances, ``(LO, HI)`` each, in the unit of the search. They are not control windows, unless listed in ``windows``.
     peak_z
         Least global significance of a known resonance.
     """
@@ -63,7 +62,7 @@ class Options(RegionOptions):
         if not isinstance(value, list | tuple):
             # YAML reads 3:4 without quotes as a number
             raise ValueError(  # noqa: TRY004  (pydantic explains only this one)
-                f"{value!r} is no list of mass intervals; expected 'LO:HI[,LO:HI...]' in quotes"
+                f"{value!r} is not a list of mass intervals; expected 'LO:HI[,LO:HI...]' in quotes"
             )
         if len(value) == 2 and not isinstance(value[0], list | tuple | str):
             value = [value]
@@ -74,13 +73,13 @@ class Options(RegionOptions):
     def _positive(cls, value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
         for low, high in value:
             if not 0 < low < high < np.inf:
-                raise ValueError(f"{low:g}:{high:g} is no mass interval; expected LO:HI with 0 < LO < HI")
+                raise ValueError(f"{low:g}:{high:g} is not a mass interval; expected LO:HI with 0 < LO < HI")
         return value
 
 
 @answers("control")
 def run(config: SearchConfig, options: Options, work: Work) -> Answer:
-    """Search windows in which there is no signal, and known peaks.
+    """Search windows without signal, and known peaks.
 
     Raises
     ------
@@ -124,9 +123,7 @@ def _beside(regions: tuple[Region, ...], peaks: list[Window]) -> tuple[tuple[Reg
         else:
             kept.append(region)
     if not kept:
-        raise InputError(
-            "known peaks reach into every control window: name some beside them (control.windows)"
-        )
+        raise InputError("known peaks reach into every control window: choose others (control.windows)")
     return tuple(kept), left_out
 
 

@@ -1,4 +1,4 @@
-r"""Coverage: whether intervals and limits contain the true signal strength, and p-values fluctuate, as often as they say.
+r"""Coverage: whether intervals and limits contain the true signal strength, and p-values fluctuate, at the nominal rate.
 
 Pseudo-spectra are drawn from the function that fits the sidebands, with signals of several strengths, and everything is
 repeated in each: choice of the function's order, fit, interval, limit.
@@ -26,7 +26,7 @@ from serendip.validate.spectra import Spectrum, spectra
 
 __all__ = ["QUESTION", "Options", "run"]
 
-QUESTION = "Do intervals contain the truth as often as they say?"
+QUESTION = "Do intervals have the correct coverage?"
 
 
 class Options(KindOptions):
@@ -126,13 +126,13 @@ def _intervals(
         for level in options.levels:
             add(
                 f"{level:.1%} interval", strength, int(np.count_nonzero(ratio <= stats.chi2.ppf(level, 1))), level,
-                "An interval that contains the true strength less often than it says is too short.",
+                "An interval that contains the true strength less often than nominal is too short.",
             )  # fmt: skip
         if injected > 0:
             excluded, _ = cls_asymptotic(model, data, injected)
             add(
                 "95% CLs limit", strength, int(np.count_nonzero(excluded > 0.05)), 0.95,
-                "A limit below the true strength more often than it says excludes real signals.",
+                "A limit below the true strength more often than nominal excludes real signals.",
             )  # fmt: skip
     return checks, held
 
@@ -147,7 +147,7 @@ def _false_positives(
     return [
         _fraction(
             f"rate of p < {rate:g} without signal, {case.name}", int(np.count_nonzero(p < rate)), options.toys, rate,
-            options, at_least=False, meaning="More small p-values than they say are claims of signals that are not there.",
+            options, at_least=False, meaning="More small p-values than nominal mean false claims of signals.",
         )
         for rate in options.rates
     ]  # fmt: skip

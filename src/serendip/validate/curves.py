@@ -39,7 +39,7 @@ def rate_pictures(rows: Sequence[Mapping[str, Any]], window: Window) -> list[Pic
                 name=f"null-{method}-{'weighted' if point is None else f'{point:g}'}-{window.low:g}-{window.high:g}",
                 title=f"{method}, {look_name(point)}, {window}",
                 caption="Fraction of the background-only experiments whose p-value is below each level. On the straight line "
-                "p-values are what they say, above it they claim too much. Those of kfold-summed are calibrated; same-data is "
+                "p-values are valid, above it they overstate the significance. Those of kfold-summed are calibrated; same-data is "
                 "the control that has to lie above.",
                 x_label="p",
                 y_label="fraction of experiments with a smaller p",
@@ -67,7 +67,7 @@ def coverage_picture(name: str, held: Mapping[str, Sequence[tuple[float, float, 
         caption="Fraction of the pseudo-spectra in which the interval or limit holds the injected signal. It has to be at least "
         "the level in its name.",
         x_label="injected signal [standard deviations]",
-        y_label="fraction that holds the truth",
+        y_label="fraction that contains the truth",
         series=tuple(
             Series(
                 name=level,

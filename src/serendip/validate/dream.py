@@ -1,9 +1,8 @@
-r"""DREAM, density ratio estimation for automatic monitoring: what a classifier between two samples knows about them.
+r"""DREAM, density ratio estimation for automatic monitoring: two samples compared by a classifier.
 
-Its AUC says how well one sample describes the other (0.5: cannot be told apart); it is cross-validated, and extrapolated to
+Its AUC measures how well one sample describes the other (0.5: cannot be told apart); it is cross-validated, and extrapolated to
 unlimited training events (:mod:`serendip.validate.learning_curve`). Its log-odds are the logarithm of the ratio of densities
-:math:`\ln p_1(x)/p_0(x)`, its derivatives and the permutation importance rank the features by how badly they are described, and
-the ratio itself says where in phase space. Only shapes are compared: both samples get the same total weight.
+:math:`\ln p_1(x)/p_0(x)`, its derivatives and the permutation importance rank the features by how badly they are described, and the ratio itself shows where in phase space. Only shapes are compared: both samples get the same total weight.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class DreamOptions(KindOptions):
 
 @dataclass(frozen=True, eq=False)
 class Dream:
-    """What was found out about two samples; see :func:`compare_samples`.
+    """Results of the comparison of two samples; see :func:`compare_samples`.
 
     Attributes
     ----------
@@ -82,7 +81,7 @@ class Dream:
     null
         Permutation test of the AUC.
     derivatives, importance
-        Features ranked by derivatives of networks (None if not asked for), and by permutation.
+        Features ranked by derivatives of networks (None if not requested), and by permutation.
     profiles
         Ratio along each feature.
     regions
@@ -104,7 +103,7 @@ class Dream:
 
     @property
     def error(self) -> float:
-        """Standard error of :attr:`auc`, which contains what the extrapolation may have missed."""
+        """Standard error of :attr:`auc`, including the uncertainty of the extrapolation."""
         return self.curve.error
 
 

@@ -47,7 +47,7 @@ def dream_pictures(dream: Dream, names: tuple[str, ...]) -> list[Picture]:
         Picture(
             name="simulation-null",
             title="AUC of permuted samples",
-            caption=f"AUC if chance decides who belongs to which sample. Observed: {dream.sample.auc:.4f}, p = {dream.null.p:.2g}; "
+            caption=f"AUC if the sample labels are random. Observed: {dream.sample.auc:.4f}, p = {dream.null.p:.2g}; "
             f"with unlimited training events {dream.auc:.4f} ± {dream.error:.4f}.",
             x_label="AUC",
             y_label="permutations",
@@ -64,7 +64,7 @@ def dream_pictures(dream: Dream, names: tuple[str, ...]) -> list[Picture]:
         Picture(
             name="simulation-score",
             title="Log-odds of the classifier",
-            caption="Logarithm of the ratio of densities of both samples at each event, by a classifier that did not see it. "
+            caption="Logarithm of the ratio of densities of both samples at each event, from a classifier that was not trained on it. "
             "Tails on one side only are regions that one sample does not describe.",
             x_label="ln (first / second)",
             y_label="fraction of events / bin",

@@ -1,4 +1,4 @@
-"""Run kinds of validation one after the other, skip what is finished, and write what the page needs."""
+"""Run kinds of validation one after the other, skip finished ones, and write the input of the page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from serendip.version import __version__
 
 __all__ = ["STATE", "read_state", "run_validations"]
 
-# what a validation may have besides the settings of the search that it is about
+# settings of a validation in addition to those of the search
 _NOT_OF_THE_SEARCH = (
     "label",
     "simulation",
@@ -38,7 +38,7 @@ _NOT_OF_THE_SEARCH = (
 )
 
 STATE = "validation.json"
-"""File of a folder that says which validations of which input and settings it holds."""
+"""File that lists the validations in a folder, with their input and settings."""
 
 
 def run_validations(
@@ -67,7 +67,7 @@ def run_validations(
     jobs
         Worker processes; default: one for each core.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def run_validations(
         "kinds": dict(state.get("kinds") or {}),
         "left_out": {kind: why for kind, why in (state.get("left_out") or {}).items() if kind not in options},
     }
-    # first of all: a folder without it would be taken for somebody else's after a kill
+    # first of all: after a kill, a folder without it would not be recognised as ours
     write_json(out / STATE, state)
     for kind, chosen in options.items():
         key = RunDirectory.task_key(config.resolved(), digests, kind, chosen.model_dump(mode="json"))
@@ -142,13 +142,13 @@ def read_state(out: Path) -> dict[str, Any]:
         If it is missing or damaged.
     """
     return read_json(
-        out / STATE, missing="the folder holds no validation; run 'serendip validate'",
+        out / STATE, missing="the folder contains no validation; run 'serendip validate'",
         damaged="choose another folder", schema=1,
     )  # fmt: skip
 
 
 def _open(out: Path, config: SearchConfig) -> dict[str, Any]:
-    """Stop if the folder cannot hold these validations; create it; return what is known of it."""
+    """Stop if the folder cannot hold these validations; create it; return its record."""
     state: dict[str, Any] = {}
     wanted = config.resolved()
     if (out / STATE).exists():

@@ -1,4 +1,4 @@
-r"""Which features tell two samples apart: derivatives of the classifier, and what is lost if a feature is shuffled.
+r"""Which features distinguish two samples: derivatives of the classifier, and the loss if a feature is shuffled.
 
 The derivative of the log-ratio of densities :math:`s(x) = \ln p_1(x) - \ln p_0(x)`,
 
@@ -57,7 +57,7 @@ def _ranking(per_fold: Array, names: tuple[str, ...]) -> Ranking:
 def permutation_importance(
     sample: TwoSample, names: tuple[str, ...], repeats: int, rng: np.random.Generator
 ) -> Ranking:
-    """AUC that held-out events lose if a feature is drawn anew, by any classifier.
+    """Loss in AUC on held-out events if a feature is redrawn, for any classifier.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def input_derivatives(sample: TwoSample, names: tuple[str, ...]) -> Ranking:
     Parameters
     ----------
     sample
-        Classified by networks, at least two folds; each event is differentiated by the network that did not see it.
+        Classified by networks, at least two folds; each event is differentiated by the network that was not trained on it.
     names
         The features, ``d`` of them.
     """

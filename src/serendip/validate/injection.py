@@ -1,12 +1,10 @@
-r"""More and more signal is injected, and what is found is compared with it.
+r"""Increasing amounts of signal are injected and compared with the result.
 
-The ladder is a comparison of one configuration (:func:`serendip.search.compare.run.run_compare`): labelled background with a
-random part of the labelled signal, several repeats each, trained anew every time. Two curves come out of it.
+The ladder is a comparison of one configuration (:func:`serendip.search.compare.run.run_compare`): labelled background with a random subset of the labelled signal, several repeats each, retrained every time. Two curves come out of it.
 
 * Significance out against significance in, :math:`S/\sqrt{B}` of the window before any cut.
 * :math:`\hat\mu` against :math:`\mu`, in units of the largest injection. The search measures the selected signal, so that
-  :math:`\hat\mu = (n - b) / (\varepsilon S_\mathrm{max})` with the efficiency :math:`\varepsilon` of that training on the injected
-  signal, which the labels tell; of weighted events it is their mean weight.
+  :math:`\hat\mu = (n - b) / (\varepsilon S_\mathrm{max})` with the efficiency :math:`\varepsilon` of that training on the injected signal, known from the labels; of weighted events it is their mean weight.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from serendip.validate.curves import ladder_pictures
 
 __all__ = ["QUESTION", "Options", "run"]
 
-QUESTION = "Is a signal that is put in found, with the size it has?"
+QUESTION = "Is an injected signal found, with the right size?"
 
 Array = NDArray[np.float64]
 
@@ -53,8 +51,7 @@ class Options(KindOptions):
         The largest injection is found with at least this many times the significance of a count in the window
         without any cut.
     max_null_z
-        Largest mean significance without signal, besides two of its errors. All repeats see the same background, of
-        which one fluctuation is in all of them.
+        Largest mean significance without signal, besides two of its errors. All repeats share the same background, so that one fluctuation affects all of them.
     """
 
     injections: Annotated[tuple[PositiveInt, ...], Listed] = (100, 250, 500, 1000)
@@ -75,7 +72,7 @@ class Options(KindOptions):
 
 @answers("injection")
 def run(config: SearchConfig, options: Options, work: Work) -> Answer:
-    """Train on every injection that is missing in ``OUT/validation/injection`` and judge the ladder.
+    """Train on every injection that is missing in ``OUT/validation/injection`` and evaluate the ladder.
 
     Raises
     ------
@@ -127,7 +124,7 @@ def _ladder(
                 "repeat": entry["repeat"],
                 "s_over_sqrt_b": entry["s_over_sqrt_b"],
                 "z_inclusive": float(asimov_z(injected, entry["background_in_window"])),
-                # p = 1 has no significance; None: the look can see nothing
+                # p = 1 has no significance; None: the look is dead
                 "z": None if look["p_local"] is None else look["z_local"] or -3.0,
                 "signal_found": signal,
                 "signal_found_error": error,
@@ -187,7 +184,7 @@ def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
     if any(step["z"] is None for step in steps):
         return [
             Check(
-                f"can see anything, {name}",
+                f"can find anything, {name}",
                 False,
                 None,
                 None,
@@ -208,7 +205,7 @@ def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
                 mean,
                 error,
                 f"mean Z below {options.max_null_z:g} + 2 errors",
-                "an excess without signal: the background estimate or the combination of folds does not hold",
+                "an excess without signal: the background estimate or the combination of folds is not valid",
             )
         )
     if len(with_signal) > 1:
@@ -224,7 +221,7 @@ def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
                 mean,
                 error,
                 f"mean pull below {options.max_pull:g} + 2 errors",
-                "the excess holds background besides the signal: the cut shapes the background, or the fit does not hold",
+                "the excess contains background in addition to the signal: the cut sculpts the background, or the fit is wrong",
             )
         )
         rank = stats.spearmanr([step["injected"] for step in steps], [step["z"] for step in steps])
@@ -247,7 +244,7 @@ def _checks(ladder: dict[str, Any], options: Options) -> list[Check]:
                 line["slope_error"],
                 f"slope within 1 +- ({options.max_bias:g} + 2 errors)",
                 "the measured signal strength is off: below 1, signal in the sidebands raises the expected background; "
-                "above 1, background is taken for signal",
+                "above 1, background is mistaken for signal",
             )
         )
     if len(strong) > 1:

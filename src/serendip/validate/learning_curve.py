@@ -1,4 +1,4 @@
-r"""The AUC that classifiers would reach with unlimited events, from what they reach with half of them.
+r"""The AUC of classifiers with unlimited training events, extrapolated from all and half of them.
 
 A classifier that learned from finitely many events orders others imperfectly, so that its AUC is too small on average. The
 loss is of second order in the errors of the learned score, and the variance of fitted parameters falls like one over the
@@ -6,9 +6,8 @@ number of events: with half the events it is twice as large, and
 
 .. math:: A_\infty \approx A + \delta, \qquad \delta = A - A_{1/2}
 
-(Richardson extrapolation). Classifiers that are still finding out what to look at improve more slowly, which is why the error is
-:math:`\sqrt{\sigma^2 + \delta^2}` with the sampling error :math:`\sigma`. A difference that no classifier has begun to see is in
-neither: the AUC is then a lower bound.
+(Richardson extrapolation). Classifiers that have not yet found the relevant features improve more slowly, which is why the error is
+:math:`\sqrt{\sigma^2 + \delta^2}` with the sampling error :math:`\sigma`. A difference that no classifier has begun to learn is in neither: the AUC is then a lower bound.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class LearningCurve:
     auc, half
         With all training events, and with half of them.
     sampling_error
-        Standard deviation of :attr:`limit` over bootstraps of the scored events; the classifiers stay as they are.
+        Standard deviation of :attr:`limit` over bootstraps of the scored events; the classifiers are unchanged.
     """
 
     auc: float
@@ -42,7 +41,7 @@ class LearningCurve:
 
     @property
     def gain(self) -> float:
-        """What the second half of the training events added, which stands for what all further ones would add."""
+        """Gain from the second half of the training events, used as an estimate of that from all further ones."""
         return self.auc - self.half
 
     @property
@@ -64,7 +63,7 @@ def extrapolate(
     Parameters
     ----------
     sample
-        What the classifiers made of all events.
+        Classifier results for all events.
     estimator
         The classifier.
     bootstraps

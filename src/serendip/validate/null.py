@@ -1,7 +1,6 @@
-"""The whole chain on samples without signal, and how often it sees one.
+"""The whole chain on samples without signal, and its false-positive rate.
 
-Every experiment draws a background-only sample (:mod:`serendip.search.pseudo_data`), trains on it anew, and goes on to the
-p-value. A rate above its level is a p-value that claims too much. As a control that the test can fail, some experiments
+Every experiment draws a background-only sample (:mod:`serendip.search.pseudo_data`), retrains on it, and computes the p-value. A rate above its level is a p-value that claims too much. As a control that the test can fail, some experiments
 also score events with models that were trained on them.
 
 With ``kfold-summed`` among the combinations the experiments become the calibration of that rule,
@@ -48,7 +47,7 @@ from serendip.validate.pictures import Picture
 
 __all__ = ["QUESTION", "Options", "run"]
 
-QUESTION = "Does the full chain, training included, claim excesses in background as often as it says?"
+QUESTION = "Does the full chain, training included, find excesses in background at the nominal rate?"
 
 _SUMMED = "kfold-summed"
 _AUC_EVENTS = 10_000
@@ -62,13 +61,13 @@ class Options(KindOptions):
     experiments
         Samples for each window.
     source
-        ``"model"``: drawn from what the data say outside the window; ``"labels"``: events of the file whose label is
+        ``"model"``: drawn from a model of the data outside the window; ``"labels"``: events of the file whose label is
         0; ``"simulation"``: events of the simulation of the search.
     events
         Mean number of events of a sample, an excess in the window of the file not counted; default: as many as the file
         has, and with background events at most half of them, for samples that share events are not independent.
     combinations
-        Rules to test; default: the one of the search. All see the same samples.
+        Rules to test; default: the one of the search. All use the same samples.
     same_data
         Experiments with the control that trains and tests on the same events.
     density
@@ -76,7 +75,7 @@ class Options(KindOptions):
     alarm
         A rate fails if it, or a larger one, has a smaller probability than this at the nominal level.
     max_auc
-        Largest AUC between pseudo-data and data beside the window.
+        Largest AUC between pseudo-data and data outside the window.
     """
 
     experiments: int = Field(default=200, ge=25)
@@ -91,12 +90,12 @@ class Options(KindOptions):
 
 @answers("null")
 def run(config: SearchConfig, options: Options, work: Work) -> Answer:
-    """Run the experiments that are missing in ``OUT/validation/null`` and judge all of them.
+    """Run the experiments that are missing in ``OUT/validation/null`` and evaluate all of them.
 
     Raises
     ------
     InputError
-        If no such samples can be made of the input, or a method cannot be trained on one.
+        If the input does not allow such samples, or a method cannot be trained on one.
     """
     for name in config.method:
         if get_method(name).uses_labels:
@@ -189,7 +188,7 @@ def _source(
     if mean > 0.9 * len(pool):
         raise InputError(
             f"samples of {mean} events cannot be drawn from {len(pool)} background events without repeating some; "
-            "ask for fewer (null.events), or take null.source: model"
+            "request fewer (null.events), or use null.source: model"
         )
     return SampledBackground(pool, float(mean))
 
@@ -225,7 +224,7 @@ def _experiments(
     folder: Path,
     work: Work,
 ) -> list[dict[str, Any]]:
-    """All experiments of a window; those that are there are read."""
+    """All experiments of a window; existing ones are read."""
     make_folder(folder, "")
     paths = [folder / f"{number:06d}.json" for number in range(options.experiments)]
     todo = []
@@ -248,7 +247,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _resemblance(events: Events, source: ModelBackground, config: SearchConfig, options: Options) -> Check:
-    """Train a classifier to tell pseudo-data from data beside the window."""
+    """Train a classifier between pseudo-data and data outside the window."""
     from serendip.classify.separation import two_sample_auc
 
     (window,) = config.windows
@@ -258,17 +257,17 @@ def _resemblance(events: Events, source: ModelBackground, config: SearchConfig, 
     data, drawn = (sample.select(rng.permutation(len(sample))[:n]) for sample in samples)
     auc, error = two_sample_auc(data.x, np.ones(n), drawn.x, np.ones(n), rng)
     return Check(
-        f"pseudo-data resemble the data, beside {window}",
+        f"pseudo-data resemble the data, outside {window}",
         auc - 2 * error < options.max_auc,
         auc,
         error,
         f"AUC below {options.max_auc:g} + 2 errors",
-        "a classifier tells the samples of this test from the data: they are not the background of this search",
+        "a classifier distinguishes the samples of this test from the data: they are not the background of this search",
     )
 
 
 def _sight(config: SearchConfig, combinations: tuple[str, ...], events: Events) -> list[Check]:
-    """One undecided check for each look that cannot see anything: no experiment will find an excess there."""
+    """One undecided check for each dead look: no experiment will find an excess there."""
     dead: dict[tuple[str, Window, float | None], str] = {}
     prepared = prepare_window(events, config.windows[0], config.model_copy(update={"calibration": None}))
     fold = event_folds(events, config.folds, config.seed)
@@ -281,7 +280,7 @@ def _sight(config: SearchConfig, combinations: tuple[str, ...], events: Events) 
         }
     return [
         Check(
-            f"sees anything, {name}, {look_name(point)}, {window}",
+            f"can find anything, {name}, {look_name(point)}, {window}",
             None,
             None,
             None,

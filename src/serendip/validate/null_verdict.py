@@ -1,4 +1,4 @@
-"""What the experiments of a null test say: false-positive rates, the spread of the count, and checks on them."""
+"""Results of a null test: false-positive rates, the spread of the count, and checks on them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def column(experiments: Sequence[dict[str, Any]], combination: str, i: int, name
 def judge(
     experiments: list[dict[str, Any]], alarm: float, shared: float, window: Window
 ) -> tuple[list[dict[str, Any]], list[Check]]:
-    """Rates of every look of every combination, and what they mean.
+    """Rates of every look of every combination, and their meaning.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def _checks(row: dict[str, Any], alarm: float, name: str) -> list[Check]:
             rate["rate"],
             rate["error"],
             f"not above {rate['nominal']:g} by more than chance (probability {alarm:g})",
-            f"{what} of this search claim more than they should: {rate['k']} of {row['n']} samples without signal "
+            f"{what} of this search overstate the significance: {rate['k']} of {row['n']} samples without signal "
             f"(68 %: {rate['interval_68'][0]:.2g} to {rate['interval_68'][1]:.2g})",
         )
         for rate in row["rates"]
@@ -193,7 +193,7 @@ def _control(row: dict[str, Any], alarm: float, name: str) -> list[Check]:
             rate["rate"],
             rate["error"],
             f"above {rate['nominal']:g} by more than chance (probability {alarm:g})",
-            "training and testing on the same events must be seen to over-claim; if it is not, these experiments are too few, "
+            "training and testing on the same events must overstate the significance; if it is not, these experiments are too few, "
             "or the method hardly learns",
         )
     ]

@@ -1,4 +1,4 @@
-"""The figures of a validation as numbers: what ``Validation.facts["figures"]`` holds and the page draws."""
+"""The figures of a validation as numbers: the figures in ``Validation.facts["figures"]``, drawn by the page."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Picture(BaseModel):
     name
         Of its files, unique in its kind of validation.
     title, caption
-        What it shows, and what to look for.
+        Content, and what to look for.
     x_label, y_label
         With units.
     series
-        What is drawn.
+        The data series.
     level
         A horizontal line: where ``y`` should be.
     x_log, y_log

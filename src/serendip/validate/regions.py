@@ -37,12 +37,12 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Events without signal, as far as one knows.
+    """Events presumably without signal.
 
     Attributes
     ----------
     events
-        Data keep their label, which no method sees.
+        Data keep their label, which is hidden from all methods.
     simulation
         For methods that start from one.
     hidden
@@ -57,13 +57,13 @@ class Background:
     origin: str
 
     def facts(self) -> dict[str, Any]:
-        """Say what the sample is, for the page."""
+        """Description of the sample, for the page."""
         hidden = self.hidden
         return {"sample": self.origin, "closed": None if hidden is None else [hidden.low, hidden.high]}
 
 
 def background_sample(config: SearchConfig, sample: Sample) -> Background:
-    """Read what stands for background.
+    """Read the background sample.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def background_sample(config: SearchConfig, sample: Sample) -> Background:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A window in which there is no signal, with the events that may be used to test it.
+    """A window without signal, with the events that may be used to test it.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ def validation_regions(
     gap: float,
     wanted: Sequence[Window] = (),
 ) -> tuple[tuple[Region, ...], dict[str, str]]:
-    r"""Windows of the relative width of the signal region, beside it.
+    r"""Windows of the relative width of the signal region, next to it.
 
     With :math:`r = \mathrm{high}/\mathrm{low}` of the signal region, the windows above it begin at
     :math:`\mathrm{high}\, r^{g + i}`, :math:`i = 0, 1, \dots`, and those below end at :math:`\mathrm{low}\, r^{-g - i}`.
@@ -201,7 +201,7 @@ def without_references(config: SearchConfig) -> SearchConfig:
     methods = tuple(name for name in config.method if not get_method(name).uses_labels)
     if not methods:
         raise InputError(
-            f"{', '.join(config.method)}: references that know the truth are not validated; name a method that does not"
+            f"{', '.join(config.method)}: references that use the truth are not validated; choose another method"
         )
     options = {name: value for name, value in config.options.items() if name in methods}
     return config.model_copy(update={"method": methods, "options": options, "calibration": None})
@@ -258,11 +258,11 @@ class Searched:
     region
         The region.
     measurement
-        Its looks, and the global p-value if it was asked for.
+        Its looks, and the global p-value if requested.
     tasks
         Finished trainings by method and window.
     plan
-        What was trained.
+        The trainings.
     fold
         Fold of each event, shape ``(n,)``.
     """
@@ -295,7 +295,7 @@ def search_region(
 def facts_of(
     background: Background, regions: Sequence[Region], left_out: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What was tested, for the page."""
+    """Description of the test, for the page."""
     return background.facts() | {
         "windows": [[region.window.low, region.window.high] for region in regions],
         "left_out": dict(left_out),

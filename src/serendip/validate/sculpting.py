@@ -1,9 +1,9 @@
 r"""Sculpting: a cut on the score must not make a structure in the mass spectrum of background.
 
 Every method is trained in the signal region as in a search, and then asked about background: the sidebands of the data, or
-all masses of labelled or simulated background. A score that depends smoothly on the mass is no harm by itself, because
+all masses of labelled or simulated background. A score that depends smoothly on the mass is not a problem by itself, because
 the search fits the efficiency of the cut, :math:`\exp(\text{polynomial in } \ln m)`, to the selected sideband
-events. What this fit cannot follow is sculpting.
+events. Structure that this fit cannot describe is sculpting.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Options(KindOptions):
     Attributes
     ----------
     sample
-        What is background: ``"data"`` (outside all windows of the search), ``"label"``, ``"simulation"``, or ``"auto"``.
-        Labelled and simulated background is also what the methods are trained on.
+        Background sample: ``"data"`` (outside all windows of the search), ``"label"``, ``"simulation"``, or ``"auto"``.
+        The methods are also trained on labelled or simulated background.
     max_correlation
         Largest distance correlation of score and mass that is not a failure. Up to twice its 99 % limit for independent
         numbers it passes; in between it is undecided.
@@ -66,12 +66,12 @@ class Options(KindOptions):
 
 @answers("sculpting")
 def run(config: SearchConfig, options: Options, work: Work) -> Answer:
-    """Ask every method in every window what its cuts do to the spectrum of background.
+    """Test for every method in every window how its cuts change the spectrum of background.
 
     Raises
     ------
     InputError
-        If there is no background to look at.
+        If there is no background sample.
     """
     background = background_sample(config, options.sample)
     closed = background.hidden is not None
@@ -154,7 +154,7 @@ def _correlation(
     value, null = distance_correlation(efficiency[rows], background.events.m[rows])
     passed = True if value <= 2 * null else None if value <= options.max_correlation else False
     note = (
-        " Undecided: it does, but the fit of the efficiency may follow; see the mass shapes."
+        " Undecided: it does, but the fit of the efficiency may describe it; see the mass shapes."
         if passed is None
         else ""
     )
@@ -164,7 +164,7 @@ def _correlation(
         value,
         None,
         f"at most {2 * null:.3f} (twice the 99 % limit of independence); fails above {options.max_correlation:g}",
-        f"A score that knows the mass changes the shape of the spectrum when it is cut on.{note}",
+        f"A cut on a score correlated with the mass changes the shape of the spectrum.{note}",
     )
     return check, {"distance_correlation": value, "null_level": null, "n_correlated": size}
 
@@ -172,7 +172,7 @@ def _correlation(
 def _shape_check(where: str, look: Look, shape: dict[str, float] | None, options: Options) -> Check:
     title = f"{where}: mass shape after the cut, ε_B = {look.working_point:g}"
     limit = f"p at least {options.min_p:g}"
-    # what the fit says about the window was not fitted: it is tested where that may be looked at
+    # the prediction in the window was not fitted: it is tested where that may be looked at
     smooth = look.result.spectrum.gof_p
     followed = smooth >= options.min_p and (look.result.blinded or abs(pull(look)) <= options.max_pull)
     if shape is None:
@@ -216,7 +216,7 @@ def _weighted_shape_check(where: str, look: Look, options: Options) -> Check:
         p,
         None,
         f"p of the fit of the sidebands at least {options.min_p:g}, in the worst order of the folds and corrected for their number",
-        "A structure that the weights make beside the window, and that the fit of their mean does not describe, can be one in the "
+        "A structure in the weights outside the window that the fit of their mean does not describe can also occur in the "
         "window too, and look like a resonance.",
     )
 
@@ -274,7 +274,7 @@ def _profile(
         )
     return Picture(
         name=f"sculpting-{name}",
-        title=f"What background counts for, {where}",
+        title=f"Mean weight of background, {where}",
         caption="Fraction of background that passes a cut, divided by the working point; weighted: the mean weight, divided by that of "
         "all masses. A slope is followed by the fit of the "
         "efficiency; a bump near the window is not."

@@ -110,11 +110,11 @@ def _table(
 def _auc_check(dream: Dream, options: Options) -> Check:
     auc, p = dream.auc, dream.null.p
     passed: bool | None = True
-    note = "Nothing is seen."
+    note = "No difference is found."
     if p < options.min_p:
         passed = None if auc <= options.max_auc else False
         note = (
-            "Undecided: the samples differ, but less than what was called harmless."
+            "Undecided: the samples differ, but by less than the tolerance."
             if passed is None
             else f"Worst described: {', '.join(dream.importance.features[:3])}."
         )
@@ -129,7 +129,7 @@ def _auc_check(dream: Dream, options: Options) -> Check:
         auc,
         dream.error,
         f"p at least {options.min_p:g}, or undecided up to {options.max_auc:g}",
-        f"A classifier that tells them apart will take errors of the simulation for a signal (p = {p:.2g}). {note}",
+        f"A classifier that distinguishes them will mistake errors of the simulation for a signal (p = {p:.2g}). {note}",
     )
 
 

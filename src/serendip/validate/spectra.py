@@ -65,7 +65,7 @@ class Spectrum:
     ) -> Array:
         """Spectra of this background with a signal of so many (Poisson) events, shape ``(n, n_bins)``.
 
-        ``contained`` leaves out what of the signal lies beside the window.
+        ``contained`` leaves out the signal outside the window.
         """
         signal = self.shape.fractions(truth.edges)
         mean = truth.expected / truth.scale + events * np.where(truth.mask | (not contained), signal, 0.0)

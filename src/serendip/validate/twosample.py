@@ -1,7 +1,6 @@
-r"""Can a classifier tell two weighted samples apart? Cross-validated AUC, its bootstrap error and its permutation null.
+r"""Can a classifier distinguish two weighted samples? Cross-validated AUC, its bootstrap error and its permutation null.
 
-Both samples get the same total weight, so that only their shapes are compared. Each event is scored by a classifier that
-did not see it, and only events of one fold are compared with each other:
+Both samples get the same total weight, so that only their shapes are compared. Each event is scored by a classifier that was not trained on it, and only events of one fold are compared with each other:
 
 .. math:: A = \frac{1}{k} \sum_f A_f, \qquad
     A_f = \frac{\sum_{i \in 1, j \in 0} w_i w_j \left([s_i > s_j] + \tfrac12 [s_i = s_j]\right)}
@@ -43,7 +42,7 @@ _FEWEST = 50
 
 @dataclass(frozen=True, eq=False)
 class TwoSample:
-    """Two samples and what classifiers made of them.
+    """Two samples and the results of classifiers between them.
 
     Attributes
     ----------
@@ -53,7 +52,7 @@ class TwoSample:
     fold
         Fold of each event, shape ``(n,)``.
     score
-        Log-odds of sample 1 by the classifier that did not see the event, shape ``(n,)``; the logarithm of the ratio of
+        Log-odds of sample 1 from the classifier that was not trained on the event, shape ``(n,)``; the logarithm of the ratio of
         the two densities.
     models
         Classifier ``f`` saw all folds but ``f``.
@@ -201,10 +200,10 @@ def cross_validate(
 
 
 def bootstrap_error(sample: TwoSample, n: int, rng: np.random.Generator) -> float:
-    """Standard deviation of the AUC over ``n`` Poisson bootstraps of the scored events; the classifiers stay as they are.
+    """Standard deviation of the AUC over ``n`` Poisson bootstraps of the scored events; the classifiers are unchanged.
 
     Folds share training events, so that the AUC of small samples scatters more than this (measured: 15 % more for 1000
-    events in each); the spread of :attr:`PermutationTest.aucs`, which are trained anew, contains that.
+    events in each); the spread of :attr:`PermutationTest.aucs`, which are retrained, includes that.
     """
     auc = FoldedAuc(sample.y, sample.score, sample.fold)
     found = [auc(sample.weights * rng.poisson(1.0, len(sample.y))) for _ in range(n)]
@@ -221,17 +220,16 @@ def permutation_test(
 ) -> PermutationTest:
     r"""How often the AUC is as large if it is chance who belongs to which sample.
 
-    Each permutation shuffles the membership, balances the weights anew and repeats the whole cross-validation, training
+    Each permutation shuffles the membership, rebalances the weights and repeats the whole cross-validation, training
     included: the scores of different folds share training events, so that a shuffle of finished scores would be no valid
-    null. Weights stay with their events. Since the samples may differ in their spread of weights, what is compared is
-    the studentised :math:`(A - 1/2)/\sigma_0` with the error of :func:`null_error`.
+    null. Weights stay with their events. Since the samples may differ in their spread of weights, the test statistic is the studentised :math:`(A - 1/2)/\sigma_0` with the error of :func:`null_error`.
 
     Parameters
     ----------
     sample
         The observed samples.
     estimator
-        The classifier with which they were told apart.
+        The classifier between them.
     n
         Number of permutations; the smallest p-value is ``1 / (n + 1)``.
     jobs

@@ -1,4 +1,4 @@
-"""``serendip theories audit``: what separates two samples by construction."""
+"""``serendip theories audit``: differences between two samples that are artefacts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def audit(
         Path, typer.Argument(help="Background: CSV of the Dark Machines format, or Parquet.")
     ],
     signal: Annotated[list[Path], typer.Argument(help="Signal files, each compared with the background.")],
-    channel: Annotated[str, typer.Option(help="1, 2a, 2b or 3: what both samples are harmonised to.")] = "1",
+    channel: Annotated[str, typer.Option(help="1, 2a, 2b or 3: to which both samples are harmonised.")] = "1",
     strict: Annotated[
-        bool, typer.Option("--strict/--skip", help="Stop at a malformed line, or leave it out and count it.")
+        bool, typer.Option("--strict/--skip", help="Stop at a malformed line, or skip and count it.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Find what separates two samples by construction and not by physics, as they are and harmonised.
+    """Find differences between two samples that are artefacts and not physics, as published and harmonised.
 
     Every single number of an event is looked at: hard edges in one sample that the other does not have, numbers of
     digits, constants. Exit code 1 if something is left after harmonising.
@@ -58,7 +58,7 @@ def audit(
         typer.echo(json.dumps(found, indent=1))
     if left:
         raise CheckFailedError(
-            f"samples differ by construction after harmonising: {', '.join(left)}; do not train on them before the cause is removed"
+            f"samples still differ by artefacts after harmonising: {', '.join(left)}; do not train on them before the cause is removed"
         )
 
 

@@ -39,7 +39,7 @@ def excess(
     normalise: Annotated[
         str,
         typer.Option(
-            help="What fixes the expectation: data outside the region, or luminosity (the weights)."
+            help="Normalisation of the expectation: data outside the region, or luminosity (the weights)."
         ),
     ] = "data",
     systematic: Annotated[
@@ -49,7 +49,7 @@ def excess(
         bool,
         typer.Option(
             "--held-out-only",
-            help="Use only the test events of every background file, also where it trained under another name.",
+            help="Use only the test events of every background file, also if it was used in training under another name.",
         ),
     ] = False,
     toys: Annotated[int, typer.Option(min=1, help="Toys of the global p-value.")] = 2000,
@@ -64,7 +64,7 @@ def excess(
 ) -> None:
     """Count data in the signal regions of trained mixtures and give calibrated p-values, local and global.
 
-    Simulated events that trained a model are left out. Several models of different channels are combined with a bound that
+    Simulated events used to train the model are excluded. Several models of different channels are combined with a bound that
     holds although channels share events.
     """
     import numpy as np
@@ -126,15 +126,15 @@ def _table(events: ChannelScores, result: ExcessResult) -> str:
     lines = [
         f"channel {events.channel}, {events.model}",
         f"data: {counted(result.n_data, 'event')} in the channel, of {events.data_read} read",
-        f"simulation: {result.n_simulation} events in the channel that did not train, of {events.simulation_read} read",
-        f"left out because they trained: {events.trained} simulated {noun(events.trained, 'event')}",
+        f"simulation: {result.n_simulation} events in the channel not used in training, of {events.simulation_read} read",
+        f"left out as training events: {events.trained} simulated {noun(events.trained, 'event')}",
         f"normalised to {left}; relative systematic {result.systematic:g}",
     ]
     if events.data_weight is not None:
         lines.append(f"all data events have weight {events.data_weight:g}; each counts as one event")
     if events.data_copies:
         lines.append(
-            f"{events.data_copies} data {noun(events.data_copies, 'event shares', 'events share')} event ID and process with another: p-values hold for independent events only"
+            f"{events.data_copies} data {noun(events.data_copies, 'event shares', 'events share')} event ID and process with another: p-values are valid for independent events only"
         )
     lines += ["", "eps_B     observed  expected              sim. events  local p     Z"]
     for r in result.regions:

@@ -28,7 +28,7 @@ def study(
     out: Annotated[Path, typer.Option("--out", help="Folder: new, or one to continue.")],
     published: Annotated[
         Path | None,
-        typer.Option(help="Table of total improvements of the challenge, shown beside ours in the report."),
+        typer.Option(help="Table of total improvements of the challenge, shown next to ours in the report."),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -33,14 +33,14 @@ def simulate(
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder; the samples are put into its SM and BSM.")],
     process: Annotated[
-        str, typer.Option(help="What to simulate: NAME[,NAME...], as for 'serendip simulate channel'.")
+        str, typer.Option(help="Processes to simulate: NAME[,NAME...], as for 'serendip simulate channel'.")
     ] = "SM,BSM",
     events: Annotated[int, typer.Option(help="Selected events of each theory.")] = 10_000,
     background_events: Annotated[
         int, typer.Option(help="Selected events of each file of the Standard Model.")
     ] = 50_000,
     max_generated: Annotated[
-        int, typer.Option(help="Stop a file after this many generated events and keep what it has.")
+        int, typer.Option(help="Stop a file after this many generated events and keep the events so far.")
     ] = 300_000,
     channels: Annotated[
         str, typer.Option("--channel", help="Keep events of these channels: 1, 2a, 2b, 3 or all.")
@@ -88,7 +88,7 @@ def train(
         str | None, typer.Option(help="Leave these theories or families out: NAME[,NAME...].")
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="What counts the same in the mixture: theory or family.")
+        str, typer.Option(help="Equal total weight in the mixture for each: theory or family.")
     ] = "theory",
     events_per_theory: Annotated[int, typer.Option(min=1, help="Events of each theory at most.")] = 10_000,
     boost: Annotated[
@@ -96,26 +96,25 @@ def train(
     ] = "fast",
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0: as many as there are.")] = 1,
     test_fraction: Annotated[
-        float, typer.Option(help="Part of each file that does not train, for 'evaluate' and searches.")
+        float, typer.Option(help="Fraction of each file held out from training, for 'evaluate' and searches.")
     ] = 0.3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the draws and the classifier.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split, the draws and the classifier.")] = 1,
     rotate: Annotated[
         bool,
         typer.Option(
             "--rotate",
-            help="Turn each event so that MET points along phi = 0: a symmetry that is not learned.",
+            help="Rotate each event so that MET points along phi = 0, so that this symmetry need not be learnt.",
         ),
     ] = False,
     as_published: Annotated[
         bool,
-        typer.Option("--as-published", help="Take the objects as they are in the files, not harmonised."),
+        typer.Option("--as-published", help="Use the objects as in the files, without harmonising."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Train one classifier between the Standard Model and a mixture of theories, in one channel.
 
-    With one theory it is the single-signal approach. Which events are kept for tests follows from their IDs and the seed
-    alone, and is written beside the model.
+    With one theory it is the single-signal approach. Which events are held out for tests depends on their IDs and the seed only, and is stored with the model.
     """
     from serendip.theories.mixture import PAPER, BoostConfig, MixtureConfig
     from serendip.theories.training import train_channel
@@ -167,18 +166,18 @@ def evaluate(
     convention: Annotated[
         str,
         typer.Option(
-            help="Where scores are equal: strict, interpolated, or challenge as in the public tables."
+            help="Treatment of equal scores: strict, interpolated, or challenge as in the public tables."
         ),
     ] = "strict",
     min_events: Annotated[
-        int, typer.Option(min=2, help="Leave signals with fewer events in a channel out there.")
+        int, typer.Option(min=2, help="Leave out signals with fewer events in a channel.")
     ] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of the errors of the total improvement.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the errors of the total improvement.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure trained models on signals: AUC, signal efficiencies, significance and total improvement.
 
-    Of files that trained a model only the events count that were kept for tests. Several models of different channels are
+    From files used in the training only the held-out events are used. Several models of different channels are
     one model of all of them.
     """
     import numpy as np
@@ -204,23 +203,23 @@ def _summary(trained: MixtureClassifier, record: TrainingRecord) -> str:
     treatment = "harmonised" if record.harmonised else "as published"
     lines = [
         f"channel {record.channel}, {treatment}: {sum(record.background.values())} background events of {counted(len(record.background), 'file')}",
-        f"and {counted(len(record.theories), 'theory', 'theories')} trained, with these numbers of events:",
+        f"and {counted(len(record.theories), 'theory', 'theories')} are used for training, with these numbers of events:",
     ]
     lines += [f"  {name} ({record.families[name]}): {number}" for name, number in record.theories.items()]
     asked = trained.config.events_per_theory
     if few := [name for name, number in record.theories.items() if number < asked]:
         lines.append(
-            f"fewer than the {asked} events asked for, with the weight of a full sample: {', '.join(few)}"
+            f"fewer than the requested {asked} events, with the weight of a full sample: {', '.join(few)}"
         )
-    lines.append(f"kept for tests: {record.test_fraction:.0%} of the events of each file")
+    lines.append(f"held out for tests: {record.test_fraction:.0%} of the events of each file")
     if record.left_out:
         lines += ["left out:", *(f"  {name}: {reason}" for name, reason in record.left_out.items())]
     gains = trained.gains()
     total = sum(gains.values()) or 1.0
     best = [f"{name} {gain / total:.0%}" for name, gain in list(gains.items())[:_SHOWN]]
     lines.append(
-        f"{counted(trained.rounds, 'tree')}, AUC {trained.validation_auc:.4f} on the events that decided when to stop; "
-        "'serendip theories evaluate' measures events that decided nothing"
+        f"{counted(trained.rounds, 'tree')}, AUC {trained.validation_auc:.4f} on the validation events; "
+        "use 'serendip theories evaluate' for held-out events"
     )
     lines.append(f"features by gain: {', '.join(best)}")
     return "\n".join(lines)
@@ -231,7 +230,7 @@ def _table(found: Evaluation) -> str:
     for channel, events in found.channels.items():
         lines.append(
             f"channel {channel}, {events.model}: {events.events} background events of {events.generated} generated ones, as good as "
-            f"{events.effective:.0f} of equal weight; {events.trained} left out because they trained"
+            f"{events.effective:.0f} of equal weight; {events.trained} left out as training events"
         )
     targets = [point.target for point in next(iter(found.merits.values())).points]
     width = max(6, *(len(signal) for signal, _ in found.merits))
@@ -249,7 +248,7 @@ def _table(found: Evaluation) -> str:
         lines.append("? not reliable: " + _reason(found))
     trained = sorted({signal for (signal, _), yes in found.trained.items() if yes})
     if trained:
-        lines.append(f"trained on, so measured with their test events: {', '.join(trained)}")
+        lines.append(f"used in training, so evaluated on their test events: {', '.join(trained)}")
     for (signal, channel), number in found.left_out.items():
         lines.append(f"left out: {signal} in channel {channel}, {counted(number, 'event')}")
     lines.append("")

@@ -242,7 +242,7 @@ def _index(node: ast.expr) -> int | slice | None:
 
 
 def not_flat(text: str) -> str:
-    """What is wrong with an expression that gives a list for each event."""
+    """Error message for an expression that gives a list for each event."""
     one = text if text.replace("_", "").replace(".", "").isalnum() else f"({text})"
     return (
         f"'{text}' has a list of values for each event, but one number is needed; take for example {one}[:,0] (the "
@@ -257,7 +257,7 @@ class Expression:
     Attributes
     ----------
     text
-        What the user wrote; for a plain column, its name.
+        The user's input; for a plain column, its name.
     columns
         Names of the columns it needs.
     plain
@@ -305,7 +305,7 @@ class Expression:
         return flat
 
     def _check_missing(self, names: Mapping[str, Any]) -> None:
-        """Whole numbers beyond what floats hold, some of them missing, can be compared but not be part of a formula."""
+        """Integers beyond the precision of floats, some of them missing, can be compared but not be part of a formula."""
         masked = {alias for alias, values in names.items() if isinstance(values, np.ma.MaskedArray)}
         for node in ast.walk(self._tree) if masked and self._tree is not None else ():
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""

@@ -1,8 +1,6 @@
 """Expressions of columns, such as ``tau2/(tau1+1e-5)`` or ``pt>200 & abs(eta)<2.5``, evaluated safely.
 
-The text is read by an own tokenizer that knows numbers, column names, a fixed list of functions and operators
-and nothing else: no attributes, texts or unknown calls exist in this language. What
-remains is evaluated by ``simpleeval`` on whole NumPy columns. Columns with a list of values for each event have subscripts
+The text is read by a custom tokenizer that accepts only numbers, column names and a fixed list of functions and operators: no attributes, texts or unknown calls exist in this language. The result is evaluated by ``simpleeval`` on whole NumPy columns. Columns with a list of values for each event have subscripts
 (``Jet_pt[:,0]``, ``Jet_pt[Jet_eta < 2.5]``) and functions that make one number of the list (``sum``, ``count``, ``any``, ...);
 groups of columns that describe particles have ``mass(Muon, 0, 1)``, ``deltaR(Muon[:,0], Jet[:,0])`` and ``nJet``.
 
@@ -114,7 +112,7 @@ def parse(
     Raises
     ------
     InputError
-        If the text is no expression, calls an unknown function or names a missing column.
+        If the text is not an expression, calls an unknown function or names a missing column.
     """
     text = text.strip()
     if available is not None and text in available:
@@ -134,7 +132,7 @@ def parse(
             code.append(_WORDS[value])
         elif called and value not in TABLE:
             raise InputError(
-                f"expression '{text}': there is no function '{value}'; there are: {', '.join(FUNCTIONS)}"
+                f"expression '{text}': unknown function '{value}'; available: {', '.join(FUNCTIONS)}"
             )
         elif called:
             code.append(value)
@@ -183,7 +181,7 @@ def _require(text: str, name: str, available: Collection[str] | None) -> None:
     if members:
         shown = ", ".join(members[:4]) + (", ..." if len(members) > 4 else "")
         raise InputError(
-            f"expression '{text}': '{name}' is no column but a group of them ({shown}); take one, or {name} inside of "
+            f"expression '{text}': '{name}' is not a column but a group of columns ({shown}); take one, or {name} inside of "
             f"{', '.join(KINEMATICS)} or count"
         )
     raise InputError(f"expression '{text}': there is no column '{name}'; {suggest(name, available)}")
@@ -215,7 +213,7 @@ class _Groups(ast.NodeTransformer):
         if self.available is not None and function in (*KINEMATICS, "count"):
             for argument in node.args:
                 self._replace(function, argument)
-        # the name of the function is no column
+        # the name of the function is not a column
         node.args = [self.visit(argument) for argument in node.args]
         return node
 
@@ -338,7 +336,7 @@ def evaluate(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[An
 
 
 def cut(expression: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Mask of the rows that pass a cut, shape ``(n,)``; rows that :func:`decide` cannot judge do not.
+    """Mask of the rows that pass a cut, shape ``(n,)``; rows for which :func:`decide` has no answer do not.
 
     Examples
     --------

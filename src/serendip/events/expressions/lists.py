@@ -25,7 +25,7 @@ def widened(values: NDArray[Any]) -> NDArray[Any]:
 def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of flat columns act on the values inside of lists.
 
-    A number for each event stands beside each value of the list of this event; two lists must have the same number of
+    A per-event number is broadcast to the values in the list of the event; two lists must have the same number of
     values in every event.
     """
 
@@ -77,7 +77,7 @@ def _with_nan(values: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
     values = plain(values)
     if values.dtype.kind in "iu" and values.size and max(int(values.max()), -int(values.min())) >= EXACT:
         raise InputError(
-            "some events lack the object, and the whole numbers of the others are too large to stand beside NaN (above 2^53); "
+            "some events lack the object, and the whole numbers of the others are too large to be stored with NaN (above 2^53); "
             "require the object first, with --where 'count(...) > 0'"
         )
     out = np.full(len(there), np.nan)

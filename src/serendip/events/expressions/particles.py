@@ -36,7 +36,7 @@ _NAMES = {
 }
 _JOINTS = ("_", ".", ".fCoordinates.", ".fP.", "_fCoordinates_", "_fP_")
 _FOUR = (("pt", "eta", "phi", "mass"), ("pt", "eta", "phi", "energy"), ("px", "py", "pz", "energy"), ("px", "py", "pz", "mass"))  # fmt: skip
-# what each function needs of a particle, the first that a group has; and the order of explicit columns
+# the components that each function needs of a particle, the first available ones of a group; and the order of explicit columns
 _NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "mass": _FOUR,
     "pt": (("pt", "phi"), ("px", "py")),
@@ -113,7 +113,7 @@ def _cartesian(parts: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _direction(parts: dict[str, Any]) -> dict[str, Any]:
-    """Pseudorapidity and azimuth, as far as the components tell them."""
+    """Pseudorapidity and azimuth, as far as the components determine them."""
     out: dict[str, Any] = {key: parts[key] for key in ("eta", "phi") if key in parts}
     if "px" in parts:
         out.setdefault("phi", np.arctan2(parts["py"], parts["px"]))

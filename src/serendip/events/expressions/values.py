@@ -84,7 +84,7 @@ def truth(values: Any) -> NDArray[np.bool_]:
 
 
 def negation(values: Any) -> NDArray[np.bool_]:
-    """The opposite; what is unknown stays so."""
+    """The opposite; unknown values stay unknown."""
     return condition(~np.ma.getdata(truth(values)), missing(truth(values)))
 
 
@@ -132,7 +132,7 @@ def _exact_relation(
     result: NDArray[Any],
     whole: NDArray[Any],
 ) -> NDArray[Any]:
-    """Compare anew where the whole number was rounded; Python compares its integers and floats exactly."""
+    """Repeat the comparison where the integer was rounded; Python compares its integers and floats exactly."""
     result, (a, b, whole) = np.array(result), np.broadcast_arrays(a, b, whole)
     rows = np.flatnonzero(_large(whole))
     pairs = zip(a.ravel()[rows].tolist(), b.ravel()[rows].tolist(), strict=True)
@@ -145,7 +145,7 @@ def _large(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _beyond(values: Any) -> bool:
-    """Whether whole numbers reach where floats are not exact; False for floats, which are what they are."""
+    """Whether whole numbers reach where floats are not exact; False for floats, which are exact."""
     values = np.asarray(values)
     return (
         values.dtype.kind in "iu"

@@ -26,12 +26,12 @@ def open_table(source: Source | Any, tree: str | None = None, id: str | Sequence
         The table to take if a ROOT or HDF5 file has several; ``A+B`` joins several, see
         :mod:`serendip.events.formats.friends`.
     id
-        Columns that say which event it is, for the join.
+        Columns that identify the event, for the join.
 
     Raises
     ------
     InputError
-        If it is missing, empty, broken, not what its suffix says, or has several tables and ``tree`` is None.
+        If it is missing, empty, broken, not of the format of its suffix, or has several tables and ``tree`` is None.
     """
     if not is_path(source):
         from serendip.events.formats.memory import memory_table

@@ -1,4 +1,4 @@
-"""Arrays beside each other, as in ``.npz`` and HDF5 files and dictionaries: which columns they make."""
+"""Arrays side by side, as in ``.npz`` and HDF5 files and dictionaries: which columns they make."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Beside:
     columns: dict[str, tuple[str, Position]] = field(default_factory=dict)
 
     def add(self, name: str, array: str, position: Position, dtype: np.dtype[Any]) -> None:
-        """Add a column, or say why it cannot be one."""
+        """Add a column, or record why it cannot be one."""
         if name in self.types or name in self.unreadable:
             self.types.pop(name, None)
             self.columns.pop(name, None)
-            self.unreadable[name] = "is there more than once; rename one of them"
+            self.unreadable[name] = "is duplicated; rename one of them"
             return
         if dtype.names:
             for one in dtype.names:
@@ -86,7 +86,7 @@ class Beside:
             return
         if dtype.kind not in "biuf":
             self.unreadable[name] = (
-                f"has several values for each row (shape {tuple(shape)}) that are no numbers"
+                f"has several values for each row (shape {tuple(shape)}) that are not numbers"
             )
             return
         self.jagged[name] = "list of " * (len(shape) - 1) + str(dtype.newbyteorder("="))
@@ -110,7 +110,7 @@ def reason(dtype: np.dtype[Any]) -> str:
 
 
 def beside(arrays: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> Beside:
-    """Columns of arrays that lie beside each other.
+    """Columns of arrays side by side.
 
     An array ``(n,)`` is a column, ``(n, k)`` is a list of ``k`` numbers for each row, and ``k`` columns ``data[:,0]``,
     ``data[:,1]``; alone it has numbers for names. Fields of a structured array have their names, with the name of the array
@@ -159,7 +159,7 @@ def extract(values: NDArray[Any], position: Position) -> Any:
 
 
 def with_missing(values: NDArray[Any]) -> NDArray[Any]:
-    """Masked entries as NaN where the type can hold it beside all values, as None in texts; else they stay masked."""
+    """Masked entries as NaN if the type can hold it in addition to all values, as None in texts; else they stay masked."""
     if not isinstance(values, np.ma.MaskedArray):
         return as_array(values)
     mask = np.ma.getmaskarray(values)

@@ -22,7 +22,7 @@ from serendip.events.formats.table import Table
 
 __all__ = ["ArrowFile", "ArrowTable", "ParquetTable", "describe"]
 
-TWICE = "is there more than once; rename one of them"
+TWICE = "is duplicated; rename one of them"
 
 
 def describe(table: Table, schema: pa.Schema) -> dict[str, tuple[str, ...]]:
@@ -81,7 +81,7 @@ class ArrowTable(Table):
 
 
 class _ArrowFile(Table):
-    """What Parquet and Arrow files share: a schema, and parts of which some columns can be read."""
+    """Common base of Parquet and Arrow files: a schema, and parts of which some columns can be read."""
 
     def __init__(self, path: Path, tree: str | None = None) -> None:
         super().__init__(path, tree)
@@ -157,7 +157,7 @@ class ParquetTable(_ArrowFile):
             return file.read_row_groups(list(range(first, last)), columns=columns), int(self._groups[first])
 
     def _stored(self, path: tuple[str, ...]) -> list[str]:
-        """Names in the file of what is read for a column; between fields there may be two names that only mark a list."""
+        """Names in the file of the fields read for a column; between fields there may be two names that only mark a list."""
         if len(path) == 1:
             return [path[0]]
         lists = r"(?:\.[^.]+\.[^.]+)*"

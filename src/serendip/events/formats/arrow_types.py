@@ -1,4 +1,4 @@
-"""Arrow's types as NumPy arrays: what can be a column, why the rest cannot, and no value rounded in silence."""
+"""Arrow's types as NumPy arrays: supported column types, reasons for unsupported ones, and no silent rounding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INT64_DIGITS = 18
 
 
 def _plain(column: pa.DataType) -> pa.DataType:
-    """The type without a wrapping that only says how it is stored or who made it."""
+    """The type without a wrapper that only describes its storage or origin."""
     while True:
         if isinstance(column, pa.BaseExtensionType):
             column = column.storage_type
@@ -125,7 +125,7 @@ def load(column: pa.ChunkedArray, fields: Sequence[str], table: str, name: str) 
 def to_numpy(column: pa.ChunkedArray, table: str, name: str) -> NDArray[Any]:
     """Values of a column, shape ``(n,)``.
 
-    Missing numbers are NaN, missing texts None. Whole numbers that a double cannot hold beside NaN come as a masked array.
+    Missing numbers are NaN, missing texts None. Integers that a double cannot hold next to NaN are returned as a masked array.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ class CsvTable(Table):
         except UnicodeDecodeError as error:
             line = head.count(b"\n", 0, error.start) + 1
             raise InputError(
-                f"{self.name}: line {line} is no UTF-8 text (byte 0x{head[error.start]:02x}); "
+                f"{self.name}: line {line} is not UTF-8 text (byte 0x{head[error.start]:02x}); "
                 "convert the file: iconv -f latin1 -t utf-8 FILE > NEW"
             ) from None
         return text.splitlines()
@@ -212,7 +212,7 @@ class CsvTable(Table):
 
 
 class _Clean:
-    """A file made of blocks of bytes, as far as pyarrow asks for it."""
+    """A file made of blocks of bytes, with the interface that pyarrow needs."""
 
     closed = False
 

@@ -28,7 +28,7 @@ __all__ = ["Friends", "Joint", "joint_of"]
 
 log = logging.getLogger(__name__)
 
-# names of columns that say which event it is
+# names of columns that identify an event
 _IDS = {
     "run", "runnumber", "lumi", "luminosityblock", "lumiblock", "event", "eventnumber", "evt", "id", "eventid", "event_id",
     "eventid_lo", "eventid_hi",
@@ -124,14 +124,14 @@ class Friends(Table):
             if first.n_rows != other.n_rows:
                 raise InputError(
                     f"{self.name}: {both} have {first.n_rows} and {other.n_rows} entries, so they cannot be joined in order; name "
-                    f"the columns that say which event it is: '{labels[0]}+{labels[i]} by COL'"
+                    f"the columns that identify an event: '{labels[0]}+{labels[i]} by COL'"
                 )
             partner = np.arange(first.n_rows)[self._rows[0]]
         else:
             keys = by or _found_keys(first, other)
             if not keys:
                 raise InputError(
-                    f"{self.name}: {both} share no column such as run or event that says which event it is; name it: "
+                    f"{self.name}: {both} share no column such as run or event that identifies an event; name it: "
                     f"'{labels[0]}+{labels[i]} by COL' (or --id COL), or write '{labels[0]}+{labels[i]} in order' if entry N of one "
                     "belongs to entry N of the other"
                 )
@@ -207,7 +207,7 @@ class Friends(Table):
 
 
 def _near(path: Path, file: str) -> Path:
-    """A file by its path, or beside the first file."""
+    """A file by its path, or in the folder of the first file."""
     given = Path(file).expanduser()
     return given if given.exists() or given.is_absolute() else path.parent / given
 
@@ -255,7 +255,7 @@ def _exact(what: str, key: str, given: Any) -> NDArray[Any]:
     if values.dtype.kind == "f":
         if not (np.isfinite(values).all() and np.array_equal(values, np.trunc(values))):
             raise InputError(
-                f"{what}: the id '{key}' has values that are no whole numbers; expected whole numbers or texts"
+                f"{what}: the id '{key}' has values that are not integers; expected whole numbers or texts"
             )
         return values.astype(np.int64)
     if values.dtype.kind == "b":

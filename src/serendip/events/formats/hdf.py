@@ -92,7 +92,7 @@ class HdfTable(Table):
         self._sources, self._levels, self.aliases = frame.sources, frame.levels, frame.aliases
 
     def _arrays(self, datasets: Mapping[str, h5py.Dataset]) -> None:
-        """Describe arrays beside each other, or one alone."""
+        """Describe arrays side by side, or a single one."""
         plain: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         times: list[str] = []
         ragged: dict[str, str] = {}
@@ -149,7 +149,7 @@ class HdfTable(Table):
         partial = getattr(self, "_partial", {}).get(dataset.name)
         if partial is None:
             return np.asarray(dataset[low:high])
-        # h5py cannot tell the type of the whole, but reads the fields that it knows
+        # h5py does not support the whole type, but reads the fields that it supports
         values = np.empty((high - low, *dataset.shape[1:]), dtype=partial)
         space = dataset.id.get_space()
         space.select_hyperslab((low, *(0 for _ in dataset.shape[1:])), values.shape)
@@ -175,12 +175,12 @@ class HdfTable(Table):
 
 
 def _why(reason: str) -> str:
-    """Tell a damaged file from one that cannot be opened for another reason."""
+    """Distinguish a damaged file from one that cannot be opened for another reason."""
     first = reason.splitlines()[0] if reason else "no reason given"
     if "unable to lock" in reason:
         return (
             f"is locked ({first}): a program may be writing it; wait until it is closed, or set the environment "
-            "variable HDF5_USE_FILE_LOCKING=FALSE if the file system knows no locks"
+            "variable HDF5_USE_FILE_LOCKING=FALSE if the file system does not support locks"
         )
     if "already open for write" in reason or "consistency flags" in reason:
         return "was not closed by the program that writes it; close it there, or do: h5clear -s FILE"
@@ -234,7 +234,7 @@ def _tables(file: h5py.File) -> dict[str, str]:
 
 
 def _alone(file: h5py.File, tree: str) -> str | None:
-    """Path of an array that is asked for, though it is part of a table."""
+    """Path of an array that is requested although it is part of a table."""
     item = file.get(tree)
     return (
         str(item.name)

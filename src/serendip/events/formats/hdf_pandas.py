@@ -31,13 +31,13 @@ class Frame:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, dataset: h5py.Dataset, position: Position, dtype: np.dtype[Any]) -> None:
-        """Add a column, or say why it cannot be one."""
+        """Add a column, or record why it cannot be one."""
         why = reason(dtype)
         if why:
             self.unreadable[name] = why
         elif name in self.types or name in self.unreadable:
             self.types.pop(name, None)
-            self.unreadable[name] = "is there more than once; rename one of them"
+            self.unreadable[name] = "is duplicated; rename one of them"
         else:
             self.types[name] = TEXT if dtype.kind in "SU" else str(dtype.newbyteorder("="))
             self.sources[name] = dataset, position
@@ -123,7 +123,7 @@ def _add_index(frame: Frame, group: h5py.Group, key: str) -> None:
 
 
 def _name(item: Any) -> str | None:
-    """Name of an index or series; PyTables stores what is no text (None above all) as a pickle."""
+    """Name of an index or series; PyTables stores values that are not text (None above all) as a pickle."""
     name = _text(item, "name")
     return None if name in ("", "N.") or (name.endswith(".") and "\n" in name) else name
 

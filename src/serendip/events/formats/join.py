@@ -37,7 +37,7 @@ def join(table: str, name: str, values: Sequence[Any], parts: Sequence[str]) -> 
     if isinstance(values[0], Jagged):
         counts = np.concatenate([part.counts for part in values])
         return Jagged.of(counts, join(table, name, [part.content for part in values], parts))
-    # A part whose values are all missing says nothing about the type.
+    # A part whose values are all missing does not constrain the type.
     said = [i for i, array in enumerate(values) if not _all_missing(array)] or [0]
     dtypes = [values[i].dtype for i in said]
     if all(dtype.kind in "OU" for dtype in dtypes):

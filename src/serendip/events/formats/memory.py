@@ -23,7 +23,7 @@ EXPECTED = (
 
 
 def memory_table(source: Any) -> Table:
-    """Table of an object in memory, told by what it offers and not by its library.
+    """Table of an object in memory, recognised by its interface and not by its library.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from serendip.events.formats.table import Table
 
 __all__ = ["NumpyTable"]
 
-# what a file that was cut or overwritten makes the libraries raise, wherever they then are
+# errors of the libraries for a truncated or overwritten file
 _DAMAGED = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
@@ -30,7 +30,7 @@ _ALONE = "0"
 
 
 class NumpyTable(Table):
-    """The arrays of a NumPy file beside each other."""
+    """The arrays of a NumPy file side by side."""
 
     format = "NumPy"
 

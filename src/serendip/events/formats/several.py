@@ -143,7 +143,7 @@ class SeveralFiles(Table):
                 self.unreadable[name] = f"{self._parts[bad].unreadable[name]} ('{self._names[bad]}')"
             elif lacking:
                 self.unreadable[name] = (
-                    f"is not in all files: the part '{self._names[lacking[0]]}' has no column '{name}', other parts "
+                    f"is missing in some files: the part '{self._names[lacking[0]]}' has no column '{name}', other parts "
                     f"have ({len(lacking)} of {len(self._parts)} lack it); all parts of a table need the same columns"
                 )
             elif all(kind is not None for kind in flat):
@@ -223,7 +223,7 @@ def _is_text(values: Sequence[Any]) -> bool:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Names of files; with as many folders as tell them apart."""
+    """Names of files; with as many folders as needed to distinguish them."""
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         return [str(Path(path.parent.name) / path.name) for path in paths]

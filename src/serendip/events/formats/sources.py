@@ -1,4 +1,4 @@
-"""Which files a source stands for: one file, a folder, a pattern, or a list of these."""
+"""The files of a source: one file, a folder, a pattern, or a list of these."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Files:
     Attributes
     ----------
     name
-        What messages call them together.
+        Their common name in messages.
     paths
         In the order of their rows.
     keys
-        For each file, what the folders of a partitioned data set say: ``{"run": "2"}`` for ``run=2/a.parquet``.
+        For each file, the keys in the folder names of a partitioned data set: ``{"run": "2"}`` for ``run=2/a.parquet``.
     single
         The file if the source names just one.
     """
@@ -121,7 +121,7 @@ def _suffixes() -> str:
 
 
 def find(source: Source) -> Files:
-    """Files that a source stands for, each once.
+    """Files of a source, each once.
 
     Patterns and folders give files in the order of their names; a list keeps its order.
 
@@ -202,7 +202,7 @@ def reader_of(path: Path) -> type[Table]:
     Raises
     ------
     InputError
-        If it is missing, empty, or not what its name says.
+        If it is missing, empty, or not of the format of its name.
     """
     if not path.exists():
         raise InputError(f"there is no file '{path}'")

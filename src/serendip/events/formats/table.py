@@ -1,4 +1,4 @@
-"""What every file format looks like to the rest of the package: named columns that load on demand."""
+"""The common interface of all file formats: named columns that load on demand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Table(ABC):
     path
         The file, or the folder of a data set; of several files, a path whose last part is :attr:`name`.
     name
-        What messages call the table.
+        Name of the table in messages.
     format
         ``"Parquet"``, ``"Arrow"``, ``"CSV"``, ``"HDF5"``, ``"NumPy"``, ``"ROOT TTree"``, ``"ROOT RNTuple"``.
     tree
@@ -53,7 +53,7 @@ class Table(ABC):
     unreadable
         Name of each column that cannot, and why.
     units
-        Units of columns that a text table writes beside their names.
+        Units that a text table gives with the column names.
     aliases
         Other names of columns: those with the unit, ``m [GeV]``; the last part of a long name of ROOT.
     n_rows

@@ -15,7 +15,7 @@ SAMPLE = 50
 # In this order if several would do: a blank is rather part of a text than any of the others.
 SEPARATORS = ("\t", ";", "|", ",", " ")
 _COMMENT = re.compile(r"\s*#(?!N/A)")
-# Before the first line, what other programs write for a comment is one as well.
+# Before the first line, the comment signs of other programs are accepted as well.
 _REMARK = re.compile(r"\s*(#(?!N/A)|%|//|!)")
 _RULER = re.compile(r"[\s|+:=-]*-[\s|+:=-]*$")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?$")
@@ -32,13 +32,13 @@ class Layout:
     names
         Names of the columns; empty for one that is there only because each line ends with a separator.
     separator
-        One character; a blank stands for any run of blanks and tabs.
+        One character; a blank means any run of blanks and tabs.
     header
         The line with the names as it is in the file; None if a comment holds them.
     first
         Number of lines before the first event.
     units
-        Units that stand beside names.
+        Units given with the names.
     long_names
         Name without unit for each name as it is in the file.
     notes
@@ -179,7 +179,7 @@ def _names_of_comment(lines: Sequence[str], values: Sequence[str], separator: st
 
 
 def _complete(found: Layout, rows: Sequence[Sequence[str]]) -> None:
-    """Names for columns without one: the row names of pandas and R, and what a separator at the end of lines makes."""
+    """Names for columns without one: the row names of pandas and R, and the column due to a separator at the end of lines."""
     names = found.names
     framed = found.separator == "|" and not names[0] and not names[-1]
     if names and not names[0] and len(names) > 1 and not framed:

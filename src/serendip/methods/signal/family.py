@@ -1,8 +1,7 @@
 r"""The density of a simulated signal family: p_S(x, m | theta) with, for example, the masses of new particles as theta.
 
 One small spline flow describes all features and the mass together and is conditional on the parameters, so that it
-interpolates between the simulated points. It is normalised in the window: :math:`\mu` counts signal events there, and
-says nothing about those outside.
+interpolates between the simulated points. It is normalised in the window: :math:`\mu` counts signal events there, and not those outside.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class SignalFamily:
         self.theta: Array | None = None
 
     def fit(self, signal: Events, window: Window, parameters: Sequence[str] = ()) -> Self:
-        """Learn the density from the signal events in the window; their weights are honoured.
+        """Learn the density from the signal events in the window; their weights are used.
 
         Parameters
         ----------
@@ -225,13 +224,13 @@ class SignalPoint:
         return self.family.sample(n, self.theta, rng)
 
     def held(self, x: Array, fold: int) -> Array:
-        """Features as they are: the simulation says how the signal ends."""
+        """Untransformed features: the simulation defines the range of the signal."""
         del fold
         return x
 
 
 def parameter_grid(points: Array, n: int) -> Array:
-    """Points of a regular grid, ``n`` for each parameter, that lie inside what was simulated.
+    """Points of a regular grid, ``n`` for each parameter, within the simulated range.
 
     Parameters
     ----------

@@ -1,8 +1,6 @@
 r"""How much signal the fit of :mod:`serendip.methods.signal.flow` finds where there is none.
 
-An error of the density of background is an excess like any other, and a signal density goes to where it is largest. How large it is, the
-data say: the whole procedure is repeated in the windows beside the window, each with a density of background that did not see its events. What
-is found there is what would be found in the window without signal.
+An error of the density of background is an excess like any other, and a signal density goes to where it is largest. Its size is measured on data: the whole procedure is repeated in the adjacent windows, each with a background density that was not trained on its events. The result there is the expectation in the window without signal.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ _PROBES = 16
 
 
 def windows_beside(m: Array, window: Window, n: int, minimum: int) -> list[Window]:
-    """Return a window on either side that touches ``window`` and holds ``n`` events, or what lies within two of its widths.
+    """Return a window on either side that touches ``window`` and holds ``n`` events, or the events within two of its widths.
 
     Parameters
     ----------
     m
         Masses of all events with weight, in GeV.
     n
-        Events that are wanted.
+        Number of events.
     minimum
         Fewest events in a window and beyond it; a side with fewer is left out.
     """
@@ -59,7 +57,7 @@ def floor_density(
 
 
 def spurious_fraction(floor: Array) -> float:
-    r"""Error of a fraction from what the same fit finds without signal; 0 if that is not known.
+    r"""Error of a fraction from the results of the same fit without signal; 0 if that is not known.
 
     .. math:: \frac{t_n}{2} \sqrt{\frac{1}{n} \sum_{i=1}^{n} (w_i^2 + \sigma_i^2)}
 

@@ -1,6 +1,6 @@
 r"""The density of a signal on top of a known background, by maximum likelihood.
 
-With the density of background :math:`p_B` frozen, all that the data of a window say about a signal is in
+With the density of background :math:`p_B` frozen, all information of the data in a window about a signal is in
 
 .. math:: \ln L = \sum_i \ln\left[(1 - w) + w R_i\right], \qquad R_i = \frac{p_S(x_i, m_i)}{p_B(x_i, m_i)}, \qquad
     p_S(x, m) = p_S(x)\, p_S(m)
@@ -119,7 +119,7 @@ class SignalFlows(nn.Module):
 
 @dataclass(frozen=True)
 class SignalFit:
-    """What :func:`train_signals` found.
+    """Result of :func:`train_signals`.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class SignalFit:
         ln L per event that each model gained over w = 0 on the events that it held out, shape ``(k * members,)``.
     held_out
         For each split, ln R of every event by the member that held it out, shape ``(n,)``: after the training pass that is best on
-        other events, so that the choice is no gain.
+        other events, so that the choice does not bias the gain.
     """
 
     flows: SignalFlows
@@ -188,7 +188,7 @@ class SignalFit:
         Parameters
         ----------
         arrays
-            What :meth:`arrays` returned.
+            The arrays of :meth:`arrays`.
         d, members, **shape
             Features and members, and ``transforms``, ``hidden`` and ``bins`` of :class:`SignalFlows`.
 

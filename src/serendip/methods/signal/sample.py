@@ -1,4 +1,4 @@
-"""What the likelihood of a signal on top of a known background is made of; see :mod:`serendip.methods.signal.flow`."""
+"""Inputs of the likelihood of a signal on top of a known background; see :mod:`serendip.methods.signal.flow`."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def find_start(
     sample
         Data of a window.
     weight
-        Weights of its events; zero for those that may not be seen, shape ``(n,)``.
+        Weights of its events; zero for excluded events, shape ``(n,)``.
     rng
         Chooses the places that are tried.
     fraction

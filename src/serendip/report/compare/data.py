@@ -36,12 +36,12 @@ _NO_CUT = "Z = S/√B, no cut"
 
 
 class _Record(BaseModel):
-    # newer comparisons may carry more keys; what is known must be right
+    # newer comparisons may have more keys; known keys must be valid
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class MethodFacts(_Record):
-    """What a method is."""
+    """Description of a method."""
 
     name: str
     title: str
@@ -173,7 +173,7 @@ class Comparison(_Record):
         return self.at(injection)[0].s_over_sqrt_b
 
     def facts(self, name: str) -> MethodFacts:
-        """What a method is."""
+        """Description of a method."""
         return next(method for method in self.methods if method.name == name)
 
 

@@ -114,19 +114,19 @@ def _render(page: Page, found: Comparison) -> str:
         largest=[
             bands(
                 record,
-                "Line: median of the repeats; band: smallest to largest. Dashed: references that know the truth."
+                "Line: median of the repeats; band: smallest to largest. Dashed: references that use the truth."
                 + (f" Dotted: {record.diagonal}." if record.diagonal else ""),
             )
             for record in largest
         ],
         achieved=[
-            bands(record, f"Dotted: Z = S/√B, what a count without any cut could give at best.{note}")
+            bands(record, f"Dotted: Z = S/√B, the best possible count without a cut.{note}")
             for record in achieved
         ],
         costs=page.panel(
             compare_plots.interactive_costs(costs),
             costs.title,
-            "Medians, on one thread. A density of background is trained once for all methods that ask for the same one.",
+            "Medians, on one thread. A background density is trained once for all methods that request the same one.",
             page.static(costs.name, costs, lambda: compare_plots.draw_costs(costs)),
         ),
         memory=costs.costs,

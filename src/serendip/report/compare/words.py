@@ -16,13 +16,13 @@ _SCULPTED = 0.001
 
 
 def injected(found: Comparison, injection: int) -> str:
-    """Say how much signal that is: in the window, in all, and S/√B."""
+    """Amount of signal: in the window, in total, and S/√B."""
     sample = found.sample
     outside = round(injection * (sample.signal - sample.signal_in_window) / sample.signal_in_window)
     if injection == 0:
         return "no signal"
     return (
-        f"{number(injection)} signal events in the window ({number(injection + outside)} in all), "
+        f"{number(injection)} signal events in the window ({number(injection + outside)} in total), "
         f"S/√B = {found.strength(injection):.2g}"
     )
 
@@ -48,7 +48,7 @@ def _time(row: SummaryRow) -> str:
 
 
 def table(found: Comparison) -> tuple[list[str], list[tuple[int, list[list[str]]]]]:
-    """Header, and the rows of each injection: methods that were left out there say so."""
+    """Header, and the rows of each injection: methods that were left out are marked."""
     points, looks = found.working_points, _looks(found)
     header = ["method", "σ_min", "regret", "max SIC"]
     header += [f"SIC at {percent(p)}" for p in points]
@@ -95,7 +95,7 @@ def _looks(found: Comparison) -> dict[str, str]:
 
 
 def claims(found: Comparison) -> tuple[list[str], list[list[str]]] | None:
-    """Header and rows of the table of signals that reach 5 sigma; None if there is nothing to say."""
+    """Header and rows of the table of signals that reach 5 sigma; None if there is nothing to report."""
     if not found.five_sigma:
         return None
     looks = _looks(found)
@@ -113,7 +113,7 @@ def _claim(entry: FiveSigma) -> str:
 
 
 def legend(found: Comparison) -> list[str]:
-    """What the columns of the table mean."""
+    """Meaning of the columns of the table."""
     repeats = max(row.repeats for row in found.summary)
     share = 100 * found.sample.signal_share_in_window
     over = (
@@ -126,14 +126,14 @@ def legend(found: Comparison) -> list[str]:
         f"({share:.3g} % of it lies in the window)."
     )
     seen = [entry.trained_fraction for entry in found.entries if entry.trained_fraction is not None]
-    trained = f" by models that saw {100 * float(np.mean(seen)):.0f} % of the data" if seen else ""
+    trained = f" by models trained on {100 * float(np.mean(seen)):.0f} % of the data" if seen else ""
     rule, weighted = found.config["combination"], any(method.weighted for method in found.methods)
     orders = f" in {found.config['orders']} orders" if weighted else ""
     cuts = " Z at a working point is that of a cut in the first order, a cross-check." if weighted else ""
     columns = (
         f"SIC = ε_S/√ε_B of events in the window, scored{trained}, with at least {found.min_background} background events left. "
         "σ_min: smallest S/√B from which the best such cut reaches 5 σ over known background (Asimov), with this training; below the "
-        "injected S/√B a search can see it. Regret: σ_min over that of the best method without labels on the same events. "
+        "injected S/√B a search is sensitive to it. Regret: σ_min over that of the best method without labels on the same events. "
         f"Z: local significance of the search, {rule}, {found.config['folds']} folds{orders}; 0 where there is "
         f"no excess.{cuts} AUC: signal against background in the window. Template AUC: held-out sideband against template / true "
         "background of the window against template; 0.5 = cannot be told apart. Dist. corr.: score and mass in the sidebands. "
@@ -192,7 +192,7 @@ def _reach(entry: FiveSigma) -> str:
 
 
 def cautions(found: Comparison) -> list[Note]:
-    """What a reader should know before believing an order of methods."""
+    """Caveats to a ranking of methods."""
     notes = []
 
     def add(title: str, names: list[str], text: str) -> None:
@@ -220,7 +220,7 @@ def cautions(found: Comparison) -> list[Note]:
             and "truth_auc" in row.values
             and row.values["truth_auc"].median > VISIBLE_CLOSURE
         ],
-        "A classifier tells them apart, so that it learns the flaws of the template with the signal, or instead of it.",
+        "A classifier distinguishes them, so that it learns the flaws of the template in addition to the signal, or instead of it.",
     )
     tests = max(1, sum(look.mass_shape is not None for entry in found.entries for look in entry.looks))
     add(
@@ -240,7 +240,7 @@ def cautions(found: Comparison) -> list[Note]:
         notes.append(
             Note(
                 "Few repeats",
-                f"Ranges of {repeats} repeat{'s' * (repeats > 1)} say little about what chance does.",
+                f"Ranges of {repeats} repeat{'s' * (repeats > 1)} say little about statistical fluctuations.",
             )
         )
     return notes

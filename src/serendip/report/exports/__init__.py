@@ -1,6 +1,6 @@
 """A finished run in the formats of others: pyhf, Combine, HEPData, ROOT, and a bundle of its models.
 
-Everything is read from the run directory. What a format cannot say truthfully is refused with the reason.
+Everything is read from the run directory. Content that a format cannot represent correctly is refused with the reason.
 """
 
 from serendip.report.exports.bundle import export_bundle

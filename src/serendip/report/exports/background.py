@@ -1,8 +1,7 @@
 r"""The background of a look bin by bin, with the covariance of its fits.
 
 A run directory keeps the counts outside the window and the fitted spectra with the error of each bin. The fits are
-repeated from these counts, which gives the covariance of the window's bins; they are accepted only if they reproduce
-what the run says. With selected expectation :math:`\mu_i = B_i \varepsilon_i`, its derivatives :math:`J` by the
+repeated from these counts, which gives the covariance of the window's bins; they are accepted only if they reproduce the numbers of the run. With selected expectation :math:`\mu_i = B_i \varepsilon_i`, its derivatives :math:`J` by the
 coefficients of the efficiency (covariance :math:`C_\varepsilon`) and :math:`L = \partial \ln B` by those of the
 inclusive spectrum (:math:`C_B`),
 
@@ -108,7 +107,7 @@ def window_background(run: Run, index: int, order: OrderOfFolds | None = None) -
     total = float(np.sqrt(covariance.sum()))
     said = look.expected_error if order is None else order.expected_error
     if abs(total / said - 1) > _TOLERANCE:
-        raise NotReproducedError(f"the repeated fits give an error of {total:.4g}, the run says {said:.4g}")
+        raise NotReproducedError(f"the repeated fits give an error of {total:.4g}, the run has {said:.4g}")
     counts = np.array(after.observed, dtype=float)[window]
     squares = None if after.variance is None else np.array(after.variance, dtype=float)[window]
     return WindowBackground(
@@ -131,7 +130,7 @@ def _record(run: Run, look: Look, index: int | None) -> Spectrum:
     for record in run.diagnostics.spectra:
         if record.look == index and record.window == look.window:
             return record
-    raise NotReproducedError("diagnostics.json holds no spectrum of it")
+    raise NotReproducedError("diagnostics.json contains no spectrum of it")
 
 
 def _family(run: Run) -> BackgroundFamily:
@@ -156,7 +155,7 @@ def _refit(
     *,
     uneven: bool,
 ) -> SpectrumFit:
-    """The fit behind a spectrum, with the functions of the run."""
+    """The fit of a spectrum, with the functions of the run."""
     if record.fit is None or record.fit.function not in family.members:
         name = None if record.fit is None else record.fit.function
         raise NotReproducedError(f"its function '{name}' is not one of '{family.spec}'")
@@ -166,7 +165,7 @@ def _refit(
     hidden = np.array([n is None for n in record.observed])
     if (hidden & ~window).any():
         raise NotReproducedError(
-            "counts beside its window are hidden, because they lie in other blinded windows"
+            "counts outside its window are hidden, because they lie in other blinded windows"
         )
     counts = np.array([0.0 if n is None else n for n in record.observed])
     expected, errors = np.asarray(record.expected), np.asarray(record.expected_error)
@@ -193,7 +192,7 @@ def _refit(
     def repeated(functions: BackgroundFamily) -> SpectrumFit:
         if uneven and effective:
             found = fit(counts[~window].sum() / effective, functions)
-            # what the noise in the bins adds
+            # contribution of the noise in the bins
             ratio = max(wider(found), 1.0)
             return replace(
                 found,
@@ -201,7 +200,7 @@ def _refit(
                 expected_error=found.expected_error * np.sqrt(ratio),
             )
         found = fit(1.0, functions)
-        # older runs do not say how their weights spread; the errors of a fit grow with the root of the scale
+        # older runs do not record the spread of their weights; the errors of a fit grow with the root of the scale
         for _ in range(_STEPS if uneven else 0):
             ratio = wider(found)
             if abs(ratio - 1) < 1e-7:

@@ -35,7 +35,7 @@ def export_bundle(
 ) -> list[str]:
     """Write the models of a run as ONNX with features, window, working points and thresholds.
 
-    ``README.md`` says how to use it, ``selection.json`` what was selected, ``score.py`` (numpy and onnxruntime) computes
+    ``README.md`` explains its use, ``selection.json`` has the selection, ``score.py`` (numpy and onnxruntime) computes
     scores, ``models/NAME`` has one model each. Before it is written, every model has to give the scores of the
     original through ``score.py``.
 
@@ -91,7 +91,7 @@ def _complete(run: Run, folder: Path, model: StoredModel) -> dict[str, Any]:
 
 
 def _recipe(names: list[str], model: StoredModel) -> dict[str, Any]:
-    """How the score is made of the ONNX files, which :func:`_check` puts to the test."""
+    """How to compute the score from the ONNX files, verified by :func:`_check`."""
     classifiers = [name for name in names if name.startswith("classifier")]
     if classifiers and "density-latent.onnx" in names:
         return {"kind": "classifier of latent", "latent": "density-latent.onnx", "classifier": classifiers[0]}
@@ -116,7 +116,7 @@ def _beside_plateaus(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cut(
     thresholds: NDArray[np.float64], efficiencies: NDArray[np.float64], point: float
 ) -> dict[str, float | None]:
-    """Events with a score above ``score_above`` pass; null: there were too few sideband events to say, or no cut."""
+    """Events with a score above ``score_above`` pass; null: there were too few sideband events, or no cut."""
     k = int(np.searchsorted(-efficiencies, -point, side="left"))
     reached = 0 < k < len(efficiencies)
     return {

@@ -21,7 +21,7 @@ __all__ = ["load", "score"]
 
 
 def load(folder: Path | str) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Read a folder of the bundle: its facts and what scores are compared with."""
+    """Read a folder of the bundle: its metadata and the reference for its scores."""
     folder = Path(folder)
     facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     return facts, np.load(folder / "sideband.npy", allow_pickle=False)

@@ -72,13 +72,13 @@ def _header(run: Run, model: LookModel) -> list[str]:
         else f"r = 1 is {signal} signal events in the window after the cut",
     ]
     if model.scale != 1.0:
-        lines.append(f"weighted events: one unit stands for {model.scale:.6g} (sum of w^2 over sum of w)")
+        lines.append(f"weighted events: one unit corresponds to {model.scale:.6g} (sum of w^2 over sum of w)")
     if model.order is not None:
         lines.append(
             f"order {model.order.order} of {len(look.orders)} of the folds; they share their events and must not be combined with each other"
         )
     if look.cross_check:
-        lines.append("a cross-check beside a weighted look, no result of the search")
+        lines.append("a cross-check of a weighted look, not a result of the search")
     if (said := model.other_p) is not None:
         lines.append(f"p = {said:.3g} in the search, {model.p:.3g} of this count: quote the former")
     if model.asimov:

@@ -92,7 +92,7 @@ def _cover(run: Run) -> dict[str, Any]:
 
 
 def _keywords() -> list[dict[str, Any]]:
-    """What is true of any search; beams and energy are not known to a run, the submitter adds them."""
+    """Keywords valid for any search; beams and energy are not known to a run and are added by the submitter."""
     return [
         {"name": "observables", "values": ["N"]},
         {"name": "phrases", "values": ["anomaly detection", "model-agnostic search", "bump hunt"]},
@@ -155,7 +155,7 @@ def _looks(run: Run) -> _Table:
     looks, unit = run.results.looks, run.diagnostics.unit
     weights = (
         " Weighted looks have no cut: each event counts with a weight from the rank of its score, observed and expected are sums of weights "
-        "(means over the orders of the folds), and p is the Cauchy combination of the orders. Cross-checks are no part of the global p-value."
+        "(means over the orders of the folds), and p is the Cauchy combination of the orders. Cross-checks do not enter the global p-value."
         if any(look.weighted for look in looks)
         else ""
     )
@@ -188,7 +188,7 @@ def _looks(run: Run) -> _Table:
             _column("local p-value", [_value(look.p_local) for look in looks]),
             _column("local significance", [_value(look.z_local) for look in looks]),
             _column(
-                "note", [f"cannot see anything: {x.dead}" if x.dead else x.warning or "-" for x in looks]
+                "note", [f"cannot find anything: {x.dead}" if x.dead else x.warning or "-" for x in looks]
             ),
         ],
     )
@@ -256,7 +256,7 @@ def _scans(run: Run) -> list[_Table]:
         ]
         for column in columns:
             column["qualifiers"] = _described(looks[0])
-        check = " A cross-check, which is no part of the global p-value." if looks[0].cross_check else ""
+        check = " A cross-check, which does not enter the global p-value." if looks[0].cross_check else ""
         tables.append(
             _Table(
                 _short(f"p-value scan, {method}", point),
@@ -315,7 +315,7 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
         ]
     return _Table(
         _short(name, None),
-        f"{what} per bin of {run.diagnostics.mass_name} and the background fit{function}, which did not see the window. Errors of "
+        f"{what} per bin of {run.diagnostics.mass_name} and the background fit{function}, which excludes the window. Errors of "
         f"the data are central 68.3% Poisson intervals{weighted}; those of the fit are correlated between bins.",
         [
             _bins(
@@ -330,7 +330,7 @@ def _spectrum(run: Run, record: Spectrum) -> _Table:
 
 def _which(record: Selected) -> str:
     if record.working_point is None:
-        return f"the {counted(record.n, 'event')} of the window that count, with their weights (worth {record.effective or record.n:.3g} of equal weight)"
+        return f"the {counted(record.n, 'event')} in the window with non-zero weights ({record.effective or record.n:.3g} effective events)"
     return f"the {counted(record.n, 'event that passes', 'events that pass')} the cut"
 
 

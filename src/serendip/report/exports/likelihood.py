@@ -1,7 +1,6 @@
 r"""A look as a likelihood: counts with a background that was measured, and a signal of strength mu.
 
-*Counting.* The background :math:`b \pm \sigma` is what :func:`serendip.statistics.pvalues.count_p_value` takes it for, a
-Poisson side measurement of :math:`m = (b/\sigma)^2` events, :math:`\tau = b/\sigma^2`:
+*Counting.* The background :math:`b \pm \sigma` is treated as in :func:`serendip.statistics.pvalues.count_p_value`, as a Poisson side measurement of :math:`m = (b/\sigma)^2` events, :math:`\tau = b/\sigma^2`:
 
 .. math:: L = \mathrm{Pois}(n \mid \mu s + \beta b)\; \mathrm{Pois}(m \mid \beta m)
 
@@ -49,7 +48,7 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 _LARGEST_ERROR = 0.5
-"""Relative error of a bin up to which a log-normal error stands for the Poisson side measurement."""
+"""Relative error of a bin up to which a log-normal error replaces the Poisson side measurement."""
 
 _SAME_P = 0.01
 """Difference of ln p up to which two p-values are the same."""
@@ -148,12 +147,12 @@ class LookModel:
 
     @property
     def counts(self) -> Look | OrderOfFolds:
-        """What was counted: the look, or one order of it."""
+        """The counted object: the look, or one order of it."""
         return self.look if self.order is None else self.order
 
     @property
     def known(self) -> bool:
-        """Whether the background has no error worth a side measurement."""
+        """Whether the error of the background is too small for a side measurement."""
         return self.error <= 1e-6 * self.background
 
     @property
@@ -173,8 +172,7 @@ class LookModel:
     def side(self) -> tuple[float, float, float]:
         """Background in the window and expected side count for a background factor of one, and the side count.
 
-        Without any selected sideband event, one would have meant ``error`` events in the window. Zeros stand for no side
-        measurement, if the background is :attr:`known`.
+        Without any selected sideband event, one would have meant ``error`` events in the window. Zeros mean no side measurement, if the background is :attr:`known`.
         """
         if self.known:
             return self.background, 0.0, 0.0
@@ -195,7 +193,7 @@ class LookModel:
         return max(10.0, 2.0 * (self.observed + side + 1.0) / (b + expected_side))
 
     def to_dict(self, **files: str | None) -> dict[str, Any]:
-        """What the index of an export says about the look, counts in units of event weight."""
+        """Entry of the look in the index of an export, counts in units of event weight."""
         look, counts = self.look, self.counts
         return {
             "look": self.index,
@@ -249,8 +247,7 @@ def look_models(
     Raises
     ------
     InputError
-        If the run is blinded, there is no such look or it cannot see anything, its p-value is not that of a summed count, or the events are
-        weighted in a way that the run directory does not tell.
+        If the run is blinded, there is no such look or it is dead, its p-value is not that of a summed count, or the run directory does not record the weights of its events.
     """
     run, signal = read_run(Path(path)), signal or SignalShape()
     if run.results.blinded and not asimov:
@@ -268,25 +265,25 @@ def look_models(
             models += [_model(run, index, asimov, signal, order) for order in _orders(run, index)]
         elif look is None:
             log.warning(
-                "look %d (%s) is left out, it cannot see anything: %s", index, look_name(one), one.dead
+                "look %d (%s) is left out, it cannot find anything: %s", index, look_name(one), one.dead
             )
     if not models:
         raise InputError(
-            f"{path}: {'no look can' if look is None else f'look {look} cannot'} see anything, so there is no count to export: "
+            f"{path}: {'no look can' if look is None else f'look {look} cannot'} find anything, so there is no count to export: "
             f"{run.results.looks[indices[0]].dead}"
         )
     return run, models
 
 
 def _orders(run: Run, index: int) -> tuple[OrderOfFolds | None, ...]:
-    """The orders of the folds of a look; None stands for the look itself, if it has one."""
+    """The orders of the folds of a look; None means the look itself, if it has one."""
     look = run.results.looks[index]
     if not look.orders:
         return (None,)
     found = [record for record in run.diagnostics.weighted if record.look == index]
     if not found or len(found[0].orders) != len(look.orders):
         raise InputError(
-            f"{run.path / 'diagnostics.json'}: says nothing of the {len(look.orders)} orders of look {index} ({look_name(look)}); "
+            f"{run.path / 'diagnostics.json'}: has no entry for the {len(look.orders)} orders of look {index} ({look_name(look)}); "
             "repeat the search command to write it again"
         )
     return found[0].orders
@@ -314,7 +311,7 @@ def _model(run: Run, index: int, asimov: bool, shape: SignalShape, order: OrderO
         scale = record.scale
     elif is_weighted(run):
         raise InputError(
-            f"{run.path}: look {index} ({name}) has weighted events, and how they spread cannot be told from the run: {reason}"
+            f"{run.path}: look {index} ({name}) has weighted events, and their spread is not recorded in the run: {reason}"
         )
     b, error = counts.expected / scale, counts.expected_error / scale
     observed = b if asimov or counts.observed is None else counts.observed / scale
@@ -346,7 +343,7 @@ def _variance(record: SpectrumRecord | None, look: Look, observed: float, scale:
 
 
 def _tell(model: LookModel) -> None:
-    """Log what a user of the likelihood must know."""
+    """Log caveats for users of the likelihood."""
     where = f"look {model.index} ({model.name})"
     if model.counts.warning:
         log.warning("%s: %s", where, model.counts.warning)

@@ -31,8 +31,7 @@ def export_pyhf(
 ) -> list[Path]:
     """Write a counting workspace for each look, or each order of a weighted one, and one of the spectrum in the window where that is sound.
 
-    ``OUT/NAME.counting.json`` and ``OUT/NAME.spectrum.json``, and ``OUT/index.json`` that says which look is which, how
-    many events one unit of a workspace stands for, and which p-value belongs to it.
+    ``OUT/NAME.counting.json`` and ``OUT/NAME.spectrum.json``, and ``OUT/index.json`` with the look, the number of events per unit and the p-value of each workspace.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def export_root(run: Path | str, out: Path | str) -> list[str]:
     if out.exists():
         raise InputError(f"--out {out}: exists already; choose another name or remove it")
     if not (content.path / "scores.parquet").is_file():
-        raise InputError(f"{run}: holds no scores.parquet; repeat the search command to write it again")
+        raise InputError(f"{run}: contains no scores.parquet; repeat the search command to write it again")
     with atomic_write(out) as temporary, uproot.recreate(temporary) as file:
         for record in content.diagnostics.spectra:
             _spectrum(file, _folder(content, record), record)

@@ -55,7 +55,7 @@ def export_folder(out: Path) -> Iterator[Path]:
 
 
 def write_index(folder: Path, run: Run, models: Iterable[LookModel], suffix: str) -> list[str]:
-    """Write ``index.json``, which says what the files of each look are; returns their names."""
+    """Write ``index.json``, which lists the files of each look; returns their names."""
     names, entries = [], []
     for model in models:
         counting = f"{model.name}.counting.{suffix}"

@@ -45,7 +45,7 @@ def summary(found: dict[str, Any]) -> list[str]:
     expected = total["expected_upper_limit_95"]
     limit = f"expected limit without signal: {expected[2]:.3g} events (68 %: {expected[1]:.3g} to {expected[3]:.3g})"
     if found["blinded"]:
-        return [f"Blinded: what an experiment in {where} would see.", limit[0].upper() + limit[1:] + "."]
+        return [f"Blinded: the expectation for an experiment in {where}.", limit[0].upper() + limit[1:] + "."]
     fit, statistical, by_toys = total["fit"], found["statistical"]["fit"], total["toys"]
     in_68, in_95 = (by_toys[f"interval_{level}"] for level in ("68", "95"))
     measured = f"{fit['count']:.4g} ± {fit['error']:.2g} signal events in {where}, of {found['weight']:.6g}"
@@ -69,13 +69,13 @@ def summary(found: dict[str, Any]) -> list[str]:
 
 
 def cautions(found: dict[str, Any]) -> list[str]:
-    """What a reader has to know before the number is believed."""
+    """Caveats to the number."""
     out = []
     if found["source"] == "learned":
         out.append(
             "The signal was learnt from few events, so its density is not the true one, and events that it misses count as "
-            "background: the measured number is too small. Pseudo-experiments with a signal that is learnt anew (retrain) "
-            "say by how much."
+            "background: the measured number is too small. Pseudo-experiments with a retrained signal (retrain) "
+            "measure by how much."
         )
         if found["folds"] > 1 and "retrained" not in found:
             out.append(

@@ -110,8 +110,8 @@ def log_ratio(found: dict[str, Any]) -> Lines:
     seen = np.array(record["observed"], dtype=float)
     centres = tuple(0.5 * (np.array(edges)[1:] + np.array(edges)[:-1]))
     return Lines(
-        name="log-ratio", title="What the measurement is made from", x_label="ln R = ln p_S / p_B", y_label="events / bin",
-        log=True, caption="Each event by models that never saw it. The last bins hold what lies beyond the axis.",
+        name="log-ratio", title="Input of the measurement", x_label="ln R = ln p_S / p_B", y_label="events / bin",
+        log=True, caption="Each event by models that never saw it. The last bins include the values beyond the axis.",
         lines=(
             Line(label="data", x=centres, y=_some(np.where(seen > 0, seen, np.nan)), points=True),
             Line(label="background + signal", x=edges, y=_some(both)),
@@ -237,7 +237,7 @@ def draw_map(record: Map) -> Figure:
         mesh = axes.pcolormesh(
             record.x, record.y, np.minimum(z, _HIGHEST), cmap="viridis_r", shading="nearest"
         )
-        # the contours need numbers everywhere: outside what was simulated nothing is allowed
+        # the contours need numbers everywhere: outside the simulated range nothing is allowed
         filled = np.where(np.isfinite(z), z, 1e3)
         axes.contour(record.x, record.y, filled, levels=_AREAS, colors="white", linewidths=1.5)
         axes.plot(*record.best, marker="+", ms=12, mew=2, color="white")

@@ -1,4 +1,4 @@
-"""What a study of mixtures of theories says about the claims of arXiv:2207.07631, by one rule."""
+"""Tests of the claims of arXiv:2207.07631 in a study of mixtures of theories, by a common rule."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Verdict = Literal["confirmed", "not confirmed", "undecided"]
 Model = Mapping[str, Any]
 
 GROUPS = {"held_out_points": "held-out points", "held_out_families": "held-out families"}
-"""The two groups of theories that no training knows."""
+"""The two groups of theories held out from all trainings."""
 KINDS = {
     "mixture": "MoT",
     "equal mixture": "MoT at equal numbers",
@@ -85,7 +85,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim in one group of theories: the verdict, and the numbers behind it in a sentence."""
+    """One claim in one group of theories: the verdict, and its numbers in a sentence."""
 
     group: str
     verdict: Verdict
@@ -94,7 +94,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, the rule by which it is judged, and what was found in each group."""
+    """A claim, its criterion, and the finding in each group."""
 
     title: str
     rule: str
@@ -113,7 +113,7 @@ def of_kind(models: Iterable[Model], *kinds: str) -> list[Model]:
 
 
 def titles_of(models: Iterable[Model]) -> dict[str, str]:
-    """Titles of the kinds that are there: the known ones in their order, then any other by its own name."""
+    """Titles of the existing kinds: the known ones in their order, then any other by its own name."""
     present = dict.fromkeys(model["kind"] for model in models)
     known = {kind: title for kind, title in KINDS.items() if kind in present}
     return known | {kind: kind for kind in present if kind not in known}
@@ -158,14 +158,14 @@ def compare(first: Level, second: Level) -> tuple[float, float]:
 
 
 def verdict_of(difference: float, error: float) -> Verdict:
-    """Judge whether a difference is positive."""
+    """Test whether a difference is positive."""
     if difference > NEEDED * error:
         return "confirmed"
     return "not confirmed" if difference < -NEEDED * error else "undecided"
 
 
 def _equal(difference: float, error: float, scale: float) -> Verdict:
-    """Judge whether a difference is small."""
+    """Test whether a difference is small."""
     if abs(difference) + NEEDED * error < LARGEST_CHANGE * scale:
         return "confirmed"
     return "not confirmed" if abs(difference) > NEEDED * error else "undecided"
@@ -193,7 +193,7 @@ def paired(first: Sequence[Model], second: Model, group: str) -> tuple[int, int,
 
 
 def claims(answers: Mapping[str, Any]) -> tuple[Claim, ...]:
-    """Judge the claims that the answers of a study allow; empty without the questions ``models`` and ``saturation``."""
+    """Test the claims that the answers of a study allow; empty without the questions ``models`` and ``saturation``."""
     found = []
     models = (answers.get("models") or {}).get("models") or []
     mixtures, minis = of_kind(models, "mixture"), of_kind(models, "mini-mixture")

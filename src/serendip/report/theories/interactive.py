@@ -110,7 +110,7 @@ def saturation(record: Saturation) -> plots.Spec:
     for name, level, curve_of, place in record.placed_levels():
         colour = plots.GREY if curve_of is None else COLOURS[curve_of % len(COLOURS)]
         dash = _DASHES[place % len(_DASHES)]
-        # the colour says to which curve a level belongs, so that the legend needs one entry for each dash
+        # the colour shows to which curve a level belongs, so that the legend needs one entry for each dash
         short = name.rsplit(", ", 1)[0] if curve_of is not None else name
         entry = {"type": "scatter", "mode": "lines", "legendgroup": short}
         ends = plots.number_list([places[0], places[-1]])

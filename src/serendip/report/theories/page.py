@@ -45,7 +45,7 @@ def is_study(folder: Path | str) -> bool:
 def write_study_page(out: Path, published: Path | None = None) -> Path:
     """Write ``theories.html`` and the ``figures`` folder of a study of theories; returns the path of the page.
 
-    Any subset of the questions will do. The page carries all it needs and loads nothing.
+    Any subset of the questions will do. The page is self-contained.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def write_study_page(out: Path, published: Path | None = None) -> Path:
             return page.write(PAGE, text)
     except (KeyError, TypeError, IndexError, UndefinedError) as error:
         raise InputError(
-            f"{out / 'results.json'}: an answer is not what this version writes ({type(error).__name__}: {error}); run the study again"
+            f"{out / 'results.json'}: an answer was not written by this version ({type(error).__name__}: {error}); run the study again"
         ) from error
 
 
@@ -94,7 +94,7 @@ def _published(out: Path, given: Path | None) -> tuple[ModelImprovement, ...]:
 
 
 def _guards(out: Path, results: Mapping[str, Any]) -> dict[str, list[Guard]]:
-    """What the trainings say about the background behind each cut; an estimate where they are not there any more."""
+    """Background passing each cut, from the trainings; an estimate if they no longer exist."""
     found = {}
     config = results["config"]
     for channel, facts in results["channels"].items():
@@ -168,7 +168,7 @@ def _render(page: Page, results: dict[str, Any], published: tuple[ModelImproveme
         scatter=scatter,
         lines=lines,
         inputs=INPUTS,
-        # answers in a form of another version are shown as they are
+        # answers in the format of another version are shown unchanged
         others={
             name: theory_tables.tree(answers[name])
             for name, keys in _KNOWN_BY.items()

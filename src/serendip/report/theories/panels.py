@@ -261,7 +261,7 @@ def families(
         )
         scatter = page.panel(
             theory_interactive.family_scatter(record),
-            "What a theory loses with its family",
+            "Loss of a theory without its family",
             "Points on the dotted line lose nothing: siblings in the mixture do not help. Points far below are found by interpolation only.",
             files,
         )
@@ -277,7 +277,7 @@ def families(
 
 
 def band(values: Sequence[float | None]) -> tuple[float, float, float] | None:
-    """Median, 16 % and 84 % quantile of what there is."""
+    """Median, 16 % and 84 % quantile of the finite values."""
     found = [value for value in values if value is not None]
     if not found:
         return None

@@ -216,7 +216,7 @@ def _add_saturation(axes: Axes, record: Saturation) -> None:
 
 
 def log_above_zero(axes: Axes, axis: str, highest: float, lowest: float = 0.0) -> None:
-    """Logarithms; linear below 0.1 where a value is there."""
+    """Logarithms; linear below 0.1 if there are values."""
     scale: Any = {"linthresh": _LINEAR, "linscale": 0.4}
     limits = (-0.01, max(1.0, 1.6 * highest))
     kind = "symlog"

@@ -32,7 +32,7 @@ __all__ = [
 
 WAYS = {"trained": "in the mixture", "point": "its point left out", "family": "its family left out"}
 """Three ways to test a theory."""
-_FEWEST = 4  # below, a box says less than the points
+_FEWEST = 4  # below, the points show more than a box
 _MARKERS = "os^D"
 
 

@@ -1,4 +1,4 @@
-"""What the pictures of a study of many theories show: models in the plane of total improvements, signals, saturation."""
+"""The numbers of the figures of a study of many theories: models in the plane of total improvements, signals, saturation."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def improvement_plane(
     ours
         Models by name, with errors.
     kinds
-        Kind of each of them, drawn alike; default: each is one of its own.
+        Kind of each of them, drawn in the same style; default: each is one of its own.
     """
     return ImprovementPlane(
         published=tuple(

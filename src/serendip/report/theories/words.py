@@ -50,23 +50,23 @@ _FEW_FAMILIES = 5
 WEIGHTS = {
     "theory": "every theory the same (the paper)",
     "family": "every family the same",
-    "active": "learnt: more for what the mixture finds worst",
+    "active": "learnt: more for the theories with the worst results",
 }
 
 GLOSSARY = {
     "MoT": "Mixture of theories: one classifier between the Standard Model and many theories at once.",
-    "mini-MoT": "The same with a few theories, here drawn at random; each has other ones. As many signal events as SSA.",
+    "mini-MoT": "The same with a few theories, drawn at random for each training, with as many signal events as SSA.",
     "at equal numbers": "Trained on as many signal events as SSA and mini-MoT.",
     "MoT network": "A network on sets of objects in place of boosted trees, trained on the whole mixture.",
-    "SSA": "Single-signal approach: the classifier is trained on one theory, in each channel another one.",
-    "unsupervised": "Scores that are made from background only.",
+    "SSA": "Single-signal approach: the classifier is trained on one theory, a different one in each channel.",
+    "unsupervised": "Scores trained on background only.",
     "one variable": "A single number of the event, such as the missing transverse momentum (MET).",
     "SI": "Significance improvement ε_S/√ε_B: the factor by which a cut on the score improves S/√B.",
     "TI": "Total improvement of a theory: its largest SI over the background efficiencies and channels, reliable points only.",
     "minimum, median, maximum TI": "Over the tested theories.",
-    "held-out points": "Theories that no training knows, while other points of the same family are in the mixtures.",
-    "held-out families": "Theories of families of which no training knows any point.",
-    "reliable": "At least ten background events (effective number) are expected behind the cut.",
+    "held-out points": "Theories not used in any training, while other points of the same family are in the mixtures.",
+    "held-out families": "Theories of families without any point in the trainings.",
+    "reliable": "At least ten background events (effective number) are expected to pass the cut.",
     "effective events": "(Σw)²/Σw²: as many events of equal weight would have the same error.",
     "AUC": words.GLOSSARY["AUC"],
 }
@@ -84,16 +84,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Guard:
-    """What is behind the cuts of one channel at one background efficiency.
+    """Background passing the cuts of one channel at one background efficiency.
 
     Attributes
     ----------
     target
         Background efficiency.
     background
-        Median over the trainings of the effective background events expected behind it.
+        Median over the trainings of the effective background events expected to pass the cut.
     reliable, trainings
-        Trainings in which the guard lets the point count, of how many; None: not known, the trainings are not there.
+        Trainings in which the point is reliable, of how many; None: unknown, because the trainings are missing.
     """
 
     target: float
@@ -196,7 +196,7 @@ def auc_table(answers: Answers, channels: Sequence[str]) -> list[Row]:
 
 
 def headline(answers: Answers, found: Sequence[Claim]) -> list[str]:
-    """Say the outcome: MoT, what is compared at equal numbers of signal events, and how many claims hold."""
+    """Summarise the outcome: MoT, the comparison at equal numbers of signal events, and how many claims hold."""
     lines = []
     models = models_of(answers)
     chosen, alone = single_theories(models)
@@ -232,7 +232,7 @@ def headline(answers: Answers, found: Sequence[Claim]) -> list[str]:
 
 
 def open_answers(answers: Answers) -> list[tuple[str, str]]:
-    """Answers to what the paper leaves open, one sentence each."""
+    """Answers to the open questions of the paper, one sentence each."""
     found = []
     ratio = (answers.get("families") or {}).get("ratio")
     if ratio:
@@ -285,7 +285,7 @@ def _excess(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
     if rates:
         above = sum(rate["low"] > rate["level"] for rate in rates)
         text = f"{above or 'None'} of {len(rates)} rates of false claims {'is' if above < 2 else 'are'} above the level of p."
-        found.append(("Is the p-value of an excess true?", text))
+        found.append(("Is the p-value of an excess correct?", text))
     for group, title in GROUPS.items():
         parts = []
         for channel, scores in (answer.get("needed") or {}).items():
@@ -329,7 +329,7 @@ def _change(new: Level, old: Level) -> str:
 
 
 def notes(results: Mapping[str, Any], guards: Mapping[str, Sequence[Guard]], dropped: int) -> list[Note]:
-    """What the reader has to know before believing the numbers."""
+    """Caveats to the numbers."""
     found = [Note(title, f"{text[0].upper()}{text[1:]}.") for title, text in results.get("notes", ())]
     answers, design = results["answers"], results["design"]
     for channel, rows in guards.items():
@@ -340,8 +340,8 @@ def notes(results: Mapping[str, Any], guards: Mapping[str, Sequence[Guard]], dro
         if len(bad) == len(rows) and rows:
             found.append(
                 Note(
-                    f"Channel {channel} cannot say anything",
-                    "No background efficiency has ten effective background events behind it; the channel is not in any TI.",
+                    f"Channel {channel} has no reliable point",
+                    "No cut is passed by ten effective background events; the channel is excluded from all TIs.",
                 )
             )
         elif bad:
@@ -349,7 +349,7 @@ def notes(results: Mapping[str, Any], guards: Mapping[str, Sequence[Guard]], dro
             found.append(
                 Note(
                     f"Channel {channel}",
-                    f"ε_B = {cuts} is left out of every TI: too little background is behind it. More simulated background would add it.",
+                    f"ε_B = {cuts} is excluded from all TIs: too little background passes the cut. More simulated background would include it.",
                 )
             )
         for row in some:
@@ -367,7 +367,7 @@ def notes(results: Mapping[str, Any], guards: Mapping[str, Sequence[Guard]], dro
         if counts and min(counts)[0] < max(counts)[0]:
             found.append(
                 Note(
-                    f"Not all models see all {title}",
+                    f"Not all models cover all {title}",
                     f"Between {min(counts)[0]} ({min(counts)[1]}) and {max(counts)[0]} theories have a reliable point; minimum and median are "
                     "over those.",
                 )

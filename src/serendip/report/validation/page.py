@@ -73,13 +73,13 @@ def write_validation_page(folder: Path | str) -> Path:
     page = Page(Path(folder), "validation/figures")
     state, found = read_state(page.path), _ordered(page.path)
     if not found and not state.get("left_out"):
-        raise InputError(f"{folder}: holds no validation; run 'serendip validate'")
+        raise InputError(f"{folder}: contains no validation; run 'serendip validate'")
     with page.writing("page"):
         return page.write(PAGE, _render(page, state, found))
 
 
 def headline(found: list[Validation]) -> str:
-    """Say the outcome in one sentence."""
+    """Summarise the outcome in one sentence."""
     checks = [check for validation in found for check in validation.checks]
     failed = sum(check.passed is False for check in checks)
     undecided = sum(check.passed is None for check in checks)

@@ -23,7 +23,7 @@ def _array(values: Sequence[float | None]) -> Any:
 
 
 def _shift(picture: Picture, i: int) -> float:
-    """Points of several series at the same places stand beside each other."""
+    """Points of several series at the same positions are drawn side by side."""
     points = [series for series in picture.series if series.style == "points" and series.error is not None]
     if len(points) < 2 or picture.x_log:
         return 0.0

@@ -1,1 +1,1 @@
-"""What a report shows of looks without a cut: weights, and the evidence of each fold."""
+"""Parts of a report for looks without a cut: weights, and the evidence of each fold."""

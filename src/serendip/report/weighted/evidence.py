@@ -1,4 +1,4 @@
-"""What each place in the order of the folds adds to a weighted look."""
+"""Contribution of each position in the order of the folds to a weighted look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page shows of looks without a cut: weights, evidence by fold, single orders, and the events that weigh most."""
+"""Parts of the page for looks without a cut: weights, evidence by fold, single orders, and the events with the largest weights."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _weighted_look(page: RunPage, record: Weighted, look: Look, *, shown: bool) 
                 weighted_plots.evidence_by_fold(found),
                 "Evidence by fold",
                 "Above: observed minus expected sum of weights, mean over the orders, with the error of one order. Below: significance of "
-                "each fold by its place. With a signal it grows from left to right, since each model has seen more of it than the one before; "
+                "each fold by its place. With a signal it grows from left to right, since each model was trained on more of it than the one before; "
                 "a single fold that makes the excess alone is a reason to doubt it.",
                 files,
             )

@@ -1,4 +1,4 @@
-"""What speaks against a result: reservations and cautions."""
+"""Reservations and cautions about a result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEW_SIDEBAND = 20
 
 @dataclass(frozen=True)
 class Note:
-    """A caution: what was found and what it means for the reader."""
+    """A caution: a finding and its meaning for the reader."""
 
     title: str
     text: str
@@ -39,7 +39,7 @@ def _some(names: list[str]) -> str:
 
 
 def _poor_fits(look: Look, below: float = POOR_FIT) -> list[str]:
-    """What of a look's background model the sidebands contradict."""
+    """Parts of a look's background model in tension with the sidebands."""
     if look.fit is None or look.dead is not None:
         return []
     after = "mean weight against the mass" if look.weighted else "efficiency of the cut"
@@ -84,7 +84,7 @@ def reservation(run: Run) -> str:
     if best.fit is not None and best.fit.turn_on_spread:
         reasons.append(
             f"functions with a turn-on expect {best.fit.turn_on_spread:.0%} more or less: the window lies on a turn-on, or on a "
-            "peak whose flanks reach beyond it"
+            "peak whose tails extend beyond it"
         )
     if best.fit is not None and best.fit.rough_spread:
         reasons.append(
@@ -94,11 +94,11 @@ def reservation(run: Run) -> str:
     if best.fit is not None and best.fit.kink_weight:
         reasons.append(
             f"a kink of the spectrum in the window has {best.fit.kink_weight:.0%} of the weight in the average of background functions, "
-            "and could be all that there is"
+            "and could explain the excess"
         )
     if any(same(record) and _knows_the_mass(record) for record in run.diagnostics.correlation):
         reasons.append(
-            "its score depends on the mass, so that the selection may make a bump out of background"
+            "its score depends on the mass, so that the selection may sculpt a bump out of background"
         )
     if any(same(record) and _does_not_close(record) for record in run.diagnostics.closure):
         reasons.append("its template does not close")
@@ -119,7 +119,7 @@ def _beside(run: Run, excess: SidebandExcess) -> Note:
     ]
     most, tested = max(overlaps, default=(0.0, excess.window))
     own = (
-        f" It lies in the tested window {interval(tested, unit)}, whose own look judges it."
+        f" It lies in the tested window {interval(tested, unit)}, which is tested by its own look."
         if most > 0
         else ""
     )
@@ -133,14 +133,14 @@ def _beside(run: Run, excess: SidebandExcess) -> Note:
     return Note(
         "An excess in the sidebands",
         f"The sidebands of {window} hold an excess at {interval((excess.low, excess.high), unit)}{after}: {counts}, "
-        f"{z_text(excess.z_local)}, p = {p_text(excess.p)} with the places where it might have been.{own} If it is a known resonance, "
+        f"{z_text(excess.z_local)}, p = {p_text(excess.p)} after correcting for its possible positions.{own} If it is a known resonance, "
         f"mask it (--mask {mask}): that would {change} the expectation in the window from {number(excess.window_expected)} to "
         f"{number(excess.window_without)}.",
     )
 
 
 def notes(run: Run) -> list[Note]:
-    """Cautions that a careful reader would want to know before believing the result."""
+    """Cautions about the result."""
     results, pictures, unit = run.results, run.diagnostics, run.diagnostics.unit
     found: list[Note] = []
 
@@ -150,9 +150,9 @@ def notes(run: Run) -> list[Note]:
 
     for reason in dict.fromkeys(look.dead for look in results.looks if look.dead):
         add(
-            "Looks that cannot see anything",
+            "Dead looks",
             [look_name(look, unit) for look in results.looks if look.dead == reason],
-            f"{sentence(reason)} They are no looks of the global p-value.",
+            f"{sentence(reason)} They do not enter the global p-value.",
         )
     found += [_beside(run, excess) for excess in results.sidebands]
     if any("kfold-summed" in look.combination for look in results.looks):
@@ -180,7 +180,7 @@ def notes(run: Run) -> list[Note]:
             for c in pictures.closure
             if _does_not_close(c)
         ],
-        "Held-out sideband events can be told from the template, so the classifier may have learnt "
+        "Held-out sideband events can be distinguished from the template, so the classifier may have learnt "
         "the flaws of the template instead of a signal.",
     )
     add(
@@ -192,8 +192,8 @@ def notes(run: Run) -> list[Note]:
             if _knows_the_mass(c)
         ],
         "In the sidebands the score is correlated with the mass, so that cuts and weights change the shape of the background. "
-        "The fit follows a gentle change only: an excess here can be background. Leave out features that follow the "
-        "mass (serendip inspect names them), or use a method that allows them.",
+        "The fit describes only a gentle change: an excess here can be background. Remove features correlated with the "
+        "mass (serendip inspect lists them), or use a method that allows them.",
     )
     add(
         "Very few events expected",
@@ -202,7 +202,7 @@ def notes(run: Run) -> list[Note]:
             for look in results.seeing
             if not look.weighted and look.expected < FEW_EXPECTED
         ],
-        "With less than one expected event the p-value moves in large steps and one event decides.",
+        "With less than one expected event the p-value changes in large steps and depends on a single event.",
     )
     add(
         "Few sideband events after the cut",
@@ -223,7 +223,7 @@ def notes(run: Run) -> list[Note]:
             for look in results.seeing
             if look.weighted and look.effective_events and look.effective_events.sideband < FEW_SIDEBAND
         ],
-        "The weights beside the window sum up like that many events; the error of the expectation is large.",
+        "The weights outside the window are worth only that many effective events; the error of the expectation is large.",
     )
     for text in dict.fromkeys(look.warning for look in results.looks if look.warning):
         names = [look_name(look, unit) for look in results.looks if look.warning == text]
@@ -236,7 +236,7 @@ def notes(run: Run) -> list[Note]:
         bound = (
             "the global p is the smallest p-value times the number of looks (Bonferroni)."
             if bound_by_looks(results.overall)
-            else "the global p is a bound. More toys would say more."
+            else "the global p is a bound. More toys would improve it."
         )
         found.append(
             Note("Toys exhausted", f"None of the {number(toys)} toys was as extreme as the data, so {bound}")

@@ -13,7 +13,7 @@ NBSP = "\u00a0"
 
 
 def p_text(p: float | None) -> str:
-    """Write a p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``; zero is what double precision cannot hold."""
+    """Write a p-value with two significant digits: ``0.31``, ``0.002``, ``3.1 × 10⁻⁶``; zero means below double precision."""
     if p is None or not math.isfinite(p):
         return "–"
     if p <= 0:
@@ -47,7 +47,7 @@ def counted(value: float, one: str, many: str | None = None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Write a fraction in per cent: 0.001 is ``0.1 %``; everything is no cut."""
+    """Write a fraction in per cent: 0.001 is ``0.1 %``; everything means no cut."""
     return "no cut" if fraction in (None, 1) else f"{100 * fraction:.3g}{NBSP}%"
 
 

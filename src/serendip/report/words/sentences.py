@@ -25,27 +25,27 @@ __all__ = [
 
 GLOSSARY = {
     "look": "One test: one method in one mass window, with a working point if events are cut.",
-    "window": "The mass range that is tested, also called signal region. The rest is the sideband.",
-    "sideband": "Events outside the window. They fix the background expectation inside it.",
-    "working point": "How hard the cut on the anomaly score is: the fraction ε_B of background that passes.",
-    "weighted": "There is no cut: each event counts with a weight that grows as the rank of its score falls, and with the training of "
+    "window": "The tested mass range, also called signal region. The rest is the sideband.",
+    "sideband": "Events outside the window. They determine the background expectation inside it.",
+    "working point": "Tightness of the cut on the anomaly score: the fraction ε_B of background that passes.",
+    "weighted": "There is no cut: each event has a weight that increases with decreasing rank of its score and with the training sample of "
     "its fold. A count is then a sum of weights.",
     "rank": "The fraction of sideband events of the same fold whose score is higher.",
-    "order": "The folds are trained and tested one after the other, in several orders. Which of them comes first decides "
-    "much, so that their p-values are combined.",
-    "cross-check": "A look beside another one, for comparison: no part of the global p-value and no claim.",
+    "order": "The folds are trained and tested one after the other, in several orders. The result depends on "
+    "which comes first, so their p-values are combined.",
+    "cross-check": "An additional look for comparison, which does not enter the global p-value and is not a result.",
     "anomaly score": "The output of a method; larger means less like the background.",
     "local p": "The probability that background alone gives an excess at least this large in this one look.",
     "global p": "The probability that background alone gives an excess at least this significant "
     "anywhere among all looks of this run.",
-    "cannot see": "A cut that keeps no sideband event keeps no event at all: there is nothing to find for such a look.",
-    "σ": "A p-value written as the distance from the mean of a Gaussian (one-sided): "
+    "dead look": "A cut that keeps no sideband event keeps no event at all: such a look cannot find anything.",
+    "σ": "A p-value expressed as the distance from the mean of a Gaussian (one-sided): "
     "p = 0.0013 is 3 σ, p = 2.9 × 10⁻⁷ is 5 σ.",
-    "trials": "How the step from the local to the global p-value was made.",
+    "trials": "How the global p-value was derived from the local ones.",
     "fold": "A part of the events, chosen by the id of each event. The score of an event comes from a model "
-    "that never saw it.",
-    "template": "Events that stand for background inside the window; the classifier compares data with them.",
-    "closure": "A test where the answer is known: held-out sideband events must look like the template.",
+    "that was not trained on it.",
+    "template": "Events that model the background inside the window; the classifier compares data with them.",
+    "closure": "A test with a known answer: held-out sideband events must look like the template.",
     "AUC": "Area under the ROC curve of a classifier: 0.5 means that two samples cannot be told apart, "
     "1 means perfectly.",
     "goodness of fit": "The probability of a fit at least as bad as this one if the function were right. "
@@ -68,9 +68,9 @@ def signal_share(signal: LearnedSignal) -> str:
     if signal.gain is None:
         return text
     beside = (
-        "the same fit was not made beside the window"
+        "the same fit was not made in adjacent windows"
         if signal.floor_gain is None
-        else f"beside the window, where no signal is expected, by up to {signal.floor_gain:.1f}"
+        else f"in adjacent windows, where no signal is expected, by up to {signal.floor_gain:.1f}"
     )
     return f"{text}; it raises ln L by {signal.gain:.1f}, {beside}"
 
@@ -105,7 +105,7 @@ def global_label(overall: GlobalResult) -> str:
 def describe_look(look: Look) -> str:
     """One look in a phrase: counts and local significance."""
     if look.dead is not None:
-        return f"cannot see anything: {look.dead}"
+        return f"cannot find anything: {look.dead}"
     expected = with_error(look.expected, look.expected_error)
     if look.observed is None:
         return (
@@ -133,7 +133,7 @@ def sentence(text: str | None) -> str:
 
 
 def left_out_sentence(record: Spectrum, unit: str) -> str:
-    """What of a spectrum the fit does not see, and why; empty if it sees all."""
+    """Data excluded from the fit of a spectrum, and the reason; empty if there are none."""
     parts = []
     if record.left_out is not None:
         below = record.edges[0]
@@ -149,7 +149,7 @@ def left_out_sentence(record: Spectrum, unit: str) -> str:
 
 
 def choice_sentence(run: Run) -> str:
-    """What the search chose from the size of the sample; empty if nothing."""
+    """Settings that the search chose from the size of the sample; empty if none."""
     chosen = run.manifest.chosen
     # a look without a cut has no use for them
     if chosen is None or all(look.working_point in (None, 1) for look in run.results.looks):
@@ -162,7 +162,7 @@ def choice_sentence(run: Run) -> str:
         parts.append(f"ε_B = {' and '.join(percent(point) for point in chosen.working_points)}{checks}")
     return (
         f"Chosen for {number(chosen.sideband_events)} sideband events: {', '.join(parts)}. "
-        "--folds and --working-points set others."
+        "--folds and --working-points override them."
     )
 
 
@@ -184,7 +184,7 @@ def _global_phrase(results: Results) -> str:
 
 
 def is_excess(results: Results) -> bool:
-    """Whether the most significant look is worth a second one: p below 0.05, global if there is one."""
+    """Whether the most significant look deserves attention: p below 0.05, global if there is one."""
     best = results.best
     p = results.overall.p if results.overall is not None else best.p_local if best is not None else None
     return p is not None and p < 0.05
@@ -199,7 +199,7 @@ def headline(results: Results, unit: str = "GeV") -> str:
             if len(results.claims) == 1
             else f"none of the {len(results.claims)} looks can"
         )
-        return f"Nothing was searched: {none} see anything."
+        return f"No search was possible: {none} find anything."
     if results.blinded or best is None:
         look = results.seeing[0]
         more = (
@@ -224,7 +224,7 @@ def headline(results: Results, unit: str = "GeV") -> str:
 
 
 def verdict(results: Results) -> str:
-    """Say what the field's conventions make of the global significance, and how wrong the background would have to be."""
+    """Interpret the global significance by the conventions of the field, and say how wrong the background would have to be."""
     best = results.best
     said = _significance_phrase(results)
     if results.blinded or best is None or best.expectation_margin is None or not is_excess(results):
@@ -236,7 +236,7 @@ def verdict(results: Results) -> str:
 def _significance_phrase(results: Results) -> str:
     best = results.best
     if not results.seeing:
-        return f"This run says nothing about a signal. {sentence(results.claims[0].dead)}"
+        return f"This run has no sensitivity to a signal. {sentence(results.claims[0].dead)}"
     if results.blinded or best is None:
         return (
             "To open the windows, repeat the search command with --unblind. "
@@ -245,13 +245,13 @@ def _significance_phrase(results: Results) -> str:
     z = results.overall.z if results.overall is not None else best.z_local
     if best.z_local is None or z is None:
         return (
-            "There is no excess in any look. p = 1 is the largest there is, whatever is expected: it does not say how well "
+            "There is no excess in any look. p = 1 is the largest possible value, whatever the expectation: it does not measure how well "
             "background describes the data."
         )
     scope = "Globally" if results.overall is not None else "Locally"
     if not is_excess(results):
         dead = len(results.claims) - len(results.seeing)
-        blind = f"; {counted(dead, 'look')} could see nothing" if dead else ""
+        blind = f"; {counted(dead, 'look')} could not find anything" if dead else ""
         return f"Background alone explains the data of this run{blind}."
     if results.overall is not None and toys_exhausted(results.overall) is not None and z < 5:
         bound = results.overall.bonferroni
@@ -261,9 +261,9 @@ def _significance_phrase(results: Results) -> str:
                 "toys was as extreme."
             )
         if bound is None or bound >= results.overall.p:
-            return f"Globally this is more than {z_text(z)}; more toys are needed to say how much more."
+            return f"Globally this is more than {z_text(z)}; more toys are needed for a better bound."
         return (
-            f"The toys alone say: globally more than {z_text(z)}. Counting every look as independent (Bonferroni) gives "
+            f"From the toys alone: globally more than {z_text(z)}. Counting every look as independent (Bonferroni) gives "
             f"at least {z_text(float(z_value(bound)))} (p ≤ {p_text(bound)}), as far as the local p-value can be trusted."
         )
     if z < 3:
@@ -274,7 +274,7 @@ def _significance_phrase(results: Results) -> str:
 
 
 def trials_sentence(results: Results) -> str:
-    """How the global p-value was made, its own uncertainty, and the cross-checks beside it."""
+    """How the global p-value was computed, its uncertainty, and its cross-checks."""
     overall = results.overall
     if overall is None:
         return ""
@@ -295,7 +295,7 @@ def trials_sentence(results: Results) -> str:
 
 
 def effective_sentence(run: Run) -> str:
-    """What events that count differently are worth in the most significant look, or the first; empty if all count alike."""
+    """Effective number of weighted events in the most significant look, or the first; empty if all weights are equal."""
     look = run.results.best or run.results.claims[0]
     given = [what for key, what in (("weight", "weights"), ("group", "groups")) if run.config.get(key)]
     why = [*given, *(["ranks of the scores"] if look.weighted else [])]
@@ -306,11 +306,11 @@ def effective_sentence(run: Run) -> str:
     listed = " and ".join(part for part in (", ".join(why[:-1]), why[-1]) if part)
     known = look.fit is not None and look.fit.effective_events is not None and given
     before = (
-        f"; of all events {look.fit.effective_events:.4g} beside the window" if look.fit and known else ""
+        f"; for all events {look.fit.effective_events:.4g} outside the window" if look.fit and known else ""
     )
     return (
         f"Effective number of events, (Σw)²/Σw² with the {listed}, in {look_name(look, run.diagnostics.unit)}: "
-        f"{inside}{found.sideband:.3g} beside it{before}."
+        f"{inside}{found.sideband:.3g} outside{before}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Looks whose events count with weights, and what stands beside them, as text."""
+"""Looks with weighted events, and their cross-checks, as text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _role(look: Look) -> str:
 
 
 def count_text(value: float | None, error: float, look: Look) -> str:
-    """Write what was observed: a number of events, or a sum of weights with the digits of the expectation's error."""
+    """Text of the observation: a number of events, or a sum of weights with the digits of the expectation's error."""
     if value is None or not look.weighted:
         return number(value)
     return with_error(value, error).split(NBSP)[0]
 
 
 def orders_sentence(look: Look) -> str:
-    """How far the single orders of the folds scatter, and what the quoted p-value is; empty for one order or while blinded."""
+    """Spread of the single orders of the folds, and the definition of the quoted p-value; empty for one order or while blinded."""
     found = [order.z_local for order in look.orders]
     if not found or look.p_local is None:
         return ""
@@ -47,7 +47,7 @@ def orders_sentence(look: Look) -> str:
 
 
 def checks_sentence(results: Results, look: Look) -> str:
-    """The cut-and-count looks beside a weighted one; empty if there are none or while blinded."""
+    """The cut-and-count cross-checks of a weighted look; empty if there are none or while blinded."""
     parts = []
     for other in results.cross_checks(look):
         if other.dead is None and other.p_local is not None:

@@ -154,7 +154,7 @@ def parse_comparison(
     Raises
     ------
     InputError
-        Naming the key, what was given and what is allowed.
+        Naming the key, the given value and the allowed ones.
     """
     names = method_names(settings.get("method"))
     chosen, left_out = choose_methods(names, simulation=settings.get("simulation") is not None)

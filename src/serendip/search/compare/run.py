@@ -1,9 +1,7 @@
 """Every method on the same events, with more and more injected signal: who finds it, and at what cost.
 
-A comparison is a grid of cells, one for each number of injected signal events and each repeat. In each cell all methods
-see the same events and folds, and share what they can (:class:`~serendip.methods.base.BackgroundRequest`). All trainings
-lie in one folder under keys that follow from their events and settings, so that methods, injections and repeats can be
-added later and what is finished stays.
+A comparison is a grid of cells, one for each number of injected signal events and each repeat. In each cell all methods use the same events and folds, and share densities (:class:`~serendip.methods.base.BackgroundRequest`). All trainings
+lie in one folder under keys that follow from their events and settings, so that methods, injections and repeats can be added later and finished trainings are kept.
 """
 
 from __future__ import annotations
@@ -88,7 +86,7 @@ def run_compare(
     Parameters
     ----------
     config
-        What to compare, on which events.
+        The methods and events to compare.
     out
         The folder: new, or one of a comparison on the same events, which is then continued.
     left_out
@@ -102,7 +100,7 @@ def run_compare(
     executor
         Runs the trainings instead of local processes.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Returns
     -------
@@ -119,7 +117,7 @@ def run_compare(
     run = RunDirectory(Path(out), "comparison", MAY_CHANGE)
     settings = config.resolved()
     if "injections" not in (run.settings() or settings):
-        raise InputError(f"--out {run.path}: holds no comparison but another run; choose another folder")
+        raise InputError(f"--out {run.path}: holds another run, not a comparison; choose another folder")
     run.check(settings)
     events, simulation = read_events(config), read_simulation(config)
     (window,) = config.windows
@@ -202,7 +200,7 @@ def _cells(
         for repeat in range(config.repeats):
             rows = inject(events, window, injection, repeat, config.seed)
             part = events.select(rows)
-            # folds and networks anew in each repeat: the bands show what training leaves to chance as well
+            # new folds and networks in each repeat: the bands include the randomness of the training
             seed = (config.seed + repeat) % 2**32
             fold = event_folds(part, config.folds, seed)
             if repeat == 0:
@@ -276,7 +274,7 @@ def _train(
     *,
     strict: bool,
 ) -> list[LeftOut]:
-    """Train what is not finished: first the densities of all cells, then the methods, so that no core waits.
+    """Train the remaining tasks: first the densities of all cells, then the methods, so that no core waits.
 
     Returns the methods that could not be trained, for example because their training diverged.
     """
@@ -333,7 +331,7 @@ def _measure(
     pool: Executor | None,
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Measure what is not measured yet; all entries in the order of the plans, and what cannot be measured.
+    """Measure the remaining entries; returns all entries in the order of the plans, and those that cannot be measured.
 
     A measurement lies in the folder of its training and goes with it.
     """

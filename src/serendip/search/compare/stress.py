@@ -53,13 +53,13 @@ def stress(
     Raises
     ------
     InputError
-        If there is no feature of that name, a coefficient is zero or not finite, or a noise feature is there already.
+        If there is no feature of that name, a coefficient is zero or not finite, or a noise feature already exists.
     """
     columns = dict(events.columns)
     for name, coefficient in (correlate or {}).items():
         if name not in events.features:
             raise InputError(
-                f"'{name}' cannot be correlated with the mass: it is no feature (features: {', '.join(events.features)})"
+                f"'{name}' cannot be correlated with the mass: it is not a feature (features: {', '.join(events.features)})"
             )
         if not math.isfinite(coefficient) or coefficient == 0:
             raise InputError(

@@ -18,7 +18,7 @@ def summary(entries: Sequence[Mapping[str, Any]], references: Collection[str] = 
     Names of quantities: ``max_sic``, ``sigma_min``, ``regret`` (``sigma_min`` over the smallest one of all methods but the
     ``references`` on the same events), ``z_weighted``, ``auc``, ``closure_auc``, ``truth_auc``, ``distance_correlation``, ``own_s``,
     ``background_s``, ``cpu_s``, ``peak_memory_gib``, and at each working point ``sic@0.01``, ``z@0.01``, ``chi2_ndf@0.01``.
-    Z is 0 where there is no excess.
+    Z is 0 if there is no excess.
     """
     best: dict[tuple[int, int], float] = {}
     for entry in entries:
@@ -106,7 +106,7 @@ def _quantities(entry: Mapping[str, Any], best: Mapping[tuple[int, int], float])
     found |= {f"sic@{point['working_point']:g}": point["sic"] for point in entry["sic_at"]}
     for look in entry["looks"]:
         shape = look["mass_shape"]
-        # a combination that multiplies p by the folds stops at p = 1, which is no deficit of many sigma
+        # a combination that multiplies p by the folds stops at p = 1, which is not a deficit of many sigma
         z = None if look["p_local"] is None else max(look["z_local"] or 0.0, 0.0)
         if look["working_point"] is None:
             found["z_weighted"] = z

@@ -29,7 +29,7 @@ _IDLE_OPTIONS = ("fraction", "scan_points", "spectrum", "spectrum_range", "floor
 
 
 class InferConfig(SearchConfig):
-    """Everything that decides the numbers of a measurement: the keys of a search with one window, and these.
+    """All settings that affect the numbers of a measurement: the keys of a search with one window, and these.
 
     Options of the densities are those of R-ANODE, under ``options: {ranode: ...}``; the mass fit is that of
     ``background`` and ``range``.
@@ -101,14 +101,14 @@ class InferConfig(SearchConfig):
             raise ValueError("a measurement has one window (LO:HI), not a scan")
         for name in _IDLE:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} belongs to a search and means nothing here; leave it away")
+                raise ValueError(f"{name} is a setting of a search and is not used here; remove it")
         if self.method != ("ranode",):
             raise ValueError(
-                "the densities are those of R-ANODE: leave method away, and set options under 'ranode'"
+                "the densities are those of R-ANODE: remove method, and set options under 'ranode'"
             )
         for name in _IDLE_OPTIONS:
             if getattr(self.ranode, name) != RanodeConfig.model_fields[name].default:
-                raise ValueError(f"ranode.{name} means nothing here; see scan_points, background and range")
+                raise ValueError(f"ranode.{name} is not used here; see scan_points, background and range")
         if self.ranode.background == "shared":
             raise ValueError(
                 "a background that is shared by windows saw the events of this one; use ranode.background 'window'"
@@ -117,15 +117,15 @@ class InferConfig(SearchConfig):
             for name in ("signal_weight", "signal_where", "parameters", "grid_points", "family"):
                 field = type(self).model_fields[name]
                 if getattr(self, name) != field.get_default(call_default_factory=True):
-                    raise ValueError(f"{name} belongs to a simulated signal, and none is given (signal)")
+                    raise ValueError(f"{name} requires a simulated signal, and none is given (signal)")
         else:
             if self.scan_points not in (0, type(self).model_fields["scan_points"].default):
                 raise ValueError(
-                    "scan_points belongs to a signal that is learnt from the data, and a simulated one is given"
+                    "scan_points applies to a signal learnt from the data, but a simulated one is given"
                 )
             if self.retrain:
                 raise ValueError(
-                    "retrain belongs to a signal that is learnt from the data, and a simulated one is given"
+                    "retrain applies to a signal learnt from the data, but a simulated one is given"
                 )
         return self
 

@@ -49,7 +49,7 @@ class Arrays:
 
     @classmethod
     def of(cls, arrays: dict[str, Array], weights: Array, tested: NDArray[np.bool_]) -> Self:
-        """Take them from what was stored; ``weights`` are those of the tested events."""
+        """Read them from the stored arrays; ``weights`` are those of the tested events."""
         control = {side: (arrays[f"control_{side}"], arrays[f"control_{side}_weights"]) for side in _SIDES}
         return cls(
             arrays["log_ratio"][tested], weights, arrays["halves"][:, tested],
@@ -75,7 +75,7 @@ def strength(
     background
         Expected background in any case.
     blinded
-        ``data`` are events drawn from the background: only what is expected of an experiment is returned.
+        ``data`` are events drawn from the background: only the expectation for an experiment is returned.
     """
     statistical = MixtureLikelihood(data.log_ratio, data.weights, background=constraint)
     error = _systematic(data, statistical, constraint, background)
@@ -119,10 +119,9 @@ def strength(
 def _systematic(
     data: Arrays, model: MixtureLikelihood, constraint: tuple[float, float] | None, background: float
 ) -> dict[str, Any]:
-    """How much signal an error of the learnt background is taken for.
+    """The spurious signal from errors of the learnt background.
 
-    The half samples say how much the statistics of the sidebands move the result, the control windows what is found where
-    there is nothing.
+    The half samples measure the effect of the statistics of the sidebands, the control windows the result where there is no signal.
     """
     nominal = model.fit().count
     halves = [MixtureLikelihood(r, data.weights, background=constraint).fit().count for r in data.halves]
@@ -150,7 +149,7 @@ def _histogram(data: Arrays, templates: Templates, fit: dict[str, float]) -> dic
     edges = np.linspace(-8.0, high + 1.0, 46)
 
     def binned(values: Array, weights: Array) -> list[float]:
-        # the ends of the axis hold what lies beyond
+        # the ends of the axis include the values beyond
         counts = np.histogram(np.clip(values, edges[0], edges[-1] - 1e-9), edges, weights=weights)[0]
         return [float(value) for value in counts]
 
@@ -163,7 +162,7 @@ def _histogram(data: Arrays, templates: Templates, fit: dict[str, float]) -> dic
 
 
 def scanned(points: list[tuple[float, Array]], weights: Array) -> dict[str, Any]:
-    """Likelihood of the held-out events with a signal that was trained at each fraction (arXiv:2506.00119).
+    """Likelihood of the held-out events with a signal trained at each fraction (arXiv:2506.00119).
 
     Between the points ln L is a spline in ln w, and without signal it is 0. The ends of the intervals are where it drops by
     0.5 and 1.92; None: not within the scanned fractions.
@@ -183,7 +182,7 @@ def scanned(points: list[tuple[float, Array]], weights: Array) -> dict[str, Any]
     fine = np.geomspace(w[0], w[-1], 1001)
     curve = CubicSpline(np.log(w), gain)(np.log(fine)) if len(w) > 2 else np.interp(fine, w, gain)
     best = int(np.argmax(curve))
-    # between points that are all worse than no signal, the spline says nothing
+    # between points that are all worse than no signal, the spline has no meaning
     found = bool(gain.max() > 0)
     top = float(curve[best]) if found else 0.0
     total = float(weights.sum())
@@ -217,7 +216,7 @@ def toy_summary(
 
 
 def retrained(toys: Array, count: float, fit: dict[str, float]) -> dict[str, Any]:
-    """What the pseudo-experiments with a signal that is learnt anew say about bias, coverage and significance."""
+    """Bias, coverage and significance from the pseudo-experiments with a relearnt signal."""
     n = len(toys)
     found = toys[:, 0]
     out: dict[str, Any] = {

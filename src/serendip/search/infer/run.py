@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 
 class InferResult(FinishedRun):
-    """What :func:`run_infer` returns; ``results`` is the content of ``infer.json``."""
+    """The return value of :func:`run_infer`; ``results`` is the content of ``infer.json``."""
 
 
 def run_infer(
@@ -58,16 +58,15 @@ def run_infer(
     Parameters
     ----------
     config
-        What to measure.
+        The configuration of the measurement.
     out
         Run directory: new, or one of the same configuration, which is then continued.
     unblind
-        Look at the events of the window; recorded in the manifest. Without it only a simulated signal can be used, and
-        events drawn from the background stand for the data.
+        Look at the events of the window; recorded in the manifest. Without it only a simulated signal can be used, and events drawn from the background replace the data.
     threads
         Of each training; default: one for each core that this process may use.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Raises
     ------
@@ -81,7 +80,7 @@ def run_infer(
     unblind = unblind or run.unblinded
     if config.signal is None and not unblind:
         raise InputError(
-            "the signal is learnt from the events in the window, so nothing can be said without looking there: add "
+            "the signal is learnt from the events in the window, so nothing can be measured without unblinding it: add "
             "--unblind, which is recorded, or give a simulated signal (--signal FILE) for the expected sensitivity"
         )
     events = read_events(config).without_label()
@@ -143,7 +142,7 @@ def read_signal(config: InferConfig, events: Events, window: Window) -> Events |
     if shared.any():
         raise InputError(
             f"{config.signal}: {int(shared.sum())} of its {len(found)} events are events of the data in {window}; a signal "
-            "density must not be learnt from the events that it judges"
+            "density must not be learnt from the events on which it is evaluated"
         )
     return found
 
@@ -297,7 +296,7 @@ class _Measurement(Session):
         fit: dict[str, float],
         scale: float,
     ) -> dict[str, Any]:
-        """Pseudo-experiments in which the signal is learnt anew, with the measured signal and without any."""
+        """Pseudo-experiments in which the signal is relearnt, with the measured signal and without any."""
         config, share = self.config, len(folds) / self.config.folds
         self.progress.start("signal learnt anew", 2 * config.retrain)
         out = {}

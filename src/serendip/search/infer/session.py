@@ -1,4 +1,4 @@
-"""The densities of a measurement of the signal strength: training, storing, and ln R of what they judge."""
+"""The densities of a measurement of the signal strength: training, storing, and ln R of the test events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FEWEST_CONTROL = 100
 
 
 class Session:
-    """The densities of one measurement, ln R of what they judge, and where all of it is stored.
+    """The densities of one measurement, ln R of their test events, and the storage of both.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Session:
     threads
         Of a training.
     progress
-        Receives what is being done.
+        Receives progress messages.
     digests
         Content hashes of data and simulated signal.
     blinded
@@ -125,7 +125,7 @@ class Session:
         return Background(density, k, spectrum, window)
 
     def common(self, share: float) -> dict[str, Any]:
-        """What the fit of the spectrum expects in a share of the folds."""
+        """Expectation of the spectrum fit in a fraction of the folds."""
         b, error = self.expected
         return {
             "expected_background": b * share,
@@ -140,7 +140,7 @@ class Session:
         return (b * share, error * share) if self.config.normalisation == "constrained" else None
 
     def stored(self, compute: Callable[[], dict[str, Array]], *what: Any) -> dict[str, Array]:
-        """Arrays under a key of what they depend on; made if they are not there."""
+        """Arrays stored under a key of their inputs; made if they are not there."""
         c = self.config
         key = self.run.task_key(
             self.digests,

@@ -2,7 +2,7 @@
 
 * :mod:`~serendip.search.monitor.run` - the monitor
 * :mod:`~serendip.search.monitor.config` - its settings
-* :mod:`~serendip.search.monitor.periods` - stored periods, what may be appended, and the trainings on all of the past
+* :mod:`~serendip.search.monitor.periods` - stored periods, checks of new ones, and the trainings on all of the past
 """
 
 from serendip.search.monitor.config import MonitorConfig

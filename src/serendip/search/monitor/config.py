@@ -26,13 +26,13 @@ class MonitorConfig(SearchConfig):
     def _monitored(self) -> Self:
         for name in _IDLE:
             if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} belongs to a search and means nothing in a monitor; leave it away")
+                raise ValueError(f"{name} is a setting of a search and is not used in a monitor; remove it")
         for name in self.method:
             method = get_method(name)
             if method.uses_labels or not method.trains or method.working_points is not None:
                 raise ValueError(
-                    f"method '{name}' cannot be monitored: events bet by the scores of models that earlier periods trained, "
-                    "without the truth; use cwola, cathode or another method of that kind"
+                    f"method '{name}' cannot be monitored: the evidence uses scores of models trained on earlier periods, "
+                    "without truth labels; use cwola, cathode or another method of that kind"
                 )
         return self
 

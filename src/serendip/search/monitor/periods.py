@@ -1,4 +1,4 @@
-"""Periods of data taking: their events in the run directory, what may be appended, and the trainings on all of the past."""
+"""Periods of data taking: their events in the run directory, checks of new ones, and the trainings on all of the past."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Period:
 
 
 def read_period(config: SearchConfig, file: str | tuple[str, ...]) -> Period:
-    """Read the events of a period as the configuration says, without labels.
+    """Read the events of a period according to the configuration, without labels.
 
     Raises
     ------
@@ -178,7 +178,7 @@ class PeriodTask:
 def training_sets(
     events: Events, start: int, folds: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Part of each event of the period that begins at row ``start``, and what the model of each part may see.
+    """Part of each event of the period that begins at row ``start``, and the training events for the model of each part.
 
     Returns
     -------

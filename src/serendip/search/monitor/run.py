@@ -1,6 +1,6 @@
 r"""A search that looks at the data after every period of data taking: from event tables to ``monitor.json``.
 
-The events of each new period are scored by models of all earlier ones and bet with the ranks of their scores; the evidence
+The events of each new period are scored by models of all earlier ones, and the ranks of their scores give the evidence; the evidence
 of a look (a method in a window) is the product over periods, and that of all looks their mean (:mod:`serendip.statistics.eprocess`).
 """
 
@@ -59,7 +59,7 @@ Where = tuple[str, Window]
 
 
 class MonitorResult(FinishedRun):
-    """What :func:`run_monitor` returns; ``results`` is the content of ``monitor.json``."""
+    """The return value of :func:`run_monitor`; ``results`` is the content of ``monitor.json``."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ def run_monitor(
     progress: Progress | None = None,
     page: Callable[[Path], object] | None = None,
 ) -> MonitorResult:
-    """Begin a monitor, append periods to it, or continue what was interrupted.
+    """Begin a monitor, append periods to it, or continue an interrupted one.
 
     Parameters
     ----------
     config
-        What to search, where and how; its file is the first period.
+        The configuration of the search; its file is the first period.
     out
         The run directory: new, or one of the same configuration. It keeps the events of all periods.
     append
@@ -296,7 +296,7 @@ def _entry(log_w: Array, t: int, *, blinded: bool) -> dict[str, Any]:
 def _look(
     config: MonitorConfig, sample: _Sample, window: Window, scores: Mapping[int, Array], *, blinded: bool
 ) -> list[PeriodEvidence]:
-    """Evidence of each tested period for one method; blinded: of the sidebands alone, which say what is expected."""
+    """Evidence of each tested period for one method; blinded: of the sidebands alone, which give the expectation."""
     start = sample.part(0)
     first = past = effective_number(start.weights[sample.fits[0][window].sideband(start.m)])
     found: list[PeriodEvidence] = []

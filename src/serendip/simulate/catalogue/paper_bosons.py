@@ -1,4 +1,4 @@
-"""Gauge and Higgs bosons of arXiv:2207.07631, and substitutes for what Pythia lacks of them."""
+"""Gauge and Higgs bosons of arXiv:2207.07631, and substitutes for those missing in Pythia."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _left_right(name: str, family: str, masses: Masses) -> TheoryPoint:
 
 
 def _seesaw(name: str, family: str, masses: Masses) -> TheoryPoint:
-    """Small vacuum expectation value of the triplet: all decays are to leptons, of all flavours alike."""
+    """Small vacuum expectation value of the triplet: all decays are to leptons, equally to all flavours."""
     flavours = ("ee", "mue", "mumu", "taue", "taumu", "tautau")
     return TheoryPoint(
         name,

@@ -1,6 +1,6 @@
 """Supersymmetric points of arXiv:2207.07631.
 
-The paper gives the masses of what is produced and of the lightest particle. Electroweakinos between them are ours: half way, or, in
+The paper gives the masses of the produced and of the lightest particle. Electroweakinos between them are ours: half way, or, in
 chains of two steps, at a third and two thirds.
 """
 
@@ -91,7 +91,7 @@ def _two_steps(heavy: float, light: float) -> dict[str, float]:
 def _neutralino_chain(label: str, *, leptonic: bool) -> Decays:
     """N2 to N1, or N3 and N4 to N2 and C1: half of the decays with Z, half with W; C1 is lighter than N2 unless it is produced itself."""
     steps, below = (1, CHI) if label == "N2" else (2, N2)
-    # Pythia takes a decay as often as what it leads to is allowed
+    # Pythia weights a decay by the allowed decays of its products
     allowed = _LEPTONIC_Z**steps if leptonic else 1.0
     to_z = 1 / (1 + allowed)
     to_w = (1 - to_z) / 2
@@ -144,7 +144,7 @@ def _gluino_chain(name: str, family: str, masses: Masses) -> TheoryPoint:
 def _with_half_way(
     labels: tuple[str, ...], settings: tuple[str, ...], decays: Decays
 ) -> Callable[[str, str, Masses], TheoryPoint]:
-    """Points with electroweakinos half way between N1 and the lightest of what is produced."""
+    """Points with electroweakinos half way between N1 and the lightest produced particle."""
 
     def build(name: str, family: str, masses: Masses) -> TheoryPoint:
         heavy = min(mass for label, mass in masses.items() if label != "N1")

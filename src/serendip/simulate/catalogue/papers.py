@@ -1,4 +1,4 @@
-"""The signals that arXiv:2207.07631 and arXiv:2105.14027 name, and what stands for each here: ``papers.csv`` beside this file."""
+"""The signals of arXiv:2207.07631 and arXiv:2105.14027, and the corresponding points here: ``papers.csv`` in this folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PaperSignal:
     substitutes
         Points that come nearest to it.
     remark
-        What the paper leaves open, what differs, or why it is not made.
+        Missing information in the paper, differences, or why it is not generated.
     """
 
     paper: str

@@ -82,7 +82,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "charged Higgs pair": "HH",
     }
 )
-"""Names of points and families before the names of arXiv:2207.07631 were given to what that paper means by them."""
+"""Former names of points and families, before the names of arXiv:2207.07631 were adopted with the meaning of that paper."""
 
 
 def current_name(name: str) -> str:
@@ -91,7 +91,7 @@ def current_name(name: str) -> str:
 
 
 def family_of(name: str) -> str:
-    """Family of a point, of today's or an earlier name; the name itself if it is no point."""
+    """Family of a point, of today's or an earlier name; the name itself if it is not a point."""
     point = CATALOGUE.get(current_name(name))
     return point.family if point else name
 

@@ -27,7 +27,7 @@ def series(
     stem
         Begins the names; mass and label follow.
     family
-        Of all points; ``{}`` stands for the label.
+        Of all points; ``{}`` is replaced by the label.
     particle, code
         Its name, and its number in Pythia.
     switches

@@ -1,4 +1,4 @@
-"""The catalogue beside the papers, as the table of the documentation."""
+"""The catalogue compared with the papers, as the table of the documentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["catalogue_table", "usable"]
 
 
 def catalogue_table() -> str:
-    """Markdown: what is usable in each channel, the signals of each paper with what stands for them here, and the points of our own."""
+    """Markdown: what is usable in each channel, the signals of each paper with the corresponding points, and our own points."""
     lines = [
         f"### Channels of arXiv:{MIXTURES}",
         "",
@@ -40,7 +40,7 @@ _TRAINED_THERE = {"1": 37, "2a": 51, "2b": 18, "3": 71}
 
 
 def usable(signal: PaperSignal, channel: str) -> list[str]:
-    """Points that stand for a signal and have enough events in a channel; its own first."""
+    """Points that represent a signal and have enough events in a channel; its own first."""
     names = (signal.made, *signal.substitutes)
     return [name for name in names if name and channel in CATALOGUE[name].channels]
 

@@ -12,8 +12,8 @@ x below cut    D               C
 If x and y are independent for background, :math:`N_A = N_B N_C / N_D`.
 
 * :mod:`~serendip.statistics.abcd.regions` - counts of the regions, with weights and groups of events
-* :mod:`~serendip.statistics.abcd.closure` - how well the prediction holds inside B, C and D
-* :mod:`~serendip.statistics.abcd.trend` - how a dependence of x and y there continues into A
+* :mod:`~serendip.statistics.abcd.closure` - closure of the prediction inside B, C and D
+* :mod:`~serendip.statistics.abcd.trend` - extrapolation of a dependence of x and y into A
 * :mod:`~serendip.statistics.abcd.fit` - likelihood of all four counts, with signal in each of them
 * :mod:`~serendip.statistics.abcd.heavy` - whether one event of large weight decides
 """

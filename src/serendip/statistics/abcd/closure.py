@@ -34,7 +34,7 @@ class ClosureTable:
     Attributes
     ----------
     name
-        Which regions it is made of: ``"C+D"`` (x divided), ``"B+D"`` (y divided) or ``"D"`` (both divided).
+        The regions used: ``"C+D"`` (x divided), ``"B+D"`` (y divided) or ``"D"`` (both divided).
     cut_x, cut_y
         Its cuts.
     observed, predicted
@@ -59,18 +59,18 @@ class ClosureTable:
 
 @dataclass(frozen=True)
 class Closure:
-    r"""How well the prediction holds where it can be checked, and what that leaves open in A.
+    r"""Closure of the prediction outside A, and the resulting uncertainty in A.
 
     Attributes
     ----------
     uncertainty
         Relative uncertainty :math:`\delta` of :math:`N_B N_C / N_D`: with the excess :math:`\epsilon \pm \sigma` that the
         trend expects in A, :math:`\sqrt{\epsilon^2 + \sigma^2}`, or :math:`|\epsilon| + \sigma` where the dependence is
-        significant (2 sigma), since the bias is then no longer a random one. Infinite if there is no valid one, see ``refusal``.
+        significant (2 sigma), since the bias is then no longer a random one. Infinite if none is valid, see ``refusal``.
     refusal
         Why no p-value can rest on this prediction; None if it can.
     trend
-        Dependence of x and y outside A, continued into A; None if there are too few events to see any.
+        Dependence of x and y outside A, continued into A; None if there are too few events to measure it.
     mean, mean_error
         Weighted mean of :math:`\ln\kappa` over the tables and its error (the tables share events of D).
     tables
@@ -111,14 +111,14 @@ def closure(
     validation_x: float | None = None,
     validation_y: float | None = None,
 ) -> Closure:
-    """Test the prediction inside B, C and D, and continue what is found there into A; events of A are not used.
+    """Test the prediction inside B, C and D, and extrapolate the result into A; events of A are not used.
 
     Parameters
     ----------
     x, y, cut_x, cut_y, weights, groups
         As for :func:`serendip.statistics.abcd.abcd_counts`.
     validation_x, validation_y
-        Cuts, below those of A, that divide the regions anew. Default: for the tables the value that keeps the same fraction
+        Cuts, below those of A, for a separate division of the regions. Default: for the tables the value that keeps the same fraction
         of D as the cut itself keeps of B+D (C+D), or so much more that about 100 events are left to be predicted; for the
         trend several, in equal steps of the logarithm of the fraction above.
 
@@ -189,12 +189,12 @@ def _uncertainty(trend: Trend | None) -> tuple[float, str | None]:
     """Relative uncertainty of the prediction, and why there is none."""
     if trend is None:
         return float("inf"), (
-            "the regions are too coarse or too empty to tell how a dependence of x and y would continue into A"
+            "the regions are too coarse or too empty to extrapolate a dependence of x and y into A"
         )
     bias, error = abs(trend.excess), trend.error
     if trend.p_described < _MIN_P_DESCRIBED:
         return float("inf"), (
-            f"x and y depend on each other outside A in a way that no trend describes (p = {trend.p_described:.1g})"
+            f"x and y are correlated outside A in a way that no trend describes (p = {trend.p_described:.1g})"
         )
     if abs(trend.z) > _SIGNIFICANT:
         return bias + error, None

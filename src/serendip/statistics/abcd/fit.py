@@ -107,7 +107,7 @@ class _Likelihood:
     """Deviance of the four counts and its minima, for a fixed or a free strength.
 
     Coordinates are logarithms that keep A possible: of its background where mu >= 0, of its expectation otherwise; then of
-    the backgrounds of B and C (and D, if mu is free); then theta. What is left follows from these.
+    the backgrounds of B and C (and D, if mu is free); then theta. The other quantities follow from these.
     """
 
     def __init__(self, n: Array, signal: Array, scale: Array, closure: float, centre: float = 0.0) -> None:
@@ -247,7 +247,7 @@ def _checked(counts: AbcdCounts, signal: ArrayLike, closure: float) -> Array:
             f"the signal in A, B, C, D must be four numbers, not negative and some in A, not {s.tolist()}"
         )
     _check_closure(closure)
-    # d ln(AD/BC)/d mu: a signal that raises B or C as much as A is no excess
+    # d ln(AD/BC)/d mu: a signal that raises B or C as much as A is not an excess
     n = np.array([max(counts.expected, counts.expected_error()), counts.b, counts.c, counts.d])
     relative = s / np.maximum(n, counts.scale)
     if relative[0] + relative[3] <= relative[1] + relative[2]:
@@ -261,7 +261,7 @@ def _checked(counts: AbcdCounts, signal: ArrayLike, closure: float) -> Array:
 def _check_closure(closure: float) -> None:
     if closure == np.inf:
         raise InputError(
-            "the closure test gave no uncertainty (infinite): without one the prediction says nothing; give it"
+            "the closure test gave no uncertainty (infinite): without one there is no prediction; give it"
         )
     if not (np.isfinite(closure) and closure >= 0):
         raise InputError(f"the closure uncertainty is a relative error, zero or more, not {closure:g}")

@@ -55,7 +55,7 @@ def heaviest_event(
     groups: ArrayLike | None = None,
     closure: float = 0.0,
 ) -> HeavyEvent | None:
-    """Remove the heaviest event of each region in turn, and say which one moves the significance most.
+    """Remove the event with the largest weight of each region in turn, and find the one that changes the significance most.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def heaviest_event(
     Returns
     -------
     HeavyEvent
-        None where events are so many that p is asymptotic and one event has no say.
+        None for so many events that p is asymptotic and one event is negligible.
     """
     x, y, w = (np.asarray(values, dtype=float) for values in (x, y, weights))
     region = abcd_regions(x, y, cut_x, cut_y)

@@ -60,7 +60,7 @@ class AbcdCounts:
     def expected_error(self, closure: float = 0.0) -> float:
         r"""Its error, :math:`N_A^2 (\sum_{i=B,C,D} s_i/N_i + \delta^2)`, with scale ``s`` and ``closure`` :math:`\delta`.
 
-        For an empty B or C it is what one event there would have meant.
+        For an empty B or C it is that of one event.
         """
         b, c, d = (max(n, s) for n, s in zip((self.b, self.c, self.d), self.scale[1:], strict=True))
         relative = self.scale[1] / b + self.scale[2] / c + self.scale[3] / d + closure**2

@@ -10,9 +10,8 @@ is counted once. Without dependence the cells outside A have the expectations
 
 .. math:: \mu_{ij} \bigl(1 + a_i + b_j + \lambda_1\, u_i u_j + \lambda_2\, |u_i u_j|^k\bigr),
 
-where u is the normal score :math:`\Phi^{-1}(F)` of the quantile F of x or y, averaged over the bin. The first term is what a
-correlation looks like (for two normal variables :math:`\lambda_1` is their correlation). The second is for variables that are
-independent but in their tails: k is such that it grows by a factor of 2.4 from the bins beside A to A, and at least 2.
+where u is the normal score :math:`\Phi^{-1}(F)` of the quantile F of x or y, averaged over the bin. The first term describes a correlation (for two normal variables :math:`\lambda_1` is their correlation). The second is for variables that are
+independent but in their tails: k is such that it grows by a factor of 2.4 from the bins next to A to A, and at least 2.
 Weighted least squares give :math:`\kappa_A - 1 = a_A + b_A + \lambda_1 u_A^2 + \lambda_2 u_A^{2k}` with an error that grows with the
 distance to A.
 """
@@ -37,7 +36,7 @@ Array = NDArray[np.float64]
 _MAX_BINS = 8
 _BIN_STEP = 0.45
 _STRIP_EVENTS = 5.0
-# growth of the term for tails from the bins beside A to A
+# growth of the term for tails from the bins next to A to A
 _GROWTH = 2.4
 
 
@@ -52,7 +51,7 @@ class Trend:
     z
         Significance of a dependence anywhere outside A (both terms together, two-sided), with the sign of ``excess``.
     p_described
-        p-value of the fit: small if the cells outside A differ from what both terms can describe.
+        p-value of the fit: small if the two terms cannot describe the cells outside A.
     edges_x, edges_y
         Edges of the grid below the cuts.
     """
@@ -105,7 +104,7 @@ def _scores(parts: Array, above: float) -> Array:
 
 
 def _power(*scores: Array) -> float:
-    """Power of the product of scores that grows by :data:`_GROWTH` from the bins beside A to A."""
+    """Power of the product of scores that grows by :data:`_GROWTH` from the bins next to A to A."""
     steps = [np.log(u[-1] / u[-2]) if 0 < u[-2] < u[-1] else np.inf for u in scores]
     return max(2.0, float(np.log(_GROWTH) / np.mean(steps)))
 
@@ -133,7 +132,7 @@ def fit_trend(
     Returns
     -------
     Trend
-        None if the grid is too coarse or too empty to say anything.
+        None if the grid is too coarse or too empty.
     """
     row = np.where(region == 1, len(edges_x) + 1, np.digitize(x, edges_x))
     column = np.where(region == 2, len(edges_y) + 1, np.digitize(y, edges_y))
@@ -158,7 +157,7 @@ def fit_trend(
     n_nuisance = nuisance.shape[1]
     known = np.arange(expected.size) < expected.size - 1
     mu, residual = expected.ravel()[known], (n - expected).ravel()[known]
-    # a coarse grid may only tell one of the terms from shifts of rows and columns
+    # a coarse grid may only distinguish one of the terms from shifts of rows and columns
     for used in (terms, terms[1:]):
         # terms of similar size keep the matrix well-conditioned
         design = np.column_stack([nuisance, *(term.ravel() / np.abs(term).max() for term in used)])

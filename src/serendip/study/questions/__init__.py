@@ -1,6 +1,6 @@
 """The questions of a study, one file each.
 
-A question has ``stages(context)``, a generator of lists of trainings (each list is done before the next is asked for), and ``answer(context,
+A question has ``stages(context)``, a generator of lists of trainings (each list is finished before the next is requested), and ``answer(context,
 progress)``, which returns JSON-able numbers.
 """
 

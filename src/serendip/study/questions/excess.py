@@ -1,12 +1,11 @@
-r"""The p-value of an excess behind a cut on the score: how often background alone gives one, and how large a signal must be.
+r"""The p-value of an excess after a cut on the score: how often background alone gives one, and how large a signal must be.
 
 The p-value is that of :func:`serendip.theories.excess.measure.excess`. Its rate is measured with pseudo-experiments from the simulation. A
 signal is as large as needed when the median expected significance in the better of the regions,
 
 .. math:: Z = Z_A\left(S \varepsilon_S,\; B \varepsilon_B,\; \sqrt{\sigma_\mathrm{MC}^2 + (s B \varepsilon_B)^2}\right)
 
-(:func:`~serendip.statistics.pvalues.asimov_z`), is 5, with :math:`B` the background that its weights stand for and a relative systematic
-:math:`s`.
+(:func:`~serendip.statistics.pvalues.asimov_z`), is 5, with the weighted background :math:`B` and a relative systematic :math:`s`.
 """
 
 from __future__ import annotations

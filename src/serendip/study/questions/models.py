@@ -1,4 +1,4 @@
-"""Mixtures, single theories and unsupervised scores on theories that no training knows."""
+"""Mixtures, single theories and unsupervised scores on held-out theories."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def single(context: Context, channel: str) -> list[Task]:
 
 
 def single_names(context: Context, channel: str) -> list[str]:
-    """Theories that are trained alone: those of the options, or families as different as there are, of no small samples.
+    """Theories with their own training: those of the options, or families as different as there are, of no small samples.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def asked_events(context: Context, channel: str) -> int:
 
 
 def equal_events(context: Context, channel: str) -> int:
-    """Signal events at which single theories and mixtures are compared: those asked for, or what the smallest training has."""
+    """Signal events at which single theories and mixtures are compared: the requested ones, or those of the smallest training."""
     groups = [(name,) for name in single_names(context, channel)] + _few(context, channel)
     sizes = [sum(context.train_events(channel, name) for name in group) for group in groups]
     return int(min(asked_events(context, channel), *sizes))

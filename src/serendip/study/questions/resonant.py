@@ -1,4 +1,4 @@
-"""The score as an input of a search for a resonance, see :mod:`serendip.study.resonance`."""
+"""The score as an input to a search for a resonance, see :mod:`serendip.study.resonance`."""
 
 from __future__ import annotations
 

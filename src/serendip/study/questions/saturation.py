@@ -52,7 +52,7 @@ def _single_events(context: Context, channel: str, task: Task) -> list[int]:
 
 
 def _step(context: Context, channel: str, number: int, names: list[str]) -> tuple[int, int, Task]:
-    # the whole mixture has a training for each order too, of which the first are there already
+    # the whole mixture has a training for each order too, the first of which already exist
     task = (
         context.whole(channel, number)
         if len(names) == len(context.training(channel))

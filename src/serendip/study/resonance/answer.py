@@ -26,7 +26,7 @@ INPUTS: dict[str, str] = {
     "cut flat": "a cut on the score without the mass, no training",
     "none": "no cut at all: the bump hunt",
 }
-"""What is compared."""
+"""The compared inputs."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class ResonantRow:
 
 @dataclass(frozen=True)
 class ResonantAnswer:
-    """What :func:`resonant_question` returns.
+    """The return value of :func:`resonant_question`.
 
     Attributes
     ----------
     resonance, family
-        What was searched for.
+        The signal.
     theories
         In the mixture.
     left_out
@@ -102,7 +102,7 @@ class ResonantAnswer:
     rows
         Results.
     notes
-        What the reader has to know about them: cuts that sculpt, false excesses, steps of the score.
+        Caveats: cuts that sculpt, false excesses, steps of the score.
     """
 
     resonance: str
@@ -211,7 +211,7 @@ def resonant_rows(
 
 
 def resonant_notes(rows: Sequence[ResonantRow], score: Mapping[str, Any]) -> tuple[str, ...]:
-    """What has to be said about the results.
+    """Caveats to the results.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def resonant_notes(rows: Sequence[ResonantRow], score: Mapping[str, Any]) -> tup
         notes.append(f"an excess above {_LARGEST_NULL_Z:g} sigma is found without signal: {', '.join(false)}")
     if score["largest_step"] > _LARGEST_STEP:
         notes.append(
-            f"the score has steps ({100 * score['largest_step']:.1f} % of the events have the same one), which tell the mass once it is flattened: "
+            f"the score has steps ({100 * score['largest_step']:.1f} % of the events have the same one), which reveal the mass once it is decorrelated: "
             "train with a smaller learning_rate, or raise smear"
         )
     return tuple(notes)

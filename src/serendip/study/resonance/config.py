@@ -36,13 +36,12 @@ class ResonantConfig(BaseModel):
     data_fraction, flatten_fraction
         Parts of the background that become pseudo-data, and that take the mass out of the score; the rest trains the classifier.
     flatten_features
-        Take the mass out of the plain features too, as CWoLa needs it; to numbers of objects a uniform random number is added first, so
-        that they do not tell the mass by their steps.
+        Take the mass out of the plain features too, as CWoLa needs it; to numbers of objects a uniform random number is added first, so that their steps do not reveal the mass.
     smear
-        Width of the normal noise that is added to the score before the mass is taken out, in standard deviations of the score. A score of
-        trees has steps; without noise their places after the flattening would tell the mass exactly.
+        Width of the normal noise added to the score before it is decorrelated from the mass, in standard deviations of the score. A score of
+        trees has steps; without noise their positions after the decorrelation would reveal the mass exactly.
     without
-        Families that are left out of the mixture beside that of the resonance.
+        Families left out of the mixture in addition to that of the resonance.
     max_overweight
         As in :func:`~serendip.study.resonance.table.unweight`.
     min_events
@@ -54,8 +53,7 @@ class ResonantConfig(BaseModel):
     working_points, folds, background
         As in a search.
     method, options
-        Method of the search, and its options. ``"supervised"`` or ``"idealised"``, which use the truth, say what the inputs are worth
-        when training is no limit.
+        Method of the search, and its options. ``"supervised"`` or ``"idealised"``, which use the truth, show the potential of the inputs when training is not a limitation.
     min_background
         Background events in the window that a quoted SIC leaves at least.
     mixture

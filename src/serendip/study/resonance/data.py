@@ -61,7 +61,7 @@ def pseudo_data(
     config, features
         Options, and names of the columns of ``x``.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def pseudo_data(
     )
     other_kept, other_sums = one_per_group(other_group, other_weight, rng)
     other = {name: values[other_kept] for name, values in other.items()}
-    # a constant column is no feature, and cannot be flattened
+    # a constant column is not a feature, and cannot be decorrelated
     constant = [
         name
         for name in (*FEATURES, "mot_score")
@@ -140,7 +140,7 @@ def pseudo_data(
     table = {name: np.concatenate([data[name], signal[name]]) for name in data}
     table["signal"] = np.repeat([0, 1], [n, n_signal])
     table["weight"] = np.concatenate([taken.weight, np.ones(n_signal)])
-    # a row of the file says nothing about what is in it
+    # row numbers must not carry information
     order = rng.permutation(n + n_signal)
     table = {name: values[order] for name, values in table.items()}
     about = {"mass": config.mass, "without the mass": flattened}

@@ -1,4 +1,4 @@
-"""What a cut finds in pseudo-data: cuts on a fixed score, and the excess that the signal adds for any score."""
+"""Cuts in pseudo-data: cuts on a fixed score, and the excess due to the signal for any score."""
 
 from __future__ import annotations
 
@@ -99,8 +99,7 @@ def added_excess(
 
     .. math:: \Delta = (n - b)_\text{with signal} - (n - b)_\text{without}
 
-    with the number :math:`n` of selected events in the window and the expectation :math:`b` of the search; thresholds and fits are made
-    anew without the signal. Fluctuations of the background cancel, while signal in the sidebands, which raises the threshold and the
+    with the number :math:`n` of selected events in the window and the expectation :math:`b` of the search; thresholds and fits are repeated without the signal. Fluctuations of the background cancel, while signal in the sidebands, which raises the threshold and the
     expectation, counts.
 
     Parameters

@@ -1,9 +1,8 @@
 """Whether the score of a mixture of theories helps a search for a resonance that is not in the mixture.
 
-Simulated background is split in three: one part trains the classifier, one part takes the mass out of its score, and the rest becomes
-pseudo-data, together with signal of a family of theories that the classifier has never seen. On the same pseudo-data a weakly supervised
-search is run with plain features, with the score as one feature more, and with the score alone; beside it stand a cut on the
-score itself and the bump hunt without a cut.
+Simulated background is split in three: one part trains the classifier, one part decorrelates its score from the mass, and the rest becomes pseudo-data, together with
+signal of a family of theories held out from the training. On the same pseudo-data a weakly supervised
+search is run with plain features, with the score as one feature more, and with the score alone; it is compared with a cut on the score itself and the bump hunt without a cut.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def resonant_question(
         Standard Model events of a channel in the flat encoding, with weights, groups and numbers to split them by
         (:func:`~serendip.theories.samples.read_channel_samples`).
     theories
-        What may be mixed; those of the family of the resonance, and of ``config.without``, are not.
+        Theories for the mixture; those of the family of the resonance, and of ``config.without``, are not.
     resonance
         Signal events of the same channel.
     out
@@ -75,13 +74,12 @@ def resonant_question(
     jobs
         Worker processes of the searches.
     progress
-        Receives what is being done.
+        Receives progress messages.
 
     Returns
     -------
     ResonantAnswer
-        Also written to ``OUT/resonant.json``; the pseudo-data and all of the signal are in ``OUT/events.parquet``, and the searches in
-        folders beside it, as ``serendip compare`` writes them.
+        Also written to ``OUT/resonant.json``; the pseudo-data and all of the signal are in ``OUT/events.parquet``, and the searches in folders next to it, as ``serendip compare`` writes them.
 
     Raises
     ------
@@ -99,7 +97,7 @@ def resonant_question(
     numbers = {round(size * float(np.sqrt(in_window))): size for size in config.injections}
     if max(numbers) > record["signal_in_window"]:
         raise InputError(
-            f"{max(numbers)} signal events in the window {window} are asked for, but '{resonance.name}' has only "
+            f"{max(numbers)} signal events in the window {window} are requested, but '{resonance.name}' has only "
             f"{record['signal_in_window']} there; simulate more of it, or inject less"
         )
     common: dict[str, Any] = {
@@ -110,7 +108,7 @@ def resonant_question(
     }  # fmt: skip
     found: dict[str, list[dict[str, Any]]] = {}
     for inputs, wanted in _TRAINED.items():
-        # a constant column is no feature
+        # a constant column is not a feature
         names = tuple(name for name in wanted if name not in record["constant"])
         method = (config.method, "bump-hunt") if inputs == "features" else (config.method,)
         options = {config.method: config.options} if config.options else {}
@@ -177,7 +175,7 @@ def _digest(
     features: Sequence[str],
     config: ResonantConfig,
 ) -> dict[str, Any]:
-    """What a folder depends on."""
+    """The settings that determine a folder."""
 
     def content(sample: TheorySample) -> str:
         state = hashlib.blake2b(digest_size=16)

@@ -206,18 +206,18 @@ def unweight(weight: ArrayLike, rng: np.random.Generator, *, max_overweight: flo
 
     .. math:: \sum_{w_i > w_0} (w_i - w_0) \le f \sum_i w_i,
 
-    with :math:`f` = ``max_overweight``; 0 gives pure accept-reject, in which the single heaviest event decides how many events are left.
+    with :math:`f` = ``max_overweight``; 0 gives pure accept-reject, in which the single event with the largest weight determines the number of events.
 
     Raises
     ------
     InputError
-        If a weight is negative or not finite, they add up to nothing, or the share is not in [0, 1).
+        If a weight is negative or not finite, their sum is zero, or the share is not in [0, 1).
     """
     w = np.asarray(weight, dtype=np.float64)
     if not 0 <= max_overweight < 1:
         raise InputError(f"max_overweight is {max_overweight}; expected a number from 0 to below 1")
     if w.ndim != 1 or not np.isfinite(w).all() or np.any(w < 0) or not w.sum() > 0:
-        raise InputError("weights must be finite, not negative, and add up to something")
+        raise InputError("weights must be finite and not negative, with a positive sum")
     total = float(w.sum())
     falling = np.sort(w)[::-1]
     # above the k-th weight: sum of the k heavier ones minus k times it
@@ -240,7 +240,7 @@ def unweight(weight: ArrayLike, rng: np.random.Generator, *, max_overweight: flo
 
 @dataclass(frozen=True, eq=False)
 class Flattening:
-    r"""Takes the dependence on the mass out of a score.
+    r"""Decorrelates a score from the mass.
 
     Quantiles of the score of background are fitted as polynomials of second order in :math:`\ln m` (linear quantile regression, Koenker
     and Bassett, Econometrica 46 (1978) 33) at the levels :math:`\Phi(z_k)`. A score becomes the :math:`z` of its place among the quantiles at its
@@ -274,7 +274,7 @@ class Flattening:
         Parameters
         ----------
         score, mass, weight
-            Background that neither trained the score nor is searched; shape ``(n,)``.
+            Background used neither for training the score nor in the search; shape ``(n,)``.
 
         Raises
         ------

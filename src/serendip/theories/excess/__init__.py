@@ -1,8 +1,8 @@
 """The search for an excess with the score of a mixture of theories.
 
-* :mod:`~serendip.theories.excess.regions` - signal regions in weighted simulation, and in simulation drawn anew
+* :mod:`~serendip.theories.excess.regions` - signal regions in weighted simulation, and in resampled simulation
 * :mod:`~serendip.theories.excess.measure` - local and global p-value of data in them, in one channel and in several
-* :mod:`~serendip.theories.excess.null` - how often that finds something where there is nothing
+* :mod:`~serendip.theories.excess.null` - false-positive rates
 * :mod:`~serendip.theories.excess.files` - scores of the events of files
 """
 

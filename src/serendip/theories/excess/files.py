@@ -31,14 +31,14 @@ class ScoredEvents:
 
 @dataclass(frozen=True, eq=False)
 class ChannelScores:
-    """What one model says of data and simulation.
+    """Scores of one model for data and simulation.
 
     Attributes
     ----------
     model, channel
         Folder and channel.
     data, simulation
-        Events of the channel; those of the simulation that trained are left out.
+        Events of the channel; training events of the simulation are left out.
     trained
         Simulated events left out because they trained, or may have.
     data_read, simulation_read
@@ -77,27 +77,25 @@ def channel_scores(
     data
         Dark Machines CSV or Parquet files.
     background
-        Simulated Standard Model: folders of ``serendip simulate channel`` or single files. Of a file whose name is one of those that
-        trained the model, only the test events are used, with weights that stand for the whole file.
+        Simulated Standard Model: folders of ``serendip simulate channel`` or single files. From a file whose name is among the training files, only the test events are used, with weights scaled to the whole file.
     held_out_only
-        Use only the test events of *every* background file, for files that trained the model under another name.
+        Use only the test events of *every* background file, for training files under another name.
 
     Raises
     ------
     InputError
-        If a file or model is missing or damaged, a data file trained the model or is among the background, no event is in the channel,
-        or all simulation trained the model.
+        If a file or model is missing or damaged, a data file was used in the training or is among the background, no event is in the channel, or all simulation was used in the training.
     """
     record = TrainingRecord.load(model)
     classifier = MixtureClassifier.load(model)
     real, standard = (channel_files(paths, record.channel)[0] for paths in (data, background))
     for what, files in (("data", real), ("background", standard)):
         if not files:
-            raise InputError(f"no {what} file belongs to channel {record.channel} of {model}")
+            raise InputError(f"no {what} file is for channel {record.channel} of {model}")
     for path in real:
         if record.trained_on(path.stem):
             raise InputError(
-                f"{path}: a file of this name trained {model}; its events are no data for that model"
+                f"{path}: a file of this name trained {model}; its events were used in the training of that model"
             )
         if path.resolve() in {other.resolve() for other in standard}:
             raise InputError(f"{path}: is given as data and as background")
@@ -106,7 +104,7 @@ def channel_scores(
     for found in (seen, simulated):
         if found.features != classifier.features:
             raise InputError(
-                f"{model}: the model has other features than the record beside it; train it again"
+                f"{model}: the features of the model differ from those in its record; train it again"
             )
     known = next(iter(record.background), None)
     parts, start = [], 0

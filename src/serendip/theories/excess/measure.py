@@ -54,7 +54,7 @@ class RegionExcess:
     Attributes
     ----------
     eps_b
-        Part of the simulation that was asked for.
+        The requested fraction of the simulation.
     kept
         Part of the simulation that the region keeps: less, by one event or a block of equal scores.
     threshold
@@ -97,9 +97,9 @@ class ExcessResult:
     regions
         From loose to tight.
     left_out
-        Regions with too little simulation behind them, and why.
+        Regions with too little simulation, and why.
     normalise, systematic
-        As they were asked for.
+        As requested.
     n_data, n_simulation
         Events, those of weight zero not counted.
     global_p, global_z
@@ -180,16 +180,15 @@ def excess(
 ) -> ExcessResult:
     r"""Test data for an excess in the signal regions of a classifier.
 
-    In every toy the simulation is drawn anew, with its weights and groups, the thresholds are chosen on it again, and
+    In every toy the simulation is resampled, with its weights and groups, the thresholds are chosen on it again, and
     then data of all regions, which lie inside each other, are drawn together. The factor of the systematic has a gamma distribution
-    of mean one and is common to all regions. Toys say how the regions depend on each other and nothing else: with :math:`F_r` the
+    of mean one and is common to all regions. Toys are used only for the correlation between the regions: with :math:`F_r` the
     distribution of the local p-value :math:`p_r` among them,
 
     .. math:: p_\mathrm{global} = P_\mathrm{toys}\left(\min_r F_r(p_r) \le p_\mathrm{min}\right),
         \qquad p_\mathrm{min} \le p_\mathrm{global} \le k\, p_\mathrm{min}
 
-    for :math:`k` regions. (The plain distribution of the smallest :math:`p_r` is too optimistic, since drawn simulation knows only the weights that
-    happen to be in the region.)
+    for :math:`k` regions. (The plain distribution of the smallest :math:`p_r` is too optimistic, since resampled simulation contains only the weights that happen to be in the region.)
 
     Parameters
     ----------
@@ -218,7 +217,7 @@ def excess(
     Raises
     ------
     InputError
-        If a score is NaN, a weight is not allowed, an option is wrong, or no region has enough simulation behind it.
+        If a score is NaN, a weight is not allowed, an option is wrong, or no region has enough simulation.
 
     Examples
     --------
@@ -241,9 +240,9 @@ def excess(
             used.append(number)
     if not used:
         raise InputError(
-            "no signal region has enough simulated events behind it: "
+            "no signal region has enough simulated events: "
             + "; ".join(left_out.values())
-            + "; ask for a larger eps_B, or give more simulation"
+            + "; use a larger eps_B, or add more simulation"
         )
     n_data = int(counts.sum())
     kept = [int(counts[data > thresholds[number]].sum()) for number in used]
@@ -413,7 +412,7 @@ def _expectation(
     scale = n_outside / (found.total - found.weight) if shape else np.ones(len(found.total))
     b = found.weight * scale
     v = found.variance(shape=shape) + (1.0 / n_outside if shape else 0.0) + systematic**2
-    # an empty region: the error is one event's worth
+    # an empty region: the error is that of one event
     with np.errstate(invalid="ignore"):
         sigma = np.where(found.weight > 0, b * np.sqrt(v), found.near * scale)
     return b, sigma

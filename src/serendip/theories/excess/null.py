@@ -57,7 +57,7 @@ class NullRates:
     Attributes
     ----------
     experiments, untested
-        Pseudo-experiments, and those in which no region had enough simulation behind it.
+        Pseudo-experiments, and those in which no region had enough simulation.
     n_data
         Mean number of pseudo-data events.
     rates
@@ -98,7 +98,7 @@ def null_rates(
 ) -> NullRates:
     r"""Test pseudo-data from one half of the simulation against the other half.
 
-    Every pseudo-experiment assigns the groups to halves anew. Of a group of weight :math:`W_g` of the first half at most one event is
+    Every pseudo-experiment redraws the halves of the groups. Of a group of weight :math:`W_g` of the first half at most one event is
     taken, with probability :math:`\kappa W_g`, so that the pseudo-data are unweighted and independent of each other and of the
     second half: their distribution is the true one, not that of the finite first half. The largest number of events this gives
     is :math:`W / (2 \max_g W_g)`.
@@ -117,7 +117,7 @@ def null_rates(
     n_data
         Mean number of pseudo-data events; default: the largest possible.
     eps_b, normalise, toys, min_background
-        As in :func:`~serendip.theories.excess.measure.excess`; half of the simulation is behind each region.
+        As in :func:`~serendip.theories.excess.measure.excess`; half of the simulation is used for each region.
     levels
         p-values.
 
@@ -137,7 +137,7 @@ def null_rates(
     wanted = most if n_data is None else float(n_data)
     if not 1 <= wanted <= most * (1 + 1e-9):
         raise InputError(
-            f"{wanted:g} pseudo-data events were asked for; half of this simulation gives from 1 to {most:.0f} without using an event twice"
+            f"{wanted:g} pseudo-data events were requested; half of this simulation gives from 1 to {most:.0f} without using an event twice"
         )
     rate = wanted / (0.5 * w.sum())
     order = np.argsort(index, kind="stable")

@@ -1,4 +1,4 @@
-r"""Signal regions of a classifier in weighted simulation, and the same regions in simulation drawn anew.
+r"""Signal regions of a classifier in weighted simulation, and the same regions in resampled simulation.
 
 A region keeps the simulated events with scores above a threshold, as many as have a part :math:`\varepsilon_B` of the weight. All
 that a test needs from a region are sums over groups :math:`g` (events that share particles), with :math:`W_{g}` the weight of a
@@ -40,7 +40,7 @@ class RegionSums:
     weight, square, cross
         W, Q and R of the region.
     near
-        Q / W of the region that is :data:`NEAR` times as large: what one more group would weigh.
+        Q / W of the region that is :data:`NEAR` times as large: the weight of one more group.
     total, total_square
         W and Q of all events.
     true
@@ -134,7 +134,7 @@ class SimulationTail:
         return found, thresholds
 
     def drawn(self, eps_b: list[float], n: int, rng: np.random.Generator) -> list[RegionSums]:
-        """Regions of ``n`` simulations drawn anew; ``eps_b`` from loose to tight."""
+        """Regions of ``n`` resampled simulations; ``eps_b`` from loose to tight."""
         step = max(1, min(n, _AT_ONCE // len(self._w)))
         parts = []
         for start in range(0, n, step):

@@ -1,8 +1,7 @@
-r"""Leak audit: what separates two samples by their making, not by physics.
+r"""Leak audit: differences between two samples that are artefacts, not physics.
 
 A supervised classifier that is trained on samples of different origin learns first how they were made. Channel 1 of the
-public Dark Machines files is an example: the signals have jets up to :math:`|\eta|` of about 4.9, the background stops at 2.8. The audit
-knows nothing of this. It tests every single number of an event for
+public Dark Machines files is an example: the signals have jets up to :math:`|\eta|` of about 4.9, the background stops at 2.8. The audit makes no use of this. It tests every single number of an event for
 
 * an edge of the support that only one sample has (:func:`~serendip.theories.leaks.tests.support_edge`),
 * a value that only one sample repeats, other numbers of digits, and repeated values in general,
@@ -52,7 +51,7 @@ ONE_SIDED_95 = 0.90
 def audit(
     background: ObjectEvents, signal: ObjectEvents, *, level: float = 0.01, min_background: float = 10
 ) -> LeakReport:
-    """Find what separates two samples by construction.
+    """Find differences between two samples that are artefacts.
 
     Parameters
     ----------
@@ -176,7 +175,7 @@ def _rank(
     def described(edge: _Edge) -> EdgeLeak:
         return _describe(edge, (theirs if edge.stops == "background" else ours)[edge.name], sizes, tests)
 
-    # Of equal numbers the more special one, which comes later, stands for the others.
+    # Of equal numbers the more specific one, which comes later, represents the others.
     order = {name: place for place, name in enumerate(ours)}
     waiting = [edge for edge in edges if edge.log_p < log_level]
     weak = [edge for edge in edges if log_level <= edge.log_p < math.log(HINT)]

@@ -1,4 +1,4 @@
-"""Every single number of an event by which two samples could be told apart."""
+"""All quantities of an event by which two samples could be distinguished."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Feature:
     Attributes
     ----------
     quantity
-        What it is made of (``pt``, ``eta`` ...); findings of one quantity at one place have one cause.
+        Its quantity (``pt``, ``eta`` ...); findings of one quantity at one place have one cause.
     values
         Shape ``(n_events,)``, NaN where the event has no such object.
     objects

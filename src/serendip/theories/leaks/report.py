@@ -1,4 +1,4 @@
-"""What the leak audit found, as values and as text."""
+"""Findings of the leak audit, as values and as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EdgeLeak:
     Attributes
     ----------
     feature, quantity
-        The number that shows it most, and what that is made of.
+        The most significant feature, and its quantity.
     side
         ``upper`` or ``lower``.
     edge
@@ -119,7 +119,7 @@ class FormLeak:
     background, background_of, signal, signal_of
         In how many of how many cases.
     text
-        What is counted.
+        Description of the count.
     log10_p, log10_p_global
         That both fractions are equal (for repeats: within a factor of ten), alone and among all tests.
     """
@@ -204,10 +204,10 @@ class LeakReport:
     edges, forms
         The leaks: edges with the largest SI first, and differences of form.
     hints
-        Edges with a local p below 0.001 that are no leak at this level, also without the events beyond the leaks. Chance
+        Edges with a local p below 0.001 that are not leaks at this level, also without the events beyond the leaks. Chance
         gives ``0.001 * tests`` at most.
     constant
-        Numbers with one value in one sample and several in the other. A veto or physics: this is yours to judge.
+        Numbers with one value in one sample and several in the other. A veto or physics: this is for you to decide.
     separations
         Every single number, the largest distance of the AUC from 0.5, less its error, first.
     """
@@ -251,7 +251,7 @@ class LeakReport:
         for i, leak in enumerate((*self.edges, *self.forms), 1):
             lines += [f"{i}. " + str(leak).replace("\n", "\n   ")]
         if self.hints:
-            lines += ["", f"Worth a look ({0.001 * self.tests:.1f} by chance):"]
+            lines += ["", f"Possible leaks ({0.001 * self.tests:.1f} by chance):"]
             lines += [
                 f"- {h.feature} {'>' if h.side == 'upper' else '<'} {h.edge:.6g}: {h.beyond:,} events of the "
                 f"{'signal' if h.stops == 'background' else 'background'}, none of the {h.stops}; p = {_power(h.log10_p)}"

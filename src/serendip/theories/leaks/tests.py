@@ -1,4 +1,4 @@
-r"""Tests that tell the making of a sample from its physics.
+r"""Tests that distinguish artefacts of a sample from its physics.
 
 Physics changes a density smoothly. A requirement that only one sample has ends its support while the other goes on: the ratio of
 densities falls from a finite value to zero in one step. :func:`support_edge` tests for the step. Digits, repeated values
@@ -211,7 +211,7 @@ def point_mass(a: Array, b: Array) -> tuple[float, int, int, float]:
 def repeats(a: Array, b: Array) -> tuple[int, int, int, float]:
     r"""Values that occur before, in equally many entries of each sample.
 
-    A denser distribution repeats more: a ratio up to ten is taken for physics.
+    A denser distribution repeats more: a ratio up to ten is considered physics.
 
     Returns
     -------

@@ -1,10 +1,10 @@
-"""Figures of merit of a score: how well it tells signals from background.
+"""Figures of merit of a score: how well it separates signals from background.
 
 * :mod:`~serendip.theories.merits.samples` - efficiencies of one weighted sample of scores
 * :mod:`~serendip.theories.merits.figures` - area under the ROC curve, signal efficiencies and significance improvements of one signal
 * :mod:`~serendip.theories.merits.improvement` - total improvement: signals and channels together
-* :mod:`~serendip.theories.merits.tables` - files of the Dark Machines challenge, and of one's own in their form
-* :mod:`~serendip.theories.merits.published` - what those say, and rows of them that cannot be
+* :mod:`~serendip.theories.merits.tables` - files of the Dark Machines challenge, and your own in the same format
+* :mod:`~serendip.theories.merits.published` - the published results, and impossible rows among them
 """
 
 from serendip.theories.merits.figures import (

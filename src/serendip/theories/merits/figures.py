@@ -1,4 +1,4 @@
-r"""How well a score tells a signal from background at a few background efficiencies.
+r"""How well a score separates a signal from background at a few background efficiencies.
 
 The figures of merit of the Dark Machines challenge (arXiv:2105.14027) and of mixture-of-theories training
 (arXiv:2207.07631), with errors: the area under the ROC curve, the signal efficiency :math:`\varepsilon_S` at the
@@ -9,12 +9,11 @@ background efficiencies :math:`\varepsilon_B = 10^{-2}, 10^{-3}, 10^{-4}`, and t
 :func:`serendip.theories.merits.improvement.total_improvement` joins signals and channels. Curves over all thresholds
 are made by :mod:`serendip.methods.figures_of_merit`.
 
-Equal scores cannot be told apart by a cut. Where a block of equal background scores contains the target
+A cut cannot separate events with equal scores. Where a block of equal background scores contains the target
 :math:`\varepsilon_B`, the convention decides:
 
 ``"strict"`` (default)
-    The loosest cut between distinct scores that keeps at most the target. The whole block is rejected, so
-    :math:`\varepsilon_S` is what a cut reaches without going beyond the target.
+    The loosest cut between distinct scores that keeps at most the target. The whole block is rejected, so :math:`\varepsilon_S` is achievable with a cut without exceeding the target.
 ``"interpolated"``
     Events of the block are kept at random, with the probability that gives the target exactly (a randomised test).
     Without ties this is ``"strict"``, but for the efficiency of one event.
@@ -65,7 +64,7 @@ Convention = Literal["strict", "interpolated", "challenge"]
 TARGETS = (1e-2, 1e-3, 1e-4)
 """Background efficiencies of the challenge."""
 MIN_BACKGROUND = 10.0
-"""Fewest background events expected behind a cut that is called reliable."""
+"""Fewest background events expected to pass a reliable cut."""
 
 _ROUNDING = 1e-12  # a sum of equal weights may miss their number by rounding
 
@@ -77,7 +76,7 @@ class WorkingPoint:
     Attributes
     ----------
     target
-        The background efficiency that was asked for.
+        The requested background efficiency.
     threshold, kept_at_threshold
         Events above the threshold are kept, and this fraction of the events at the threshold.
     eps_s, eps_s_low, eps_s_high
@@ -91,11 +90,11 @@ class WorkingPoint:
     si_error_background
         Its part from the finite background sample, which all signals of a channel share; at most ``si``.
     background
-        Background events expected behind the target (effective number, if they are weighted).
+        Background events expected to pass at the target (effective number, if they are weighted).
     tied
         The target lies inside a block of equal background scores.
     reliable
-        Enough background events are behind the cut, and the convention claims no more than the cut can do.
+        Enough background events pass the cut, and the convention does not overstate the cut.
     reason
         Why it is not reliable; empty otherwise.
     """
@@ -141,7 +140,7 @@ class Merits:
     auc, auc_error
         Area under the ROC curve (ties count half) and its error after DeLong et al., Biometrics 44 (1988) 837.
     convention
-        What was done where scores are equal.
+        Treatment of equal scores.
     points
         One for each target, from loose to tight.
     """
@@ -215,8 +214,7 @@ class BackgroundScores:
     weights
         Shape ``(n,)``, not negative; default 1. Events of weight zero do not count.
     groups
-        Events of the same number, shape ``(n,)``, are no independent ones (one generated event that was measured several
-        times): in all errors the weights of those that a cut keeps add up before they are squared. Default: all independent.
+        Events of the same number, shape ``(n,)``, are not independent (one generated event that was measured several times): in all errors the weights of those that pass a cut are summed before they are squared. Default: all independent.
 
     Raises
     ------
@@ -301,7 +299,7 @@ class BackgroundScores:
         share = min(max(float(share), 0.0), 1.0)
         kept, kept2 = below + share * inside, below2 + share * inside2
         eps_b = min(float(kept / total), 1.0)
-        # Events of unequal weight: as many as those near the cut stand for.
+        # Events of unequal weight: the effective number of those near the cut.
         near, near2 = (kept, kept2) if kept > 0 else (below + inside, below2 + inside2)
         background = float(near**2 / near2 * target / (near / total))
         low, high = fraction_interval(eps_b, effective_of_fraction(kept, kept2, total, total2))
@@ -317,12 +315,12 @@ class BackgroundScores:
         # The same slack as above: 1e-3 of 10,000 events are ten.
         if background < min_background * (1 - 1e-9):
             reasons.append(
-                f"{background:.3g} background events are expected behind eps_B = {target:g}, fewer than "
+                f"{background:.3g} background events are expected to pass eps_B = {target:g}, fewer than "
                 f"{min_background:g}"
             )
         if target < self._heaviest * (1 - 1e-9):
             reasons.append(
-                f"one background event carries {self._heaviest:.2g} of the weight, more than all that may pass eps_B = {target:g}"
+                f"one background event has {self._heaviest:.2g} of the weight, more than all that may pass eps_B = {target:g}"
             )
         if convention == "challenge" and tied:
             reasons.append(
@@ -376,13 +374,12 @@ def merits(
     r"""Measure one signal against background. For many signals, make :class:`BackgroundScores` once.
 
     With the half-length :math:`\sigma_S` of the interval of :math:`\varepsilon_S`, and :math:`N_B \varepsilon_B`
-    background events behind the cut, the error is
+    background events passing the cut, the error is
 
     .. math:: \sigma_\mathrm{SI}^2 = \frac{\sigma_S^2}{\varepsilon_B} +
         \mathrm{SI}^2\, \frac{1 - \varepsilon_B}{4 N_B \varepsilon_B}
 
-    With weights, :math:`N` is the number of events of equal weight that would have the same variance. That number knows nothing of
-    heavy events that happen not to be behind the cut: a point is not reliable either if one event more of the largest weight
+    With weights, :math:`N` is the number of events of equal weight that would have the same variance. That number does not account for events with large weights that happen not to pass the cut: a point is not reliable either if one event more of the largest weight
     would more than double the background there.
 
     Parameters
@@ -396,7 +393,7 @@ def merits(
     convention
         ``"strict"``, ``"interpolated"`` or ``"challenge"``, see above.
     min_background
-        A point with fewer background events than this behind it is not reliable.
+        A point with fewer background events than this is not reliable.
 
     Raises
     ------

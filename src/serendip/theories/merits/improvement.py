@@ -1,8 +1,7 @@
 r"""Many signals in many channels as three numbers: minimum, median and maximum of the total improvement.
 
 The total improvement (TI) of a signal is the largest significance improvement over background efficiencies and over
-the channels in which the signal appears (arXiv:2105.14027, arXiv:2207.07631). A model is judged by its smallest,
-median and largest TI over the signals.
+the channels in which the signal appears (arXiv:2105.14027, arXiv:2207.07631). Models are compared by their smallest, median and largest TI over the signals.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class TotalImprovement:
     minimum_error, median_error, maximum_error
         68 % errors, see :func:`total_improvement`.
     left_out
-        Signals without any reliable point, where only reliable points were asked for.
+        Signals without any reliable point, if only reliable points were requested.
     """
 
     signals: tuple[SignalImprovement, ...]
@@ -94,7 +93,7 @@ def best_per_signal(
     signals
         Name of the signal of each row, shape ``(n_rows,)``.
     si
-        Shape ``(..., n_rows, n_targets)``; NaN where there is no number.
+        Shape ``(..., n_rows, n_targets)``; NaN if there is none.
 
     Returns
     -------
@@ -130,19 +129,17 @@ def total_improvement(
 
     Errors hold 68 % of toys in which all points move at once: each :math:`\varepsilon_S` by its own binomial
     error, and the background efficiency of a channel by the same factor for all its signals, because they share the
-    background events. Behind a cut that n (effective) events of the sample pass the true number is drawn from
-    :math:`\Gamma(n + 1)`, the law of an order statistic,
+    background events. If n (effective) events of the sample pass a cut, the true number is drawn from :math:`\Gamma(n + 1)`, the distribution of an order statistic,
 
     .. math:: \mathrm{SI}' = \frac{\varepsilon_S'}{\sqrt{\varepsilon_B}} \sqrt{n / g}, \qquad g \sim \Gamma(n + 1),
 
-    so that a cut that hardly any event passes has a large error and no infinite one. Events behind a tight cut are also behind the
-    looser ones, so points of one signal move partly together. A maximum over points with errors is biased upwards, a minimum
+    so that a cut that hardly any event passes has a large error and no infinite one. Events that pass a tight cut also pass the looser ones, so points of one signal are partly correlated. A maximum over points with errors is biased upwards, a minimum
     downwards; both biases are of the size of the error, which contains them, and remain in the values.
 
     Parameters
     ----------
     results
-        What was measured, by signal and channel; signals appear in one or more channels.
+        The results, by signal and channel; signals appear in one or more channels.
     rng
         For the toys.
     reliable

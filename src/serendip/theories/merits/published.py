@@ -112,7 +112,7 @@ class ModelImprovement:
 
 @dataclass(frozen=True)
 class RowFlag:
-    """What is wrong with a row of a table.
+    """Problem of a row of a table.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ def challenge_improvements(
     improvements
         By falling median; equal ones in the order of the table.
     left_out
-        Models that lack a channel, or all of whose entries were taken out.
+        Models that lack a channel, or all of whose entries were removed.
     """
     si = significance_improvement(table.eps_s, table.targets)
     needed = set(channels)
@@ -186,9 +186,8 @@ def impossible_rows(table: ResultTable) -> tuple[RowFlag, ...]:
     .. math:: \mathrm{AUC} \ge \varepsilon_S\, (1 - \varepsilon_B),
 
     and :math:`\varepsilon_S` falls with :math:`\varepsilon_B`. Numbers are taken to be rounded to the decimals that a
-    model has in a channel; what rounding can explain is not called impossible. Equal entries above zero at the two
-    tightest background efficiencies are *suspicious*: this is what the first point of a ROC curve beyond the target
-    gives if a block of equal scores holds both targets. With two decimals, or few signal events, small equal entries
+    model has in a channel; differences that rounding can explain are not impossible. Equal entries above zero at the two
+    tightest background efficiencies are *suspicious*: the first point of a ROC curve beyond the target gives this if a block of equal scores contains both targets. With two decimals, or few signal events, small equal entries
     are also equal by chance.
 
     Returns
@@ -249,7 +248,7 @@ def impossible_rows(table: ResultTable) -> tuple[RowFlag, ...]:
 
 
 def clean(table: ResultTable, flags: Iterable[RowFlag] | None = None) -> ResultTable:
-    """Take out the flagged entries.
+    """Remove the flagged entries.
 
     An impossible row loses all its entries, a suspicious one the entry at the tighter background efficiency. Rows stay, so
     that a model keeps its channels.

@@ -92,7 +92,7 @@ def effective_of_fraction(kept: float, kept2: float, total: float, total2: float
 
 
 def fraction_interval(eps: float, n: float) -> tuple[float, float]:
-    """Clopper-Pearson interval, continued to a number of events that is no whole number."""
+    """Clopper-Pearson interval, continued to non-integer numbers of events."""
     k, tail = eps * n, 0.5 * (1 - LEVEL)
     low = 0.0 if eps <= 0 else float(stats.beta.ppf(tail, k, n - k + 1))
     high = 1.0 if eps >= 1 else float(stats.beta.isf(tail, k + 1, n - k))

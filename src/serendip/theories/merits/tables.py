@@ -1,4 +1,4 @@
-"""Reading the result tables of the Dark Machines challenge, and tables of one's own in the same form.
+"""Reading the result tables of the Dark Machines challenge, and your own tables in the same format.
 
 Per-signal results: ``Signal,Model,Chan,AUC,1e-2,1e-3,1e-4`` (signal efficiencies at these background efficiencies).
 Total improvements: ``Model`` with minimum, median and maximum. Index columns, other spellings of the headings
@@ -92,7 +92,7 @@ def result_files(folder: PathLike) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         (results if heading >= _RESULT_NAMES else others).append(path)
     if not results:
         raise InputError(
-            f"folder '{base}' holds no result table; expected CSV files with columns Signal, Model, Chan, AUC and "
+            f"folder '{base}' contains no result table; expected CSV files with columns Signal, Model, Chan, AUC and "
             "background efficiencies"
         )
     return tuple(results), tuple(others)
@@ -124,7 +124,7 @@ def read_results(paths: PathLike | Sequence[PathLike]) -> ResultTable:
                 raise InputError(f"{where}: model and signal must have names")
             if names in seen:
                 raise InputError(
-                    f"{where}: model '{names[0]}', signal '{names[1]}', channel {channel} was there before ({seen[names]})"
+                    f"{where}: model '{names[0]}', signal '{names[1]}', channel {channel} is a duplicate of {seen[names]}"
                 )
             seen[names] = where
             values = [
@@ -201,7 +201,7 @@ def _improvements(path: Path) -> Iterator[tuple[ModelImprovement, str | None]]:
         where = f"{path.name}, line {line}"
         model = row["model"].strip()
         if model in seen:
-            raise InputError(f"{where}: model '{model}' was there before (line {seen[model]})")
+            raise InputError(f"{where}: duplicate model '{model}' (first in line {seen[model]})")
         seen[model] = line
         low, median, high = (_number(row[key], where, key) for key in ("minimum", "median", "maximum"))
         if not low <= median <= high:
@@ -249,7 +249,7 @@ def _rows(path: Path, needed: set[str], *, numbers: bool) -> Iterator[tuple[int,
                 f"{path.name}: there is no column for {_list(sorted(missing))}; the columns are {_list(raw)}"
             )
         if len(set(names)) < len(names):
-            raise InputError(f"{path.name}: a column is there twice; the columns are {_list(raw)}")
+            raise InputError(f"{path.name}: duplicate column; the columns are {_list(raw)}")
         if numbers and not any(isinstance(name, float) for name in names):
             raise InputError(f"{path.name}: there is no column for a background efficiency, such as 1e-3")
         some = False

@@ -1,4 +1,4 @@
-"""Classifiers that see an event as a set of objects: DeepSets and transformers.
+"""Classifiers that treat an event as a set of objects: DeepSets and transformers.
 
 * :mod:`~serendip.theories.sets.layers` - the networks
 * :mod:`~serendip.theories.sets.training` - their training

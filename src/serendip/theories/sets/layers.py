@@ -1,10 +1,10 @@
-r"""Networks that see an event as a set of objects: the order of the objects and empty places in the list do not count.
+r"""Networks that treat an event as a set of objects: the order of the objects and empty places in the list do not count.
 
 DeepSets (arXiv:1703.06114; for collisions arXiv:1810.05165):
 
 .. math:: s = \rho\Big(\frac{1}{\bar n} \sum_i \phi(x_i)\Big)
 
-with the mean number :math:`\bar n` of objects in the training events, so that the number of objects of an event is seen. Transformer: after
+with the mean number :math:`\bar n` of objects in the training events, so that the number of objects of an event enters. Transformer: after
 Particle Transformer (arXiv:2202.03772), with the pairs of objects as a bias of the attention in all layers,
 
 .. math:: \mathrm{softmax}\big(Q K^T / \sqrt{d} + U\big)\, V, \qquad
@@ -12,7 +12,7 @@ Particle Transformer (arXiv:2202.03772), with the pairs of objects as a bias of 
 
 .. math:: k_T = \min(p_{T,i}, p_{T,j})\, \Delta R, \qquad \Delta R^2 = \Delta\eta^2 + \Delta\phi^2 .
 
-The answer is read from an additional object that sees all others.
+The output is read from an additional object that attends to all others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MIN_SQUARED_MASS = 1.0
 
 
 class SetNetwork(nn.Module):
-    """What the networks share: which objects are there, and standardised features.
+    """Common base of the networks: mask of existing objects, and standardised features.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class SetNetwork(nn.Module):
     Attributes
     ----------
     centre, scale
-        The other features are seen as ``(x - centre) * scale``, shape ``(n_features,)``.
+        The other features enter as ``(x - centre) * scale``, shape ``(n_features,)``.
     """
 
     centre: Tensor
@@ -72,7 +72,7 @@ class SetNetwork(nn.Module):
         self.flags = [i for i, name in enumerate(features) if name.startswith(_FLAG)] if sets else []
         if sets and not self.flags:
             raise InputError(
-                "no feature of the objects begins with 'is_', so that places without an object cannot be told: use the names "
+                "no feature of the objects begins with 'is_', so that empty slots cannot be identified: use the names "
                 "of encode_objects"
             )
         self.register_buffer("centre", torch.zeros(len(features)))
@@ -83,11 +83,11 @@ class SetNetwork(nn.Module):
         return (x[..., self.flags] != 0).any(-1)
 
     def standardised(self, x: Tensor) -> Tensor:
-        """Features as the layers see them, in shape like ``x``."""
+        """Input features of the layers, in shape like ``x``."""
         return ((x - self.centre) * self.scale).clamp(-_REACH, _REACH)
 
     def learn_scales(self, x: Tensor, present: Tensor, weight: Tensor) -> None:
-        """Take over what further scales the network needs; ``x`` are training events with weights that add up to one."""
+        """Set further scales of the network; ``x`` are training events with weights that sum to one."""
 
 
 class Dense(SetNetwork):
@@ -98,7 +98,7 @@ class Dense(SetNetwork):
         self.event = _perceptron(len(features), *[width] * layers, 1)
 
     def present(self, x: Tensor) -> Tensor:
-        """Every row is there, shape ``(n, 1)``."""
+        """Every row is valid, shape ``(n, 1)``."""
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ def build_network(
     Raises
     ------
     InputError
-        If the names of the features do not tell what it needs.
+        If the names of the features are insufficient.
     """
     # the layers draw from torch's global state: borrow it and give it back
     with torch.random.fork_rng(devices=[]):

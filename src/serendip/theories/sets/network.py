@@ -212,7 +212,7 @@ def train_set_network(
     background
         Encoded Standard Model events, shape ``(n, n_objects, n_features)``, or ``(n, n_features)`` for ``"dense"``.
     theories
-        What is mixed; one theory is the single-signal approach.
+        The theories; one theory is the single-signal approach.
     config
         Options.
     features
@@ -224,17 +224,16 @@ def train_set_network(
     Raises
     ------
     InputError
-        As :func:`~serendip.theories.training_sample.training_sample`; if the names do not tell what the network needs, an object has two
-        kinds, the device is not there, or the training diverges.
+        As :func:`~serendip.theories.training_sample.training_sample`; if the names are insufficient for the network, an object has two kinds, the device is not available, or the training diverges.
     """
     if _lacks_cuda(config.device):
         raise InputError(
-            f"device '{config.device}' was asked for, but torch finds no CUDA here; use device 'cpu'"
+            f"device '{config.device}' was requested, but torch finds no CUDA here; use device 'cpu'"
         )
     try:
         device = pick_device(config.device)
     except RuntimeError as error:
-        raise InputError(f"device '{config.device}' is not one that torch knows ({error})") from None
+        raise InputError(f"device '{config.device}' is not known to torch ({error})") from None
     network = _build(config, features)
     sample = training_sample(
         background,

@@ -138,7 +138,7 @@ def _add_numbers(
             found.refuse(name, f"has the type {base}; expected numbers")
         return
     if not base.names:
-        found.refuse(name, "holds no data")
+        found.refuse(name, "contains no data")
     for leaf in base.names:
         below = base[leaf]
         if below.base.kind in "biuf":

@@ -1,4 +1,4 @@
-"""What a branch of a TTree or a field of an RNTuple gives: named columns with a number, a text or a list for each event."""
+"""Columns of a branch of a TTree or a field of an RNTuple: a number, a text or a list for each event."""
 
 from __future__ import annotations
 
@@ -60,19 +60,17 @@ class Contents:
     short: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, column: Field) -> None:
-        """Add a column, or refuse its name if it is there already."""
+        """Add a column, or refuse its name if it is already used."""
         if name in self.fields or name in self.unreadable:
             self.fields.pop(name, None)
-            self.unreadable[name] = (
-                "is there more than once; write the columns to a tree with different names"
-            )
+            self.unreadable[name] = "is duplicated; write the columns to a tree with different names"
         elif column.kind == "text" and column.depth:
             self.unreadable[name] = "has a list of texts for each event; expected numbers"
         else:
             self.fields[name] = column
 
     def refuse(self, name: str, why: str) -> None:
-        """Say why a column cannot be used."""
+        """Record why a column cannot be used."""
         self.unreadable.setdefault(name, why)
 
     def shorten(self, short: dict[str, list[str]]) -> None:
@@ -88,7 +86,7 @@ def columns_of_form(form: Any, depth: int = 0) -> Iterator[tuple[tuple[str, ...]
     """Numbers and texts in a form of awkward: path, kind, depth, and why it cannot be used (empty if it can)."""
     if form.is_record:
         if not form.contents:
-            yield (), "", depth, "holds no data"
+            yield (), "", depth, "contains no data"
         for name, content in zip(form.fields, form.contents, strict=True):
             if not name.startswith("@"):
                 for path, kind, below, why in columns_of_form(content, depth):
@@ -111,16 +109,16 @@ def columns_of_form(form: Any, depth: int = 0) -> Iterator[tuple[tuple[str, ...]
             "has values of different types in different events (std::variant); expected one type",
         )
     else:
-        yield (), "", depth, "holds no data"
+        yield (), "", depth, "contains no data"
 
 
 def to_column(array: Any, column: Field) -> Any:
-    """NumPy array or :class:`Jagged` from what uproot read of the source.
+    """NumPy array or :class:`Jagged` from the arrays of uproot.
 
     Raises
     ------
     TypeError
-        If the values are not what the description says.
+        If the values do not match the description.
     """
     if isinstance(array, np.ndarray):
         for name in column.path:
@@ -155,11 +153,11 @@ def to_column(array: Any, column: Field) -> Any:
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
-        raise TypeError(f"no numbers but {values.dtype}")
+        raise TypeError(f"{values.dtype} instead of numbers")
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def reason_of(error: BaseException) -> str:
-    """What an exception of uproot says, in one line and without the path of the file, which a message begins with."""
+    """The message of an exception of uproot, in one line and without the path of the file, with which our message begins."""
     text = " ".join(re.sub(r"\bin file \S+", "", str(error)).split())
     return text[:120] or type(error).__name__

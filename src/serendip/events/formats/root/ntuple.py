@@ -21,7 +21,7 @@ def describe_ntuple(ntuple: Any) -> Contents:
     """Look at all fields; no data are read."""
     found = Contents()
     for field in ntuple.fields:
-        # untyped collections, whose members are there again under their own names
+        # untyped collections, whose members also appear under their own names
         if not field.name.startswith("_collection"):
             _walk(field, field.name, found)
     return found
@@ -54,7 +54,7 @@ def _walk(field: Any, name: str, found: Contents) -> None:
     wanted = tuple(path or (field.name,))[1:]
     columns = [column for column in columns if column[0][: len(wanted)] == wanted]
     if not columns:
-        found.refuse(name, "holds no data")
+        found.refuse(name, "contains no data")
     for below, kind, levels, why in columns:
         rest = below[len(wanted) :]
         full = ".".join((name, *rest))

@@ -24,7 +24,7 @@ from serendip.events.jagged import concatenate
 __all__ = ["RootTable"]
 
 CHUNK = 200_000_000
-# what reading beyond the end and unpacking of wrong bytes end in
+# errors from reading beyond the end and decompressing wrong bytes
 _DAMAGE = (zlib.error, lzma.LZMAError, EOFError, struct.error, IndexError)
 _TREES = ("TTree", "TNtuple", "TNtupleD", "TChain")
 _NTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
