@@ -526,7 +526,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         events.count(np.ones(4, dtype=bool))
     with pytest.raises(InputError, match="boolean"):
         events.count(np.ones(5))
-    with pytest.raises(InputError, match="rows 3 to 3 were asked for, but there are 3 events"):
+    with pytest.raises(InputError, match="rows 3 to 3 were requested, but there are 3 events"):
         events.select(np.array([3]))
     with pytest.raises(InputError, match="nothing to concatenate"):
         concatenate([])

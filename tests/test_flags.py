@@ -80,7 +80,7 @@ def test_texts_and_defaults_are_those_of_the_command() -> None:
         (["--working-points", "0.01,2"], "error: --working-points 0.01,2: each working point"),
         (["--scan", "4000:3000", "--width", "2"], "--scan: '4000:3000' is not a mass interval"),
         (["--scan", "4000:3000", "--width", "2"], "; --width 2.0: Input should be less than 1"),
-        (["--width", "0.1"], "error: search: width belongs to a scan"),
+        (["--width", "0.1"], "error: search: width requires a scan"),
     ],
 )
 def test_a_message_names_the_flag(

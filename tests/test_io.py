@@ -76,7 +76,7 @@ def test_a_model_is_two_files_under_one_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"classifier\.safetensors: is damaged"):
         read_arrays(path)
-    with pytest.raises(InputError, match=r"density\.json: no such file; the folder holds no density$"):
+    with pytest.raises(InputError, match=r"density\.json: no such file; the folder contains no density$"):
         read_model(tmp_path / "new")
 
 

@@ -347,7 +347,7 @@ def test_a_saved_classifier_is_the_same(kind, request, tmp_path):
 
 
 def test_damaged_folders_are_explained(small, tmp_path):
-    with pytest.raises(InputError, match="holds no classifier"):
+    with pytest.raises(InputError, match="contains no classifier"):
         SetClassifier.load(tmp_path)
     small.save(tmp_path)
     facts = json.loads((tmp_path / "classifier.json").read_text(encoding="utf-8"))

@@ -56,7 +56,7 @@ def limit(
         names = [*given, *(["set"] if set_ else []), *(["jobs"] if jobs is not None else [])]
         raise InputError(
             f"{', '.join('--' + name.replace('_', '-') for name in names)}: only with --inject FILE, which makes the ladders; "
-            "finished ladders are taken as they are"
+            "finished ladders cannot be changed"
         )
     limits = write_limits(ladders, out, level=level, luminosity=luminosity, acceptance=acceptance)
     print_limits(limits)

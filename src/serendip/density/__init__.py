@@ -25,7 +25,7 @@ def make_density(kind: str, **options: Any) -> ConditionalDensity:
 
 def load_density(folder: str | Path) -> ConditionalDensity:
     """Read a fitted density model of any kind from the folder that its ``save`` wrote."""
-    facts = read_json(Path(folder) / "density.json", missing="the folder holds no density", schema=1)
+    facts = read_json(Path(folder) / "density.json", missing="the folder contains no density", schema=1)
     return _class_of(facts["kind"]).load(folder)  # type: ignore[no-any-return]
 
 

@@ -35,7 +35,7 @@ def read_arrays(path: Path, *names: str, finite: bool = False) -> Arrays:
         If the file is missing or damaged, one of ``names`` is not in it, or, where all must be ``finite``, a number is
         not.
     """
-    with reading(path, missing="the folder holds no complete model"):
+    with reading(path, missing="the folder contains no complete model"):
         try:
             arrays: Arrays = dict(load_file(path))
         except SafetensorError as error:
@@ -65,7 +65,7 @@ def read_model(folder: Path, name: str = "density") -> tuple[dict[str, Any], Arr
     InputError
         If a file is missing, damaged or of another version.
     """
-    facts = read_json(folder / f"{name}.json", missing=f"the folder holds no {name}", schema=1)
+    facts = read_json(folder / f"{name}.json", missing=f"the folder contains no {name}", schema=1)
     return facts, read_arrays(folder / f"{name}.safetensors")
 
 

@@ -415,7 +415,7 @@ def read_model_facts(folder: Path) -> dict[str, Any]:
         If the file is missing, damaged or of another version.
     """
     path = folder / MODEL_FACTS
-    facts = read_json(path, missing="the folder holds no model", schema=1)
+    facts = read_json(path, missing="the folder contains no model", schema=1)
     texts = [facts.get("method"), facts.get("mass"), *(facts.get("features") or [None])]
     if not (
         all(isinstance(text, str) for text in texts)

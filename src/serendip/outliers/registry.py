@@ -133,7 +133,7 @@ def load_score(folder: str | Path) -> OutlierScore:
     InputError
         If the folder contains no outlier score or is damaged.
     """
-    facts = read_json(Path(folder) / "density.json", missing="the folder holds no outlier score", schema=1)
+    facts = read_json(Path(folder) / "density.json", missing="the folder contains no outlier score", schema=1)
     kind = str(facts.get("kind"))
     if kind in KINDS:
         found = find(KINDS[kind])

@@ -36,7 +36,7 @@ class _Line(BaseModel):
 
 def read_monitor(folder: Path) -> dict[str, Any]:
     """Content of ``monitor.json``; InputError if it is missing or damaged."""
-    return read_json(folder / "monitor.json", missing="the folder holds no monitor", schema=1)
+    return read_json(folder / "monitor.json", missing="the folder contains no monitor", schema=1)
 
 
 def write_monitor_page(folder: Path | str) -> Path:

@@ -14,7 +14,7 @@ __all__ = ["check_same", "stored_record"]
 
 
 def stored_record(folder: Path, name: str, holds: str) -> dict[str, Any] | None:
-    """Read the file that says what a folder holds; None for a folder that is new, or empty but for hidden files.
+    """Read the file that describes the content of a folder; None for a folder that is new, or empty but for hidden files.
 
     Parameters
     ----------

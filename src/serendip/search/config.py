@@ -87,7 +87,7 @@ class DataConfig(BaseModel):
 
 
 class SearchConfig(DataConfig):
-    r"""Everything that decides the numbers of a search. Each field is a key of the YAML file, and all but :attr:`no_flag` are flags.
+    r"""All settings that affect the numbers of a search. Each field is a key of the YAML file, and all but :attr:`no_flag` are flags.
 
     A search chooses ``folds`` and ``working_points`` that are not given from the size of its sample
     (:func:`serendip.search.sight.choose_by_size`); the defaults are those of a large one.
@@ -414,7 +414,7 @@ def parse_settings(model: type[Config], settings: dict[str, Any], source: str) -
     Raises
     ------
     SettingsError
-        Naming the key, what was given and what is allowed.
+        Naming the key, the given value and the allowed ones.
     """
     try:
         return model(**settings)
@@ -462,7 +462,7 @@ class SettingsError(InputError):
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say which keys of a configuration are wrong, and what was meant or is known."""
+    """Message on wrong keys of a configuration, with suggestions."""
     return _in_words(_problems(error, model))
 
 

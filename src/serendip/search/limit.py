@@ -22,7 +22,7 @@ from serendip.search.signal_points import ID, LABEL, MASS, SignalPoint, signal_p
 __all__ = ["LadderConfig", "LimitConfig", "ladder_settings", "limit_settings", "make_ladders"]
 
 _POISSON = ("weighted", "sequential")
-# What belongs to the sample of each mass and cannot be chosen for the searches.
+# Settings fixed by the sample of each mass, which cannot be chosen for the searches.
 _OWN = {
     *(
         "file",
@@ -66,7 +66,7 @@ class LadderConfig(CompareConfig):
 
 
 class LimitConfig(DataConfig):
-    """The events, the simulated signal that is put into them, and what the searches are trained with."""
+    """The events, the injected simulated signal, and the settings of the searches."""
 
     no_flag = DataConfig.no_flag | {"search": "its keys are flags of their own"}
 

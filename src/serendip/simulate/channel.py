@@ -377,7 +377,7 @@ def _make_chunk(chunk: _Chunk) -> Counted:
         "cross_section_error_pb": info.sigmaErr() * _PB_PER_MB,
         "cpu_s": round(time.process_time() - started, 3),
     }
-    # its presence says that the chunk is complete
+    # its presence marks the chunk as complete
     write_json(path.with_suffix(".json"), facts)
     return Counted(generated, len(events), tried)
 

@@ -27,10 +27,10 @@ class KindOptions(BaseModel):
 
 
 class RegionOptions(KindOptions):
-    """Options of kinds that take windows beside the signal region for it."""
+    """Options of kinds that replace the signal region by windows next to it."""
 
     sample: Sample = "auto"
-    """What is background: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"`` (labels if there are any,
+    """Background sample: ``"data"`` (outside the signal region), ``"label"``, ``"simulation"``, or ``"auto"`` (labels if there are any,
     else data)."""
     per_side: int = Field(default=2, ge=1, le=10)
     """Windows on each side of the signal region."""

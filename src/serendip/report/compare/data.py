@@ -242,7 +242,7 @@ def read_comparison(folder: Path) -> Comparison:
         If it is missing or damaged.
     """
     path = folder / "compare.json"
-    with reading(path, missing="the folder holds no finished comparison"):
+    with reading(path, missing="the folder contains no finished comparison"):
         return Comparison(**load_json(path))
 
 

@@ -29,7 +29,7 @@ _FEW_SIGMA = 5.0
 
 def read_infer(folder: Path) -> dict[str, Any]:
     """Content of ``infer.json``; InputError if it is missing or damaged."""
-    return read_json(folder / "infer.json", missing="the folder holds no finished measurement", schema=1)
+    return read_json(folder / "infer.json", missing="the folder contains no finished measurement", schema=1)
 
 
 def write_infer_report(folder: Path | str) -> Path:

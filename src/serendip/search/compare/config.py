@@ -44,7 +44,7 @@ def _coefficients(value: Any) -> Any:
 
 
 class CompareConfig(SearchConfig):
-    """Everything that decides the numbers of a comparison: the keys of a search, with other defaults, and these."""
+    """All settings that affect the numbers of a comparison: the keys of a search, with other defaults, and these."""
 
     no_flag = (
         SearchConfig.no_flag

@@ -76,7 +76,7 @@ class InferConfig(SearchConfig):
     retrain: int = Field(default=0, ge=0)
     """Pseudo-experiments without signal and with the measured one, in which the signal is learnt anew."""
     draws: int = Field(default=50_000, ge=1000)
-    """Events drawn from each density to know what the toys expect."""
+    """Events drawn from each density for the expectations of the toys."""
 
     @field_validator("spurious")
     @classmethod

@@ -15,7 +15,7 @@ _IDLE = ("label", "working_points", "combination", "orders", "calibration", "cou
 
 
 class MonitorConfig(SearchConfig):
-    """Everything that decides the numbers of a monitor: the keys of a search that are used here."""
+    """All settings that affect the numbers of a monitor: the keys of a search that are used here."""
 
     no_flag = SearchConfig.no_flag | dict.fromkeys(_IDLE, "belongs to a search")
 

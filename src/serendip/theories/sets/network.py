@@ -174,7 +174,7 @@ class SetClassifier:
 
     @classmethod
     def load(cls, folder: Path) -> SetClassifier:
-        """Read what :meth:`save` wrote; InputError if it is not there, damaged or another classifier."""
+        """Read the files of :meth:`save`; InputError if it is not there, damaged or another classifier."""
         facts, arrays = read_model(folder, "classifier")
         if facts.get("kind") != _KIND:
             raise InputError(f"{folder} holds '{facts.get('kind')}', not a set network of a mixture")
