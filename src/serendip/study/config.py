@@ -71,7 +71,7 @@ class StudyConfig(BaseModel):
     questions: Annotated[tuple[Question, ...], _Listed] = get_args(Question)
     """Questions to answer: one or more with commas."""
     harmonised: bool = True
-    """Clean objects in all samples alike and select again."""
+    """Apply the same object cleaning to all samples and select again."""
     rotate: bool = True
     """Turn each event so that its missing momentum lies along phi = 0. The paper does not; trees then have to learn the symmetry."""
     seed: NonNegativeInt = 1
@@ -100,7 +100,7 @@ class StudyConfig(BaseModel):
     """Theories of a mini-mixture. Single theories are trained on as many events: this many times --events-per-theory, in steps of
     --events-per-theory. May differ by channel."""
     single: PositiveInt | dict[str, tuple[str, ...]] = 7
-    """Theories that are trained alone in each channel (SSA): how many are drawn, or their names by channel."""
+    """Theories with their own training in each channel (SSA): how many are drawn, or their names by channel."""
     active_rounds: PositiveInt = 3
     """Rounds in which weights of theories are learnt ('weights')."""
     folds: int = Field(default=5, ge=2)
@@ -113,7 +113,7 @@ class StudyConfig(BaseModel):
         "dense",
         "deepsets",
     )
-    """Networks that are trained on the whole mixture beside the trees: dense (fully connected, on the same features), deepsets, transformer."""
+    """Networks trained on the whole mixture in addition to the trees: dense (fully connected, on the same features), deepsets, transformer."""
     network_background: PositiveInt = 50_000
     """Most events of the background that train a network."""
     network_events: PositiveInt = 1000

@@ -36,7 +36,7 @@ def check_export(export: Callable[..., Any], name: str = "out", **options: Any) 
         * it has a docstring, the help of its command;
         * it writes ``out``, says what it wrote, and leaves the run as it was;
         * a blinded run is written without what is hidden, or refused with an :class:`~serendip.errors.InputError`;
-        * a target that exists, and a folder that holds no run, are refused with an :class:`~serendip.errors.InputError`.
+        * a target that exists, and a folder that contains no run, are refused with an :class:`~serendip.errors.InputError`.
     """
     need(is_export(export), "an export is a function (run, out, *, options)")
     need(
