@@ -34,7 +34,7 @@ def report(
 
     if published is not None:
         if not is_study(run):
-            raise InputError(f"--published: {run} holds no study of theories; leave the option out")
+            raise InputError(f"--published: {run} contains no study of theories; leave the option out")
         typer.echo(f"report: {write_study_page(run, published)}")
         return
     # without any of them, the page of a search says what is missing

@@ -56,7 +56,7 @@ def _onnx_parts(model: StoredModel) -> dict[str, Path]:
     parts, known = {}, {*REFERENCE_FILES, MODEL_FACTS}
     for path in sorted(model.folder.rglob("*.json")):
         if path.name == "density.json":
-            # other networks are stored in the same way; what is no density has no ONNX form
+            # other networks are stored in the same way; other parts than densities have no ONNX form
             if read_json(path).get("kind") not in KINDS:
                 continue
             folder = path.parent

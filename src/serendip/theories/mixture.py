@@ -150,7 +150,7 @@ class MixtureClassifier:
 
     @classmethod
     def load(cls, folder: Path) -> MixtureClassifier:
-        """Read what :meth:`save` wrote; InputError if it is not there or damaged."""
+        """Read the files of :meth:`save`; InputError if it is not there or damaged."""
         with reading(folder, missing="expected a trained mixture", damaged="expected a trained mixture"):
             model = (folder / _MODEL).read_text(encoding="utf-8")
             record = load_json(folder / _RECORD)
