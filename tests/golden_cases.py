@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +155,10 @@ def demo(folder: Path) -> dict[str, Any]:
 
 
 def compared(folder: Path) -> dict[str, Any]:
-    """Figures of merit of a comparison at two injected signals, and upper limits by injection."""
+    """Figures of merit of a comparison at three injected signals, and upper limits by injection."""
     from serendip.search.compare import run_compare
     from serendip.search.compare.config import parse_comparison
+    from serendip.search.injection_limits import injection_limits
 
     with linear() as method:
         settings = SEARCH | {
@@ -165,7 +166,13 @@ def compared(folder: Path) -> dict[str, Any]:
             "label": "truth",
             "method": [method],
         }
-        more = {"injections": [0, 60], "repeats": 1, "folds": 2, "working_points": 0.05, "min_background": 20}
+        more = {
+            "injections": [0, 6, 60],
+            "repeats": 1,
+            "folds": 2,
+            "working_points": 0.05,
+            "min_background": 20,
+        }
         del settings["toys"]
         config, left_out, strict = parse_comparison(settings | more, "golden")
         found = run_compare(config, folder / "run", left_out=left_out, strict=strict, jobs=1)
@@ -178,7 +185,36 @@ def compared(folder: Path) -> dict[str, Any]:
         row | {"values": {key: v for key, v in row["values"].items() if key not in timed}}
         for row in found["summary"]
     ]
-    return {"entries": entries, "summary": summary}
+    limits = [limit.to_dict() for limit in injection_limits(found)]
+    return {"entries": entries, "summary": summary, "limits": limits}
+
+
+def programs(folder: Path) -> dict[str, Any]:
+    """A search that looks after every period, and windows without signal that validate one."""
+    from serendip.search.config import parse_settings
+    from serendip.search.monitor import MonitorConfig, run_monitor
+    from serendip.validate.config import parse_validation
+    from serendip.validate.engine import run_validations
+
+    first, second = (str(events(folder / f"{k}.parquet", seed=k)) for k in (0, 1))
+    given = {key: value for key, value in SEARCH.items() if key not in ("id", "toys")} | {
+        "background": "dijet:3"
+    }
+    with linear() as method:
+        config = parse_settings(MonitorConfig, {**given, "file": first, "method": method}, "golden")
+        monitored = run_monitor(config, folder / "monitor", append=[second], unblind=True, jobs=1).path
+    control = {
+        **given,
+        "file": first,
+        "method": "bump-hunt",
+        "folds": 2,
+        "validate": {"control": {"per_side": 1}},
+    }
+    found = run_validations(*parse_validation(control, ["control"], "golden"), folder / "validation", jobs=1)
+    return {
+        "monitor": json.loads((monitored / "monitor.json").read_text()),
+        "control": [replace(kind, seconds=0.0) for kind in found],
+    }
 
 
 def spectra(folder: Path) -> dict[str, Any]:
@@ -272,18 +308,18 @@ def study(folder: Path) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "trained": trained, "demo": demo, "schemes": schemes, "compared": compared, "spectra": spectra, "limits": limits, "merits": merits, "study": study,
+    "trained": trained, "demo": demo, "schemes": schemes, "compared": compared, "programs": programs, "spectra": spectra, "limits": limits, "merits": merits, "study": study,
 }  # fmt: skip
 
 
 def plain(value: Any) -> Any:
-    """As JSON holds it. Words are left out, and of a long list its length, ends, sum and a sum that knows the order."""
+    """As JSON holds it. Words and paths are left out, and of a long list its length, ends, sum and a sum that knows the order."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, dict):
         return {str(key): kept for key, item in value.items() if (kept := plain(item)) is not ...}
     if isinstance(value, str):
-        return ... if " " in value or not value else value
+        return ... if " " in value or "/" in value or not value else value
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int):
