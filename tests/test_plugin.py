@@ -112,7 +112,7 @@ def test_files_of_another_format_are_read(installed, tmp_path, capsys):
     with pytest.raises(InputError, match="a JSON Lines file holds one table"):
         read(tmp_path / "a.jsonl", mass="mjj", tree="events")
     (tmp_path / "a.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(InputError, match=r"a.jsonl: is not JSON Lines .*; expected one object in each line"):
+    with pytest.raises(InputError, match=r"a.jsonl: is not JSON Lines .*; expected one object per line"):
         read(tmp_path / "a.jsonl", mass="mjj")
     with pytest.raises(
         InputError, match=r"'notes.md': the format is not known; expected .*\.root, \.jsonl, \.ndjson"

@@ -18,14 +18,12 @@ def export_latex(
     run: Path,
     out: Path,
     *,
-    digits: Annotated[int, typer.Option(min=1, help="Digits of p-values.")] = 2,
-    cross_checks: Annotated[
-        bool, typer.Option("--cross-checks", help="Rows of the cross-checks too.")
-    ] = False,
+    digits: Annotated[int, typer.Option(min=1, help="Significant digits of p-values.")] = 2,
+    cross_checks: Annotated[bool, typer.Option("--cross-checks", help="Include the cross-checks.")] = False,
 ) -> list[Path]:
     """Write a table with one row for each look: window, counts and local significance.
 
-    While the run is blinded, what the window holds is a dash.
+    As long as the run is blinded, counts and p-values of the window are dashes.
 
     Raises
     ------

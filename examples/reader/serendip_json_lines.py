@@ -1,6 +1,6 @@
-"""JSON Lines, one event in each line: a complete reader in one file.
+"""JSON Lines, one event per line: a complete reader in one file.
 
-A line is an object such as ``{"mjj": 3512.0, "n": 3}``. What an event lacks, or has as ``null``, is missing (NaN).
+A line is an object such as ``{"mjj": 3512.0, "n": 3}``. A key that is absent or ``null`` is a missing value (NaN).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class JsonLines(Table):
                 raise ValueError("a line holds something else")
         except ValueError as error:
             raise InputError(
-                f"{self.name}: is not JSON Lines ({error}); expected one object in each line"
+                f"{self.name}: is not JSON Lines ({error}); expected one object per line"
             ) from None
         self.n_rows = len(rows)
         self._columns: dict[str, NDArray[Any]] = {}

@@ -1,4 +1,4 @@
-r"""Mahalanobis distance: a complete unsupervised score in one file, and the search method that it makes.
+r"""Mahalanobis distance: a complete unsupervised score in one file, also usable as a search method.
 
 .. math:: s(x) = \sqrt{(x - \mu)^T \Sigma^{-1} (x - \mu)}
 
@@ -25,7 +25,7 @@ class Mahalanobis(OutlierScore):
     Parameters
     ----------
     shrinkage
-        The covariance is moved towards its diagonal by this fraction, which keeps it invertible.
+        Weight of the diagonal in the estimated covariance, above 0; it keeps the matrix invertible.
     """
 
     kind = "mahalanobis"  # the name of the entry point
@@ -41,7 +41,7 @@ class Mahalanobis(OutlierScore):
     def _fit(self, x: Array, weights: Array) -> None:
         self._mean = np.average(x, axis=0, weights=weights)
         covariance = np.atleast_2d(np.cov(x, rowvar=False, aweights=weights))
-        # a column that is constant has no spread; any number serves
+        # a constant column has no spread, and any value will do
         diagonal = np.diag(np.maximum(np.diag(covariance), 1e-12))
         mixed = (1 - self.shrinkage) * covariance + self.shrinkage * diagonal
         self._inverse = np.linalg.inv(mixed)

@@ -1,7 +1,7 @@
-"""Is what was recorded first like what was recorded last? A complete validation in one file.
+"""Were the data stable while they were recorded? A complete validation in one file.
 
-Events are taken in the order of the table. Outside the signal region, each feature of the first half is compared with that of the second half
-by a Kolmogorov-Smirnov test; the smallest p-value is corrected for the number of features.
+The table is taken to be in the order of recording. Outside the signal region, a Kolmogorov-Smirnov test compares each feature in the first half of the
+events with the second half; p-values are multiplied by the number of features (Bonferroni).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUESTION = "Are the features the same in the first and in the second half of the
 
 
 class Options(KindOptions):
-    """Options and thresholds: the smallest corrected p-value that passes, and the bins of the figures."""
+    """Smallest corrected p-value that passes, and number of bins in the figures."""
 
     min_p: float = Field(default=1e-3, gt=0, lt=1)
     bins: int = Field(default=20, ge=2, le=200)
@@ -31,16 +31,18 @@ class Options(KindOptions):
 
 @answers("stability")
 def run(config: SearchConfig, options: Options, work: Work) -> Answer:
-    """Compare both halves, with the signal region closed.
+    """Compare the two halves, without the signal region.
 
     Raises
     ------
     InputError
-        If the events have weights, which the test does not know.
+        If the events have weights, which the test cannot use.
     """
     events = read_events(config)
     if events.weight is not None:
-        raise InputError("'stability' compares numbers of events; leave the weight out")
+        raise InputError(
+            "the Kolmogorov-Smirnov test of 'stability' has no event weights; leave --weight out"
+        )
     for window in config.windows:
         events = events.select(~window.contains(events.m))
     half = len(events) // 2
@@ -53,7 +55,7 @@ def run(config: SearchConfig, options: Options, work: Work) -> Answer:
         checks.append(
             Check(
                 name, p >= options.min_p, p, None, f"at least {options.min_p:g}",
-                f"'{name}' changed while the data were taken: a classifier can tell the times apart.",
+                f"'{name}' changed during data taking: something other than physics may separate the events.",
             )
         )  # fmt: skip
         edges = np.linspace(*np.quantile(events.x[:, number], (0.001, 0.999)), options.bins + 1)

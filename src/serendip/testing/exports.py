@@ -1,4 +1,4 @@
-"""The contract of an export."""
+"""Contract check of exports."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def check_export(export: Callable[..., Any], name: str = "out", **options: Any) 
     AssertionError
         Naming the promise that is broken:
 
-        * its arguments are ``run`` and ``out``, then options as keywords with annotations and defaults, of which the command line makes flags;
-        * it has a docstring, the help of its command;
-        * it writes ``out``, says what it wrote, and leaves the run as it was;
-        * a blinded run is written without what is hidden, or refused with an :class:`~serendip.errors.InputError`;
-        * a target that exists, and a folder that contains no run, are refused with an :class:`~serendip.errors.InputError`.
+        * its arguments are ``run`` and ``out``, then keyword-only options with annotations and defaults, which become flags;
+        * it has a docstring, the help text of its command;
+        * it writes ``out``, returns what it wrote, and leaves the run unchanged;
+        * a blinded run is exported as well, or refused with an :class:`~serendip.errors.InputError`;
+        * an existing target, and a folder without a run, are refused with an :class:`~serendip.errors.InputError`.
     """
     need(is_export(export), "an export is a function (run, out, *, options)")
     need(

@@ -1,4 +1,4 @@
-"""The contract of a search method."""
+"""Contract check of search methods."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def check_method(method: type[Method], options: Mapping[str, Any] | None = None)
         Naming the promise that is broken:
 
         * the class has ``name``, ``title`` and a ``Config`` that refuses unknown options;
-        * scores are finite numbers, one for each event, and those of an event depend neither on the events beside it nor on their order;
-        * model ``k`` sees nothing of the events outside row ``k`` of the splits, nor of events of weight zero;
-        * weights count, or are refused;
+        * scores are finite, one per event, and independent of the other events scored and of their order;
+        * model ``k`` depends neither on the events outside row ``k`` of the splits nor on events of weight zero;
+        * event weights are used or refused;
         * the same seed gives the same scores;
         * a sample that is too small to train on is refused with an :class:`~serendip.errors.InputError`;
         * a saved model scores as the one that was saved, if the method can be saved.

@@ -1,4 +1,4 @@
-"""The contract of a reader of files."""
+"""Contract check of file readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _N = 120
 
 
 def reader_table(n: int = _N) -> dict[str, NDArray[Any]]:
-    """Give columns of several types: doubles with missing values, whole numbers that no double holds, small ones."""
+    """Generate columns of several types: doubles, with missing values, small integers, and integers beyond the precision of a double."""
     rng = np.random.default_rng(5)
     return {
         "mjj": 1000 + rng.exponential(300, n),
@@ -55,11 +55,10 @@ def check_reader(
         Naming the promise that is broken:
 
         * the class has a ``format``;
-        * types, values and missing values (NaN) are those that were written, whole numbers beyond 2^53 exactly;
-        * ``load`` gives the columns and the rows that were asked for, in the order of the names;
-        * a column that is not there, and a file that is cut in half, are refused with an :class:`~serendip.errors.InputError`, or the part that
-          is left is read;
-        * a table without rows has none.
+        * types, values and missing values (NaN) are those that were written, integers beyond 2^53 included;
+        * ``load`` returns the requested columns, in the requested order, and the requested rows;
+        * an unknown column is refused with an :class:`~serendip.errors.InputError`, and so is a truncated file, unless what is left of it is read;
+        * a table without rows has ``n_rows = 0``.
     """
     need(bool(reader.format), "the class needs a format: its name in messages")
     table = reader_table()

@@ -1,4 +1,4 @@
-"""The contract of an unsupervised score."""
+"""Contract check of unsupervised scores."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def check_score(score: OutlierScore, features: Sequence[str] = _NAMES) -> None:
         Naming the promise that is broken:
 
         * the class has a ``kind``; scikit-learn can clone it;
-        * scores are finite, one for each event, higher far away from the background, and do not depend on the events beside;
-        * events of weight zero are as good as absent, values that are not finite and other numbers of columns are refused;
+        * scores are finite, one per event, higher far from the background, and independent of the other events scored;
+        * events of weight zero are equivalent to absent ones; NaN and a wrong number of columns are refused;
         * the same ``random_state`` gives the same scores;
-        * a saved score gives the same numbers.
+        * a saved and reloaded score gives the same numbers.
     """
     kind = type(score)
     need(isinstance(getattr(kind, "kind", None), str), "the class needs a kind: its name in files")

@@ -1,4 +1,4 @@
-"""The contract of a validation."""
+"""Contract check of validations."""
 
 from __future__ import annotations
 
