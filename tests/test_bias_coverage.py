@@ -47,6 +47,7 @@ def test_the_right_function_is_unbiased(tmp_path, estimator):
         truths="dijet:3", estimators=estimator, strengths=(0.0, 3.0), toys=300, min_gof=0.0
     )
     found = bias.run(settings, options, tmp_path)
+    assert 0 < found.seconds < 600
     assert len(found.checks) == 2
     for check, row in zip(found.checks, found.facts["rows"], strict=True):
         assert check.passed

@@ -464,7 +464,9 @@ def test_control_that_shows_nothing_decides_nothing():
 @pytest.fixture(scope="module")
 def ladder(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("ladder")
-    return injection.run(settings(table), injection.Options(injections=(100, 350), repeats=2), out, jobs=1)
+    found = injection.run(settings(table), injection.Options(injections=(100, 350), repeats=2), out, jobs=1)
+    assert 0 < found.seconds < 600
+    return found
 
 
 def test_ladder_finds_what_was_injected(ladder):
