@@ -301,7 +301,7 @@ def test_search_quotes_calibrated_p_and_cites_the_file(table, tmp_path):
         assert after["p_local"] == pytest.approx((k + 1) / 301)
         assert after["calibration"]["n_reached"] == k
         assert (after["observed"], after["expected"]) == (before["observed"], before["expected"])
-        assert "over-claims" in before["warning"]
+        assert "overstates the significance" in before["warning"]
         assert path in after["warning"]
     overall = found["global"]
     smallest = min(one["p_local"] for one in found["looks"])

@@ -238,7 +238,7 @@ def test_combinations_are_what_they_say(sample):
     assert summed.p_local == pytest.approx(
         float(count_p_value(summed.observed, summed.expected, summed.expected_error)), rel=1e-9
     )
-    assert "over-claims" in summed.warning
+    assert "overstates the significance" in summed.warning
     bonf = looks["kfold-bonferroni"]
     assert bonf.p_local == pytest.approx(float(bonferroni([f.p for f in bonf.folds])), rel=1e-9)
     for look in looks.values():

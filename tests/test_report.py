@@ -323,7 +323,7 @@ def test_the_page_says_that_an_excess_is_not_to_be_quoted(tmp_path):
 
 def test_over_claiming_combination_is_a_caution(quiet):
     edit(quiet, "results.json", lambda r: r["looks"][0].update(combination="kfold-summed"))
-    assert titles(quiet) == {"Combination over-claims"}
+    assert titles(quiet) == {"Combination overstates the significance"}
 
 
 @pytest.mark.parametrize(

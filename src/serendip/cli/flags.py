@@ -1,4 +1,4 @@
-"""Flags made from the fields of configurations, which alone say what a setting is called, means and may be."""
+"""Flags made from the fields of configurations, the only place where the name, meaning and allowed values of a setting are defined."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def flag_names(model: type[BaseModel]) -> list[str]:
 
 
 class Command(TyperCommand):
-    """A command with :func:`flags_of` models, which are imported when it is used or asked for help, and not for the list of commands."""
+    """A command with :func:`flags_of` models, which are imported when it is used or its help is shown, but not for the list of commands."""
 
     _complete = False
 
@@ -129,7 +129,7 @@ def _with_models(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flag(model: type[BaseModel], name: str) -> Any:
-    """One field as a flag; what is neither a number nor yes or no is text that the model reads."""
+    """One field as a flag; anything that is neither a number nor yes or no is passed to the model as text."""
     field = model.model_fields[name]
     known = [arg for arg in get_args(field.annotation) if arg is not type(None)] or [field.annotation]
     outer = get_origin(field.annotation)

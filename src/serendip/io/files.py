@@ -69,7 +69,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside ``folder``; on success it replaces ``folder``, which is there as a whole or not at all.
+    """Give a new folder next to ``folder``; on success it replaces ``folder``, so that a partial folder never exists.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def write_model(folder: Path, facts: Mapping[str, Any], arrays: Arrays, name: st
 
 
 def read_model(folder: Path, name: str = "density") -> tuple[dict[str, Any], Arrays]:
-    """Read what :func:`write_model` wrote.
+    """Read the files of :func:`write_model`.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_model(folder: Path, name: str = "density") -> tuple[dict[str, Any], Arr
 
 
 def require(arrays: Arrays, name: str, kinds: str, ndim: int) -> NDArray[Any]:
-    """An array of a file, if it is there and has the kind of numbers and the dimensions that it must have.
+    """An array of a file, if it exists and has the required kind of numbers and dimensions.
 
     Raises
     ------

@@ -59,7 +59,7 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     no_flag: ClassVar[dict[str, str]] = {"file": "the argument of the command"}
-    """Fields that are no flags of the command line, and why."""
+    """Fields that are not flags of the command line, and why."""
 
     file: Files
     """Table of events; several files are one table."""
@@ -72,8 +72,8 @@ class DataConfig(BaseModel):
     weight: str | None = None
     """Column with event weights."""
     group: Columns = None
-    """COL[,COL...]: events that are equal in these columns depend on each other (copies, candidates of one event). Or: duplicates, for
-    exact copies; none, to take all events as independent whatever they look like."""
+    """COL[,COL...]: events with equal values in these columns are correlated (copies, candidates of one event). Or: duplicates, for
+    exact copies; none, to treat all events as independent, whatever they look like."""
     tree: str | None = None
     """Tree or RNTuple (ROOT), key (HDF5)."""
     preset: str | None = None
@@ -83,7 +83,7 @@ class DataConfig(BaseModel):
     range: Interval | None = None
     """Mass range of the background fit, LO:HI; default: chosen for each window."""
     mask: Intervals = ()
-    """Known resonances that the background fits leave out, LO:HI[,LO:HI...]; may be repeated."""
+    """Known resonances masked in the background fits, LO:HI[,LO:HI...]; may be repeated."""
 
 
 class SearchConfig(DataConfig):
@@ -122,7 +122,7 @@ class SearchConfig(DataConfig):
     width: float | None = Field(default=None, gt=0, lt=1)
     """Relative width of each window of a scan, e.g. 0.1."""
     signal_width: Annotated[tuple[float, ...], Listed] | None = None
-    """Relative widths sigma/m of the resonances that the windows are made for, e.g. 0.05 or 0.03,0.08."""
+    """Relative widths sigma/m of the resonances for which the windows are optimised, e.g. 0.05 or 0.03,0.08."""
     step: float = Field(default=1.0, gt=0, le=1)
     """Distance of scan windows in widths; 1 = adjacent (default), 0.5 = half overlapping."""
 
@@ -133,15 +133,15 @@ class SearchConfig(DataConfig):
     working_points: Annotated[tuple[float, ...], Listed] = (1e-2, 1e-3)
     """Background efficiencies; default: from the size of the sample, 1e-2,1e-3 for a large one."""
     folds: int = Field(default=10, ge=2, le=100)
-    """Number of folds; default: 10, and fewer if a search has a small sample."""
+    """Number of folds; default: 10, fewer for a small sample."""
     combination: Combination = "weighted"
-    """weighted (default: no cut, events count with weights), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed (over-claims)."""
+    """weighted (default: no cut, events are weighted), sequential, sequential-stouffer, kfold-bonferroni, kfold-summed (overstates the significance)."""
     orders: int = Field(default=4, ge=1, le=20)
-    """Orders of the folds of 'weighted', each with its trainings."""
+    """Orders of the folds of 'weighted', each with its own trainings."""
     calibration: str | None = None
-    """Full-chain calibration of kfold-summed: the calibration.json that serendip validate null writes."""
+    """Full-chain calibration of kfold-summed: the calibration.json written by serendip validate null."""
     counting: Literal["fit", "template"] = "fit"
-    """What predicts a count: fit of the selected spectrum (default), or template, for very tight cuts."""
+    """Prediction of a count: fit of the selected spectrum (default), or template, for very tight cuts."""
     background: str = "auto"
     """Background of the spectrum: auto (default), exppoly[:DEGREE], exp[:DEGREE], dijet[:N], poly:DEGREE ..."""
     sqrt_s: float = Field(default=13.0, gt=0)
@@ -149,9 +149,9 @@ class SearchConfig(DataConfig):
     toys: int = Field(default=1000, ge=100)
     """Toys for the global p-value."""
     seed: int = Field(default=1, ge=0, lt=2**32)
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     tuned: Tuned | None = None
-    """Events that the options were chosen on."""
+    """Events on which the options were chosen."""
 
     @model_validator(mode="before")
     @classmethod

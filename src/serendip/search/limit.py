@@ -58,7 +58,7 @@ class LadderConfig(CompareConfig):
     method: Annotated[tuple[str, ...], Listed] = ("cwola", "bump-hunt")
     """Methods; default: cwola,bump-hunt; bump-hunt is the inclusive reference."""
     repeats: PositiveInt = 3
-    """Random parts of the signal for each yield."""
+    """Random subsets of the signal for each yield."""
     folds: int = Field(default=10, ge=2, le=100)
     """Number of folds."""
     combination: Combination = "weighted"
@@ -73,7 +73,7 @@ class LimitConfig(DataConfig):
     inject: str
     """Simulated signal with the same columns: makes the ladders of injected yields."""
     masses: tuple[float, ...] = Field(min_length=1)
-    """Signal masses in GeV, M[,M...]; each is the middle of its window."""
+    """Signal masses in GeV, M[,M...]; each is the centre of its window."""
     signal_mass: str | None = None
     """Column of the signal with the generated mass in GeV; needed for more than one mass."""
     inject_where: str | None = None
@@ -83,7 +83,7 @@ class LimitConfig(DataConfig):
     width: float = Field(default=0.12, gt=0, lt=1)
     """Relative width of the windows."""
     injections: tuple[int, ...] = ()
-    """Yields in the window, N[,N...]; default: seven from 0.5 to 5 times the root of its events."""
+    """Yields in the window, N[,N...]; default: seven from 0.5 to 5 times the square root of its events."""
     search: dict[str, Any] = Field(default_factory=dict)
     """Keys of :class:`LadderConfig`: ``method``, ``folds``, ``repeats``, ``options``, ..."""
 

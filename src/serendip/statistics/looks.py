@@ -65,7 +65,7 @@ EFFICIENCY = efficiency_family()
 EFFICIENCY_ALPHA = 0.05
 
 SUMMED_WARNING = (
-    "kfold-summed treats dependent folds as one Poisson count and over-claims (10 to 40 times too many "
+    "kfold-summed treats dependent folds as one Poisson count and overstates the significance (10 to 40 times too many "
     "excesses at 3 sigma in the worst case); quote it only with a full-chain calibration"
 )
 

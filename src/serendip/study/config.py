@@ -60,7 +60,7 @@ class StudyConfig(BaseModel):
         "resonant": "--set resonant.OPTION=VALUE",
         "boost": "--set boost.OPTION=VALUE",
     }
-    """Fields that are no flags of the command line, and why."""
+    """Fields that are not flags of the command line, and why."""
 
     background: Annotated[tuple[Path, ...], _Listed] = Field(min_length=1)
     """Folders of serendip simulate channel, or single files (Dark Machines CSV, Parquet)."""
@@ -73,27 +73,27 @@ class StudyConfig(BaseModel):
     harmonised: bool = True
     """Apply the same object cleaning to all samples and select again."""
     rotate: bool = True
-    """Turn each event so that its missing momentum lies along phi = 0. The paper does not; trees then have to learn the symmetry."""
+    """Rotate each event so that its missing momentum lies along phi = 0. The paper does not, and trees then have to learn the symmetry."""
     seed: NonNegativeInt = 1
     """Seed of the design, the orders and the trainings."""
     test_fraction: float = Field(default=0.4, gt=0.0, lt=1.0)
-    """Part of the background, and of the events of every theory, that trains nothing."""
+    """Fraction of the background, and of the events of every theory, held out from all trainings."""
     held_out_families: float = Field(default=0.2, ge=0.0, lt=1.0)
-    """Part of the families that no training of 'models' and 'saturation' contains; theories of --single are not drawn."""
+    """Fraction of the families held out from the trainings of 'models' and 'saturation'; theories of --single are not drawn."""
     held_out_points: float = Field(default=0.2, ge=0.0, lt=1.0)
     """The same for points of the other families that have at least two."""
     tested: Annotated[tuple[str, ...], _Listed] = ()
-    """Theories or families by name that are held out instead of those drawn at random."""
+    """Theories or families to hold out, by name, instead of drawing them at random."""
     min_events: int = Field(default=200, ge=20)
     """Fewest events of a theory in a channel."""
     background_events: PositiveInt = 200_000
-    """Most events of the background in a training; light events are taken at random and get larger weights."""
+    """Maximum number of background events in a training; events with small weights are sampled and reweighted."""
     events_per_theory: PositiveInt = 10_000
-    """Most events of each theory of a mixture in a training."""
+    """Maximum number of events of each theory of a mixture in a training."""
     repeats: PositiveInt = 3
     """Trainings of the same mixture with other seeds."""
     orders: PositiveInt = 5
-    """Random orders in which theories are added; each has trainings of its own."""
+    """Random orders in which theories are added; each has its own trainings."""
     steps: Annotated[tuple[PositiveInt, ...] | dict[str, tuple[PositiveInt, ...]], _Listed] = (1, 3, 10, 30)
     """Numbers of theories (and of families) on the way, N[,N...]; all of them are always the last step. May differ by channel."""
     mini: PositiveInt | dict[str, PositiveInt] = 10
@@ -106,18 +106,18 @@ class StudyConfig(BaseModel):
     folds: int = Field(default=5, ge=2)
     """Parts in which families and points are left out one after the other."""
     outliers: Annotated[tuple[str, ...], _Listed] = tuple(SCORES.built_in)
-    """Unsupervised scores by name; default: all of the package."""
+    """Unsupervised scores by name; default: all of this package."""
     outlier_events: PositiveInt = 20_000
-    """Most background events that train an unsupervised score."""
+    """Maximum number of background events for training an unsupervised score."""
     networks: Annotated[tuple[Literal["dense", "deepsets", "transformer"], ...], _Listed] = (
         "dense",
         "deepsets",
     )
     """Networks trained on the whole mixture in addition to the trees: dense (fully connected, on the same features), deepsets, transformer."""
     network_background: PositiveInt = 50_000
-    """Most events of the background that train a network."""
+    """Maximum number of background events for training a network."""
     network_events: PositiveInt = 1000
-    """Most events of each theory that train a network."""
+    """Maximum number of events of each theory for training a network."""
     targets: Annotated[tuple[float, ...], _Listed] = (1e-2, 1e-3, 1e-4)
     """Background efficiencies."""
     systematic: float = Field(default=0.1, ge=0.0)
@@ -125,7 +125,7 @@ class StudyConfig(BaseModel):
     experiments: PositiveInt = 300
     """Pseudo-experiments in each channel ('excess')."""
     resonance: str = "zprime2500_tt"
-    """Theory that is searched for as a resonance."""
+    """Theory to search for as a resonance."""
     resonant: ResonantConfig = ResonantConfig()
     """Options of that search."""
     boost: BoostConfig = BoostConfig()

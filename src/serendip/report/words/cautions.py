@@ -158,7 +158,7 @@ def notes(run: Run) -> list[Note]:
     if any("kfold-summed" in look.combination for look in results.looks):
         found.append(
             Note(
-                "Combination over-claims",
+                "Combination overstates the significance",
                 "The folds were combined with kfold-summed. Its p-values are too small (10 to 40 times at "
                 "3 σ in the worst case) unless they were calibrated with the full chain on pseudo-data. "
                 "Use the combination 'weighted' or 'sequential' for a result.",

@@ -53,17 +53,17 @@ class CompareConfig(SearchConfig):
     )
 
     label: str | None = None
-    """Column with the truth, 1 = signal, 0 = background; needed."""
+    """Column with the truth, 1 = signal, 0 = background; required."""
     method: Annotated[tuple[str, ...], Listed] = ("cwola",)
-    """cwola[,cathode,...], or all (default): every one that can run."""
+    """cwola[,cathode,...], or all (default): every method that can run."""
     folds: int = Field(default=5, ge=2, le=100)
     """Number of folds."""
     injections: Annotated[tuple[int, ...], Listed] = (0, 75, 150, 250, 500, 1000)
     """Signal events in the window, N[,N...]."""
     repeats: PositiveInt = 5
-    """Random parts of the signal for each number, each with folds and seeds of its own."""
+    """Random subsets of the signal for each number, each with its own folds and seeds."""
     min_background: PositiveInt = 26
-    """Background events in the window that a quoted SIC leaves at least."""
+    """Minimum number of background events in the window that pass the cut of a quoted SIC."""
     correlate: Annotated[dict[str, float], BeforeValidator(_coefficients)] = Field(default_factory=dict)
     """Stress: add C times the mass in GeV to a feature, COL=C; may be repeated."""
     noise: int = Field(default=0, ge=0, le=1000)

@@ -46,8 +46,7 @@ class InferConfig(SearchConfig):
     )
 
     combination: Literal["kfold", "sequential"] = "kfold"  # type: ignore[assignment]
-    """Without a simulated signal: kfold (default), each fold is judged by a signal that was learnt on all others; or sequential: on the
-    earlier ones, and fold 0 is not judged."""
+    """Without a simulated signal: kfold (default), each fold is evaluated with a signal learnt on all others; or sequential: on the earlier ones, and fold 0 is not judged."""
     method: Annotated[tuple[str, ...], Listed] = ("ranode",)
     folds: int = Field(default=5, ge=2, le=100)
     """Number of folds."""
@@ -66,15 +65,15 @@ class InferConfig(SearchConfig):
     family: FamilyConfig = Field(default_factory=FamilyConfig)
     """Options of the density of the simulated signal."""
     normalisation: Literal["constrained", "floating"] = "constrained"
-    """constrained (default): the mass fit says how much background, within its error; or floating: only the shapes count."""
+    """constrained (default): the amount of background is that of the mass fit, within its error; or floating: only the shapes are used."""
     half_samples: int = Field(default=2, ge=0, le=20)
-    """Pairs of halves of the sidebands that the background is trained on again, for its systematic error, or 0."""
+    """Pairs of halves of the sidebands on which the background is retrained, for its systematic error, or 0."""
     spurious: Literal["measured"] | float = "measured"
     """Standard deviation of the spurious signal in events: measured (from the half samples and the control windows), or a number."""
     scan_points: int = Field(default=6, ge=0, le=50)
-    """Fractions of signal from 1e-4 to 0.1 at which the learnt signal is trained anew (arXiv:2506.00119), or 0."""
+    """Fractions of signal from 1e-4 to 0.1 at which the learnt signal is retrained (arXiv:2506.00119), or 0."""
     retrain: int = Field(default=0, ge=0)
-    """Pseudo-experiments without signal and with the measured one, in which the signal is learnt anew."""
+    """Pseudo-experiments without signal and with the measured one, in which the signal is relearnt."""
     draws: int = Field(default=50_000, ge=1000)
     """Events drawn from each density for the expectations of the toys."""
 

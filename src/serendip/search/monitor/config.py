@@ -20,7 +20,7 @@ class MonitorConfig(SearchConfig):
     no_flag = SearchConfig.no_flag | dict.fromkeys(_IDLE, "belongs to a search")
 
     folds: int = Field(default=1, ge=1, le=20)
-    """Parts of each period after the first: a part is scored by a model of the periods before it and the parts of its own before it."""
+    """Parts of each period after the first: a part is scored by a model trained on the earlier periods and the earlier parts of its own."""
 
     @model_validator(mode="after")
     def _monitored(self) -> Self:
