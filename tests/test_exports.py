@@ -29,7 +29,6 @@ from scipy import stats
 from scipy.optimize import minimize
 from typer.testing import CliRunner
 
-import serendip.search
 from serendip.cli.export import app
 from serendip.errors import InputError
 from serendip.events.events import Events, Window
@@ -45,13 +44,13 @@ from serendip.report.exports import (
 from serendip.report.exports.background import NotReproducedError, window_background
 from serendip.report.exports.likelihood import LookModel, look_models
 from serendip.report.exports.pyhf import counting_workspace
-from serendip.report.load import Look
 from serendip.runs.folder import RunDirectory
 from serendip.search.config import parse_config
 from serendip.search.engine import read_events, run_search
 from serendip.search.folds import assign_folds
 from serendip.search.measure import Measurement, measure, prepare_window
 from serendip.search.models import run_config, stored_models
+from serendip.search.results import Look, Results
 from serendip.statistics.fit import fit_spectrum
 from serendip.statistics.functions import get_family
 from serendip.statistics.looks import EFFICIENCY
@@ -905,7 +904,7 @@ def test_a_bundle_that_scores_otherwise_is_not_written(
 
 
 def test_results_of_every_kind_of_run_follow_the_schema(plain: Path, weighted: Path, blinded: Path) -> None:
-    schema = content(Path(serendip.search.__file__).parent / "results.schema.json")
+    schema = Results.json_schema()
     validator = jsonschema.Draft202012Validator(schema)
     for run in (plain, weighted, blinded):
         found = content(run / "results.json")

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from run_files import check_files
 from samples import search_settings as table_settings
 from samples import write_table
 from scipy import stats
@@ -240,9 +241,8 @@ def test_calibrated_look_keeps_counts_and_cites_its_source():
     assert found.z_local == pytest.approx(stats.norm.isf((k + 1) / 501))
     assert "500 background-only experiments" in found.warning
     assert "null.json" in found.warning
-    assert found.to_dict()["calibration"]["z_naive"] == naive.z_local
-    assert naive.to_dict()["calibration"] is None
-    json.dumps(found.to_dict())
+    assert found.calibration.z_naive == naive.z_local
+    assert naive.calibration is None
 
 
 def test_warning_says_where_p_is_a_bound_or_extrapolated():
@@ -303,6 +303,7 @@ def test_search_quotes_calibrated_p_and_cites_the_file(table, tmp_path):
         assert (after["observed"], after["expected"]) == (before["observed"], before["expected"])
         assert "overstates the significance" in before["warning"]
         assert path in after["warning"]
+    check_files(tmp_path / "calibrated")
     overall = found["global"]
     smallest = min(one["p_local"] for one in found["looks"])
     assert overall["p"] >= min(1.0, 2 * smallest) - 1e-12

@@ -16,8 +16,9 @@ from serendip.cli.main import run
 from serendip.events.events import Window
 from serendip.events.read import read
 from serendip.report import figures, plots, words
-from serendip.report.load import LeftOut, LeftOutSide, read_run
+from serendip.report.load import read_run
 from serendip.search.config import parse_config
+from serendip.search.diagnostic_records import LeftOut, LeftOutSide
 from serendip.search.measure import prepare_window
 from serendip.statistics.ranges import outer_edges
 
@@ -119,13 +120,13 @@ def test_hidden_windows_stay_hidden_outside_the_range(table):
     }
     fit = prepare_window(events, Window(1800.0, 2000.0), parse_config(settings))
     hidden = Window(1300.0, 1400.0)
-    below, above = diagnostics_module._left_out(events, fit, [hidden])["sides"]
-    edges = np.asarray(below["edges"])
+    below, above = diagnostics_module._left_out(events, fit, [hidden]).sides
+    edges = np.asarray(below.edges)
     touched = (edges[:-1] < 1400) & (edges[1:] > 1300)
-    assert [n is None for n in below["observed"]] == touched.tolist()
+    assert [n is None for n in below.observed] == touched.tolist()
     # the total would give away what is hidden
-    assert below["n_events"] is None
-    assert above["n_events"] == np.count_nonzero(m >= 5000)
+    assert below.n_events is None
+    assert above.n_events == np.count_nonzero(m >= 5000)
     shown = fit.left_out.to_dict()
     assert (shown["reason"], shown["below"]) == ("as asked for", np.count_nonzero(m < 1500))
 

@@ -18,7 +18,7 @@ from serendip.density import make_density
 from serendip.events.audit import distance_correlation
 from serendip.features.jets import n_subjettiness
 from serendip.report.figures import score_distribution
-from serendip.report.load import Scores
+from serendip.search.diagnostic_records import Scores
 from serendip.theories.encoding import object_feature_names
 from serendip.theories.mixture import BoostConfig, MixtureConfig, TheorySample, train_mixture
 from serendip.theories.sets.layers import build_network

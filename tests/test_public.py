@@ -170,11 +170,6 @@ def test_a_finished_run_has_looks_tables_figures_and_histograms(run, table, tmp_
             wrong()
 
 
-def test_looks_have_all_that_is_in_the_file():
-    schema = json.loads((Path(serendip.search.__file__).parent / "results.schema.json").read_text())
-    assert set(schema["$defs"]["look"]["properties"]) == set(serendip.Look.model_fields)
-
-
 def test_figures_carry_the_label_that_is_asked_for(run):
     def texts(figure):
         return [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()]

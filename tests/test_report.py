@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from serendip.errors import InputError
 from serendip.report import figures, plots, read_run, words, write_report
 from serendip.report.counting import bin_significance, poisson_errors, sigma_levels
-from serendip.report.load import GlobalResult, Look, Results
+from serendip.search.results import GlobalResult, Look, Results
 
 
 def plain(text: str) -> str:
@@ -380,7 +380,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, name):
 def test_wrong_lengths_and_unknown_looks_are_named(tmp_path):
     run = write_run(tmp_path / "run", n_windows=1)
     edit(run, "diagnostics.json", lambda d: d["spectra"][1]["observed"].pop())
-    with pytest.raises(InputError, match=r"diagnostics.json: 'spectra.1' .* 39 numbers, but the 41 edges"):
+    with pytest.raises(InputError, match=r"diagnostics.json: .*'spectra.1' .* 39 numbers, but the 41 edges"):
         read_run(run)
     edit(run, "results.json", lambda r: r["global"].update(best_look=99))
     with pytest.raises(InputError, match=r"results.json.*best_look is 99"):

@@ -18,12 +18,12 @@ from scipy import stats
 
 from serendip.cli.search import _print_summary
 from serendip.report import figures, plots, read_run, words, write_report
-from serendip.report.load import Results
 from serendip.report.weighted import figures as weighted_figures
 from serendip.report.weighted import plots as weighted_plots
 from serendip.report.weighted.evidence import evidence
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
+from serendip.search.results import Results
 from serendip.statistics.combination import cauchy_log_p
 
 EVENTS = 12_000

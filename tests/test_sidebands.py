@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from run_files import check_files
 
 from serendip.events.events import Window
 from serendip.report import words
@@ -113,8 +113,7 @@ def test_a_blind_scan_does_not_tell_of_an_excess_in_another_window(run):
 
 def test_the_report_suggests_a_mask(run):
     results = json.loads((run / "one" / "results.json").read_text())
-    schema = Path(__file__).parents[1] / "src/serendip/search/results.schema.json"
-    jsonschema.validate(results, json.loads(schema.read_text()))
+    check_files(run / "one")
     (excess,) = results["sidebands"]
     (note,) = [n for n in words.notes(read_run(run / "one")) if "sidebands" in n.title]
     assert f"mask it (--mask {excess['low']:.5g}:{excess['high']:.5g})" in note.text

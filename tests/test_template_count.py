@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from run_files import check_files
 from samples import FEATURES, make_columns, write_table
 from scipy import stats
 
@@ -14,7 +14,6 @@ from serendip.events.events import Events, Window
 from serendip.methods.base import Template
 from serendip.methods.registry import get_method
 from serendip.methods.template_method import ClassifierConfig, TemplateMethod
-from serendip.runs.folder import RunDirectory
 from serendip.search.config import parse_config
 from serendip.search.engine import run_search
 from serendip.search.folds import assign_folds, cross_training_plan
@@ -438,15 +437,7 @@ def test_search_counts_and_continues(tmp_path):
         assert after["expected_error"] == before["expected_error"]
     assert opened["looks"][0]["z_local"] > 4
     assert opened["global"]["n_looks"] == 2
-    from jsonschema import Draft202012Validator
-
-    import serendip.search.engine as engine
-
-    schema = json.loads(
-        (RunDirectory(tmp_path).path / engine.__file__).with_name("results.schema.json").read_text()
-    )
-    stored = json.loads((tmp_path / "run" / "results.json").read_text())
-    Draft202012Validator(schema).validate(stored)
+    check_files(tmp_path / "run")
     # the training of a fit has another key: no run mixes them
     other = parse_config(settings | {"counting": "fit"}, "search")
     with pytest.raises(InputError, match="counting differ"):

@@ -215,10 +215,10 @@ def test_forty_looks_and_a_thousand_toys_are_quick(looks):
 
 
 def test_result_is_json_ready_and_says_how(looks):
-    result = global_p_value(looks, 100, np.random.default_rng(11)).to_dict()
-    json.dumps(result, allow_nan=False)
-    assert result["trials"] == "toys, refitted, n=100"
-    assert result["p_interval_68"][0] <= result["p"] <= 1
+    result = global_p_value(looks, 100, np.random.default_rng(11))
+    json.dumps(vars(result), allow_nan=False)
+    assert result.trials == "toys, refitted, n=100"
+    assert result.p_interval_68[0] <= result.p <= 1
 
 
 def test_misuse_is_refused(looks):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from serendip.events.events import Events, Window, concatenate
     from serendip.events.read import read
     from serendip.events.write import write
-    from serendip.report.load import Look, Results
+    from serendip.search.results import Look, Results
     from serendip.simulate.dijet import simulate_dijet
     from serendip.simulate.dijet import simulate_dijet as simulate
     from serendip.statistics.anywhere import PeakSearch
@@ -92,10 +92,10 @@ _HOMES = {
     "BumpResult": "statistics.bump",
     "Events": "events.events",
     "InputError": "errors",
-    "Look": "report.load",
+    "Look": "search.results",
     "Outcome": "api.programs",
     "PeakSearch": "statistics.anywhere",
-    "Results": "report.load",
+    "Results": "search.results",
     "Run": "api.run",
     "SerendipError": "errors",
     "SpectrumFitResult": "statistics.spectrum_fit",

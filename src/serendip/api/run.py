@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-    from serendip.report.load import Look, Results, Run as Content, Spectrum  # isort: skip
+    from serendip.report.load import Run as Content  # isort: skip
+    from serendip.search.diagnostic_records import Spectrum  # isort: skip
+    from serendip.search.results import Look, Results  # isort: skip
 
 __all__ = ["Run", "open_run"]
 

@@ -73,6 +73,7 @@ def _register() -> None:
     from serendip.cli.limit import limit
     from serendip.cli.monitor import monitor
     from serendip.cli.report import report
+    from serendip.cli.schema import schema
     from serendip.cli.score import score
     from serendip.cli.search import search
     from serendip.cli.simulate import app as simulate
@@ -92,6 +93,7 @@ def _register() -> None:
     )
     app.command()(report)
     app.command()(score)
+    app.command()(schema)
     app.add_typer(
         export, name="export", help="A finished search in other formats: pyhf, Combine, HEPData, ROOT, ONNX."
     )

@@ -36,7 +36,7 @@ def monitor(
     periods. Blind by default. Repeating the command continues an interrupted run; without --append it shows the result again.
     """
     from serendip.cli.progress import TerminalProgress
-    from serendip.report.monitor import summary, write_monitor_page
+    from serendip.report.monitor import read_monitor, summary, write_monitor_page
     from serendip.search.config import parse_settings
     from serendip.search.monitor import MonitorConfig, run_monitor
 
@@ -52,4 +52,4 @@ def monitor(
             progress=progress,
             page=write_monitor_page,
         )
-    typer.echo("\n".join([*summary(result.results), f"report: {result.path / 'monitor.html'}"]))
+    typer.echo("\n".join([*summary(read_monitor(result.path)), f"report: {result.path / 'monitor.html'}"]))

@@ -20,9 +20,10 @@ from pydantic import BaseModel
 
 from serendip.io.files import atomic_write
 from serendip.report.counting import bin_significance, p_of_sigma, poisson_errors, sigma_levels
-from serendip.report.load import Closure, Results, Scores, Selected, Spectrum, Truth
 from serendip.report.notation import no_mathtext
 from serendip.report.words import global_label, interval, percent
+from serendip.search.diagnostic_records import Closure, Scores, Selected, Spectrum, Truth
+from serendip.search.results import Results
 
 __all__ = [
     "COLOURS",

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from serendip.errors import InputError
-from serendip.report.pictures import (
-    Closure,
-    ClosureFeature,
-    Correlation,
-    Diagnostics,
-    HeavyEvent,
-    LearnedSignal,
-    LeftOut,
-    LeftOutSide,
-    OrderOfFolds,
-    Roc,
-    Scores,
-    Selected,
-    SelectedFeature,
-    Spectrum,
-    Truth,
-    Weighted,
-    Weights,
-)
-from serendip.report.records import (
-    EffectiveEvents,
-    Fit,
-    Fold,
-    GlobalResult,
-    Look,
-    Order,
-    Record,
-    Results,
-    SidebandExcess,
-)
+from serendip.io.records import Record
+from serendip.io.yaml import read_yaml
+from serendip.search.diagnostic_records import Diagnostics
+from serendip.search.results import Results
 
-__all__ = [
-    "Chosen", "Closure", "ClosureFeature", "Correlation", "Diagnostics", "EffectiveEvents", "Fit", "Fold",
-    "GlobalResult", "HeavyEvent", "LearnedSignal", "LeftOut", "LeftOutSide", "Look", "Manifest", "Order", "OrderOfFolds", "Results", "Roc", "Run", "Scores",
-    "Selected", "SelectedFeature", "SidebandExcess", "Spectrum", "Truth", "Weighted", "Weights", "read_run",
-]  # fmt: skip
+__all__ = ["Chosen", "Manifest", "Run", "read_run"]
 
-T = TypeVar("T", bound=BaseModel)
+_DAMAGED = "repeat the search command to write it again"
+_MISSING = (
+    "this is not the directory of a finished run; expected a folder written by 'serendip search --out RUN'; if the search "
+    "was interrupted, repeat the same command to finish it"
+)
 
 
 class _Input(Record):
@@ -101,33 +73,6 @@ class Run:
     config: Mapping[str, Any]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path.parent}: no {path.name}, so this is not the directory of a finished run. "
-            "Expected a folder written by 'serendip search --out RUN'; "
-            "if the search was interrupted, repeat the same command to finish it"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-
-
-def _read_json(path: Path, kind: type[T]) -> T:
-    repeat = "repeat the search command to write it again"
-    try:
-        return kind.model_validate(json.loads(_text(path)))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: damaged, not JSON (line {error.lineno}, column {error.colno}: {error.msg}); {repeat}"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise InputError(f"{path}: '{where}' is not as expected ({first['msg']}); {repeat}") from None
-
-
 def read_run(path: Path) -> Run:
     """Read ``results.json``, ``diagnostics.json``, ``manifest.json`` and ``config.yaml`` of a run directory.
 
@@ -140,16 +85,10 @@ def read_run(path: Path) -> Run:
         raise InputError(
             f"{path}: no such folder; expected the run directory written by 'serendip search --out RUN'"
         )
-    results = _read_json(path / "results.json", Results)
-    diagnostics = _read_json(path / "diagnostics.json", Diagnostics)
-    manifest = _read_json(path / "manifest.json", Manifest)
-    text = _text(path / "config.yaml")
-    try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path / 'config.yaml'}: damaged, not YAML ({error})") from None
-    if not isinstance(config, dict):
-        raise InputError(
-            f"{path / 'config.yaml'}: expected 'key: value' lines, found {type(config).__name__}"
-        )
+    said = {"missing": _MISSING, "damaged": _DAMAGED}
+    results = Results.read(path / "results.json", **said)
+    diagnostics = Diagnostics.read(path / "diagnostics.json", **said)
+    manifest = Manifest.read(path / "manifest.json", **said)
+    config = read_yaml(path / "config.yaml", **said)
+    text = (path / "config.yaml").read_text(encoding="utf-8")
     return Run(path, results, diagnostics, manifest, text, config)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict
 
-from serendip.io.json import read_json
 from serendip.report import plots, words
 from serendip.report.figures import COLOURS, styled_figure
 from serendip.report.notation import no_html, no_mathtext
 from serendip.report.page import Page, write_page
 from serendip.report.words.numbers import NBSP, SUPERSCRIPTS
+from serendip.search.monitor.results import Evidence, Monitored, MonitoredLook
 from serendip.wording import counted
 
 __all__ = ["read_monitor", "summary", "write_monitor_page"]
@@ -34,9 +34,9 @@ class _Line(BaseModel):
     log10_w: tuple[float, ...]
 
 
-def read_monitor(folder: Path) -> dict[str, Any]:
+def read_monitor(folder: Path) -> Monitored:
     """Content of ``monitor.json``; InputError if it is missing or damaged."""
-    return read_json(folder / "monitor.json", missing="the folder contains no monitor", schema=1)
+    return Monitored.read(folder / "monitor.json", missing="the folder contains no monitor")
 
 
 def write_monitor_page(folder: Path | str) -> Path:
@@ -55,46 +55,44 @@ def evidence_text(log_w: float | None) -> str:
     return f"{digits:.1f}{NBSP}×{NBSP}10{str(power).translate(SUPERSCRIPTS)}"
 
 
-def summary(found: dict[str, Any]) -> list[str]:
+def summary(found: Monitored) -> list[str]:
     """The result in sentences."""
-    tested = len(found["periods"]) - 1
-    n_looks = len(found["looks"])
-    looks = counted(n_looks, "look")
+    tested = len(found.periods) - 1
+    looks = counted(len(found.looks), "look")
     if not tested:
-        n = words.counted(found["periods"][0]["events"], "event")
+        n = words.counted(found.periods[0].events, "event")
         return [f"The first period ({n}) trains and is not tested; append the next one (--append FILE)."]
-    if found["blinded"]:
+    if found.blinded:
         tests = counted(tested, "period")
         return [
             f"Blinded: {tests} tested, {looks}; the evidence is neither computed nor written. Add --unblind to see it."
         ]
-    last = found["global"][-1]
-    now = f"evidence W = {evidence_text(last['log_w'])}, p = {words.p_text(last['p'])} ({words.z_text(last['z'])})"
+    last = found.overall[-1]
+    now = f"evidence W = {evidence_text(last.log_w)}, p = {words.p_text(last.p)} ({words.z_text(last.z)})"
     lines = [
         f"After {counted(tested, 'tested period')}: {now}, valid whenever one looks, for {looks} together."
     ]
-    if n_looks > 1:
-        best = max(found["looks"], key=lambda look: look["periods"][-1]["log_w"])
-        now = best["periods"][-1]
-        lines.append(
-            f"Most evidence: {_name(best)}, W = {evidence_text(now['log_w'])}, local p = {words.p_text(now['p'])}."
-        )
+    if len(found.looks) > 1:
+        best = max(found.looks, key=lambda look: look.periods[-1].log_w or 0.0)
+        own = best.periods[-1]
+        now = f"W = {evidence_text(own.log_w)}, local p = {words.p_text(own.p)}"
+        lines.append(f"Most evidence: {_name(best)}, {now}.")
     return lines
 
 
-def _name(look: dict[str, Any]) -> str:
-    return f"{look['method']} in {words.interval(tuple(look['window']))}"
+def _name(look: MonitoredLook) -> str:
+    return f"{look.method} in {words.interval(look.window)}"
 
 
-def _lines(found: dict[str, Any]) -> list[_Line]:
-    rows = [(_name(look), look["periods"]) for look in found["looks"]]
+def _lines(found: Monitored) -> list[_Line]:
+    rows: list[tuple[str, Sequence[Evidence]]] = [(_name(look), look.periods) for look in found.looks]
     if len(rows) > 1:
-        rows.insert(0, ("all looks (mean)", found["global"]))
+        rows.insert(0, ("all looks (mean)", found.overall))
     return [
         _Line(
             label=label,
             period=tuple(range(len(periods) + 1)),
-            log10_w=(0.0, *(entry["log_w"] / math.log(10.0) for entry in periods)),
+            log10_w=(0.0, *((entry.log_w or 0.0) / math.log(10.0) for entry in periods)),
         )
         for label, periods in rows
     ]
@@ -162,9 +160,9 @@ def _interactive(lines: list[_Line]) -> plots.Spec:
     return {"data": data, "layout": layout}
 
 
-def _render(page: Page, found: dict[str, Any]) -> str:
+def _render(page: Page, found: Monitored) -> str:
     panel = None
-    if not found["blinded"] and found["global"]:
+    if not found.blinded and found.overall:
         lines = _lines(found)
         panel = page.panel(
             _interactive(lines),

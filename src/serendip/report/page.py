@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -20,6 +20,8 @@ from serendip.report import figures, plots, words
 from serendip.report.notation import subscripts
 
 __all__ = ["Group", "Page", "Panel", "write_page"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ class Page:
 def write_page(
     folder: Path | str,
     name: str,
-    read: Callable[[Path], dict[str, Any]],
-    render: Callable[[Page, dict[str, Any]], str],
+    read: Callable[[Path], T],
+    render: Callable[[Page, T], str],
 ) -> Path:
     """Write a page of the folder content returned by ``read``, with its figures; returns the path of the page.
 

@@ -10,8 +10,10 @@ from typing import TypeVar
 from matplotlib.figure import Figure
 
 from serendip.report import figures, plots, words
-from serendip.report.load import Closure, Look, Results, Roc, Run, Scores, Selected, Spectrum
+from serendip.report.load import Run
 from serendip.report.page import Group, Page, Panel
+from serendip.search.diagnostic_records import Closure, Roc, Scores, Selected, Spectrum
+from serendip.search.results import Look, Results
 from serendip.statistics.weighting import LOOSEST_RANK
 
 __all__ = ["RunPage", "closure", "scan", "scores", "selected", "slug", "spectra", "truth"]

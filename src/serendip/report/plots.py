@@ -24,9 +24,17 @@ from serendip.report.figures import (
     masked,
     spectrum_label,
 )
-from serendip.report.load import ClosureFeature, Results, Scores, Selected, SelectedFeature, Spectrum, Truth
 from serendip.report.notation import no_html
 from serendip.report.words import global_label, interval, p_text, percent, z_text
+from serendip.search.diagnostic_records import (
+    ClosureFeature,
+    Scores,
+    Selected,
+    SelectedFeature,
+    Spectrum,
+    Truth,
+)
+from serendip.search.results import Results
 
 __all__ = ["closure_feature", "p_value_scan", "score_distribution", "selected_feature", "sic", "spectrum"]
 

@@ -36,6 +36,7 @@ from serendip.search.config import SearchConfig
 from serendip.search.diagnostics import diagnostics
 from serendip.search.folds import cross_training_plan, event_folds, tie_breaker
 from serendip.search.measure import measure, prepare_window
+from serendip.search.results import Results
 from serendip.search.second_signals import second_signals
 from serendip.search.sight import choose_by_size, dead_looks, warn_of_dead_looks
 from serendip.search.task import BackgroundTask, Task, run_background, run_task
@@ -131,30 +132,30 @@ def run_search(
     progress.advance("statistics")
     statistics_done = time.perf_counter()
 
-    results = {
-        "schema": 1,
-        "seed": config.seed,
-        "blinded": not unblinded,
-        **measurement.to_dict(),
-        "sidebands": second_signals(config, measurement, blinded=not unblinded),
-        "timing_s": {
+    results = Results(
+        schema_version=1,
+        seed=config.seed,
+        blinded=not unblinded,
+        looks=[look.record() for look in measurement.looks],
+        overall=measurement.overall,
+        sidebands=second_signals(config, measurement, blinded=not unblinded),
+        timing_s={
             "read": read_done - clock,
             "train": sum(task.facts["total_s"] for task in tasks.values()),
             "statistics": statistics_done - trained,
             "total": time.perf_counter() - clock,
         },
-    }
-    write_json(
-        run.path / "diagnostics.json",
-        diagnostics(config, events, fold, measurement, tasks, blinded=not unblinded),
+    )
+    diagnostics(config, events, fold, measurement, tasks, blinded=not unblinded).write(
+        run.path / "diagnostics.json"
     )
     _write_scores(run.path / "scores.parquet", events, fold, tasks, config.seed, blinded=not unblinded)
-    write_json(run.path / "results.json", results)
-    manifest["timing_s"] = results["timing_s"]
+    results.write(run.path / "results.json")
+    manifest["timing_s"] = results.timing_s
     manifest["tasks"] = [task.facts | {"closure": None} for task in tasks.values()]
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.path / "manifest.json", manifest)
-    return SearchResult(run.path, results)
+    return SearchResult(run.path, results.content())
 
 
 def read_events(config: SearchConfig) -> Events:

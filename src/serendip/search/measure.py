@@ -17,6 +17,8 @@ from serendip.runs.training import TaskResult
 from serendip.search.calibration import read_calibration
 from serendip.search.config import SearchConfig
 from serendip.search.folds import tie_breaker
+from serendip.search.results import Look as LookRecord
+from serendip.search.results import LookFit
 from serendip.statistics.closure import with_alternatives
 from serendip.statistics.compound import group_sums
 from serendip.statistics.event_toys import LookEvents
@@ -102,24 +104,26 @@ class Look:
     working_point: float | None
     result: LookResult
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> LookRecord:
         """The look as ``results.json`` has it."""
         inclusive, efficiency = self.window_fit.judged, self.result.spectrum
-        fit = {
-            "function": inclusive.function,
-            "averaged": inclusive.averaged,
-            "n_parameters": inclusive.n_parameters,
-            "gof_p": inclusive.gof_p,
-            "effective_events": inclusive.effective_number,
-            "closure_error": 0.0 if inclusive.closure is None else inclusive.closure.relative_error,
-            "turn_on_spread": inclusive.turn_on_spread,
-            "kink_weight": inclusive.kink_weight,
-            "rough_spread": inclusive.rough_spread,
-            "efficiency_order": efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
-            "efficiency_gof_p": efficiency.gof_p if efficiency.offset is not None else None,
-        }
-        margin = expectation_margin(self.result)
-        return self.result.to_dict() | {"fit": fit, "expectation_margin": margin}
+        fit = LookFit(
+            function=inclusive.function,
+            averaged=inclusive.averaged,
+            n_parameters=inclusive.n_parameters,
+            gof_p=inclusive.gof_p,
+            effective_events=inclusive.effective_number,
+            closure_error=0.0 if inclusive.closure is None else inclusive.closure.relative_error,
+            turn_on_spread=inclusive.turn_on_spread,
+            kink_weight=inclusive.kink_weight,
+            rough_spread=inclusive.rough_spread,
+            efficiency_order=efficiency.n_parameters - 1 if efficiency.offset is not None else 0,
+            efficiency_gof_p=efficiency.gof_p if efficiency.offset is not None else None,
+        )
+        window, effective = self.window_fit.window, self.result.effective
+        more = {"window": (window.low, window.high), "fit": fit, "effective_events": effective}
+        margin = {"expectation_margin": expectation_margin(self.result)}
+        return LookRecord.model_validate(vars(self.result) | more | margin)
 
 
 @dataclass(frozen=True)
@@ -147,13 +151,6 @@ class Measurement:
         if look.working_point is None:
             return np.asarray(self.ranked[where].mean(axis=0))
         return np.asarray(self.efficiency[where] <= look.working_point, dtype=float)
-
-    def to_dict(self) -> dict[str, Any]:
-        """``looks`` and ``global`` as ``results.json`` has them."""
-        return {
-            "looks": [look.to_dict() for look in self.looks],
-            "global": None if self.overall is None else self.overall.to_dict(),
-        }
 
 
 def prepare_window(events: Events, window: Window, config: SearchConfig) -> WindowFit:

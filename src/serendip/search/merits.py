@@ -263,12 +263,11 @@ def _thinned(curve: SicCurve) -> dict[str, list[float]]:
 
 
 def _look(look: Look, dead: str | None) -> dict[str, Any]:
-    content = look.result.to_dict()
     kept = ("working_point", "observed", "expected", "expected_error", "p_local", "z_local", "combination")
+    found = {key: getattr(look.result, key) for key in kept}
     # a cut that cannot select anything gives no measurement
-    content |= {"p_local": None, "z_local": None} if dead else {}
-    more = {"scale": look.result.spectrum.scale, "warning": dead or content["warning"]}
-    return {key: content[key] for key in kept} | more
+    found |= {"p_local": None, "z_local": None} if dead else {}
+    return found | {"scale": look.result.spectrum.scale, "warning": dead or look.result.warning}
 
 
 def _signal_and_variance(

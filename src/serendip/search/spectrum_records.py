@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serendip.events.events import Events, Window
+from serendip.search.diagnostic_records import LeftOut, Spectrum
 from serendip.search.measure import Look, WindowFit
 from serendip.statistics.compound import bin_noise, bin_sums
 from serendip.statistics.fit import SpectrumFit
@@ -32,26 +32,29 @@ def spectrum_record(
     counts: NDArray[np.float64],
     fit: SpectrumFit,
     hidden: Sequence[Window],
-) -> dict[str, Any]:
-    """The spectrum of a look, or of all events, with its fit; nothing that was counted in a ``hidden`` window."""
-    return {
-        "look": look and look[0],
-        "method": look and look[1].method,
-        "window": [window_fit.window.low, window_fit.window.high],
-        "working_point": look and look[1].working_point,
-        "edges": window_fit.edges,
-        "observed": shown(counts, window_fit.edges, hidden),
-        "expected": fit.expected,
-        "expected_error": fit.expected_error,
-        "scale": fit.scale,
-        "masks": [list(gap) for gap in window_fit.inclusive.family.gaps],
-        "fit": {
-            "function": fit.function,
-            "averaged": fit.averaged,
-            "n_parameters": fit.n_parameters,
-            "gof_p": fit.gof_p,
-        },
-    }
+    *,
+    squares: NDArray[np.float64] | None = None,
+    left_out: LeftOut | None = None,
+) -> Spectrum:
+    """The spectrum of a look, or of all events, with its fit; nothing that was counted in a ``hidden`` window.
+
+    ``squares`` are sums of squared weights in each bin, where they are not the counts.
+    """
+    return Spectrum(
+        look=look and look[0],
+        method=look and look[1].method,
+        window=(window_fit.window.low, window_fit.window.high),
+        working_point=look and look[1].working_point,
+        edges=window_fit.edges,
+        observed=shown(counts, window_fit.edges, hidden),
+        expected=fit.expected,
+        expected_error=fit.expected_error,
+        scale=fit.scale,
+        masks=window_fit.inclusive.family.gaps,
+        fit=fit,
+        variance=None if squares is None else shown(squares, window_fit.edges, hidden),
+        left_out=left_out,
+    )
 
 
 def squares_in_bins(

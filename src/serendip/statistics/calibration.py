@@ -10,9 +10,8 @@ the null distribution is described by a normal one, :math:`Z_\mathrm{cal} = a Z 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,10 +91,6 @@ class CalibratedP:
     n_reached: int
     n_experiments: int
     extrapolated: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers for JSON."""
-        return asdict(self) | {"z_interval_68": list(self.z_interval_68)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,6 @@ BUMP_FIT, TEMPLATE_COUNT = "bump-fit", "template-count"
 
 # One event that moves the significance by more is pointed out; so is an expectation from so few effective events.
 _ONE_EVENT, _FEW_EFFECTIVE = 1.0, 5.0
-_OF_AN_ORDER = ("observed", "expected", "expected_error", "p_local", "z_local")
 
 
 @dataclass(frozen=True)
@@ -172,30 +171,6 @@ class LookResult:
             folds=folds,
             orders=(),
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The look as plain numbers for JSON."""
-        return {
-            "method": self.method,
-            "window": [self.window.low, self.window.high],
-            "working_point": self.working_point,
-            "statistic": self.statistic,
-            "observed": self.observed,
-            "expected": self.expected,
-            "expected_error": self.expected_error,
-            "p_local": self.p_local,
-            "z_local": self.z_local,
-            "combination": self.combination,
-            "folds": [vars(fold).copy() for fold in self.folds],
-            "fit": self.spectrum.to_dict(),
-            "warning": self.warning,
-            "dead": self.dead,
-            "calibration": None if self.calibration is None else self.calibration.to_dict(),
-            "template": None if self.template is None else vars(self.template).copy(),
-            "effective_events": None if self.effective is None else vars(self.effective).copy(),
-            "orders": [{name: getattr(order, name) for name in _OF_AN_ORDER} for order in self.orders],
-            "cross_check": self.cross_check,
-        }
 
 
 @dataclass(frozen=True)

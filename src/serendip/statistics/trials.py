@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +75,6 @@ class GlobalResult:
     trials: str
     gross_vitells: float | None
     bonferroni: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain numbers for JSON."""
-        return {**vars(self), "p_interval_68": list(self.p_interval_68)}
 
 
 def global_p_value(

@@ -177,8 +177,8 @@ def _facts(done: Searched) -> dict[str, Any]:
     assert overall is not None
     return {
         "window": [done.region.window.low, done.region.window.high],
-        "global": overall.to_dict(),
-        "looks": [look.to_dict() | {"folds": None} for look in done.measurement.looks],
+        "global": vars(overall),
+        "looks": [look.record().content() | {"folds": None} for look in done.measurement.looks],
     }
 
 

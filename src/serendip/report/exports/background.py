@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from serendip.errors import InputError, SerendipError
 from serendip.io.units import GEV
-from serendip.report.load import Look, OrderOfFolds, Run, Spectrum
+from serendip.report.load import Run
 from serendip.runs.folder import RunDirectory
+from serendip.search.diagnostic_records import OrderOfFolds, Spectrum
+from serendip.search.results import Look
 from serendip.statistics.closure import with_closure
 from serendip.statistics.fit import SpectrumFit, fit_spectrum
 from serendip.statistics.functions import BackgroundFamily, get_family, rougher

@@ -14,7 +14,9 @@ import yaml
 from serendip.errors import InputError
 from serendip.report.counting import poisson_errors
 from serendip.report.exports.target import export_folder
-from serendip.report.load import Look, Run, Selected, Spectrum, read_run
+from serendip.report.load import Run, read_run
+from serendip.search.diagnostic_records import Selected, Spectrum
+from serendip.search.results import Look
 from serendip.wording import counted
 
 __all__ = ["export_hepdata"]

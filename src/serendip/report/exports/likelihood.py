@@ -37,8 +37,10 @@ from serendip.report.exports.background import (
     is_weighted,
     window_background,
 )
-from serendip.report.load import Look, OrderOfFolds, Run, read_run
-from serendip.report.load import Spectrum as SpectrumRecord
+from serendip.report.load import Run, read_run
+from serendip.search.diagnostic_records import OrderOfFolds
+from serendip.search.diagnostic_records import Spectrum as SpectrumRecord
+from serendip.search.results import Look
 from serendip.statistics.pvalues import count_p_value
 
 __all__ = ["LookModel", "SignalShape", "Spectrum", "look_models", "look_name"]

@@ -16,7 +16,8 @@ import uproot
 from serendip.errors import InputError
 from serendip.io.files import atomic_write
 from serendip.report.exports.likelihood import look_name
-from serendip.report.load import Run, Spectrum, read_run
+from serendip.report.load import Run, read_run
+from serendip.search.diagnostic_records import Spectrum
 
 __all__ = ["export_root"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serendip.report.load import Weighted
+from serendip.search.diagnostic_records import Weighted
 from serendip.statistics.pvalues import z_value
 
 __all__ = ["Evidence", "evidence"]

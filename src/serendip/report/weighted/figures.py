@@ -6,8 +6,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from serendip.report.figures import COLOURS, DATA, FIT, styled_figure
-from serendip.report.load import Weights
 from serendip.report.weighted.evidence import Evidence
+from serendip.search.diagnostic_records import Weights
 
 __all__ = ["evidence_by_fold", "shade", "weight_curves"]
 

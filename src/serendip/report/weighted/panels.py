@@ -8,12 +8,13 @@ from typing import Any
 
 from serendip.io.files import atomic_write
 from serendip.report import words
-from serendip.report.load import Look, Weighted
 from serendip.report.page import Panel
 from serendip.report.panels import RunPage, slug
 from serendip.report.weighted import figures as weighted_figures
 from serendip.report.weighted import plots as weighted_plots
 from serendip.report.weighted.evidence import evidence
+from serendip.search.diagnostic_records import Weighted
+from serendip.search.results import Look
 
 __all__ = ["Heaviest", "WeightedLook", "weighted"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from serendip.report import plots
 from serendip.report.figures import COLOURS, DATA, FIT
-from serendip.report.load import Weights
 from serendip.report.weighted.evidence import Evidence
 from serendip.report.weighted.figures import shade
+from serendip.search.diagnostic_records import Weights
 
 __all__ = ["evidence_by_fold", "weight_curves"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serendip.io.units import GEV
-from serendip.report.load import Closure, Correlation, Look, Run, SidebandExcess, Spectrum
+from serendip.report.load import Run
 from serendip.report.words.numbers import counted, interval, number, p_text, percent, with_error, z_text
 from serendip.report.words.sentences import (
     bound_by_looks,
@@ -16,6 +16,8 @@ from serendip.report.words.sentences import (
     sentence,
     toys_exhausted,
 )
+from serendip.search.diagnostic_records import Closure, Correlation, Spectrum
+from serendip.search.results import Look, SidebandExcess
 
 __all__ = ["VISIBLE_CLOSURE", "Note", "notes", "reservation"]
 

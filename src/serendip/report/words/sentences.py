@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from serendip.report.load import GlobalResult, LearnedSignal, Look, Results, Run, Spectrum
+from serendip.report.load import Run
 from serendip.report.words.numbers import (
     NBSP,
     counted,
@@ -16,6 +16,8 @@ from serendip.report.words.numbers import (
     z_text,
 )
 from serendip.report.words.weighted import count_text, selection, short_selection
+from serendip.search.diagnostic_records import LearnedSignal, Spectrum
+from serendip.search.results import GlobalResult, Look, Results
 from serendip.statistics.pvalues import z_value
 
 __all__ = [

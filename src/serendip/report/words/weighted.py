@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serendip.report.load import Look, Results
 from serendip.report.words.numbers import NBSP, cut, number, p_text, percent, with_error, z_text
+from serendip.search.results import Look, Results
 
 __all__ = ["checks_sentence", "count_text", "orders_sentence", "selection", "short_selection"]
 

@@ -38,6 +38,7 @@ from serendip.search.monitor.periods import (
     training_sets,
     write_period,
 )
+from serendip.search.monitor.results import Evidence, LookEvidence, Monitored, MonitoredLook, PeriodFacts
 from serendip.statistics.compound import effective_number
 from serendip.statistics.eprocess import (
     HORIZONS,
@@ -150,14 +151,14 @@ def run_monitor(
 
     progress.start("evidence", 1)
     results = _results(config, run, sample, tasks, blinded=not run.unblinded)
-    write_json(run.path / "monitor.json", results)
+    results.write(run.path / "monitor.json")
     progress.advance("evidence")
     if page is not None:
         page(run.path)
     manifest["periods_finished"] = len(sample.periods)
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.path / "manifest.json", manifest)
-    return MonitorResult(run.path, results)
+    return MonitorResult(run.path, results.content())
 
 
 def _prepare(config: MonitorConfig, periods: list[Period], simulation: Events | None) -> _Sample:
@@ -239,7 +240,7 @@ def _train(
 
 def _results(
     config: MonitorConfig, run: RunDirectory, sample: _Sample, tasks: Sequence[PeriodTask], *, blinded: bool
-) -> dict[str, Any]:
+) -> Monitored:
     scores = {(task.method, task.window, task.period): run.read_task(task.key).scores for task in tasks}
     looks, log_w = [], []
     for name in config.method:
@@ -251,44 +252,42 @@ def _results(
             line = np.cumsum([np.zeros(len(HORIZONS)), *(one.log_e for one in found)], axis=0)
             log_w.append(average_log_e(line, axis=1))
             periods = [
-                {
-                    "period": t,
-                    "expected": one.expected.tolist(),
-                    "degree": one.degree.tolist(),
-                    "observed": None if blinded else one.observed.tolist(),
-                    "log_w_horizons": None if blinded else line[t].tolist(),
+                LookEvidence(
+                    expected=one.expected,
+                    degree=one.degree.tolist(),
+                    observed=None if blinded else one.observed,
+                    log_w_horizons=None if blinded else line[t],
                     **_entry(log_w[-1], t, blinded=blinded),
-                }
+                )
                 for t, one in enumerate(found, start=1)
             ]
-            looks.append({"method": name, "window": [window.low, window.high], "periods": periods})
+            looks.append(MonitoredLook(method=name, window=(window.low, window.high), periods=periods))
     overall = average_log_e(np.array(log_w))
-    return {
-        "schema": 1,
-        "seed": config.seed,
-        "blinded": blinded,
-        "horizons": list(HORIZONS),
-        "periods": [
-            {"period": t, "file": period.file, "digest": period.digest, "events": len(period.events)}
+    return Monitored(
+        schema_version=1,
+        seed=config.seed,
+        blinded=blinded,
+        horizons=HORIZONS,
+        periods=[
+            PeriodFacts(period=t, file=period.file, digest=period.digest, events=len(period.events))
             for t, period in enumerate(sample.periods)
         ],
-        "looks": looks,
-        "global": [
-            {"period": t, **_entry(overall, t, blinded=blinded)} for t in range(1, len(sample.periods))
-        ],
-    }
+        looks=looks,
+        overall=[Evidence(**_entry(overall, t, blinded=blinded)) for t in range(1, len(sample.periods))],
+    )
 
 
 def _entry(log_w: Array, t: int, *, blinded: bool) -> dict[str, Any]:
     """Evidence of period ``t`` and of all until then."""
     if blinded:
-        return dict.fromkeys(("log_e", "log_w", "log_p", "p", "z"))
+        return {"period": t, **dict.fromkeys(("log_e", "log_w", "log_p", "p", "z"))}
     log_p = float(anytime_log_p(log_w[: t + 1])[-1])
     return {
-        "log_e": float(log_w[t] - log_w[t - 1]),
-        "log_w": float(log_w[t]),
+        "period": t,
+        "log_e": log_w[t] - log_w[t - 1],
+        "log_w": log_w[t],
         "log_p": log_p,
-        "p": float(np.exp(log_p)),
+        "p": np.exp(log_p),
         "z": significance(log_p),
     }
 

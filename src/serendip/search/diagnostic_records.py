@@ -1,4 +1,4 @@
-"""Records of ``diagnostics.json``: the numbers of the pictures."""
+"""``diagnostics.json`` of a search: the numbers of its figures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serendip.report.records import EffectiveEvents, Fit, Fold, Interval, Order, Record
+from serendip.io.records import Edges, Gaps, Interval, Numbers, Record
+from serendip.search.results import EffectiveEvents, Fit, Fold, Order, WorkingPoint
 
 __all__ = [
     "Closure", "ClosureFeature", "Correlation", "Diagnostics", "HeavyEvent", "LearnedSignal", "LeftOut", "LeftOutSide", "OrderOfFolds", "Roc", "Scores", "Selected",
     "SelectedFeature", "Spectrum", "Truth", "WeightCurve", "Weighted", "Weights",
 ]  # fmt: skip
-
-Numbers = tuple[float, ...]
-Gaps = tuple[float | None, ...]  # None: hidden by blinding
-Edges = Annotated[Numbers, Field(min_length=2)]
 
 
 def _in_bins(*names: str) -> Any:
@@ -60,16 +57,16 @@ class Spectrum(Record):
     look: int | None = None
     method: str | None = None
     window: Interval
-    working_point: float | None = None
+    working_point: WorkingPoint | None = None
     edges: Edges
     observed: Gaps
-    variance: Gaps | None = None
     expected: Numbers
     expected_error: Numbers
     scale: Annotated[float, Field(gt=0)] = 1.0
-    fit: Fit | None = None
-    left_out: LeftOut | None = None
     masks: tuple[Interval, ...] = ()
+    fit: Fit | None = None
+    variance: Gaps | None = None
+    left_out: LeftOut | None = None
 
     _lengths = _in_bins("observed", "variance", "expected", "expected_error")
 
@@ -198,7 +195,7 @@ class Selected(Record):
     look: int | None = None
     method: str
     window: Interval
-    working_point: float | None = None
+    working_point: WorkingPoint | None = None
     n: int
     effective: float | None = None
     learned_signal: LearnedSignal | None = None
@@ -230,12 +227,12 @@ class Roc(Record):
 class Truth(Record):
     """Results from the labels; present only if the user named a label column."""
 
-    signal_in_window: float | None = None
+    signal_in_window: int | None = None
     roc: tuple[Roc, ...] = ()
 
 
-class Diagnostics(Record):
-    """``diagnostics.json``: the numbers of the pictures."""
+class Diagnostics(Record, title="diagnostics.json of a serendip search"):
+    """Spectra, scores, closure, features of what passes, and what the labels say."""
 
     schema_version: Literal[1] = Field(alias="schema")
     mass_name: str

@@ -1,58 +1,70 @@
-"""Records of ``results.json``: looks, their significances, and excesses in the sidebands."""
+"""``results.json`` of a search: looks, their significances, and excesses in the sidebands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
+
+from serendip.io.records import Interval, NotNegative, Positive, Probability, Record, Whole
 
 __all__ = [
+    "Calibration",
     "EffectiveEvents",
     "Fit",
     "Fold",
     "GlobalResult",
-    "Interval",
     "Look",
+    "LookFit",
     "Order",
-    "Record",
     "Results",
     "SidebandExcess",
+    "TemplateErrors",
 ]
 
-Interval = tuple[float, float]
-
-
-class Record(BaseModel):
-    """Part of a file of a run: newer runs may have more keys; known keys must be valid."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+Timing = Annotated[
+    Mapping[str, float],
+    WithJsonSchema(
+        {"type": "object", "required": ["total"], "additionalProperties": {"type": "number", "minimum": 0}}
+    ),
+]
+WorkingPoint = Annotated[float, WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1})]
+Statistic = Annotated[str, WithJsonSchema({"enum": ["bump-fit", "template-count"]})]
+Combination = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "enum": [
+                "weighted",
+                "sequential",
+                "sequential-stouffer",
+                "kfold-bonferroni",
+                "kfold-summed",
+                "single",
+            ]
+        }
+    ),
+]
 
 
 class Fold(Record):
     """One fold of a look; ``observed`` and ``p`` are None while blinded."""
 
-    fold: int
+    fold: Whole
     observed: float | None = None
-    expected: float | None = None
-    expected_error: float | None = None
-    p: float | None = None
+    expected: NotNegative
+    expected_error: NotNegative
+    p: Probability | None = None
 
 
 class Fit(Record):
-    """The background fit of a look or a spectrum."""
+    """The background fit of a spectrum."""
 
     function: str
     averaged: bool = False
-    n_parameters: int | None = None
-    gof_p: float | None = None
-    efficiency_order: int | None = None
-    efficiency_gof_p: float | None = None
-    effective_events: float | None = None
-    closure_error: float = 0.0
-    turn_on_spread: float = 0.0
-    kink_weight: float = 0.0
-    rough_spread: float = 0.0
+    n_parameters: Positive | None = None
+    gof_p: Probability | None = None
 
     @property
     def name(self) -> str:
@@ -60,11 +72,58 @@ class Fit(Record):
         return f"average of orders around {self.function}" if self.averaged else self.function
 
 
+class LookFit(Fit):
+    """The background fit of a look: of all events, and of the efficiency of its cut."""
+
+    effective_events: NotNegative | None = None
+    closure_error: NotNegative = Field(
+        0.0, description="relative error added because windows beside this one are predicted badly"
+    )
+    turn_on_spread: NotNegative = Field(
+        0.0, description="relative difference to functions with a turn-on, where it matters"
+    )
+    kink_weight: Probability = Field(
+        0.0, description="weight of functions with a kink in the window in the average"
+    )
+    rough_spread: NotNegative = Field(
+        0.0,
+        description="relative difference in the window to functions that bend faster, where they describe the sidebands better",
+    )
+    efficiency_order: Whole | None = None
+    efficiency_gof_p: Probability | None = None
+
+
 class EffectiveEvents(Record):
     """Selected events of equal weight with the same relative error; ``window`` is None while blinded."""
 
-    window: float | None = None
-    sideband: float
+    window: NotNegative | None = None
+    sideband: NotNegative
+
+
+class TemplateErrors(Record):
+    """Relative errors of a count that a template predicts (``serendip.statistics.look_result.TemplateErrors``)."""
+
+    correction: NotNegative
+    training: NotNegative
+    drawing: NotNegative
+    shape: NotNegative
+    closure: NotNegative
+    closure_ratio: NotNegative
+    closure_ratio_error: NotNegative
+    closure_efficiency: WorkingPoint
+    replicas: Positive
+
+
+class Calibration(Record):
+    """How ``p_local`` follows from the naive significance (``serendip.statistics.calibration.CalibratedP``)."""
+
+    p: Probability
+    z: float
+    z_interval_68: tuple[float | None, float | None]
+    z_naive: float
+    n_reached: Whole
+    n_experiments: Positive
+    extrapolated: bool
 
 
 def _no_significance_of_one(content: Any, p: str, z: str) -> Any:
@@ -77,9 +136,9 @@ class Order(Record):
     """A look in one order of the folds; numbers of the data are None while blinded."""
 
     observed: float | None = None
-    expected: float
-    expected_error: float
-    p_local: float | None = None
+    expected: NotNegative
+    expected_error: NotNegative
+    p_local: Probability | None = None
     z_local: float | None = None
 
 
@@ -122,24 +181,24 @@ class Look(Record):
 
     method: str
     window: Interval
-    working_point: float | None = None
-    statistic: str = ""
+    working_point: WorkingPoint | None = None
+    statistic: Statistic = ""
     observed: float | None = None
-    expected: float
-    expected_error: float
-    p_local: float | None = None
+    expected: NotNegative
+    expected_error: NotNegative
+    p_local: Probability | None = None
     z_local: float | None = None
-    combination: str = ""
+    combination: Combination = ""
     folds: tuple[Fold, ...] = ()
-    fit: Fit | None = None
+    fit: LookFit | None = None
     warning: str | None = None
-    effective_events: EffectiveEvents | None = None
     dead: str | None = None
-    expectation_margin: float | None = None
+    calibration: Calibration | None = None
+    template: TemplateErrors | None = None
+    effective_events: EffectiveEvents | None = None
     orders: tuple[Order, ...] = ()
     cross_check: bool = False
-    template: Mapping[str, float] | None = None
-    calibration: Mapping[str, Any] | None = None
+    expectation_margin: NotNegative | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -155,16 +214,16 @@ class Look(Record):
 class GlobalResult(Record):
     """The p-value over all looks."""
 
-    p: float
+    p: Probability
     z: float | None = None
-    p_interval_68: Interval | None = None
-    n_looks: int | None = None
-    n_toys: int | None = None
-    n_reached: int | None = None
+    p_interval_68: tuple[Probability, Probability] | None = None
+    n_looks: Positive | None = None
+    n_toys: Positive | None = None
+    n_reached: Whole | None = None
+    best_look: Whole | None = None
     trials: str = ""
-    best_look: int | None = None
-    gross_vitells: float | None = None
-    bonferroni: float | None = None
+    gross_vitells: Probability | None = None
+    bonferroni: Probability | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -175,22 +234,22 @@ class GlobalResult(Record):
 class SidebandExcess(Record):
     """An excess outside a window; ``look`` None: before any cut."""
 
-    look: int | None = None
+    look: Whole | None = None
     window: Interval
     low: float
     high: float
-    observed: float
-    expected: float
-    expected_error: float
-    p_local: float
+    observed: NotNegative
+    expected: NotNegative
+    expected_error: NotNegative
+    p_local: Probability
     z_local: float
-    p: float
-    window_expected: float
-    window_without: float
+    p: Probability
+    window_expected: NotNegative
+    window_without: NotNegative
 
 
-class Results(Record):
-    """``results.json``: all looks of a search and their combination.
+class Results(Record, title="results.json of a serendip search"):
+    """All looks of a search and their combination.
 
     Attributes
     ----------
@@ -207,12 +266,12 @@ class Results(Record):
     """
 
     schema_version: Literal[1] = Field(alias="schema")
-    seed: int | None = None
+    seed: Whole | None = None
     blinded: bool
     looks: Annotated[tuple[Look, ...], Field(min_length=1)]
     overall: GlobalResult | None = Field(default=None, alias="global")
     sidebands: tuple[SidebandExcess, ...] = ()
-    timing_s: Mapping[str, float] = Field(default_factory=dict)
+    timing_s: Timing = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _best_look_exists(self) -> Self:
