@@ -7,11 +7,17 @@ from pathlib import Path
 
 import jsonschema
 
+from serendip.search.compare.results import Comparison
 from serendip.search.diagnostic_records import Diagnostics
 from serendip.search.monitor.results import Monitored
 from serendip.search.results import Results
 
-KINDS = {"results.json": Results, "diagnostics.json": Diagnostics, "monitor.json": Monitored}
+KINDS = {
+    "results.json": Results,
+    "diagnostics.json": Diagnostics,
+    "monitor.json": Monitored,
+    "compare.json": Comparison,
+}
 
 
 def check_files(run: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from run_files import check_files
 from samples import FEATURES, make_columns, write_table
 
 from serendip.classify.separation import two_sample_auc
@@ -640,6 +641,10 @@ def test_all_leaves_out_what_needs_a_simulation() -> None:
 
 
 # the report -----------------------------------------------------------------------------------------------------
+
+
+def test_files_follow_their_models(finished: Path) -> None:
+    check_files(finished)
 
 
 def test_figures_carry_medians_and_ranges(finished: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_command_prints_a_schema_of_all_keys(name: str, capsys: pytest.Captu
 
 def test_an_unknown_schema_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["schema", "scores"]) == 2
-    assert "no schema of 'scores'; expected one of: results" in capsys.readouterr().err
+    assert "no schema of 'scores'; expected one of: compare" in capsys.readouterr().err
 
 
 def test_bounds_are_in_the_schema() -> None:

@@ -13,6 +13,7 @@ from serendip.errors import InputError
 __all__ = ["KINDS", "schema"]
 
 KINDS = {
+    "compare": "serendip.search.compare.results:Comparison",
     "results": "serendip.search.results:Results",
     "diagnostics": "serendip.search.diagnostic_records:Diagnostics",
     "monitor": "serendip.search.monitor.results:Monitored",

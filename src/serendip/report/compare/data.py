@@ -8,176 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from serendip.io.files import reading
-from serendip.io.json import load_json
+from serendip.io.records import Record
+from serendip.search.compare.results import Comparison, MethodFacts, SummaryRow
 
-__all__ = [
-    "Band",
-    "Comparison",
-    "Cost",
-    "Costs",
-    "Entry",
-    "FiveSigma",
-    "LeftOut",
-    "MethodFacts",
-    "Picture",
-    "Sample",
-    "Spread",
-    "SummaryRow",
-    "pictures",
-    "read_comparison",
-]
+__all__ = ["Band", "Cost", "Costs", "Picture", "pictures", "read_comparison"]
 
 _EPS_B = np.geomspace(1e-4, 1.0, 97)
 _EPS_S = np.linspace(0.02, 1.0, 50)
 _NO_CUT = "Z = S/√B, no cut"
 
 
-class _Record(BaseModel):
-    # newer comparisons may have more keys; known keys must be valid
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class MethodFacts(_Record):
-    """Description of a method."""
-
-    name: str
-    title: str
-    uses_labels: bool
-    working_points: tuple[float, ...]
-    weighted: bool = False
-
-
-class Spread(_Record):
-    """A number over the repeats."""
-
-    median: float
-    min: float
-    max: float
-    n: int
-
-
-class SummaryRow(_Record):
-    """One method at one injection; the names of the values are those of :func:`serendip.search.compare.summary.summary`."""
-
-    method: str
-    injection: int
-    repeats: int
-    s_over_sqrt_b: float
-    values: dict[str, Spread]
-
-
-class FiveSigma(_Record):
-    """Signal events in the window that half of the injections show with 5 sigma; ``bound``: it lies ``above`` or ``below`` them all."""
-
-    method: str
-    quantity: str
-    signal: float
-    s_over_sqrt_b: float
-    bound: str | None
-
-
-class Curve(_Record):
-    """Significance improvement at falling thresholds."""
-
-    eps_b: tuple[float, ...]
-    eps_s: tuple[float, ...]
-    sic: tuple[float, ...]
-
-
-class MassShape(_Record):
-    """Selected background against all background."""
-
-    chi2: float
-    ndf: int
-    p: float
-
-
-class LookFacts(_Record):
-    """One look of one method; without a working point events are weighted."""
-
-    working_point: float | None
-    z_local: float | None = None
-    mass_shape: MassShape | None = None
-
-
-class Entry(_Record):
-    """One method in one repeat of one injection."""
-
-    method: str
-    injection: int
-    repeat: int
-    s_over_sqrt_b: float
-    trained_fraction: float | None = None
-    sic_curve: Curve | None = None
-    looks: tuple[LookFacts, ...] = ()
-
-
-class LeftOut(_Record):
-    """A method that is missing, at one injection or (None) everywhere."""
-
-    method: str
-    reason: str
-    injection: int | None = None
-
-
-class Sample(_Record):
-    """Numbers of labelled events."""
-
-    signal: int
-    background: int
-    signal_in_window: int
-    background_in_window: int
-    signal_share_in_window: float
-
-
-class Comparison(_Record):
-    """Content of ``compare.json``."""
-
-    seed: int
-    config: dict[str, Any]
-    mass_name: str
-    unit: str
-    window: tuple[float, float]
-    features: tuple[str, ...]
-    sample: Sample
-    min_background: int
-    methods: tuple[MethodFacts, ...]
-    left_out: tuple[LeftOut, ...]
-    entries: tuple[Entry, ...]
-    summary: tuple[SummaryRow, ...]
-    five_sigma: tuple[FiveSigma, ...] = ()
-    timing_s: dict[str, float]
-
-    @property
-    def injections(self) -> list[int]:
-        """Numbers of signal events in the window, ascending."""
-        return sorted({row.injection for row in self.summary})
-
-    @property
-    def working_points(self) -> tuple[float, ...]:
-        """Background efficiencies at which the methods are cut, unless they have their own."""
-        return tuple(self.config["working_points"])
-
-    def at(self, injection: int) -> list[SummaryRow]:
-        """Rows of one injection, in the order of the methods."""
-        order = [method.name for method in self.methods]
-        return sorted(
-            (row for row in self.summary if row.injection == injection), key=lambda r: order.index(r.method)
-        )
-
-    def strength(self, injection: int) -> float:
-        """S/√B in the window before any cut."""
-        return self.at(injection)[0].s_over_sqrt_b
-
-    def facts(self, name: str) -> MethodFacts:
-        """Description of a method."""
-        return next(method for method in self.methods if method.name == name)
-
-
-class Band(_Record):
+class Band(Record):
     """Median and range over the repeats of one method; None where too few repeats have a value."""
 
     method: str
@@ -188,7 +30,7 @@ class Band(_Record):
     high: tuple[float | None, ...]
 
 
-class Picture(_Record):
+class Picture(Record):
     """Bands of all methods against one quantity.
 
     Attributes
@@ -215,7 +57,7 @@ class Picture(_Record):
     points: bool = False
 
 
-class Cost(_Record):
+class Cost(Record):
     """Median seconds and memory of one method in one cell."""
 
     method: str
@@ -225,7 +67,7 @@ class Cost(_Record):
     peak_memory_gib: float | None
 
 
-class Costs(_Record):
+class Costs(Record):
     """Costs of all methods."""
 
     name: str
@@ -241,9 +83,7 @@ def read_comparison(folder: Path) -> Comparison:
     InputError
         If it is missing or damaged.
     """
-    path = folder / "compare.json"
-    with reading(path, missing="the folder contains no finished comparison"):
-        return Comparison(**load_json(path))
+    return Comparison.read(folder / "compare.json", missing="the folder contains no finished comparison")
 
 
 def pictures(found: Comparison) -> tuple[list[Picture], list[Picture], list[Picture], Costs]:

@@ -9,8 +9,9 @@ from serendip.io.json import read_json
 from serendip.report import words
 from serendip.report.compare import plots as compare_plots
 from serendip.report.compare import words as compare_words
-from serendip.report.compare.data import Comparison, Picture, pictures, read_comparison
+from serendip.report.compare.data import Picture, pictures, read_comparison
 from serendip.report.page import Page, Panel
+from serendip.search.compare.results import Comparison
 
 __all__ = ["print_table", "write_comparison"]
 

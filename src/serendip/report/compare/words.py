@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from serendip.report.compare.data import Comparison, FiveSigma, Spread, SummaryRow
 from serendip.report.words import VISIBLE_CLOSURE, Note, interval, number, percent
+from serendip.search.compare.results import Comparison, FiveSigma, Spread, SummaryRow
 
 __all__ = ["CLAIMS", "cautions", "claims", "injected", "markdown", "stressed", "table", "winners"]
 

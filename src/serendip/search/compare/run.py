@@ -29,6 +29,7 @@ from serendip.runs.folder import RunDirectory
 from serendip.runs.progress import LogProgress, Progress
 from serendip.runs.training import TaskResult
 from serendip.search.compare.config import MAY_CHANGE, CompareConfig, LeftOut
+from serendip.search.compare.results import Comparison
 from serendip.search.compare.stress import stress
 from serendip.search.compare.summary import five_sigma, summary
 from serendip.search.config import SearchConfig
@@ -154,7 +155,7 @@ def run_compare(
             f"no method can be compared: {'; '.join(dict.fromkeys(entry.reason for entry in missing))}"
         )
     rows = summary(entries, [name for name in config.method if get_method(name).uses_labels])
-    results = {
+    content = {
         "schema": 1,
         "seed": config.seed,
         "config": settings,
@@ -180,10 +181,11 @@ def run_compare(
         "five_sigma": five_sigma(rows),
         "timing_s": {"this_call": time.perf_counter() - clock, "trainings": _cost(entries)},
     }
-    write_json(run.path / "compare.json", results)
+    results = Comparison.model_validate(content)
+    results.write(run.path / "compare.json")
     manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.path / "manifest.json", manifest)
-    return results
+    return results.content()
 
 
 def _facts(sample: Sample) -> dict[str, Any]:
