@@ -480,7 +480,7 @@ def test_signal_with_negative_weights_is_summed(tmp_path):
     wrong = RUNNER.invoke(APP, [*arguments, "--signal-weight", "-w"])
     assert isinstance(wrong.exception, InputError)
     assert re.search(
-        r"signal.parquet: the weights of the signal in A add up to -.*check --signal-weight",
+        r"signal.parquet: the sum of signal weights in A is -.*check --signal-weight",
         str(wrong.exception),
     )
     # data have no such weights

@@ -198,7 +198,7 @@ def test_heavy_events_make_points_unreliable(samples, model, tmp_path):
     point = found.merits["sqsq_sq1400_neut200", "1"].points[0]
     assert point.background > 10
     assert not point.reliable
-    assert "carries 0.047 of the weight" in point.reason
+    assert "has 0.047 of the weight" in point.reason
     # the weight of all events is known to 1 / sqrt(20), and eps_B with it
     assert point.si_error > 0.5 * point.si / np.sqrt(20) > 0
     assert found.total is None

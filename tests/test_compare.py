@@ -148,7 +148,7 @@ def test_an_injection_has_all_background_and_as_much_signal_as_asked_in_the_wind
     ("change", "words"),
     [
         ({"label": None}, "name the label column"),
-        ({"label": "f1"}, "is no label"),
+        ({"label": "f1"}, "is not a label"),
         ({"truth": np.zeros(4300)}, "none of the 4300 events signal"),
         ({"truth": np.ones(4300)}, "none of the 4300 events background"),
     ],
@@ -181,7 +181,7 @@ def test_correlated_features_gain_their_part_of_the_mass() -> None:
     assert np.array_equal(hard["f1"], events["f1"])
     assert hard.features == FEATURES
     assert np.corrcoef(hard["f2"], hard.m)[0, 1] > 0.99
-    with pytest.raises(InputError, match=r"'mjj' .* no feature .*f1, f2, f3"):
+    with pytest.raises(InputError, match=r"'mjj' .* not a feature .*f1, f2, f3"):
         stress(events, correlate={"mjj": 0.1})
     with pytest.raises(InputError, match="other than 0"):
         stress(events, correlate={"f1": 0.0})
@@ -691,7 +691,7 @@ def test_the_page_stands_alone_and_says_what_is_counted(finished: Path) -> None:
     # who reaches 5 sigma, and all numbers
     assert len(rows) == 2 + 3 + 2 + 5 + 1
     assert [len({row.count("|") for row in part}) for part in (rows[:5], rows[5:])] == [1, 1]
-    assert "scored by models that saw 50 % of the data" in table
+    assert "by models trained on 50 % of the data" in table
     (row,) = (line for line in rows if line.startswith("| cwola | 120"))
     median = next(r for r in content(finished)["summary"] if (r["method"], r["injection"]) == ("cwola", 120))
     assert f"{median['values']['max_sic']['median']:.2g} [" in row
@@ -753,7 +753,7 @@ def test_the_command_prints_the_table_and_can_be_repeated(
     [
         ({"label": "trth"}, ["trth", "truth"]),
         ({"label": None}, ["label column"]),
-        ({"label": "f1", "features": "f2,f3"}, ["f1", "no label"]),
+        ({"label": "f1", "features": "f2,f3"}, ["f1", "not a label"]),
         ({"window": "5000:5500"}, ["none of the 300 signal events"]),
         ({"window": None}, ["window"]),
         ({"injections": "100,500"}, ["500 signal events", "only 300 of the 300"]),

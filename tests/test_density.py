@@ -411,7 +411,7 @@ def test_the_seed_decides_everything_and_a_saved_model_is_the_same_model(kind, t
         draws = [d.sample(m, k, rng=np.random.default_rng(9)) for d in (first, loaded)]
         assert np.array_equal(*draws)
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["density.json", "density.safetensors"]
-    with pytest.raises(InputError, match="no density model"):
+    with pytest.raises(InputError, match="contains no density"):
         load_density(tmp_path)
 
 

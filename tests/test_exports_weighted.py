@@ -184,7 +184,7 @@ def test_hepdata_says_which_number_is_which(run: Path, tmp_path: Path) -> None:
     assert squares == pytest.approx(record["variance"], rel=1e-6)
     assert [v["value"] for v in spectrum["observed sum of weights"]] == record["observed"]
     text = (tmp_path / "hepdata" / "submission.yaml").read_text()
-    assert re.search(r"with\s+their\s+weights", text)
+    assert re.search(r"with\s+non-zero\s+weights", text)
 
 
 def test_root_has_every_order(run: Path, tmp_path: Path) -> None:

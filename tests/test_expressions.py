@@ -183,7 +183,7 @@ def test_messages_tell_what_to_do():
         evaluate("ptt > 3", COLUMNS)
     with pytest.raises(InputError, match="no column 'Pt'; did you mean 'pt'"):
         evaluate("Pt > 3", COLUMNS)
-    with pytest.raises(InputError, match="no function 'cosinus'; there are: abs"):
+    with pytest.raises(InputError, match="unknown function 'cosinus'; available: abs"):
         evaluate("cosinus(pt)", COLUMNS)
     with pytest.raises(InputError, match=r"write \*\* for a power"):
         evaluate("pt ^ 2", COLUMNS)

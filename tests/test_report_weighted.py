@@ -219,7 +219,7 @@ def test_selections_are_named(factory):
     assert plain(words.short_selection(cut)) == "1 % (cross-check)"
     assert words.count_text(31.234, 2.1, weighted) == "31.2"
     assert words.count_text(31.0, 2.1, cut) == "31"
-    assert "weighted: 30 in the window and 400 beside it" in plain(words.effective_sentence(content))
+    assert "weighted: 30 in the window and 400 outside" in plain(words.effective_sentence(content))
     grouped = replace(content, config={**content.config, "weight": "w", "group": "g"})
     assert "with the weights, groups and ranks of the scores, in" in words.effective_sentence(grouped)
 
@@ -333,7 +333,7 @@ def test_the_line_in_the_scores_is_where_events_count(factory, no_figures, monke
     seen = []
     monkeypatch.setattr(plots, "score_distribution", lambda record, marks: seen.append(marks) or {})
     write_report(factory)
-    assert {tuple(marks) for marks in seen} == {((0.1, "events count"),)}
+    assert {tuple(marks) for marks in seen} == {((0.1, "weight > 0"),)}
 
 
 def test_a_search_is_drawn(run, no_figures):

@@ -180,7 +180,7 @@ def test_bins_far_below_zero_are_no_fluctuation():
     m = np.repeat([1.5, 2.5, 3.5], [400, 100, 400])
     w = np.where(m == 2.5, -1.0, 1.0)
     with pytest.raises(
-        InputError, match=r"peak.root: between 2 and 3 GeV the weights add up to -0.143 \+- 0.014"
+        InputError, match=r"peak.root: between 2 and 3 GeV the sum of the weights is -0.143 \+- 0.014"
     ):
         template_shape(m, w, name="peak.root").negative_bins([1.0, 2.0, 3.0, 4.0])
 

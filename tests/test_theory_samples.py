@@ -161,7 +161,7 @@ def test_what_is_missing_is_named(folders, tmp_path):
         read_channel_samples([folders[0]], [folders[1]], "1", max_objects=9)
     with pytest.raises(InputError, match="max_objects must be at least 2"):
         read_channel_samples([folders[0]], [folders[1]], "1", encoding="objects", max_objects=1)
-    with pytest.raises(InputError, match="twice: ttbar_a"):
+    with pytest.raises(InputError, match="duplicate samples: ttbar_a"):
         read_channel_samples([folders[0]], [folders[0] / "ttbar_a.parquet"], "1")
     with pytest.raises(InputError, match=r"settings.json: no such file"):
         read_channel_samples([tmp_path], [folders[1]], "1")

@@ -33,7 +33,7 @@ def test_weights_that_cannot_be_summed_are_refused():
     assert signed_weights([1, -0.5], 2).tolist() == [1, -0.5]
     with pytest.raises(InputError, match="1 of 2 are not"):
         signed_weights([1.0, np.nan], 2)
-    with pytest.raises(InputError, match="add up to -1"):
+    with pytest.raises(InputError, match="the sum of the weights of the signal is -1"):
         signed_weights([1.0, -2.0], 2, "the signal")
     with pytest.raises(ValueError, match="for 3 events"):
         signed_weights([1.0, 2.0], 3)
