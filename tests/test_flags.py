@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,20 @@ def test_options_of_a_study_are_flags(
     assert names["questions"].opts == ["--question", "--questions"]
     assert names["rotate"].secondary_opts == ["--no-rotate"]
     assert names["rotate"].help.endswith("; default: --rotate.")
+
+
+def test_help_of_a_command_does_not_wait_for_torch() -> None:
+    homes = (
+        "search.config",
+        "search.compare",
+        "search.infer",
+        "search.limit",
+        "search.monitor",
+        "validate.config",
+        "study.config",
+    )
+    code = (
+        "".join(f"import serendip.{home}\n" for home in homes) + "import sys\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
